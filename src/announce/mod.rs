@@ -1,0 +1,6 @@
+//! Announcements and pages: channels, their compilers, the fan-out and its ledger. Knows `port/` and `model/` only.
+
+use crate::port::kind::Kind;
+
+/// The kinds of this room; a new one is a line here.
+pub const KINDS: &[Kind] = &[];

@@ -1,0 +1,1 @@
+//! The pure core: no async, no IO, no clock, no randomness. Knows `model/` only.

@@ -1,0 +1,26 @@
+//! Every kind that this build knows.
+
+use std::sync::LazyLock;
+
+use crate::{
+    announce, dns, fence,
+    port::kind::{Kind, Kinds},
+    probe, promote, publish,
+};
+
+static ALL: LazyLock<Vec<Kind>> = LazyLock::new(|| {
+    [
+        probe::KINDS,
+        fence::KINDS,
+        promote::KINDS,
+        dns::KINDS,
+        announce::KINDS,
+        publish::KINDS,
+    ]
+    .concat()
+});
+
+/// Every kind that this build knows.
+pub fn kinds() -> Kinds {
+    Kinds(&ALL)
+}

@@ -1,0 +1,1 @@
+//! The journal on disk: one hash chain a service. Knows `port/` and `model/` only.

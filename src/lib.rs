@@ -1,0 +1,17 @@
+//! A disaster-recovery failover controller.
+//!
+//! Five floors; an import goes down, never up or sideways (`tests/tidy.rs` checks it). ARCHITECTURE.md is the map.
+
+pub mod announce;
+pub mod cli;
+pub mod decide;
+pub mod dns;
+pub mod driver;
+pub mod fence;
+pub mod journal;
+pub mod model;
+pub mod port;
+pub mod probe;
+pub mod promote;
+pub mod publish;
+pub mod spec;

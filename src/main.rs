@@ -1,0 +1,3 @@
+//! The `failover` program.
+
+fn main() {}

@@ -1,0 +1,103 @@
+//! Questions put to people, and who may answer them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    id::{GroupName, PersonName, PlanHash, RunId, StepId},
+    loss::LossForecast,
+    plan::RunKind,
+    span::Span,
+};
+
+/// Who must approve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalPolicy {
+    /// How many different people must approve.
+    pub required: u32,
+    /// Who may: people and the members of groups, by name.
+    pub approvers: Vec<PersonName>,
+    /// Who may approve alone in an emergency, with a reason.
+    pub break_glass: Vec<PersonName>,
+    /// A question nobody answered ends after this.
+    pub expiry: Span,
+    /// What then happens.
+    pub on_timeout: OnTimeout,
+}
+
+/// What happens when nobody answers a question in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OnTimeout {
+    /// Nothing is done; people are paged again.
+    #[default]
+    Hold,
+    /// It goes on as if approved; never where fencing is unproved.
+    Proceed,
+}
+
+/// What a question is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AskSubject {
+    /// May this run begin?
+    Open {
+        /// What for.
+        kind: RunKind,
+    },
+    /// The fence is not proved as far as the policy wants: is the old primary surely unable to write?
+    /// Whoever approves attests to it by name.
+    Fence {
+        /// The run that waits.
+        run: RunId,
+    },
+    /// A manual step: is it done?
+    Manual {
+        /// The run that waits.
+        run: RunId,
+        /// The step.
+        step: StepId,
+    },
+    /// A step has failed for good: go on without it?
+    Failed {
+        /// The run that waits.
+        run: RunId,
+        /// The step.
+        step: StepId,
+    },
+}
+
+/// A question put to people: everything the prompt shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ask {
+    /// What it is about.
+    pub subject: AskSubject,
+    /// The plan that would run; any change of it voids the question.
+    pub plan: PlanHash,
+    /// Why this is asked, one sentence each.
+    pub reasons: Vec<String>,
+    /// What would be lost.
+    pub loss: LossForecast,
+    /// The forecast against the RTO, one sentence.
+    pub forecast: String,
+    /// How many different people must approve.
+    pub required: u32,
+    /// Who asked for the run, where a person did; cannot approve where two are required.
+    pub requester: Option<PersonName>,
+}
+
+/// A person as documents name them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Person {
+    /// Unique name.
+    pub name: PersonName,
+    /// `sha256:` and the hex digest of the personal token, as `failover token` prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_hash: Option<String>,
+    /// Groups that the person belongs to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupName>,
+}

@@ -1,0 +1,209 @@
+//! Newtypes for everything that has a name or a number.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl $name {
+            /// Makes the name from text, unchecked: documents are checked by `spec`.
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.to_owned())
+            }
+        }
+    };
+}
+
+name!(/// A protected service; also the name of its journal chain.
+    ServiceName);
+name!(/// A site: a place where the service can run.
+    SiteName);
+name!(/// A part of a service that gets a verdict of its own.
+    ComponentName);
+name!(/// A vantage point: a place that probes look from.
+    VantageName);
+name!(/// A network; vantage points in one network are one voice.
+    NetworkName);
+name!(/// A probe of a component, unique within its service.
+    ProbeId);
+name!(/// A step of a runbook, unique within it.
+    StepId);
+name!(/// A runbook.
+    RunbookName);
+name!(/// A run (failover, redirect, switchover, …): `<service>-r<seq of its RunOpened record>`.
+    RunId);
+name!(/// An incident: `<service>-i<seq of its IncidentOpened record>`.
+    IncidentId);
+name!(/// A question put to people: `<service>-a<seq of its AskOpened record>`.
+    AskId);
+name!(/// A page to the team: `<service>-p<seq of its PageRaised record>`.
+    PageId);
+name!(/// One announcement to customers: `<incident>-<phase>`, with a counter for corrections.
+    AnnouncementId);
+name!(/// A channel that announcements or pages go out on.
+    ChannelName);
+name!(/// A person of the team, known by a personal token.
+    PersonName);
+name!(/// A group of people who may approve.
+    GroupName);
+name!(/// An adapter kind as written in `uses`, such as `postgres/promote`.
+    KindName);
+name!(/// Lower-case hex SHA-256 of a plan's canonical JSON.
+    PlanHash);
+name!(/// Lower-case hex SHA-256 of the documents that a service was compiled from.
+    ConfigHash);
+name!(/// The key that makes one effect recognisable at the other side, the same over every repeat of it.
+    IdempotencyKey);
+
+/// Rises with each promotion; belongs to one site for ever (PROTOCOL.md, rule 1).
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The epoch after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Place of a record in its chain, from 1.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// The sequence after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// How often a step was performed, from 1.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(transparent)]
+pub struct Attempt(pub u32);
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl RunId {
+    /// The id of the run whose `RunOpened` record has this sequence.
+    #[must_use]
+    pub fn of(service: &ServiceName, seq: Seq) -> Self {
+        Self(format!("{service}-r{seq}"))
+    }
+}
+
+impl IncidentId {
+    /// The id of the incident whose `IncidentOpened` record has this sequence.
+    #[must_use]
+    pub fn of(service: &ServiceName, seq: Seq) -> Self {
+        Self(format!("{service}-i{seq}"))
+    }
+}
+
+impl AskId {
+    /// The id of the question whose `AskOpened` record has this sequence.
+    #[must_use]
+    pub fn of(service: &ServiceName, seq: Seq) -> Self {
+        Self(format!("{service}-a{seq}"))
+    }
+}
+
+impl PageId {
+    /// The id of the page whose `PageRaised` record has this sequence.
+    #[must_use]
+    pub fn of(service: &ServiceName, seq: Seq) -> Self {
+        Self(format!("{service}-p{seq}"))
+    }
+}
+
+impl IdempotencyKey {
+    /// Run, step, attempt and epoch name one effect.
+    #[must_use]
+    pub fn of(run: &RunId, step: &StepId, epoch: Epoch) -> Self {
+        Self(format!("{run}.{step}.e{epoch}"))
+    }
+}

@@ -1,0 +1,20 @@
+//! The words of the product as types: ids, time, services, sites, observations, plans, records.
+//!
+//! This floor knows nothing of the floors above it, does no IO, reads no clock and draws no random numbers.
+
+pub mod announcement;
+pub mod approval;
+pub mod check;
+pub mod id;
+pub mod loss;
+pub mod observation;
+pub mod page;
+pub mod plan;
+pub mod record;
+pub mod secret;
+pub mod service;
+pub mod site;
+pub mod span;
+pub mod step;
+pub mod time;
+pub mod verdict;

@@ -1,0 +1,437 @@
+//! Records of the journal. State changes only by applying them.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    announcement::{Announcement, Phase, Tallies},
+    approval::Ask,
+    check::CheckItem,
+    id::{
+        AnnouncementId, AskId, Attempt, ComponentName, ConfigHash, Epoch, IdempotencyKey,
+        IncidentId, PageId, PersonName, RunId, Seq, ServiceName, SiteName, StepId,
+    },
+    loss::LossForecast,
+    page::Page,
+    plan::{Plan, RunKind},
+    service::Mode,
+    span::Span,
+    step::{Presence, StepResult},
+    time::Time,
+    verdict::{Verdict, Witness},
+};
+
+/// Version of the record format that this build writes. A newer one is refused.
+pub const FORMAT: u32 = 1;
+
+/// A record as it stands in its chain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Record format.
+    pub format: u32,
+    /// The chain it belongs to.
+    pub chain: ServiceName,
+    /// Its place in the chain, from 1.
+    pub seq: Seq,
+    /// The epoch in force when it was written.
+    pub epoch: Epoch,
+    /// Wall time.
+    pub at: Time,
+    /// Hash of the record before; 64 zeros in the first.
+    pub prev: String,
+    /// What happened.
+    pub body: RecordBody,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    tag = "type"
+)]
+pub enum RecordBody {
+    /// A controller process took up the chain.
+    ControllerStarted {
+        /// Program version.
+        version: String,
+        /// Documents it runs with.
+        config: ConfigHash,
+        /// The site that serves before anything was recorded; none where the chain already knows.
+        active: Option<SiteName>,
+        /// The mode that the documents ask for.
+        mode: Mode,
+    },
+    /// The documents changed.
+    DocumentsChanged {
+        /// Documents it runs with now.
+        config: ConfigHash,
+        /// The mode that they ask for.
+        mode: Mode,
+    },
+    /// A person lowered the mode, or `automatic` was earned or lost.
+    ModeChanged {
+        /// The mode in force from now on.
+        mode: Mode,
+        /// Who, where a person did.
+        by: Option<PersonName>,
+        /// Why.
+        reason: String,
+    },
+    /// A readiness check ran.
+    Checked {
+        /// Documents it was made for.
+        config: ConfigHash,
+        /// Whether every item was ok or warn.
+        green: bool,
+        /// What is not ok.
+        problems: Vec<CheckItem>,
+    },
+    /// A component's verdict changed.
+    VerdictChanged {
+        /// Of which component.
+        component: ComponentName,
+        /// From.
+        from: Verdict,
+        /// To.
+        to: Verdict,
+        /// In one sentence.
+        reason: String,
+        /// The evidence.
+        witnesses: Vec<Witness>,
+    },
+    /// An outage began.
+    IncidentOpened {
+        /// Components that are down.
+        components: Vec<ComponentName>,
+        /// When the first voice saw it.
+        since: Time,
+        /// In one sentence.
+        reason: String,
+    },
+    /// The outage is over.
+    IncidentClosed {
+        /// Which one.
+        incident: IncidentId,
+        /// In one sentence.
+        reason: String,
+    },
+    /// A failover was considered and not begun; written when the answer changes.
+    Held {
+        /// The incident.
+        incident: IncidentId,
+        /// Why not, one sentence each.
+        reasons: Vec<String>,
+    },
+    /// `observe` mode: what would have been done.
+    WouldAct {
+        /// The incident.
+        incident: IncidentId,
+        /// What.
+        kind: RunKind,
+        /// The plan.
+        plan: Box<Plan>,
+        /// What would have been lost.
+        loss: LossForecast,
+        /// What each gate would have answered, one sentence each.
+        gates: Vec<String>,
+    },
+    /// A question was put to people.
+    AskOpened {
+        /// The question.
+        ask: Box<Ask>,
+        /// The plan that is asked about, where no run holds it yet.
+        plan: Option<Box<Plan>>,
+        /// When it ends by itself.
+        expires: Time,
+    },
+    /// A person approved.
+    Approved {
+        /// Which question.
+        ask: AskId,
+        /// Who.
+        by: PersonName,
+        /// The reason given, compulsory with `break_glass` and for attestations.
+        reason: Option<String>,
+        /// Whether the person used the right to decide alone.
+        break_glass: bool,
+    },
+    /// A question ended.
+    AskClosed {
+        /// Which question.
+        ask: AskId,
+        /// How.
+        outcome: AskOutcome,
+    },
+    /// A run began: what was decided, and the plan that leaves no choice.
+    RunOpened {
+        /// What for.
+        kind: RunKind,
+        /// The incident, where there is one.
+        incident: Option<IncidentId>,
+        /// The plan.
+        plan: Box<Plan>,
+        /// When the outage began, or when the run was asked for.
+        since: Time,
+        /// Why.
+        reason: String,
+        /// Who asked for it, where a person did.
+        requester: Option<PersonName>,
+        /// Who approved it, where somebody had to.
+        approved_by: Vec<PersonName>,
+        /// What is expected to be lost.
+        loss: LossForecast,
+        /// The forecast, part by part.
+        forecast: Vec<ForecastPart>,
+    },
+    /// A promotion is about to be asked for: the epoch that it opens.
+    EpochRaised {
+        /// The run that does.
+        run: RunId,
+        /// The new epoch.
+        epoch: Epoch,
+        /// The site that it belongs to for ever.
+        site: SiteName,
+        /// What proves that the old one cannot write.
+        evidence: String,
+    },
+    /// A step will be performed. Durable before the effect.
+    StepIntent {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepId,
+        /// Which attempt.
+        attempt: Attempt,
+        /// The effect's key.
+        key: IdempotencyKey,
+    },
+    /// What performing came to.
+    StepOutcome {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepId,
+        /// Which attempt.
+        attempt: Attempt,
+        /// What it came to.
+        result: StepResult,
+        /// How long it took.
+        took: Span,
+    },
+    /// What observing came to, after a crash or an indeterminate outcome.
+    StepObserved {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepId,
+        /// Which attempt was looked for.
+        attempt: Attempt,
+        /// What was seen.
+        presence: Presence,
+        /// How long it took.
+        took: Span,
+    },
+    /// A step is settled without being performed.
+    StepSettled {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepId,
+        /// How.
+        how: Settlement,
+    },
+    /// The service answers rightly from the new site: the RTO ends here.
+    Verified {
+        /// The run.
+        run: RunId,
+        /// From the beginning of the outage until now.
+        downtime: Span,
+        /// Whether that kept the RTO.
+        within_rto: bool,
+    },
+    /// A run ended.
+    RunClosed {
+        /// The run.
+        run: RunId,
+        /// How.
+        outcome: RunOutcome,
+        /// In one sentence.
+        reason: String,
+        /// The site that serves now.
+        active: SiteName,
+    },
+    /// A phase that customers hear of began.
+    PhaseEntered {
+        /// The phase.
+        phase: Phase,
+        /// The announcement that it makes.
+        announcement: Box<Announcement>,
+    },
+    /// An announcement has nothing left to send.
+    AnnouncementSettled {
+        /// Which one.
+        announcement: AnnouncementId,
+        /// What came of it.
+        tallies: Tallies,
+    },
+    /// The team is paged until somebody acknowledges.
+    PageRaised {
+        /// What for.
+        page: Box<Page>,
+    },
+    /// A page ended.
+    PageClosed {
+        /// Which.
+        page: PageId,
+        /// Who acknowledged; none where its cause is gone.
+        by: Option<PersonName>,
+    },
+    /// Nothing is begun automatically from now on.
+    Paused {
+        /// Who.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
+    /// The pause ended.
+    Resumed {
+        /// Who.
+        by: PersonName,
+    },
+    /// A person acknowledged the last failover: another may follow.
+    FailoverAcknowledged {
+        /// Who.
+        by: PersonName,
+    },
+    /// The TTL of the service's records was changed ahead of need, or will be.
+    TtlChanged {
+        /// Which name.
+        name: String,
+        /// From, in seconds.
+        from: u32,
+        /// To, in seconds.
+        to: u32,
+        /// Whether it is in place; a first record announces it.
+        done: bool,
+    },
+    /// A person's remark for the timeline.
+    Note {
+        /// Who.
+        by: PersonName,
+        /// What.
+        text: String,
+    },
+}
+
+/// One part of a forecast.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForecastPart {
+    /// `detect`, `fence`, `promote`, `traffic`, `dnsTtl`, `verify`.
+    pub part: String,
+    /// 95th percentile of what was measured; the time-out where nothing was.
+    pub expected: Span,
+    /// Whether it was ever measured.
+    pub measured: bool,
+}
+
+/// How a question ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum AskOutcome {
+    /// Enough people approved.
+    Approved,
+    /// Somebody said no; it is not asked again until the evidence changes.
+    Denied {
+        /// Who.
+        by: PersonName,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Nobody answered in time.
+    Expired {
+        /// Whether the policy then goes on.
+        proceed: bool,
+    },
+    /// What it asked about is gone: the service came back, the plan changed, the run ended.
+    Void {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How a step was settled without being performed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Settlement {
+    /// A person did it.
+    Manual {
+        /// Who says so.
+        by: PersonName,
+    },
+    /// A person decided to go on without it, or its `onFailure` says `continue`.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// A named person attests that the old primary cannot write.
+    Attested {
+        /// Who.
+        by: PersonName,
+        /// In their words.
+        statement: String,
+    },
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RunOutcome {
+    /// Every step is done.
+    Done,
+    /// What was begun was taken back; the old site serves.
+    Unwound,
+    /// It cannot go on by itself.
+    Stuck,
+    /// A person stopped it before the promotion.
+    Aborted,
+}
+
+impl RecordBody {
+    /// Whether people want to see it on a timeline before the details.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ControllerStarted { .. } => "controllerStarted",
+            Self::DocumentsChanged { .. } => "documentsChanged",
+            Self::ModeChanged { .. } => "modeChanged",
+            Self::Checked { .. } => "checked",
+            Self::VerdictChanged { .. } => "verdictChanged",
+            Self::IncidentOpened { .. } => "incidentOpened",
+            Self::IncidentClosed { .. } => "incidentClosed",
+            Self::Held { .. } => "held",
+            Self::WouldAct { .. } => "wouldAct",
+            Self::AskOpened { .. } => "askOpened",
+            Self::Approved { .. } => "approved",
+            Self::AskClosed { .. } => "askClosed",
+            Self::RunOpened { .. } => "runOpened",
+            Self::EpochRaised { .. } => "epochRaised",
+            Self::StepIntent { .. } => "stepIntent",
+            Self::StepOutcome { .. } => "stepOutcome",
+            Self::StepObserved { .. } => "stepObserved",
+            Self::StepSettled { .. } => "stepSettled",
+            Self::Verified { .. } => "verified",
+            Self::RunClosed { .. } => "runClosed",
+            Self::PhaseEntered { .. } => "phaseEntered",
+            Self::AnnouncementSettled { .. } => "announcementSettled",
+            Self::PageRaised { .. } => "pageRaised",
+            Self::PageClosed { .. } => "pageClosed",
+            Self::Paused { .. } => "paused",
+            Self::Resumed { .. } => "resumed",
+            Self::FailoverAcknowledged { .. } => "failoverAcknowledged",
+            Self::TtlChanged { .. } => "ttlChanged",
+            Self::Note { .. } => "note",
+        }
+    }
+}

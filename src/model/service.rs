@@ -1,0 +1,433 @@
+//! A protected service: documents after validation.
+
+use std::{collections::BTreeMap, fmt};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    announcement::Phase,
+    approval::{ApprovalPolicy, Person},
+    id::{
+        ChannelName, ComponentName, ConfigHash, NetworkName, ProbeId, RunbookName, ServiceName,
+        SiteName, StepId, VantageName,
+    },
+    observation::Evidence,
+    plan::{Action, OnFailure, Retry, RunKind, StepPhase, Uses},
+    site::{Site, SiteRole},
+    span::Span,
+    step::Rung,
+};
+
+/// How much a service's controller may do by itself.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum Mode {
+    /// Full detection and plan; records what it would have done, touches nothing outside, tells only the team.
+    #[default]
+    Observe,
+    /// Every run waits for a person.
+    Ask,
+    /// Runs by itself where the gates allow; earned by a green `failover check`.
+    Automatic,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Observe => "observe",
+            Self::Ask => "ask",
+            Self::Automatic => "automatic",
+        })
+    }
+}
+
+/// A protected service: everything the engine needs to know of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Service {
+    /// Unique name; also the name of its journal chain.
+    pub name: ServiceName,
+    /// As customers know it.
+    pub title: String,
+    /// How much the controller may do by itself.
+    pub mode: Mode,
+    /// What is promised.
+    pub objectives: Objectives,
+    /// Where it can run; one primary, one or more standbys in order of preference.
+    pub sites: Vec<Site>,
+    /// Countries that data may be in; empty: anywhere.
+    pub residency: Vec<String>,
+    /// Who looks, from where.
+    pub vantage_points: Vec<VantagePoint>,
+    /// When evidence is enough.
+    pub quorum: Quorum,
+    /// Its parts.
+    pub components: Vec<Component>,
+    /// When a failover begins.
+    pub trigger: Trigger,
+    /// What may hold it back.
+    pub gates: Gates,
+    /// What proof a promotion needs.
+    pub fencing: Rung,
+    /// The names that users follow.
+    pub dns: Option<Dns>,
+    /// The status page.
+    pub publication: Option<Publication>,
+    /// What customers are told, and how.
+    pub announcements: Announcements,
+    /// The people.
+    pub team: Team,
+    /// Who must approve.
+    pub approvals: ApprovalPolicy,
+    /// What is done.
+    pub runbook: Runbook,
+    /// Hash of the documents that this came from.
+    pub config: ConfigHash,
+}
+
+impl Service {
+    /// The site of that name.
+    #[must_use]
+    pub fn site(&self, name: &SiteName) -> Option<&Site> {
+        self.sites.iter().find(|s| &s.name == name)
+    }
+
+    /// The site that is primary in normal times. `spec` made sure that there is one.
+    #[must_use]
+    pub fn primary(&self) -> Option<&Site> {
+        self.sites.iter().find(|s| s.role == SiteRole::Primary)
+    }
+
+    /// The network of a vantage point.
+    #[must_use]
+    pub fn network(&self, vantage: &VantageName) -> Option<&NetworkName> {
+        self.vantage_points
+            .iter()
+            .find(|v| &v.name == vantage)
+            .map(|v| &v.network)
+    }
+
+    /// The component and the probe of that id.
+    #[must_use]
+    pub fn probe(&self, id: &ProbeId) -> Option<(&Component, &Probe)> {
+        self.components
+            .iter()
+            .find_map(|c| c.probes.iter().find(|p| &p.id == id).map(|p| (c, p)))
+    }
+}
+
+/// What is promised.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Objectives {
+    /// Recovery time objective.
+    pub rto: Span,
+    /// Recovery point objective; zero wants synchronous replication.
+    pub rpo: Span,
+    /// Availability in percent over a year.
+    pub availability: Option<f64>,
+    /// Response time that the service stays below.
+    pub response_time: Option<Span>,
+}
+
+/// A place that probes look from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VantagePoint {
+    /// Unique name.
+    pub name: VantageName,
+    /// Vantage points in one network are one voice.
+    pub network: NetworkName,
+    /// How it reaches out.
+    pub via: Via,
+    /// Probes of things that are surely up; when they fail, its own network is gone.
+    pub sentinels: Vec<Uses>,
+}
+
+/// How a vantage point reaches out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Via {
+    /// As the host does.
+    #[default]
+    Direct,
+    /// From this local address.
+    SourceAddress(std::net::IpAddr),
+    /// Through this proxy: `socks5://host:port` or `http://host:port`.
+    Proxy(String),
+}
+
+/// When evidence is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quorum {
+    /// Networks that must say Down. Default: more than half of those configured.
+    pub networks: usize,
+    /// Looks in a row that must agree before one voice changes.
+    pub failures: u32,
+    /// Looks in a row that must succeed before one voice is Up again.
+    pub successes: u32,
+}
+
+/// What a component is.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum ComponentKind {
+    /// Serves users; holds no data of its own.
+    Application,
+    /// Holds the data.
+    Database,
+}
+
+/// A part of a service that gets a verdict of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Component {
+    /// Unique name.
+    pub name: ComponentName,
+    /// As customers know it.
+    pub title: String,
+    /// What it is.
+    pub kind: ComponentKind,
+    /// How it is looked at.
+    pub probes: Vec<Probe>,
+}
+
+/// How a component is looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    /// Unique within the service.
+    pub id: ProbeId,
+    /// The adapter.
+    pub action: Uses,
+    /// Which site it looks at; none: whichever the public name leads to.
+    pub site: Option<SiteName>,
+    /// What kind of evidence it gives.
+    pub evidence: Evidence,
+    /// Time between two looks of one vantage point.
+    pub every: Span,
+    /// Time-out of one look.
+    pub timeout: Span,
+    /// Who looks; empty: all.
+    pub from: Vec<VantageName>,
+}
+
+/// When a failover begins once the verdict is Down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Trigger {
+    /// Waits at most `patience`, and never beyond the moment that the forecast's 95th percentile still keeps the RTO.
+    Budget {
+        /// How long the primary may take to come back by itself.
+        patience: Span,
+    },
+    /// At once.
+    Immediate,
+    /// Only on command.
+    Manual,
+}
+
+/// What may hold a failover back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gates {
+    /// How old the last lag measurement may be, counted from the last time that both sides were seen.
+    pub max_lag_age: Span,
+    /// What happens when the loss would be above the RPO or is unknown.
+    pub over_rpo: OverRpo,
+    /// Windows in which nothing is done automatically.
+    pub maintenance: Vec<Window>,
+}
+
+/// What happens when the loss would be above the RPO or is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OverRpo {
+    /// People are asked.
+    #[default]
+    Ask,
+    /// Nothing is done but on command.
+    Hold,
+}
+
+/// A maintenance window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Window {
+    /// Begin.
+    pub from: super::time::Time,
+    /// End.
+    pub to: super::time::Time,
+    /// What it is for.
+    pub reason: String,
+}
+
+/// The names that users follow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dns {
+    /// The provider's adapter.
+    pub provider: Uses,
+    /// The zone, absolute (`example.com.`).
+    pub zone: String,
+    /// The names to repoint.
+    pub records: Vec<DnsRecord>,
+    /// The TTL that the records shall have.
+    pub ttl: Span,
+    /// Whether the controller lowers a longer live TTL ahead of need.
+    pub lower_ahead: bool,
+    /// Resolvers that are asked for the cut-over, as `address[:port]`.
+    pub resolvers: Vec<String>,
+    /// Authoritative servers, where they cannot be found through the zone's NS records, as `address[:port]`.
+    pub authorities: Vec<String>,
+}
+
+/// A name to repoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsRecord {
+    /// Absolute name.
+    pub name: String,
+    /// Its type.
+    pub kind: RecordKind,
+    /// Its values per site.
+    pub values: BTreeMap<SiteName, Vec<String>>,
+}
+
+/// Types of records that are repointed.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum RecordKind {
+    /// IPv4 addresses.
+    A,
+    /// IPv6 addresses.
+    AAAA,
+    /// One other name.
+    CNAME,
+}
+
+impl fmt::Display for RecordKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::A => "A",
+            Self::AAAA => "AAAA",
+            Self::CNAME => "CNAME",
+        })
+    }
+}
+
+/// The status page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Publication {
+    /// The page's public URL.
+    pub url: Option<String>,
+    /// Where it is written to.
+    pub targets: Vec<Uses>,
+}
+
+/// What customers are told, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Announcements {
+    /// Where they go out.
+    pub channels: Vec<Channel>,
+    /// What is said, per phase, where it differs from the ready-made text.
+    pub templates: BTreeMap<Phase, Template>,
+    /// What customers see when it is down, in their words.
+    pub symptom: String,
+    /// Longest time to the next update; each message names it.
+    pub cadence: Span,
+}
+
+/// Where announcements or pages go out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Channel {
+    /// Unique within the service.
+    pub name: ChannelName,
+    /// The adapter.
+    pub action: Uses,
+    /// The phases it speaks of; empty for a team channel.
+    pub phases: Vec<Phase>,
+}
+
+/// A message's text with `{variables}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Template {
+    /// Subject, for channels that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Text; variables: service, symptom, started, fallbackUrl, statusUrl, nextUpdate, dataSafety, incident, phase.
+    pub text: String,
+    /// Text for short channels; default: `text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short: Option<String>,
+}
+
+/// The people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Team {
+    /// Everyone who may be named.
+    pub people: Vec<Person>,
+    /// Where pages go.
+    pub channels: Vec<Channel>,
+    /// Time between two repeats of a page that nobody acknowledged.
+    pub repeat: Span,
+}
+
+/// A runbook after validation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Runbook {
+    /// Its name.
+    pub name: RunbookName,
+    /// For people.
+    pub title: String,
+    /// The steps in the order of the document.
+    pub steps: Vec<RunbookStep>,
+}
+
+/// A step of a runbook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunbookStep {
+    /// Unique.
+    pub id: StepId,
+    /// For people.
+    pub name: String,
+    /// Part of the run.
+    pub phase: StepPhase,
+    /// What it does.
+    pub action: Action,
+    /// Steps before it.
+    pub needs: Vec<StepId>,
+    /// Time-out of one attempt.
+    pub timeout: Span,
+    /// Attempts and back-off.
+    pub retry: Retry,
+    /// The kinds of run it takes part in.
+    pub on: Vec<RunKind>,
+    /// When it has failed for good.
+    pub on_failure: OnFailure,
+}

@@ -1,0 +1,102 @@
+//! A moment, in milliseconds since 1970 UTC.
+//!
+//! Within one process the clock port never steps: it counts from the wall time at its start on a monotonic clock.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::span::Span;
+
+/// A moment in milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(i64);
+
+impl Time {
+    /// From milliseconds since 1970 UTC.
+    #[must_use]
+    pub const fn from_millis(ms: i64) -> Self {
+        Self(ms)
+    }
+
+    /// In milliseconds since 1970 UTC.
+    #[must_use]
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// In whole seconds since 1970 UTC.
+    #[must_use]
+    pub const fn as_secs(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// This moment and so much later.
+    #[must_use]
+    pub fn after(self, span: Span) -> Self {
+        Self(
+            self.0
+                .saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// This moment and so much earlier.
+    #[must_use]
+    pub fn before(self, span: Span) -> Self {
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// How long ago `earlier` was; zero where it lies ahead.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Span {
+        Span::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    fn timestamp(self) -> jiff::Timestamp {
+        jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    /// `14:03:22 UTC`, for people.
+    #[must_use]
+    pub fn clock(self) -> String {
+        self.timestamp().strftime("%H:%M:%S UTC").to_string()
+    }
+
+    /// `2026-11-21 14:03 UTC`, for people.
+    #[must_use]
+    pub fn date(self) -> String {
+        self.timestamp().strftime("%Y-%m-%d %H:%M UTC").to_string()
+    }
+
+    /// Reads RFC 3339.
+    ///
+    /// # Errors
+    /// Where the text is no RFC 3339 time.
+    pub fn parse(text: &str) -> Result<Self, jiff::Error> {
+        text.parse::<jiff::Timestamp>()
+            .map(|t| Self(t.as_millisecond()))
+    }
+}
+
+impl fmt::Display for Time {
+    /// RFC 3339 with milliseconds, UTC.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3}", self.timestamp())
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        Self::parse(&text).map_err(de::Error::custom)
+    }
+}

@@ -1,0 +1,65 @@
+//! Actions: what a step of a plan does to the world.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+
+use crate::model::{
+    check::CheckItem,
+    id::{Attempt, Epoch, IdempotencyKey, RunId, ServiceName, StepId},
+    plan::RunKind,
+    site::Site,
+    span::Span,
+    step::{Presence, StepResult},
+};
+
+/// What an action is told about the step that it performs.
+#[derive(Clone, Debug)]
+pub struct StepContext {
+    /// For which service.
+    pub service: ServiceName,
+    /// In which run.
+    pub run: RunId,
+    /// What the run is for.
+    pub kind: RunKind,
+    /// As which step.
+    pub step: StepId,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// The epoch that the effect carries.
+    pub epoch: Epoch,
+    /// Recognises the effect at the other side; the same over every repeat.
+    pub key: IdempotencyKey,
+    /// The site that served.
+    pub from: Site,
+    /// The site that will serve.
+    pub to: Site,
+    /// Facts of steps that are done, as `<step id>.<fact>`.
+    pub facts: BTreeMap<String, String>,
+    /// Time-out of this attempt; the driver enforces it too, as Indeterminate.
+    pub timeout: Span,
+}
+
+/// An adapter that a step performs. Every method may be cancelled at any await point.
+#[async_trait]
+pub trait Action: Send + Sync {
+    /// Makes the effect. Repeating it with the same key must be harmless where the other side can tell.
+    async fn perform(&self, step: &StepContext) -> StepResult;
+
+    /// Looks whether the effect is in place, without changing anything.
+    async fn observe(&self, step: &StepContext) -> Presence;
+
+    /// Takes the effect back; `None` where that makes no sense.
+    async fn undo(&self, _step: &StepContext) -> Option<StepResult> {
+        None
+    }
+
+    /// Tries credentials and settings without changing anything, for `failover check`. `from` and `to` are the
+    /// sites of the failover that would be performed.
+    async fn check(&self, _from: &Site, _to: &Site) -> Vec<CheckItem> {
+        Vec::new()
+    }
+}
+
+/// A shared action.
+pub type SharedAction = Arc<dyn Action>;

@@ -1,0 +1,16 @@
+//! The small traits at the edge, and the wires that several adapters share.
+//!
+//! Adapters know this room and `model/`, nothing else. The kinds that documents may name in `uses` are declared
+//! with [`kind::Kind`], one `const` beside each adapter, and listed once in `driver/registry.rs`.
+
+pub mod action;
+pub mod channel;
+pub mod dns;
+pub mod http;
+pub mod journal;
+pub mod kind;
+pub mod ledger;
+pub mod probe;
+pub mod runtime;
+pub mod secret;
+pub mod target;

@@ -1,0 +1,6 @@
+//! Promotions: how a standby is made to take writes. Knows `port/` and `model/` only.
+
+use crate::port::kind::Kind;
+
+/// The kinds of this room; a new one is a line here.
+pub const KINDS: &[Kind] = &[];

@@ -1,0 +1,17 @@
+//! Black-box tests, one integration-test binary. Each asserts outcomes at the boundary.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+
+mod announce;
+mod demo;
+mod dns;
+mod journal;
+mod kill;
+mod postgres;
+mod probe;
+mod publish;
+mod run;
+mod spec;
+mod stand;

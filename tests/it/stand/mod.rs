@@ -1,0 +1,1 @@
+//! Stand-ins for services that cannot be had here, and fixtures of real parts. Each misbehaves as its service does.
