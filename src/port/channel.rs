@@ -74,6 +74,14 @@ pub enum Sent {
         /// In plain words.
         reason: String,
     },
+    /// It may have been delivered, and the other side recognises a repeat: [`Channel::resume`] is called after so
+    /// long. Until then the recipient counts as interrupted, so that a crash changes nothing.
+    Unsure {
+        /// Shortest wait.
+        after: Span,
+        /// In plain words.
+        reason: String,
+    },
     /// Not now: nothing was delivered; wait at least so long. With `everyone`, all workers of the channel wait.
     Later {
         /// Shortest wait.
@@ -119,6 +127,18 @@ pub trait Channel: Send + Sync {
 
     /// Sends to one recipient. `key` is the same over every repeat of this message to this recipient.
     async fn send(&self, message: &Compiled, to: &Recipient, key: &IdempotencyKey) -> Sent;
+
+    /// Takes up a sending whose outcome is not known: it was [`Sent::Unsure`], or a crash came before its answer was
+    /// recorded. `None` where the other side cannot tell a repeat from a new message: the recipient is then recorded
+    /// as unknown and nothing is sent.
+    async fn resume(
+        &self,
+        _message: &Compiled,
+        _to: &Recipient,
+        _key: &IdempotencyKey,
+    ) -> Option<Sent> {
+        None
+    }
 
     /// How many messages may be under way at once.
     fn workers(&self) -> usize {
