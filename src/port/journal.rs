@@ -102,5 +102,40 @@ pub trait Journal: Send + Sync {
     async fn chains(&self) -> Result<Vec<ServiceName>, JournalError>;
 }
 
+/// A record as the bytes that were hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Its place in the chain.
+    pub seq: Seq,
+    /// Canonical JSON of the record, without a line break.
+    pub text: String,
+    /// SHA-256 of `text` in lower-case hex, as the journal keeps it.
+    pub hash: String,
+}
+
+/// A journal whose bytes can be had: what exports and copies are made of.
+#[async_trait]
+pub trait Lines: Send + Sync {
+    /// At most `most` lines from `from` on, as they are kept, unchecked.
+    ///
+    /// # Errors
+    /// Where the journal cannot be read.
+    async fn lines(
+        &self,
+        chain: &ServiceName,
+        from: Seq,
+        most: usize,
+    ) -> Result<Vec<Line>, JournalError>;
+
+    /// The chains, each with its last sequence.
+    ///
+    /// # Errors
+    /// Where the journal cannot be read.
+    async fn heads(&self) -> Result<Vec<(ServiceName, Seq)>, JournalError>;
+}
+
+/// A shared journal whose bytes can be had.
+pub type SharedLines = Arc<dyn Lines>;
+
 /// A shared journal.
 pub type SharedJournal = Arc<dyn Journal>;
