@@ -1,1 +1,9 @@
-//! The journal on disk: one hash chain a service. Knows `port/` and `model/` only.
+//! The journal: one hash chain a service, on disk or in memory, its export, and the copy that follows it to an object
+//! store. Knows `port/` and `model/` only.
+
+pub mod chain;
+pub mod file;
+pub mod lock;
+pub mod memory;
+pub mod origin;
+pub mod sqlite;
