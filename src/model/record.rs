@@ -241,6 +241,24 @@ pub enum RecordBody {
         /// How.
         how: Settlement,
     },
+    /// A named person attests that the old primary cannot write.
+    Attested {
+        /// The run.
+        run: RunId,
+        /// Who.
+        by: PersonName,
+        /// In their words.
+        statement: String,
+    },
+    /// The run goes back instead of on: what its fences did is taken back.
+    Unwinding {
+        /// The run.
+        run: RunId,
+        /// Who wants it, where a person does.
+        by: Option<PersonName>,
+        /// Why.
+        reason: String,
+    },
     /// The service answers rightly from the new site: the RTO ends here.
     Verified {
         /// The run.
@@ -375,12 +393,10 @@ pub enum Settlement {
         /// Why.
         reason: String,
     },
-    /// A named person attests that the old primary cannot write.
-    Attested {
-        /// Who.
-        by: PersonName,
-        /// In their words.
-        statement: String,
+    /// Its effect was taken back.
+    Undone {
+        /// In one sentence.
+        summary: String,
     },
 }
 
@@ -421,6 +437,8 @@ impl RecordBody {
             Self::StepOutcome { .. } => "stepOutcome",
             Self::StepObserved { .. } => "stepObserved",
             Self::StepSettled { .. } => "stepSettled",
+            Self::Attested { .. } => "attested",
+            Self::Unwinding { .. } => "unwinding",
             Self::Verified { .. } => "verified",
             Self::RunClosed { .. } => "runClosed",
             Self::PhaseEntered { .. } => "phaseEntered",

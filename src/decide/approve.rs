@@ -1,0 +1,202 @@
+//! Answers to questions: who may give them, when they are enough, what happens when nobody does.
+
+use super::{
+    event::{Refusal, subject_words},
+    state::{Question, State},
+};
+use crate::model::{
+    approval::{ApprovalPolicy, AskSubject, OnTimeout},
+    id::{AskId, PersonName},
+    record::{AskOutcome, RecordBody, RunOutcome},
+    service::Service,
+    time::Time,
+};
+
+/// Finds the question that is meant.
+///
+/// # Errors
+/// Where there is none, or more than one and none was named.
+pub fn find<'a>(
+    state: &'a State,
+    ask: Option<&AskId>,
+) -> Result<(&'a AskId, &'a Question), Refusal> {
+    let mut open = state.asks.iter().filter(|(_, q)| !q.granted);
+    if let Some(id) = ask {
+        return open
+            .find(|(i, _)| *i == id)
+            .ok_or_else(|| Refusal::NoAsk(id.to_string()));
+    }
+    let all: Vec<_> = open.collect();
+    match all.as_slice() {
+        [] => Err(Refusal::NoAsk("at all".to_owned())),
+        [one] => Ok(*one),
+        more => {
+            let ids: Vec<_> = more.iter().map(|(i, _)| i.to_string()).collect();
+            Err(Refusal::WhichAsk(ids.join(", ")))
+        }
+    }
+}
+
+/// A person says yes.
+///
+/// # Errors
+/// Where this person may not, or a compulsory reason is missing.
+pub fn approve(
+    service: &Service,
+    state: &State,
+    ask: Option<&AskId>,
+    by: &PersonName,
+    reason: Option<&str>,
+    break_glass: bool,
+) -> Result<Vec<RecordBody>, Refusal> {
+    let policy = &service.approvals;
+    let (id, question) = find(state, ask)?;
+    let reason = reason.map(str::trim).filter(|r| !r.is_empty());
+    if break_glass {
+        if !policy.break_glass.contains(by) {
+            return Err(Refusal::NoBreakGlass(by.clone()));
+        }
+        if reason.is_none() {
+            return Err(Refusal::NoReason);
+        }
+    } else {
+        may_approve(policy, question, by)?;
+    }
+    if matches!(question.ask.subject, AskSubject::Fence { .. }) && reason.is_none() {
+        return Err(Refusal::NoReason);
+    }
+    let approved = RecordBody::Approved {
+        ask: id.clone(),
+        by: by.clone(),
+        reason: reason.map(str::to_owned),
+        break_glass,
+    };
+    let enough = break_glass || question.approved.len() + 1 >= question.ask.required as usize;
+    let mut out = vec![approved];
+    if enough {
+        out.push(RecordBody::AskClosed {
+            ask: id.clone(),
+            outcome: AskOutcome::Approved,
+        });
+    }
+    Ok(out)
+}
+
+fn may_approve(
+    policy: &ApprovalPolicy,
+    question: &Question,
+    by: &PersonName,
+) -> Result<(), Refusal> {
+    if !policy.approvers.contains(by) {
+        return Err(Refusal::NotApprover {
+            by: by.clone(),
+            what: subject_words(&question.ask.subject),
+            approvers: policy
+                .approvers
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
+        });
+    }
+    if question.ask.required > 1 && question.ask.requester.as_ref() == Some(by) {
+        return Err(Refusal::Requester(by.clone()));
+    }
+    if question.approved.contains(by) {
+        return Err(Refusal::Twice(by.clone()));
+    }
+    Ok(())
+}
+
+/// A person says no; anyone who may approve may refuse.
+///
+/// # Errors
+/// Where this person may not.
+pub fn deny(
+    service: &Service,
+    state: &State,
+    ask: Option<&AskId>,
+    by: &PersonName,
+    reason: Option<String>,
+) -> Result<Vec<RecordBody>, Refusal> {
+    let (id, question) = find(state, ask)?;
+    if !service.approvals.approvers.contains(by) && question.ask.requester.as_ref() != Some(by) {
+        return Err(Refusal::NotApprover {
+            by: by.clone(),
+            what: subject_words(&question.ask.subject),
+            approvers: service
+                .approvals
+                .approvers
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
+        });
+    }
+    let mut out = vec![RecordBody::AskClosed {
+        ask: id.clone(),
+        outcome: AskOutcome::Denied {
+            by: by.clone(),
+            reason: reason.clone(),
+        },
+    }];
+    let why = format!(
+        "{by} said no{}",
+        reason.map(|r| format!(": {r}")).unwrap_or_default()
+    );
+    out.extend(consequence(question, state, by, &why));
+    Ok(out)
+}
+
+/// Questions whose time is over.
+#[must_use]
+pub fn expired(service: &Service, state: &State, now: Time) -> Vec<RecordBody> {
+    let Some((id, question)) = state
+        .asks
+        .iter()
+        .find(|(_, q)| !q.granted && q.expires <= now)
+    else {
+        return Vec::new();
+    };
+    // An unproved fence is never waved through by a clock.
+    let proceed = service.approvals.on_timeout == OnTimeout::Proceed
+        && match question.ask.subject {
+            AskSubject::Open { .. } => true,
+            AskSubject::Fence { .. } | AskSubject::Manual { .. } | AskSubject::Failed { .. } => {
+                false
+            }
+        };
+    // A run that waits asks again, and people are paged again.
+    vec![RecordBody::AskClosed {
+        ask: id.clone(),
+        outcome: AskOutcome::Expired { proceed },
+    }]
+}
+
+/// What a no means for the run that waits: before the promotion it goes back, afterwards it ends where it is.
+fn consequence(
+    question: &Question,
+    state: &State,
+    by: &PersonName,
+    why: &str,
+) -> Option<RecordBody> {
+    let run = state
+        .run
+        .as_ref()
+        .filter(|r| Some(&r.id) == question.ask.subject.run())?;
+    let reason = format!("{}: {why}", subject_words(&question.ask.subject));
+    match run.epoch {
+        None if run.unwinding.is_some() => None,
+        None => Some(RecordBody::Unwinding {
+            run: run.id.clone(),
+            by: Some(by.clone()),
+            reason,
+        }),
+        Some(_) => Some(RecordBody::RunClosed {
+            run: run.id.clone(),
+            outcome: RunOutcome::Stuck,
+            reason,
+            active: run.plan.to.clone(),
+        }),
+    }
+}

@@ -1,0 +1,162 @@
+//! The RTO as a budget: what each part is expected to take, and when a failover must begin at the latest.
+
+use std::collections::BTreeMap;
+
+use super::state::State;
+use crate::model::{
+    id::StepId,
+    plan::{Plan, PlanStep, StepPhase},
+    record::ForecastPart,
+    service::{Service, Trigger},
+    span::Span,
+    time::Time,
+};
+
+/// Fewer measurements than this say nothing of a 95th percentile: the largest stands in.
+const ENOUGH: usize = 20;
+
+/// What each part is expected to take, in the order of a run. A step never measured counts as its time-out.
+#[must_use]
+pub fn forecast(service: &Service, state: &State, plan: &Plan) -> Vec<ForecastPart> {
+    let detect = p95(&state.detections);
+    let mut parts = vec![ForecastPart {
+        part: "detect".to_owned(),
+        expected: detect.unwrap_or_else(|| slowest_detection(service)),
+        measured: detect.is_some(),
+    }];
+    let mut done = Span::ZERO;
+    for phase in [
+        StepPhase::Fence,
+        StepPhase::Promote,
+        StepPhase::Traffic,
+        StepPhase::Verify,
+    ] {
+        let steps: Vec<_> = plan.steps.iter().filter(|s| s.phase == phase).collect();
+        if steps.is_empty() {
+            continue;
+        }
+        // What a phase adds to the longest path of needs: steps side by side are not counted twice.
+        let until = longest(state, plan, phase);
+        parts.push(ForecastPart {
+            part: phase.to_string(),
+            expected: until.saturating_sub(done),
+            measured: steps.iter().all(|s| state.durations.contains_key(&s.id)),
+        });
+        done = done.max(until);
+        if phase == StepPhase::Traffic
+            && let Some(dns) = &service.dns
+        {
+            parts.push(ForecastPart {
+                part: "dnsTtl".to_owned(),
+                expected: dns.ttl,
+                measured: true,
+            });
+        }
+    }
+    parts
+}
+
+/// The forecast's sum.
+#[must_use]
+pub fn total(parts: &[ForecastPart]) -> Span {
+    parts
+        .iter()
+        .fold(Span::ZERO, |sum, p| sum.saturating_add(p.expected))
+}
+
+/// What is expected of one step: the 95th percentile of what was measured, else its time-out.
+#[must_use]
+pub fn expected(state: &State, step: &PlanStep) -> Span {
+    state
+        .durations
+        .get(&step.id)
+        .and_then(|d| p95(d))
+        .unwrap_or(step.timeout)
+}
+
+/// When a failover begins, and why then; none where only a person may begin it.
+#[must_use]
+pub fn due(service: &Service, since: Time, parts: &[ForecastPart]) -> Option<(Time, String)> {
+    match service.trigger {
+        Trigger::Manual => None,
+        Trigger::Immediate => Some((since, "the trigger is immediate".to_owned())),
+        Trigger::Budget { patience } => {
+            let rest =
+                total(parts).saturating_sub(parts.first().map_or(Span::ZERO, |p| p.expected));
+            let latest = since.after(service.objectives.rto).before(rest);
+            let patient = since.after(patience);
+            if patient <= latest {
+                Some((
+                    patient,
+                    format!("the primary did not come back within its patience of {patience}"),
+                ))
+            } else {
+                Some((
+                    latest,
+                    format!(
+                        "a run is forecast to take {rest}: later than this the RTO of {} would be lost",
+                        service.objectives.rto
+                    ),
+                ))
+            }
+        }
+    }
+}
+
+/// How long the slowest configured probe takes to be believed.
+fn slowest_detection(service: &Service) -> Span {
+    service
+        .components
+        .iter()
+        .flat_map(|c| &c.probes)
+        .map(|p| {
+            p.every
+                .saturating_mul(u64::from(service.quorum.failures))
+                .saturating_add(p.timeout)
+        })
+        .max()
+        .unwrap_or(Span::ZERO)
+}
+
+/// The longest path through the steps of the phases up to this one.
+fn longest(state: &State, plan: &Plan, through: StepPhase) -> Span {
+    let mut ends: BTreeMap<&StepId, Span> = BTreeMap::new();
+    // Steps are in an order in which needs come first: compile saw to that.
+    for step in plan.steps.iter().filter(|s| s.phase <= through) {
+        let begin = step
+            .needs
+            .iter()
+            .filter_map(|n| ends.get(n))
+            .max()
+            .copied()
+            .unwrap_or(Span::ZERO);
+        ends.insert(&step.id, begin.saturating_add(expected(state, step)));
+    }
+    ends.into_values().max().unwrap_or(Span::ZERO)
+}
+
+/// The 95th percentile; the largest of a few; none of none.
+#[must_use]
+pub fn p95(measured: &[Span]) -> Option<Span> {
+    let mut sorted = measured.to_vec();
+    sorted.sort_unstable();
+    let index = if sorted.len() < ENOUGH {
+        sorted.len()
+    } else {
+        (sorted.len() * 95).div_ceil(100)
+    };
+    sorted.get(index.checked_sub(1)?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentile_of_few_is_the_largest() {
+        let spans = |n: u64| (1..=n).map(Span::from_millis).collect::<Vec<_>>();
+        assert_eq!(p95(&spans(0)), None);
+        assert_eq!(p95(&spans(3)), Some(Span::from_millis(3)));
+        assert_eq!(p95(&spans(100)), Some(Span::from_millis(95)));
+    }
+}

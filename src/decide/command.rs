@@ -1,0 +1,271 @@
+//! What people want becomes records, or a refusal that says why.
+
+use super::{
+    approve,
+    event::{Command, Refusal},
+    gate::{self, Says},
+    incident, page, phase,
+    state::State,
+    view::View,
+};
+use crate::model::{
+    announcement::Phase,
+    id::{IncidentId, PersonName, SiteName},
+    plan::RunKind,
+    record::RecordBody,
+    service::{Mode, Service},
+    time::Time,
+};
+
+/// Records that a command makes, and what the person is told once they are durable.
+type Taken = Result<(Vec<RecordBody>, String), Refusal>;
+
+/// Takes a command.
+///
+/// # Errors
+/// A refusal, in a sentence that says what to do.
+pub fn take(service: &Service, state: &State, view: &View, command: &Command, now: Time) -> Taken {
+    match command {
+        Command::Open {
+            kind,
+            to,
+            by,
+            reason,
+        } => open(service, state, view, *kind, to.as_ref(), by, reason, now),
+        Command::Approve {
+            ask,
+            by,
+            reason,
+            break_glass,
+        } => {
+            let records = approve::approve(
+                service,
+                state,
+                ask.as_ref(),
+                by,
+                reason.as_deref(),
+                *break_glass,
+            )?;
+            let enough = records.len() > 1;
+            Ok((
+                records,
+                if enough {
+                    "approved".to_owned()
+                } else {
+                    "noted; another person must approve as well".to_owned()
+                },
+            ))
+        }
+        Command::Deny { ask, by, reason } => Ok((
+            approve::deny(service, state, ask.as_ref(), by, reason.clone())?,
+            "denied; it is not asked again until the evidence changes".to_owned(),
+        )),
+        Command::Pause { by, reason } => Ok((
+            vec![RecordBody::Paused {
+                by: by.clone(),
+                reason: reason.clone(),
+            }],
+            "paused: nothing is begun automatically".to_owned(),
+        )),
+        Command::Resume { by } if state.paused.is_some() => Ok((
+            vec![RecordBody::Resumed { by: by.clone() }],
+            "resumed".to_owned(),
+        )),
+        Command::Resume { .. } => Err(Refusal::NotPaused),
+        Command::Abort { by, reason } => abort(state, by, reason),
+        Command::Acknowledge { page, by } => acknowledge(state, page.as_ref(), by),
+        Command::Announce { phase, text, by } => {
+            announce(service, state, *phase, text.clone(), by, now)
+        }
+        Command::SetMode { mode, by, reason } => set_mode(state, *mode, by, reason),
+        Command::Note { by, text } => Ok((
+            vec![RecordBody::Note {
+                by: by.clone(),
+                text: text.clone(),
+            }],
+            "noted".to_owned(),
+        )),
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the fields of one command")]
+fn open(
+    service: &Service,
+    state: &State,
+    view: &View,
+    kind: RunKind,
+    to: Option<&SiteName>,
+    by: &PersonName,
+    reason: &str,
+    now: Time,
+) -> Taken {
+    if let Some(run) = &state.run {
+        return Err(Refusal::RunOpen(run.id.clone()));
+    }
+    if state.mode(now, gate::CHECK_MAX_AGE) == Mode::Observe {
+        return Err(Refusal::Observe);
+    }
+    if let Some(to) = to
+        && (service.site(to).is_none() || Some(to) == state.active.as_ref())
+    {
+        return Err(Refusal::NoSite(to.to_string()));
+    }
+    if let Some((id, _)) = incident::open_question(state) {
+        return Err(Refusal::WhichAsk(format!(
+            "{id} (already open: approve or deny it)"
+        )));
+    }
+    let since = state.incident.as_ref().map_or(now, |i| i.since);
+    let proposal = incident::propose(service, state, view, kind, to, since, now)
+        .map_err(|_| Refusal::NoSteps(kind))?;
+    let concerns: Vec<String> = proposal
+        .answers
+        .iter()
+        // A person who commands it knows the mode, the trigger and the pause; what the evidence says still counts.
+        .filter(|a| {
+            a.says != Says::Allow && !matches!(a.gate, "mode" | "trigger" | "pause" | "maintenance")
+        })
+        .map(|a| a.reason.clone())
+        .collect();
+    let mut records = Vec::new();
+    let incident_id = state.incident.as_ref().map_or_else(
+        || IncidentId::of(&service.name, state.seq.next()),
+        |i| i.id.clone(),
+    );
+    if state.incident.is_none() {
+        records.push(RecordBody::IncidentOpened {
+            components: Vec::new(),
+            since,
+            reason: format!("{by} asked for a {kind}: {reason}"),
+        });
+    }
+    let alone = service.approvals.required <= 1 && service.approvals.approvers.contains(by);
+    if alone && concerns.is_empty() {
+        let why = format!("{by} asked for it: {reason}");
+        records.push(incident::opened(
+            &proposal,
+            Some(&incident_id),
+            since,
+            why,
+            Some(by.clone()),
+            vec![by.clone()],
+        ));
+        return Ok((
+            records,
+            format!("the {kind} to {} begins", proposal.plan.to),
+        ));
+    }
+    let mut reasons = vec![format!("{by} asked for a {kind}: {reason}")];
+    reasons.extend(concerns);
+    let ask = incident::question(service, &proposal, Some(by.clone()), reasons);
+    let plan = Some(Box::new(proposal.plan.clone()));
+    records.push(RecordBody::AskOpened {
+        ask: Box::new(ask),
+        plan,
+        expires: now.after(service.approvals.expiry),
+    });
+    Ok((
+        records,
+        format!(
+            "it must be approved first: `failover approve {}` shows and answers the question",
+            service.name
+        ),
+    ))
+}
+
+fn abort(state: &State, by: &PersonName, reason: &str) -> Taken {
+    let run = state.run.as_ref().ok_or(Refusal::NoRun)?;
+    if run.epoch.is_some() {
+        return Err(Refusal::PastPromotion(run.id.clone()));
+    }
+    let record = RecordBody::Unwinding {
+        run: run.id.clone(),
+        by: Some(by.clone()),
+        reason: format!("{by} stopped it: {reason}"),
+    };
+    Ok((vec![record], format!("run {} goes back", run.id)))
+}
+
+fn acknowledge(state: &State, page: Option<&crate::model::id::PageId>, by: &PersonName) -> Taken {
+    let pages = page::named(state, page);
+    if let (Some(page), true) = (page, pages.is_empty()) {
+        return Err(Refusal::NoPage(page.to_string()));
+    }
+    let mut records: Vec<RecordBody> = pages
+        .iter()
+        .map(|p| RecordBody::PageClosed {
+            page: p.clone(),
+            by: Some(by.clone()),
+        })
+        .collect();
+    if page.is_none() && (state.unacknowledged.is_some() || state.stuck.is_some()) {
+        records.push(RecordBody::FailoverAcknowledged { by: by.clone() });
+    }
+    if records.is_empty() {
+        return Err(Refusal::NoPage("at all".to_owned()));
+    }
+    Ok((records, format!("{} acknowledged", pages.len())))
+}
+
+fn announce(
+    service: &Service,
+    state: &State,
+    phase: Phase,
+    text: Option<String>,
+    by: &PersonName,
+    now: Time,
+) -> Taken {
+    let Some(open) = &state.incident else {
+        return Err(Refusal::Phase(
+            "no incident is open: there is nothing to announce".to_owned(),
+        ));
+    };
+    match phase {
+        Phase::Recovered if state.run.is_some() => {
+            return Err(Refusal::Phase(
+                "a run is in progress: it is not over yet".to_owned(),
+            ));
+        }
+        Phase::Recovered if !incident::well(service, state) => {
+            return Err(Refusal::Phase(
+                "probes do not confirm it: not every component is healthy (see `failover explain`)"
+                    .to_owned(),
+            ));
+        }
+        Phase::Correction if text.is_none() => {
+            return Err(Refusal::Phase(
+                "a correction needs its words: add --text \"…\"".to_owned(),
+            ));
+        }
+        Phase::Investigating
+        | Phase::FailingOver
+        | Phase::OnStandby
+        | Phase::Recovered
+        | Phase::Correction => {}
+    }
+    let record = phase::entered(service, state, open, phase, text, now);
+    Ok((
+        vec![
+            record,
+            RecordBody::Note {
+                by: by.clone(),
+                text: format!("announced: {phase}"),
+            },
+        ],
+        format!("announced: {phase}"),
+    ))
+}
+
+fn set_mode(state: &State, mode: Mode, by: &PersonName, reason: &str) -> Taken {
+    if mode > state.wanted {
+        return Err(Refusal::ModeUp(state.wanted));
+    }
+    Ok((
+        vec![RecordBody::ModeChanged {
+            mode,
+            by: Some(by.clone()),
+            reason: reason.to_owned(),
+        }],
+        format!("the mode is {mode} now"),
+    ))
+}

@@ -1,0 +1,432 @@
+//! The core of one service: event and time in, records and effects out.
+
+use std::sync::Arc;
+
+use super::{
+    approve, command, detect,
+    event::{Effect, Event, Output, Reply, Trouble, Wake},
+    incident, lag, page, phase, schedule,
+    state::State,
+    view::View,
+};
+use crate::model::{
+    check::{CheckItem, CheckStatus},
+    id::{AnnouncementId, ConfigHash},
+    observation::Observation,
+    page::PageTopic,
+    record::{Record, RecordBody},
+    service::Service,
+    span::Span,
+    time::Time,
+};
+
+/// Evidence ages: the core wants to be called at least this often.
+const HEARTBEAT: Span = Span::from_secs(1);
+/// An unchanged check is recorded again after this, so that its age stays true.
+const CHECK_REPEAT: Span = Span::from_secs(3600);
+
+/// The core of one service.
+#[derive(Clone, Debug)]
+pub struct Core {
+    service: Arc<Service>,
+    state: State,
+    view: View,
+}
+
+impl Core {
+    /// A core for a service, before its chain is replayed.
+    #[must_use]
+    pub fn new(service: Arc<Service>) -> Self {
+        Self {
+            service,
+            state: State::default(),
+            view: View::default(),
+        }
+    }
+
+    /// The service.
+    #[must_use]
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// What the journal says.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What was seen.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Takes in a record of an earlier process.
+    pub fn replay(&mut self, record: &Record) {
+        self.state.apply(record);
+    }
+
+    /// Takes in a record that this process made durable.
+    pub fn committed(&mut self, record: &Record) {
+        if let RecordBody::StepIntent { step, attempt, .. } = &record.body {
+            self.view.fresh.insert((step.clone(), *attempt));
+        }
+        if let RecordBody::RunOpened { .. } | RecordBody::RunClosed { .. } = &record.body {
+            self.view.under_way.clear();
+            self.view.not_before.clear();
+            self.view.fresh.clear();
+        }
+        self.state.apply(record);
+    }
+
+    /// Begins to use changed documents. A run in flight keeps its plan; the mode is never raised by a change.
+    #[must_use]
+    pub fn reload(&mut self, service: Arc<Service>) -> Vec<RecordBody> {
+        let record = RecordBody::DocumentsChanged {
+            config: service.config.clone(),
+            mode: service.mode,
+        };
+        self.service = service;
+        self.view
+            .voices
+            .retain(|(_, probe), _| self.service.probe(probe).is_some());
+        vec![record]
+    }
+
+    /// The records with which a process takes up the chain, after the replay.
+    #[must_use]
+    pub fn start(&mut self, version: &str, now: Time) -> Vec<RecordBody> {
+        self.view.started = Some(now);
+        let mut out = vec![RecordBody::ControllerStarted {
+            version: version.to_owned(),
+            config: self.service.config.clone(),
+            active: self
+                .state
+                .active
+                .is_none()
+                .then(|| self.service.primary().map(|s| s.name.clone()))
+                .flatten(),
+            mode: self.service.mode,
+        }];
+        if self.state.starts > 0 {
+            out.push(RecordBody::PageRaised {
+                page: Box::new(page::restarted(&self.service, &self.state)),
+            });
+        }
+        out
+    }
+
+    /// One decision. The caller makes `records` durable, passes each to [`Core::committed`], and calls again with
+    /// `Event::Tick` until there are none; only an output without records has effects.
+    pub fn step(&mut self, event: Event, now: Time) -> Output {
+        match self.take(event, now) {
+            (records, reply) if !records.is_empty() || reply.is_some() => Output {
+                records,
+                reply,
+                ..Output::default()
+            },
+            _ => self.turn(now),
+        }
+    }
+
+    fn take(&mut self, event: Event, now: Time) -> (Vec<RecordBody>, Option<Reply>) {
+        match event {
+            Event::Tick => (Vec::new(), None),
+            Event::Observed(seen) => {
+                self.observe(seen);
+                (Vec::new(), None)
+            }
+            Event::Performed {
+                run,
+                step,
+                attempt,
+                result,
+                took,
+            } => {
+                if self.is_open(&run) {
+                    self.finished(&step, now);
+                    (
+                        vec![RecordBody::StepOutcome {
+                            run,
+                            step,
+                            attempt,
+                            result,
+                            took,
+                        }],
+                        None,
+                    )
+                } else {
+                    (Vec::new(), None)
+                }
+            }
+            Event::Looked {
+                run,
+                step,
+                attempt,
+                presence,
+                took,
+            } => {
+                if self.is_open(&run) {
+                    self.finished(&step, now);
+                    (
+                        vec![RecordBody::StepObserved {
+                            run,
+                            step,
+                            attempt,
+                            presence,
+                            took,
+                        }],
+                        None,
+                    )
+                } else {
+                    (Vec::new(), None)
+                }
+            }
+            Event::Undone { run, step, result } => {
+                if !self.is_open(&run) {
+                    return (Vec::new(), None);
+                }
+                self.view.under_way.remove(&step);
+                (vec![undone(run, step, result)], None)
+            }
+            Event::Announced {
+                announcement,
+                tallies,
+                broken,
+            } => {
+                self.view.announcing.remove(&announcement);
+                let mut records = vec![RecordBody::AnnouncementSettled {
+                    announcement,
+                    tallies,
+                }];
+                for (channel, reason) in broken {
+                    records.extend(self.trouble(&Trouble::Channel { channel, reason }));
+                }
+                (records, None)
+            }
+            Event::Checked { config, items } => (self.checked(config, &items, now), None),
+            Event::Trouble(trouble) => (self.trouble(&trouble), None),
+            Event::Command(wanted) => {
+                match command::take(&self.service, &self.state, &self.view, &wanted, now) {
+                    Ok((records, text)) => (records, Some(Reply::Ok(text))),
+                    Err(refusal) => (Vec::new(), Some(Reply::Refused(refusal))),
+                }
+            }
+        }
+    }
+
+    fn is_open(&self, run: &crate::model::id::RunId) -> bool {
+        self.state.run.as_ref().is_some_and(|r| &r.id == run)
+    }
+
+    fn observe(&mut self, seen: Observation) {
+        if let Some(position) = lag::position(&self.service, &self.state, &seen) {
+            self.view.position(position);
+        }
+        self.view.observe(seen, &self.service.quorum);
+    }
+
+    /// An effect came to an end: the step waits a little before it is tried or looked for again.
+    fn finished(&mut self, step: &crate::model::id::StepId, now: Time) {
+        self.view.under_way.remove(step);
+        let Some(run) = &self.state.run else { return };
+        let Some(planned) = run.plan.step(step) else {
+            return;
+        };
+        let looks = match run.steps.get(step) {
+            Some(super::state::Step::Indeterminate { looks, .. }) => *looks,
+            Some(_) | None => 0,
+        };
+        let times = run.failures.get(step).copied().unwrap_or(0) + looks + 1;
+        self.view.not_before.insert(
+            step.clone(),
+            now.after(schedule::pause(planned, run, times)),
+        );
+    }
+
+    fn trouble(&self, trouble: &Trouble) -> Vec<RecordBody> {
+        if let Trouble::Ttl {
+            name,
+            from,
+            to,
+            done,
+        } = trouble
+        {
+            return vec![RecordBody::TtlChanged {
+                name: name.clone(),
+                from: *from,
+                to: *to,
+                done: *done,
+            }];
+        }
+        if *trouble == Trouble::DocumentsFixed {
+            let open = self
+                .state
+                .pages
+                .iter()
+                .filter(|(_, p)| p.page.topic == PageTopic::Documents);
+            return open
+                .map(|(id, _)| RecordBody::PageClosed {
+                    page: id.clone(),
+                    by: None,
+                })
+                .collect();
+        }
+        let page = page::trouble(&self.service, trouble);
+        let is_open = |p: &crate::model::page::Page| {
+            self.state.pages.values().any(|o| o.page.topic == p.topic)
+        };
+        page.filter(|p| !is_open(p))
+            .map(|p| RecordBody::PageRaised { page: Box::new(p) })
+            .into_iter()
+            .collect()
+    }
+
+    fn checked(&self, config: ConfigHash, items: &[CheckItem], now: Time) -> Vec<RecordBody> {
+        let green = items
+            .iter()
+            .all(|i| matches!(i.status, CheckStatus::Ok | CheckStatus::Warn));
+        let problems: Vec<_> = items
+            .iter()
+            .filter(|i| i.status != CheckStatus::Ok)
+            .cloned()
+            .collect();
+        let same = self.state.check.as_ref().is_some_and(|c| {
+            let names = |items: &[CheckItem]| {
+                items
+                    .iter()
+                    .map(|i| (i.name.clone(), i.status))
+                    .collect::<Vec<_>>()
+            };
+            c.config == config
+                && c.green == green
+                && names(&c.problems) == names(&problems)
+                && now.since(c.at) < CHECK_REPEAT
+        });
+        if same {
+            Vec::new()
+        } else {
+            vec![RecordBody::Checked {
+                config,
+                green,
+                problems,
+            }]
+        }
+    }
+
+    /// What follows from state, view and time; the first part that has something to record ends the turn.
+    fn turn(&mut self, now: Time) -> Output {
+        let (service, state) = (&self.service, &self.state);
+        if state.active.is_none() {
+            return Output::default();
+        }
+        if incident::well(service, state) {
+            self.view.well_since.get_or_insert(now);
+        } else {
+            self.view.well_since = None;
+        }
+        let view = &self.view;
+        let mut due = None;
+        let records = Some(incident::verdicts(service, state, view, now))
+            .filter(|r| !r.is_empty())
+            .or_else(|| Some(approve::expired(service, state, now)).filter(|r| !r.is_empty()))
+            .or_else(|| Some(incident::turn(service, state, view, now)).filter(|r| !r.is_empty()))
+            .or_else(|| {
+                Some(schedule::advance(service, state, view, now)).filter(|r| !r.is_empty())
+            })
+            .or_else(|| {
+                let (records, at) = incident::consider(service, state, view, now);
+                due = at;
+                Some(records).filter(|r| !r.is_empty())
+            })
+            .or_else(|| {
+                let need = detect::need(service, &state.verdicts);
+                phase::turn(service, state, view, now, need).map(|r| vec![r])
+            })
+            .or_else(|| Some(page::turn(service, state, view, now)).filter(|r| !r.is_empty()));
+        match records {
+            Some(records) => Output {
+                records,
+                ..Output::default()
+            },
+            None => self.act(now, due),
+        }
+    }
+
+    fn act(&mut self, now: Time, due: Option<Time>) -> Output {
+        let mut effects = schedule::effects(&self.state, &mut self.view, now);
+        for (id, told) in &self.state.announcements {
+            if told.settled.is_none() && self.view.announcing.insert(id.clone()) {
+                effects.push(Effect::Announce(id.clone()));
+            }
+        }
+        let (pages, next_page) = page::effects(&self.service, &self.state, &mut self.view, now);
+        effects.extend(pages);
+        let mut wake = Wake {
+            at: now.after(HEARTBEAT),
+            reason: "evidence ages",
+        };
+        let mut sooner = |at: Option<Time>, reason| {
+            if let Some(at) = at.filter(|at| *at < wake.at) {
+                wake = Wake {
+                    at: at.max(now),
+                    reason,
+                };
+            }
+        };
+        sooner(due, "a failover is due");
+        sooner(next_page, "a page is repeated");
+        sooner(
+            self.view
+                .not_before
+                .values()
+                .filter(|at| **at > now)
+                .min()
+                .copied(),
+            "a step is tried again",
+        );
+        sooner(
+            self.state
+                .asks
+                .values()
+                .filter(|q| !q.granted)
+                .map(|q| q.expires)
+                .min(),
+            "a question expires",
+        );
+        Output {
+            records: Vec::new(),
+            effects,
+            wake: Some(wake),
+            reply: None,
+        }
+    }
+
+    /// Says that an announcement's fan-out ended without coming to an end, so that it is begun again.
+    pub fn interrupted(&mut self, announcement: &AnnouncementId) {
+        self.view.announcing.remove(announcement);
+    }
+}
+
+fn undone(
+    run: crate::model::id::RunId,
+    step: crate::model::id::StepId,
+    result: Option<crate::model::step::StepResult>,
+) -> RecordBody {
+    use crate::model::{record::Settlement, step::StepResult};
+    let how = match result {
+        None => Settlement::Skipped {
+            reason: "it cannot be taken back: look at it by hand".to_owned(),
+        },
+        Some(StepResult::Done(proof)) => Settlement::Undone {
+            summary: proof.summary,
+        },
+        Some(StepResult::Failed { reason } | StepResult::Indeterminate { reason }) => {
+            Settlement::Skipped {
+                reason: format!("it could not be taken back: {reason}; look at it by hand"),
+            }
+        }
+    };
+    RecordBody::StepSettled { run, step, how }
+}

@@ -1,0 +1,295 @@
+//! Verdicts: what the evidence says of a component at the site that it is served from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    quorum::{self, Agreement, Heard},
+    state::State,
+    view::{Says, View, Voice},
+};
+use crate::model::{
+    observation::{Evidence, Sight},
+    service::{Component, ComponentKind, Probe, Service, VantagePoint},
+    span::Span,
+    time::Time,
+    verdict::{Verdict, Witness},
+};
+
+/// A verdict with what it rests on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// In one sentence.
+    pub reason: String,
+    /// Each vantage point's last look.
+    pub witnesses: Vec<Witness>,
+    /// When the first of the voices that say down began to.
+    pub failing_since: Option<Time>,
+}
+
+/// Judges one component.
+#[must_use]
+pub fn judge(
+    service: &Service,
+    component: &Component,
+    state: &State,
+    view: &View,
+    now: Time,
+) -> Judgement {
+    let mut heard = Vec::new();
+    let mut witnesses = Vec::new();
+    let mut failing: Option<Time> = None;
+    let mut slow: Option<Span> = None;
+    let mut evidence = BTreeSet::new();
+    for probe in relevant(component, state) {
+        evidence.insert(probe.evidence);
+        for vantage in lookers(service, probe) {
+            let voice = view.voices.get(&(vantage.name.clone(), probe.id.clone()));
+            let says = voice.map_or(Says::Unknown, |v| fresh(v, probe, now));
+            if let Some(since) = voice
+                .filter(|_| matches!(says, Says::Down | Says::Failing))
+                .and_then(|v| v.failing_since)
+            {
+                failing = Some(failing.map_or(since, |f| f.min(since)));
+            }
+            if probe.evidence == Evidence::Outside && says == Says::Up {
+                slow = slow.max(voice.and_then(|v| v.last.latency));
+            }
+            heard.push(Heard {
+                network: vantage.network.clone(),
+                probe: probe.id.clone(),
+                evidence: probe.evidence,
+                says,
+            });
+            witnesses.push(witness(component, probe, vantage, voice, says, now));
+        }
+    }
+    let kinds: BTreeMap<Evidence, _> = evidence
+        .into_iter()
+        .map(|e| {
+            (
+                e,
+                quorum::kind(&quorum::networks(&heard, e), service.quorum.networks),
+            )
+        })
+        .collect();
+    let agreement = quorum::all_kinds(&kinds);
+    let over = service
+        .objectives
+        .response_time
+        .filter(|limit| slow.is_some_and(|s| s > *limit));
+    let (verdict, reason) = sentence(component, agreement, over.zip(slow), &witnesses, &kinds);
+    Judgement {
+        verdict,
+        reason,
+        witnesses,
+        failing_since: failing,
+    }
+}
+
+/// The probes that look at the site which this component is served from now.
+pub fn relevant<'a>(component: &'a Component, state: &'a State) -> impl Iterator<Item = &'a Probe> {
+    let site = match component.kind {
+        ComponentKind::Application => state.serving.as_ref(),
+        ComponentKind::Database => state.active.as_ref(),
+    };
+    component.probes.iter().filter(move |p| match p.evidence {
+        // The standby's stream is evidence about the site that it streams from, which is every other one.
+        Evidence::Stream => p.site.as_ref() != site,
+        Evidence::Outside | Evidence::Database | Evidence::Guard => {
+            p.site.is_none() || p.site.as_ref() == site
+        }
+    })
+}
+
+/// The vantage points that look through a probe.
+pub fn lookers<'a>(
+    service: &'a Service,
+    probe: &'a Probe,
+) -> impl Iterator<Item = &'a VantagePoint> {
+    service
+        .vantage_points
+        .iter()
+        .filter(|v| probe.from.is_empty() || probe.from.contains(&v.name))
+}
+
+/// How old a look may be before it says nothing any more.
+#[must_use]
+pub fn shelf_life(probe: &Probe) -> Span {
+    probe.every.saturating_mul(3).saturating_add(probe.timeout)
+}
+
+fn fresh(voice: &Voice, probe: &Probe, now: Time) -> Says {
+    if now.since(voice.last.at) > shelf_life(probe) {
+        Says::Unknown
+    } else {
+        voice.says
+    }
+}
+
+fn witness(
+    component: &Component,
+    probe: &Probe,
+    vantage: &VantagePoint,
+    voice: Option<&Voice>,
+    says: Says,
+    now: Time,
+) -> Witness {
+    let (detail, age) = match voice {
+        None => ("has not looked yet".to_owned(), Span::ZERO),
+        Some(v) if says == Says::Unknown && v.says != Says::Unknown => (
+            format!("last look is too old: {}", v.last.detail),
+            now.since(v.last.at),
+        ),
+        Some(v) => (v.last.detail.clone(), now.since(v.last.at)),
+    };
+    let detail = if says == Says::Failing {
+        format!("{detail} (not yet often enough to count)")
+    } else {
+        detail
+    };
+    Witness {
+        vantage: vantage.name.clone(),
+        network: vantage.network.clone(),
+        probe: probe.id.clone(),
+        component: component.name.clone(),
+        evidence: probe.evidence,
+        sight: says.sight(),
+        age,
+        detail,
+    }
+}
+
+fn sentence(
+    component: &Component,
+    agreement: Agreement,
+    slow: Option<(Span, Span)>,
+    witnesses: &[Witness],
+    kinds: &BTreeMap<Evidence, quorum::KindSays>,
+) -> (Verdict, String) {
+    let name = &component.name;
+    let count = |sight| {
+        let networks: BTreeSet<_> = witnesses
+            .iter()
+            .filter(|w| w.sight == sight)
+            .map(|w| &w.network)
+            .collect();
+        networks.len()
+    };
+    let of = witnesses
+        .iter()
+        .map(|w| &w.network)
+        .collect::<BTreeSet<_>>()
+        .len();
+    let list = |says| {
+        kinds
+            .iter()
+            .filter(|(_, k)| **k == says)
+            .map(|(e, _)| e.to_string())
+            .collect::<Vec<_>>()
+            .join(" and ")
+    };
+    match (agreement, slow) {
+        (Agreement::Up, Some((limit, seen))) => (
+            Verdict::Degraded,
+            format!("{name} answers, but in {seen}, above its objective of {limit}"),
+        ),
+        (Agreement::Up, None) => (
+            Verdict::Healthy,
+            format!(
+                "{name} is seen to work from {} of {of} networks",
+                count(Sight::Up)
+            ),
+        ),
+        (Agreement::Partly, _) => (
+            Verdict::Degraded,
+            format!(
+                "{name} works from {} of {of} networks and fails in part or from {}",
+                count(Sight::Up),
+                count(Sight::Down)
+            ),
+        ),
+        (Agreement::Suspect, _) => (
+            Verdict::Suspect,
+            format!(
+                "{name} fails from {} of {of} networks: not yet enough, or not yet long enough, to be called down",
+                count(Sight::Down)
+            ),
+        ),
+        (Agreement::Down, _) => (
+            Verdict::Down,
+            format!(
+                "{name} is down: {} of {of} networks say so ({})",
+                count(Sight::Down),
+                list(quorum::KindSays::Down)
+            ),
+        ),
+        (Agreement::Contradicted, _) => (
+            Verdict::Inconclusive,
+            format!(
+                "{name}: {} says down, but {} sees it work; nothing is concluded from that",
+                list(quorum::KindSays::Down),
+                [list(quorum::KindSays::Up), list(quorum::KindSays::Partly)]
+                    .iter()
+                    .filter(|l| !l.is_empty())
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join(" and ")
+            ),
+        ),
+        (Agreement::Blind, _) => (
+            Verdict::Inconclusive,
+            format!(
+                "{name} cannot be seen: {} of {of} networks cannot tell",
+                count(Sight::Unknown)
+            ),
+        ),
+    }
+}
+
+/// What the verdicts together call for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing is down.
+    Nothing,
+    /// The data's site is lost.
+    Failover,
+    /// The application is down while its database is well: traffic only.
+    Redirect,
+    /// The application is down and the database's state is not known: nothing may be concluded yet.
+    Unclear,
+}
+
+/// What the verdicts together call for. A database that is down leads to a failover; an application that is down
+/// while the database is well leads to a redirect, never to a promotion.
+#[must_use]
+pub fn need(
+    service: &Service,
+    verdicts: &BTreeMap<crate::model::id::ComponentName, (Verdict, Time)>,
+) -> Need {
+    let of = |kind| {
+        service
+            .components
+            .iter()
+            .filter(move |c| c.kind == kind)
+            .map(|c| verdicts.get(&c.name).map_or(Verdict::Inconclusive, |v| v.0))
+    };
+    let databases: Vec<_> = of(ComponentKind::Database).collect();
+    if databases.contains(&Verdict::Down) {
+        return Need::Failover;
+    }
+    if !of(ComponentKind::Application).any(|v| v == Verdict::Down) {
+        return Need::Nothing;
+    }
+    if databases.is_empty() {
+        Need::Failover
+    } else if databases
+        .iter()
+        .all(|v| matches!(v, Verdict::Healthy | Verdict::Degraded))
+    {
+        Need::Redirect
+    } else {
+        Need::Unclear
+    }
+}

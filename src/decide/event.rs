@@ -1,0 +1,342 @@
+//! What comes in, and what goes out.
+
+use crate::model::{
+    announcement::{Phase, Tallies},
+    approval::AskSubject,
+    check::CheckItem,
+    id::{
+        AnnouncementId, AskId, Attempt, ConfigHash, Epoch, IdempotencyKey, PageId, PersonName,
+        RunId, SiteName, StepId,
+    },
+    observation::Observation,
+    plan::RunKind,
+    record::RecordBody,
+    service::Mode,
+    span::Span,
+    step::{Presence, StepResult},
+    time::Time,
+};
+
+/// Something that happened outside the core.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Time has passed, or records became durable.
+    Tick,
+    /// A vantage point looked.
+    Observed(Observation),
+    /// A step's effect came to an end.
+    Performed {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepId,
+        /// Which attempt.
+        attempt: Attempt,
+        /// What it came to.
+        result: StepResult,
+        /// How long it took.
+        took: Span,
+    },
+    /// A step's effect was looked for.
+    Looked {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepId,
+        /// Which attempt.
+        attempt: Attempt,
+        /// What was seen.
+        presence: Presence,
+        /// How long it took.
+        took: Span,
+    },
+    /// A step's effect was taken back.
+    Undone {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepId,
+        /// What it came to; none where its adapter cannot undo.
+        result: Option<StepResult>,
+    },
+    /// An announcement has nothing left to send.
+    Announced {
+        /// Which one.
+        announcement: AnnouncementId,
+        /// What came of it.
+        tallies: Tallies,
+        /// Channels that are broken, with the reason.
+        broken: Vec<(String, String)>,
+    },
+    /// A readiness check ended.
+    Checked {
+        /// The documents that it was made for.
+        config: ConfigHash,
+        /// Every item.
+        items: Vec<CheckItem>,
+    },
+    /// The driver noticed something that the team must hear.
+    Trouble(Trouble),
+    /// A person wants something.
+    Command(Command),
+}
+
+/// Something that the team must hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Documents changed on disk but cannot be used; the old ones stay in force.
+    Documents(String),
+    /// They can be used again.
+    DocumentsFixed,
+    /// A channel cannot send.
+    Channel {
+        /// Which.
+        channel: String,
+        /// Why.
+        reason: String,
+    },
+    /// The TTL of a record was changed, or is about to be.
+    Ttl {
+        /// Which name.
+        name: String,
+        /// From, in seconds.
+        from: u32,
+        /// To, in seconds.
+        to: u32,
+        /// Whether it is in place.
+        done: bool,
+    },
+}
+
+/// What a person wants. Who it is was verified by the front end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Begin a run.
+    Open {
+        /// What for.
+        kind: RunKind,
+        /// To which site; none: the first standby.
+        to: Option<SiteName>,
+        /// Who.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
+    /// Answer a question with yes.
+    Approve {
+        /// Which; none: the only one.
+        ask: Option<AskId>,
+        /// Who.
+        by: PersonName,
+        /// The reason; compulsory for attestations and break-glass.
+        reason: Option<String>,
+        /// Decide alone.
+        break_glass: bool,
+    },
+    /// Answer a question with no.
+    Deny {
+        /// Which; none: the only one.
+        ask: Option<AskId>,
+        /// Who.
+        by: PersonName,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Begin nothing automatically from now on.
+    Pause {
+        /// Who.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
+    /// End the pause.
+    Resume {
+        /// Who.
+        by: PersonName,
+    },
+    /// Stop the run before its promotion.
+    Abort {
+        /// Who.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
+    /// Stop paging; also acknowledges the last failover.
+    Acknowledge {
+        /// Which page; none: all.
+        page: Option<PageId>,
+        /// Who.
+        by: PersonName,
+    },
+    /// Tell customers.
+    Announce {
+        /// Which phase.
+        phase: Phase,
+        /// In these words instead of the template's.
+        text: Option<String>,
+        /// Who.
+        by: PersonName,
+    },
+    /// Lower the mode, or go back to what the documents say.
+    SetMode {
+        /// To.
+        mode: Mode,
+        /// Who.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
+    /// A remark for the timeline.
+    Note {
+        /// Who.
+        by: PersonName,
+        /// What.
+        text: String,
+    },
+}
+
+/// What the core wants.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Output {
+    /// To be made durable and applied, in this order, before anything else.
+    pub records: Vec<RecordBody>,
+    /// To be done now; each is backed by a record that is durable.
+    pub effects: Vec<Effect>,
+    /// When to call again, and why.
+    pub wake: Option<Wake>,
+    /// The answer to a command; valid once the records are durable.
+    pub reply: Option<Reply>,
+}
+
+/// When to call again, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wake {
+    /// When.
+    pub at: Time,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Something to be done outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Perform a step.
+    Perform(Call),
+    /// Look whether a step's effect is in place.
+    Observe(Call),
+    /// Take a step's effect back.
+    Undo(Call),
+    /// Send an announcement to whoever has not got it yet.
+    Announce(AnnouncementId),
+    /// Page the team.
+    Page {
+        /// Which page.
+        page: PageId,
+        /// How often it was sent before.
+        repeat: u32,
+    },
+}
+
+/// Which step, as which attempt, under which epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The run.
+    pub run: RunId,
+    /// The step.
+    pub step: StepId,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// The epoch that the effect carries.
+    pub epoch: Epoch,
+    /// Recognises the effect.
+    pub key: IdempotencyKey,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Taken.
+    Ok(String),
+    /// Not taken: why, and what to do.
+    Refused(Refusal),
+}
+
+/// Why a command was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A run is already open.
+    #[error("run {0} is in progress: wait for it, or stop it with `failover abort`")]
+    RunOpen(RunId),
+    /// No run is open.
+    #[error("no run is in progress")]
+    NoRun,
+    /// The run has begun to promote: the way is forward only.
+    #[error("run {0} has begun to promote; from here the way is forward only")]
+    PastPromotion(RunId),
+    /// No such site, or it cannot be a target.
+    #[error("{0} is no standby site of this service")]
+    NoSite(String),
+    /// The runbook has no step for it.
+    #[error("the runbook has no steps for a {0}")]
+    NoSteps(RunKind),
+    /// No such question.
+    #[error("no question {0} is open; `failover status` lists the open ones")]
+    NoAsk(String),
+    /// More than one question is open.
+    #[error("several questions are open: name one of {0}")]
+    WhichAsk(String),
+    /// This person may not answer it.
+    #[error("{by} may not approve {what}: approvers are {approvers}")]
+    NotApprover {
+        /// Who.
+        by: PersonName,
+        /// What.
+        what: String,
+        /// Who may.
+        approvers: String,
+    },
+    /// Two persons are needed and this one asked for it.
+    #[error("{0} asked for this and cannot approve it as well: two persons are needed")]
+    Requester(PersonName),
+    /// This person has already approved.
+    #[error("{0} has already approved; another person is needed")]
+    Twice(PersonName),
+    /// A reason is compulsory.
+    #[error("a reason is compulsory here: add --reason \"…\"")]
+    NoReason,
+    /// This person may not decide alone.
+    #[error("{0} may not break the glass")]
+    NoBreakGlass(PersonName),
+    /// No such page.
+    #[error("no page {0} is open")]
+    NoPage(String),
+    /// The phase cannot be announced now.
+    #[error("{0}")]
+    Phase(String),
+    /// A mode cannot be raised by command.
+    #[error(
+        "the mode can be lowered by command, not raised above what the documents say ({0}) and what is earned"
+    )]
+    ModeUp(Mode),
+    /// Not paused.
+    #[error("it is not paused")]
+    NotPaused,
+    /// In observe mode nothing is begun.
+    #[error("the service is in observe mode; set `mode: ask` in its document first")]
+    Observe,
+}
+
+/// A question's subject in a few words.
+#[must_use]
+pub fn subject_words(subject: &AskSubject) -> String {
+    match subject {
+        AskSubject::Open { kind } => format!("the {kind}"),
+        AskSubject::Fence { run } => {
+            format!("the attestation that the old primary cannot write (run {run})")
+        }
+        AskSubject::Manual { run, step } => format!("manual step {step} of run {run}"),
+        AskSubject::Failed { run, step } => {
+            format!("going on after the failed step {step} of run {run}")
+        }
+    }
+}

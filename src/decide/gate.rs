@@ -1,0 +1,314 @@
+//! Gates: each says whether a run may begin by itself, needs a person, or is held, and why.
+//!
+//! Reasons hold no numbers that change from second to second: a question stays the same question while its
+//! evidence does.
+
+use super::{detect, lag, state::State, view::View};
+use crate::model::{
+    loss::LossForecast,
+    observation::{DatabaseRole, Sight},
+    plan::{Plan, RunKind, StepPhase},
+    service::{ComponentKind, Mode, OverRpo, Service, Trigger},
+    site::Site,
+    span::Span,
+    time::Time,
+};
+
+/// A green check is believed for so long (drills will shorten this).
+pub const CHECK_MAX_AGE: Span = Span::from_secs(7 * 24 * 3600);
+
+/// What a gate says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Says {
+    /// Nothing speaks against it.
+    Allow,
+    /// A person must decide.
+    Ask,
+    /// Not now, whoever asks for it automatically.
+    Hold,
+}
+
+/// The answer of one gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Which gate.
+    pub gate: &'static str,
+    /// What it says.
+    pub says: Says,
+    /// In one sentence.
+    pub reason: String,
+}
+
+fn answer(gate: &'static str, says: Says, reason: impl Into<String>) -> Answer {
+    Answer {
+        gate,
+        says,
+        reason: reason.into(),
+    }
+}
+
+/// What every gate says to a run that nobody asked for.
+#[must_use]
+pub fn answers(
+    service: &Service,
+    state: &State,
+    view: &View,
+    plan: &Plan,
+    loss: &LossForecast,
+    now: Time,
+) -> Vec<Answer> {
+    let mut out = vec![
+        pause(state),
+        stuck(state),
+        maintenance(service, now),
+        mode(service, state, now),
+        trigger(service),
+        flap(state),
+    ];
+    if let Some(site) = service.site(&plan.to) {
+        out.push(residency(service, site));
+        out.push(standby(service, view, site, now));
+    }
+    if plan.steps.iter().any(|s| s.phase == StepPhase::Promote) {
+        out.push(rpo(service, view, plan, loss, now));
+    }
+    out
+}
+
+/// The strictest of the answers.
+#[must_use]
+pub fn strictest(answers: &[Answer]) -> Says {
+    answers.iter().map(|a| a.says).max().unwrap_or(Says::Allow)
+}
+
+/// The sentences of the answers that say so.
+#[must_use]
+pub fn reasons(answers: &[Answer], says: Says) -> Vec<String> {
+    answers
+        .iter()
+        .filter(|a| a.says == says)
+        .map(|a| a.reason.clone())
+        .collect()
+}
+
+fn pause(state: &State) -> Answer {
+    match &state.paused {
+        Some((by, reason)) => answer("pause", Says::Hold, format!("{by} paused it: {reason}")),
+        None => answer("pause", Says::Allow, "not paused"),
+    }
+}
+
+fn stuck(state: &State) -> Answer {
+    match &state.stuck {
+        Some(run) => answer(
+            "lastRun",
+            Says::Hold,
+            format!("run {run} did not finish; look at it and acknowledge it first"),
+        ),
+        None => answer("lastRun", Says::Allow, "no earlier run is unsettled"),
+    }
+}
+
+fn maintenance(service: &Service, now: Time) -> Answer {
+    match service
+        .gates
+        .maintenance
+        .iter()
+        .find(|w| w.from <= now && now < w.to)
+    {
+        Some(window) => answer(
+            "maintenance",
+            Says::Hold,
+            format!("maintenance until {}: {}", window.to.date(), window.reason),
+        ),
+        None => answer("maintenance", Says::Allow, "no maintenance window"),
+    }
+}
+
+fn mode(service: &Service, state: &State, now: Time) -> Answer {
+    match (state.wanted, state.mode(now, CHECK_MAX_AGE)) {
+        (_, Mode::Observe) => answer("mode", Says::Hold, "the mode is observe: nothing is done"),
+        (Mode::Automatic, Mode::Ask) if state.lowered.is_none_or(|l| l == Mode::Automatic) => {
+            answer(
+                "mode",
+                Says::Ask,
+                format!("automatic is not earned: {}", unearned(state, now, service)),
+            )
+        }
+        (_, Mode::Ask) => answer("mode", Says::Ask, "the mode is ask"),
+        (_, Mode::Automatic) => answer(
+            "mode",
+            Says::Allow,
+            "the mode is automatic, earned by a green check",
+        ),
+    }
+}
+
+/// Why `automatic` is not earned.
+#[must_use]
+pub fn unearned(state: &State, now: Time, service: &Service) -> String {
+    match &state.check {
+        None => format!("`failover check {}` was never run", service.name),
+        Some(c) if c.config != state.config => {
+            "the documents changed since the last check".to_owned()
+        }
+        Some(c) if !c.green => format!(
+            "the last check was not green ({})",
+            c.problems.first().map_or("", |p| p.name.as_str())
+        ),
+        Some(c) if now.since(c.at) > CHECK_MAX_AGE => {
+            format!("the last check is older than {CHECK_MAX_AGE}")
+        }
+        Some(_) => "it is".to_owned(),
+    }
+}
+
+fn trigger(service: &Service) -> Answer {
+    match service.trigger {
+        Trigger::Manual => answer(
+            "trigger",
+            Says::Hold,
+            "the trigger is manual: only a person begins a run",
+        ),
+        Trigger::Budget { .. } | Trigger::Immediate => {
+            answer("trigger", Says::Allow, "the trigger is not manual")
+        }
+    }
+}
+
+fn flap(state: &State) -> Answer {
+    match &state.unacknowledged {
+        Some(run) => answer(
+            "flap",
+            Says::Ask,
+            format!("nobody has acknowledged the last failover ({run}) yet"),
+        ),
+        None => answer("flap", Says::Allow, "no failover waits for acknowledgement"),
+    }
+}
+
+fn residency(service: &Service, site: &Site) -> Answer {
+    match &site.location.country {
+        _ if service.residency.is_empty() => {
+            answer("residency", Says::Allow, "data may be anywhere")
+        }
+        Some(c) if service.residency.contains(c) => {
+            answer("residency", Says::Allow, format!("{} is in {c}", site.name))
+        }
+        Some(c) => answer(
+            "residency",
+            Says::Hold,
+            format!(
+                "{} is in {c}, data must stay in {}",
+                site.name,
+                service.residency.join(", ")
+            ),
+        ),
+        None => answer(
+            "residency",
+            Says::Hold,
+            format!(
+                "the country of {} is not known, data must stay in {}",
+                site.name,
+                service.residency.join(", ")
+            ),
+        ),
+    }
+}
+
+/// Whether the site that shall take over can.
+fn standby(service: &Service, view: &View, site: &Site, now: Time) -> Answer {
+    if service
+        .components
+        .iter()
+        .any(|c| c.kind == ComponentKind::Database)
+    {
+        return match lag::standby(service, view, &site.name, now) {
+            Some((_, facts)) if facts.role == DatabaseRole::Standby => answer(
+                "standby",
+                Says::Allow,
+                format!("the standby at {} answers", site.name),
+            ),
+            _ => answer(
+                "standby",
+                Says::Hold,
+                format!(
+                    "the standby database at {} cannot be seen: promoting it would be blind",
+                    site.name
+                ),
+            ),
+        };
+    }
+    let looks: Vec<_> = service
+        .components
+        .iter()
+        .flat_map(|c| &c.probes)
+        .filter(|p| p.site.as_ref() == Some(&site.name))
+        .filter_map(|p| {
+            view.newest(&p.id)
+                .filter(|(o, _)| now.since(o.at) <= detect::shelf_life(p))
+        })
+        .collect();
+    if looks.iter().any(|(o, _)| o.sight == Sight::Up) {
+        answer("standby", Says::Allow, format!("{} answers", site.name))
+    } else if looks.is_empty() {
+        answer(
+            "standby",
+            Says::Ask,
+            format!(
+                "no probe looks at {}: whether it can serve is not known",
+                site.name
+            ),
+        )
+    } else {
+        answer(
+            "standby",
+            Says::Ask,
+            format!("{} does not answer either", site.name),
+        )
+    }
+}
+
+fn rpo(service: &Service, view: &View, plan: &Plan, loss: &LossForecast, now: Time) -> Answer {
+    let over = match service.gates.over_rpo {
+        OverRpo::Ask => Says::Ask,
+        OverRpo::Hold => Says::Hold,
+    };
+    let rpo = service.objectives.rpo;
+    match loss {
+        _ if plan.kind == RunKind::Redirect => {
+            answer("rpo", Says::Allow, "the database stays where it is")
+        }
+        LossForecast::Stateless => answer("rpo", Says::Allow, "there is no data to lose"),
+        LossForecast::Known(lag) if rpo == Span::ZERO => {
+            if lag.bytes == 0 && lag::synchronous(service, view, &plan.to, now) {
+                answer(
+                    "rpo",
+                    Says::Allow,
+                    "the standby was synchronous and has everything",
+                )
+            } else {
+                answer(
+                    "rpo",
+                    over,
+                    "the RPO is zero, and the standby was not seen to be synchronous with nothing missing",
+                )
+            }
+        }
+        LossForecast::Known(lag) if lag.time <= rpo => answer(
+            "rpo",
+            Says::Allow,
+            format!("what may be lost is within the RPO of {rpo}"),
+        ),
+        LossForecast::Known(_) => answer(
+            "rpo",
+            over,
+            format!("what may be lost is above the RPO of {rpo}"),
+        ),
+        LossForecast::Unknown { .. } => answer(
+            "rpo",
+            over,
+            format!("what would be lost is not known; the RPO is {rpo}"),
+        ),
+    }
+}

@@ -1,0 +1,444 @@
+//! Incidents: when one opens and closes, and what is done about it.
+
+use super::{
+    budget, compile,
+    detect::{self, Need},
+    gate::{self, Says},
+    lag,
+    state::{Incident, Question, State},
+    view::View,
+};
+use crate::model::{
+    announcement::Phase,
+    approval::{Ask, AskSubject},
+    id::{AskId, IncidentId, SiteName},
+    loss::LossForecast,
+    plan::{Plan, RunKind},
+    record::{AskOutcome, ForecastPart, RecordBody},
+    service::{Mode, Service},
+    site::SiteRole,
+    span::Span,
+    time::Time,
+    verdict::Verdict,
+};
+
+/// All is well for so long before an incident is closed: a flapping primary is one incident, not ten.
+pub const QUIET: Span = Span::from_secs(60);
+
+/// Changes of verdicts since they were last recorded.
+#[must_use]
+pub fn verdicts(service: &Service, state: &State, view: &View, now: Time) -> Vec<RecordBody> {
+    let mut out = Vec::new();
+    for component in &service.components {
+        let judged = detect::judge(service, component, state, view, now);
+        let from = state
+            .verdicts
+            .get(&component.name)
+            .map_or(Verdict::Inconclusive, |v| v.0);
+        if judged.verdict != from {
+            out.push(RecordBody::VerdictChanged {
+                component: component.name.clone(),
+                from,
+                to: judged.verdict,
+                reason: judged.reason,
+                witnesses: judged.witnesses,
+            });
+        }
+    }
+    out
+}
+
+/// Whether an incident opens or closes.
+#[must_use]
+pub fn turn(service: &Service, state: &State, view: &View, now: Time) -> Vec<RecordBody> {
+    let need = detect::need(service, &state.verdicts);
+    match &state.incident {
+        None if need != Need::Nothing => vec![open(service, state, view, now)],
+        Some(incident) if closes(state, view, incident, need, now) => {
+            vec![RecordBody::IncidentClosed {
+                incident: incident.id.clone(),
+                reason: format!("every component has been well for {QUIET}"),
+            }]
+        }
+        Some(_) | None => Vec::new(),
+    }
+}
+
+/// Whether every verdict is one that people call well.
+#[must_use]
+pub fn well(service: &Service, state: &State) -> bool {
+    let verdict = |c: &crate::model::service::Component| {
+        state
+            .verdicts
+            .get(&c.name)
+            .map_or(Verdict::Inconclusive, |v| v.0)
+    };
+    service
+        .components
+        .iter()
+        .all(|c| matches!(verdict(c), Verdict::Healthy | Verdict::Degraded))
+}
+
+fn closes(state: &State, view: &View, incident: &Incident, need: Need, now: Time) -> bool {
+    let quiet = view
+        .well_since
+        .is_some_and(|since| now.since(since) >= QUIET);
+    let told = matches!(incident.phase, None | Some(Phase::Recovered));
+    let sent = state
+        .announcements
+        .values()
+        .all(|t| t.announcement.incident != incident.id || t.settled.is_some());
+    need == Need::Nothing
+        && quiet
+        && told
+        && sent
+        && state.run.is_none()
+        && state.unacknowledged.is_none()
+        && state.asks.is_empty()
+}
+
+fn open(service: &Service, state: &State, view: &View, now: Time) -> RecordBody {
+    let mut since = now;
+    let mut reasons = Vec::new();
+    let mut components = Vec::new();
+    for component in &service.components {
+        if state
+            .verdicts
+            .get(&component.name)
+            .is_some_and(|v| v.0 == Verdict::Down)
+        {
+            let judged = detect::judge(service, component, state, view, now);
+            since = since.min(judged.failing_since.unwrap_or(now));
+            reasons.push(judged.reason);
+            components.push(component.name.clone());
+        }
+    }
+    RecordBody::IncidentOpened {
+        components,
+        since,
+        reason: reasons.join("; "),
+    }
+}
+
+/// A run that could be begun: everything that was worked out about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// What for.
+    pub kind: RunKind,
+    /// The plan.
+    pub plan: Plan,
+    /// What would be lost.
+    pub loss: LossForecast,
+    /// Part by part.
+    pub parts: Vec<ForecastPart>,
+    /// What the gates say.
+    pub answers: Vec<gate::Answer>,
+}
+
+/// Works out a run.
+///
+/// # Errors
+/// In one sentence, where no plan can be made.
+pub fn propose(
+    service: &Service,
+    state: &State,
+    view: &View,
+    kind: RunKind,
+    to: Option<&SiteName>,
+    since: Time,
+    now: Time,
+) -> Result<Proposal, String> {
+    let from = match kind {
+        RunKind::Redirect => state.serving.as_ref(),
+        RunKind::Failover | RunKind::Switchover | RunKind::Failback | RunKind::Drill => {
+            state.active.as_ref()
+        }
+    };
+    let from = from.ok_or("the active site is not known yet")?;
+    let to = match to {
+        Some(to) => to.clone(),
+        None => target(service, from).ok_or("there is no other site to go to")?,
+    };
+    let plan = compile::compile(service, kind, from, &to).map_err(|e| e.to_string())?;
+    let loss = match kind {
+        RunKind::Redirect => LossForecast::Stateless,
+        RunKind::Failover | RunKind::Switchover | RunKind::Failback | RunKind::Drill => {
+            lag::forecast(service, view, &to, since, now)
+        }
+    };
+    let parts = budget::forecast(service, state, &plan);
+    let answers = gate::answers(service, state, view, &plan, &loss, now);
+    Ok(Proposal {
+        kind,
+        plan,
+        loss,
+        parts,
+        answers,
+    })
+}
+
+/// Where to go: the first standby in the document's order, else any other site.
+#[must_use]
+pub fn target(service: &Service, from: &SiteName) -> Option<SiteName> {
+    let others = || service.sites.iter().filter(|s| &s.name != from);
+    others()
+        .find(|s| s.role == SiteRole::Standby)
+        .or_else(|| others().next())
+        .map(|s| s.name.clone())
+}
+
+/// What is done about an open incident: records, and when to look again.
+#[must_use]
+pub fn consider(
+    service: &Service,
+    state: &State,
+    view: &View,
+    now: Time,
+) -> (Vec<RecordBody>, Option<Time>) {
+    if state.run.is_some() {
+        return (Vec::new(), None);
+    }
+    if let Some(found) = granted(service, state, view, now) {
+        return (found, None);
+    }
+    let Some(incident) = &state.incident else {
+        return (Vec::new(), None);
+    };
+    let need = detect::need(service, &state.verdicts);
+    let kind = match need {
+        Need::Nothing => return (calm(state, incident), None),
+        Need::Unclear => {
+            let reason = "the application is down, and whether its database is well cannot be told: nothing is concluded".to_owned();
+            return (held(incident, vec![reason]), None);
+        }
+        Need::Failover => RunKind::Failover,
+        Need::Redirect => RunKind::Redirect,
+    };
+    match propose(service, state, view, kind, None, incident.since, now) {
+        Ok(proposal) => decide(service, state, incident, &proposal, now),
+        Err(reason) => (held(incident, vec![reason]), None),
+    }
+}
+
+fn decide(
+    service: &Service,
+    state: &State,
+    incident: &Incident,
+    proposal: &Proposal,
+    now: Time,
+) -> (Vec<RecordBody>, Option<Time>) {
+    let due = budget::due(service, incident.since, &proposal.parts);
+    if state.mode(now, gate::CHECK_MAX_AGE) == Mode::Observe {
+        return match due {
+            Some((at, _)) if now < at => (Vec::new(), Some(at)),
+            Some(_) | None => (would_act(incident, proposal), None),
+        };
+    }
+    match gate::strictest(&proposal.answers) {
+        Says::Hold => (
+            held(incident, gate::reasons(&proposal.answers, Says::Hold)),
+            None,
+        ),
+        Says::Ask => (ask(service, state, incident, proposal, now), None),
+        Says::Allow => match due {
+            Some((at, why)) if now >= at => (
+                vec![opened(
+                    proposal,
+                    Some(&incident.id),
+                    incident.since,
+                    format!("{}; {why}", incident.reason),
+                    None,
+                    Vec::new(),
+                )],
+                None,
+            ),
+            Some((at, _)) => (held(incident, Vec::new()), Some(at)),
+            None => (Vec::new(), None),
+        },
+    }
+}
+
+/// The record that opens a run.
+#[must_use]
+pub fn opened(
+    proposal: &Proposal,
+    incident: Option<&IncidentId>,
+    since: Time,
+    reason: String,
+    requester: Option<crate::model::id::PersonName>,
+    approved_by: Vec<crate::model::id::PersonName>,
+) -> RecordBody {
+    RecordBody::RunOpened {
+        kind: proposal.kind,
+        incident: incident.cloned(),
+        plan: Box::new(proposal.plan.clone()),
+        since,
+        reason,
+        requester,
+        approved_by,
+        loss: proposal.loss.clone(),
+        forecast: proposal.parts.clone(),
+    }
+}
+
+/// The question whether a run may begin.
+#[must_use]
+pub fn question(
+    service: &Service,
+    proposal: &Proposal,
+    requester: Option<crate::model::id::PersonName>,
+    mut reasons: Vec<String>,
+) -> Ask {
+    if reasons.is_empty() {
+        reasons.push("approval is required".to_owned());
+    }
+    let total = budget::total(&proposal.parts);
+    Ask {
+        subject: AskSubject::Open {
+            kind: proposal.kind,
+        },
+        plan: proposal.plan.hash(),
+        reasons,
+        loss: proposal.loss.clone(),
+        forecast: format!(
+            "a {} to {} is forecast to take {total} of the RTO of {}",
+            proposal.kind, proposal.plan.to, service.objectives.rto
+        ),
+        required: service.approvals.required.max(1),
+        requester,
+    }
+}
+
+fn ask(
+    service: &Service,
+    state: &State,
+    incident: &Incident,
+    proposal: &Proposal,
+    now: Time,
+) -> Vec<RecordBody> {
+    let reasons: Vec<String> = std::iter::once(incident.reason.clone())
+        .chain(gate::reasons(&proposal.answers, Says::Ask))
+        .collect();
+    let asked = question(service, proposal, None, reasons);
+    if let Some((id, open)) = open_question(state) {
+        // Same question, same evidence: it stays as it is, whatever the clock says.
+        if open.ask.plan == asked.plan
+            && (open.ask.reasons == asked.reasons || open.ask.requester.is_some())
+        {
+            return Vec::new();
+        }
+        return vec![RecordBody::AskClosed {
+            ask: id.clone(),
+            outcome: AskOutcome::Void {
+                reason: "the evidence or the plan changed".to_owned(),
+            },
+        }];
+    }
+    if incident.denied.as_ref() == Some(&asked.reasons) {
+        return held(
+            incident,
+            vec![
+                "a person said no, or nobody answered in time, and the evidence is still the same"
+                    .to_owned(),
+            ],
+        );
+    }
+    let expires = now.after(service.approvals.expiry);
+    vec![RecordBody::AskOpened {
+        ask: Box::new(asked),
+        plan: Some(Box::new(proposal.plan.clone())),
+        expires,
+    }]
+}
+
+/// The open question about beginning a run.
+#[must_use]
+pub fn open_question(state: &State) -> Option<(&AskId, &Question)> {
+    state
+        .asks
+        .iter()
+        .find(|(_, q)| matches!(q.ask.subject, AskSubject::Open { .. }))
+}
+
+/// A question that was answered with yes becomes a run, if its plan is still the plan.
+fn granted(service: &Service, state: &State, view: &View, now: Time) -> Option<Vec<RecordBody>> {
+    let (id, question) = open_question(state).filter(|(_, q)| q.granted)?;
+    let AskSubject::Open { kind } = question.ask.subject else {
+        return None;
+    };
+    let since = state.incident.as_ref().map_or(question.opened, |i| i.since);
+    let to = question.plan.as_ref().map(|p| &p.to);
+    let void = |reason: String| {
+        vec![RecordBody::AskClosed {
+            ask: id.clone(),
+            outcome: AskOutcome::Void { reason },
+        }]
+    };
+    Some(match propose(service, state, view, kind, to, since, now) {
+        Ok(p) if p.plan.hash() != question.ask.plan => {
+            void("the plan changed after it was approved".to_owned())
+        }
+        Ok(p) => {
+            let by = if question.approved.is_empty() {
+                "nobody answered in time, and the policy then proceeds".to_owned()
+            } else {
+                let names: Vec<_> = question.approved.iter().map(ToString::to_string).collect();
+                format!("approved by {}", names.join(" and "))
+            };
+            let reason = format!("{}; {by}", question.ask.reasons.join("; "));
+            vec![opened(
+                &p,
+                state.incident.as_ref().map(|i| &i.id),
+                since,
+                reason,
+                question.ask.requester.clone(),
+                question.approved.clone(),
+            )]
+        }
+        Err(reason) => void(reason),
+    })
+}
+
+/// Nothing is down any more: what was asked on its account is void.
+fn calm(state: &State, incident: &Incident) -> Vec<RecordBody> {
+    if let Some((id, _)) =
+        open_question(state).filter(|(_, q)| q.ask.requester.is_none() && !q.granted)
+    {
+        let outcome = AskOutcome::Void {
+            reason: "what was down works again".to_owned(),
+        };
+        return vec![RecordBody::AskClosed {
+            ask: id.clone(),
+            outcome,
+        }];
+    }
+    held(incident, Vec::new())
+}
+
+fn held(incident: &Incident, reasons: Vec<String>) -> Vec<RecordBody> {
+    if incident.held == reasons {
+        return Vec::new();
+    }
+    vec![RecordBody::Held {
+        incident: incident.id.clone(),
+        reasons,
+    }]
+}
+
+fn would_act(incident: &Incident, proposal: &Proposal) -> Vec<RecordBody> {
+    if incident.would_act.is_some() {
+        return Vec::new();
+    }
+    vec![RecordBody::WouldAct {
+        incident: incident.id.clone(),
+        kind: proposal.kind,
+        plan: Box::new(proposal.plan.clone()),
+        loss: proposal.loss.clone(),
+        gates: proposal
+            .answers
+            .iter()
+            .filter(|a| a.gate != "mode")
+            .map(|a| a.reason.clone())
+            .collect(),
+    }]
+}

@@ -1,0 +1,124 @@
+//! Lag by position and by time, with its age; stale lag is unknown, never zero.
+
+use super::{
+    detect,
+    state::State,
+    view::{Position, View},
+};
+use crate::model::{
+    id::SiteName,
+    loss::{Lag, LossForecast},
+    observation::{DatabaseFacts, DatabaseRole, Evidence, Lsn, Observation},
+    service::{ComponentKind, Service},
+    span::Span,
+    time::Time,
+};
+
+/// What an observation tells of the active database's write position.
+#[must_use]
+pub fn position(service: &Service, state: &State, seen: &Observation) -> Option<Position> {
+    let (component, probe) = service.probe(&seen.probe)?;
+    let facts = seen.facts.database.as_ref()?;
+    if component.kind != ComponentKind::Database {
+        return None;
+    }
+    match (probe.evidence, facts.role) {
+        (Evidence::Stream, _) => facts.heard.map(|(lsn, age)| Position {
+            at: seen.at.before(age),
+            lsn,
+        }),
+        (Evidence::Database | Evidence::Guard | Evidence::Outside, DatabaseRole::Primary)
+            if probe.site.is_none() || probe.site == state.active =>
+        {
+            facts.current.map(|lsn| Position { at: seen.at, lsn })
+        }
+        (Evidence::Database | Evidence::Guard | Evidence::Outside, _) => None,
+    }
+}
+
+/// The newest facts of the database at a standby site.
+#[must_use]
+pub fn standby<'a>(
+    service: &'a Service,
+    view: &'a View,
+    site: &SiteName,
+    now: Time,
+) -> Option<(&'a Observation, &'a DatabaseFacts)> {
+    service
+        .components
+        .iter()
+        .filter(|c| c.kind == ComponentKind::Database)
+        .flat_map(|c| &c.probes)
+        .filter(|p| p.site.as_ref() == Some(site))
+        .filter_map(|p| {
+            let (seen, facts) = view.newest(&p.id)?;
+            let facts = facts.database.as_ref()?;
+            (now.since(seen.at) <= detect::shelf_life(p)).then_some((seen, facts))
+        })
+        .filter(|(_, f)| f.role == DatabaseRole::Standby)
+        .max_by_key(|(seen, _)| seen.at)
+}
+
+/// What promoting the standby at `to` now would lose, for an outage that began at `since` (now, where there is none).
+#[must_use]
+pub fn forecast(
+    service: &Service,
+    view: &View,
+    to: &SiteName,
+    since: Time,
+    now: Time,
+) -> LossForecast {
+    if !service
+        .components
+        .iter()
+        .any(|c| c.kind == ComponentKind::Database)
+    {
+        return LossForecast::Stateless;
+    }
+    let Some((_, facts)) = standby(service, view, to, now) else {
+        return LossForecast::Unknown {
+            reason: format!("the standby at {to} cannot be seen"),
+        };
+    };
+    let Some(received) = facts.received.or(facts.replayed) else {
+        return LossForecast::Unknown {
+            reason: format!("the standby at {to} does not tell what it received"),
+        };
+    };
+    let Some(last) = view.positions.back() else {
+        return LossForecast::Unknown {
+            reason: "the primary's position was never seen by this process".to_owned(),
+        };
+    };
+    let stale = since.since(last.at);
+    if stale > service.gates.max_lag_age {
+        return LossForecast::Unknown {
+            reason: format!(
+                "the primary's position was last seen {stale} before the outage, longer ago than maxLagAge {}",
+                service.gates.max_lag_age
+            ),
+        };
+    }
+    LossForecast::Known(Lag {
+        bytes: last.lsn.0.saturating_sub(received.0),
+        time: behind(view, received, since),
+        measured: last.at,
+    })
+}
+
+/// How much time of writes may be missing: from the newest known position that the standby has, to the outage.
+fn behind(view: &View, received: Lsn, since: Time) -> Span {
+    match view.positions.iter().rev().find(|p| p.lsn <= received) {
+        Some(covered) => since.since(covered.at),
+        None => view
+            .positions
+            .front()
+            .map_or(Span::ZERO, |oldest| since.since(oldest.at)),
+    }
+}
+
+/// Whether commits waited for the standby, as it was last seen.
+#[must_use]
+pub fn synchronous(service: &Service, view: &View, to: &SiteName, now: Time) -> bool {
+    standby(service, view, to, now).is_some_and(|(_, f)| f.synchronous == Some(true))
+}

@@ -1,0 +1,116 @@
+//! What a careful colleague would say of a plan before it is needed.
+
+use crate::model::{
+    plan::{Action, OnFailure, Plan, RunKind, StepPhase},
+    service::{ComponentKind, Service, Trigger},
+    span::Span,
+    step::Rung,
+};
+
+/// One remark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// What is noticed.
+    pub text: String,
+    /// What to do.
+    pub fix: String,
+}
+
+fn remark(text: impl Into<String>, fix: impl Into<String>) -> Remark {
+    Remark {
+        text: text.into(),
+        fix: fix.into(),
+    }
+}
+
+/// Remarks on a plan.
+#[must_use]
+pub fn lint(service: &Service, plan: &Plan, forecast: Span) -> Vec<Remark> {
+    let mut out = Vec::new();
+    let has = |phase| plan.steps.iter().any(|s| s.phase == phase);
+    let uses = |name: &str| {
+        plan.steps
+            .iter()
+            .any(|s| matches!(&s.action, Action::Adapter(u) if u.uses.as_str() == name))
+    };
+    if forecast > service.objectives.rto {
+        out.push(remark(
+            format!("the forecast of {forecast} is above the RTO of {}", service.objectives.rto),
+            "shorten time-outs of steps that were never measured, or run drills so that they are measured",
+        ));
+    }
+    if plan.kind == RunKind::Failover && has(StepPhase::Promote) {
+        if !has(StepPhase::Fence) {
+            out.push(remark(
+                "nothing proves that the old primary cannot write",
+                "add a fence step: every failover will ask a person to attest",
+            ));
+        }
+        if service
+            .components
+            .iter()
+            .any(|c| c.kind == ComponentKind::Database)
+            && !uses("postgres/write-attempt")
+        {
+            out.push(remark(
+                "no write is attempted at the old primary before promotion",
+                "add a step that uses postgres/write-attempt",
+            ));
+        }
+        if service.fencing == Rung::Attested && service.trigger != Trigger::Manual {
+            out.push(remark(
+                "fencing.require is attested: every failover waits for a person",
+                "use a fence that confirms itself, such as command/fence",
+            ));
+        }
+    }
+    if !has(StepPhase::Verify) {
+        out.push(remark(
+            "nothing verifies the service at the new site",
+            "add a step that uses service/verify",
+        ));
+    }
+    if service.dns.is_none() && service.sites.iter().all(|s| s.url.is_none()) {
+        out.push(remark(
+            "there is neither DNS nor a fallback URL: nobody will find the new site",
+            "set dns, or a url for the standby site",
+        ));
+    }
+    if let Some(dns) = &service.dns
+        && dns.resolvers.is_empty()
+    {
+        out.push(remark(
+            "no resolver is asked whether the cut-over has reached users",
+            "list a few public resolvers in dns.resolvers",
+        ));
+    }
+    for step in plan
+        .steps
+        .iter()
+        .filter(|s| s.phase == StepPhase::Promote && s.on_failure == OnFailure::Continue)
+    {
+        out.push(remark(
+            format!(
+                "step {} promotes, and the run goes on when it fails",
+                step.id
+            ),
+            "set onFailure: stop",
+        ));
+    }
+    let networks: std::collections::BTreeSet<_> =
+        service.vantage_points.iter().map(|v| &v.network).collect();
+    if networks.len() < 2 {
+        out.push(remark(
+            "all vantage points are in one network: its own failure looks like an outage",
+            "add a vantage point in another network, and sentinels",
+        ));
+    }
+    if service
+        .vantage_points
+        .iter()
+        .any(|v| v.sentinels.is_empty())
+    {
+        out.push(remark("a vantage point has no sentinels: it cannot tell its own network's failure from an outage", "add sentinels: things that are surely up"));
+    }
+    out
+}

@@ -1,0 +1,367 @@
+//! Pages: which should be open follows from the state; they repeat until somebody acknowledges.
+
+use super::{
+    event::{Effect, Trouble, subject_words},
+    gate,
+    state::{Question, State},
+    view::View,
+};
+use crate::model::{
+    approval::{AskSubject, OnTimeout},
+    id::{AskId, PageId},
+    page::{Page, PageTopic, Severity},
+    record::{RecordBody, RunOutcome},
+    service::{Mode, Service},
+    span::Span,
+    time::Time,
+};
+
+/// Pages that should be open but are not, and pages whose cause is gone.
+#[must_use]
+pub fn turn(service: &Service, state: &State, view: &View, now: Time) -> Vec<RecordBody> {
+    let wanted = wanted(service, state, now);
+    let mut out = Vec::new();
+    for (id, paged) in &state.pages {
+        let stays = if lasting(&paged.page.topic) {
+            wanted.iter().any(|p| p == &paged.page)
+        } else {
+            let told_once = paged.page.severity == Severity::Info && view.paged.contains_key(id);
+            paged.acknowledged.is_none() && !told_once
+        };
+        if !stays {
+            out.push(RecordBody::PageClosed {
+                page: id.clone(),
+                by: None,
+            });
+        }
+    }
+    for page in wanted {
+        if !state.pages.values().any(|p| p.page == page) {
+            out.push(RecordBody::PageRaised {
+                page: Box::new(page),
+            });
+        }
+    }
+    out
+}
+
+/// Whether a topic's page stays open as long as its cause lasts; others end when acknowledged.
+fn lasting(topic: &PageTopic) -> bool {
+    match topic {
+        PageTopic::Ask(_)
+        | PageTopic::Hold
+        | PageTopic::Run(_)
+        | PageTopic::WouldAct
+        | PageTopic::NotReady
+        | PageTopic::Incident => true,
+        PageTopic::ChannelBroken(_)
+        | PageTopic::Restarted
+        | PageTopic::Journal
+        | PageTopic::Documents => false,
+    }
+}
+
+fn wanted(service: &Service, state: &State, now: Time) -> Vec<Page> {
+    let mut out: Vec<Page> = state
+        .asks
+        .iter()
+        .filter(|(_, q)| !q.granted)
+        .map(|(id, q)| ask(service, id, q))
+        .collect();
+    out.extend(incident(service, state));
+    out.extend(run(service, state));
+    out.extend(not_ready(service, state, now));
+    out
+}
+
+fn ask(service: &Service, id: &AskId, question: &Question) -> Page {
+    let ask = &question.ask;
+    let mut body = ask.reasons.clone();
+    body.push(format!("Expected loss: {}.", ask.loss));
+    body.push(format!("Forecast: {}.", ask.forecast));
+    body.push(format!(
+        "Needs {} of: {}.",
+        ask.required,
+        names(&service.approvals.approvers)
+    ));
+    let timeout = match (service.approvals.on_timeout, &ask.subject) {
+        (OnTimeout::Proceed, AskSubject::Open { .. }) => "it then goes on by itself",
+        (OnTimeout::Proceed | OnTimeout::Hold, _) => "nothing is done, and you are paged again",
+    };
+    body.push(format!(
+        "If nobody answers by {}: {timeout}.",
+        question.expires.clock()
+    ));
+    let reason = if matches!(ask.subject, AskSubject::Fence { .. }) {
+        " --reason \"how you know that it is off\""
+    } else {
+        ""
+    };
+    Page {
+        topic: PageTopic::Ask(id.clone()),
+        severity: Severity::Critical,
+        title: format!(
+            "{}: your answer is needed on {}",
+            service.title,
+            subject_words(&ask.subject)
+        ),
+        body,
+        commands: vec![
+            format!("failover approve {} {id}{reason}", service.name),
+            format!("failover deny {} {id}", service.name),
+        ],
+    }
+}
+
+fn incident(service: &Service, state: &State) -> Vec<Page> {
+    let Some(incident) = &state.incident else {
+        return Vec::new();
+    };
+    let status = vec![format!("failover explain {}", service.name)];
+    let mut out = Vec::new();
+    if state.unacknowledged.is_none()
+        && state
+            .last_run
+            .as_ref()
+            .is_none_or(|r| r.incident.as_ref() != Some(&incident.id))
+    {
+        out.push(Page {
+            topic: PageTopic::Incident,
+            severity: Severity::Critical,
+            title: format!("{}: outage since {}", service.title, incident.since.clock()),
+            body: vec![
+                incident.reason.clone(),
+                format!("The mode is {}.", state.wanted),
+            ],
+            commands: status.clone(),
+        });
+    }
+    if !incident.held.is_empty() {
+        out.push(Page {
+            topic: PageTopic::Hold,
+            severity: Severity::Critical,
+            title: format!("{}: the failover is held back", service.title),
+            body: incident.held.clone(),
+            commands: vec![
+                status[0].clone(),
+                format!("failover failover {} --reason \"…\"", service.name),
+            ],
+        });
+    }
+    if incident.would_act.is_some() {
+        out.push(Page {
+            topic: PageTopic::WouldAct,
+            severity: Severity::Critical,
+            title: format!(
+                "{}: it would have failed over now, but the mode is observe",
+                service.title
+            ),
+            body: vec![
+                incident.reason.clone(),
+                "Nothing was touched. The journal holds the plan that would have run.".to_owned(),
+            ],
+            commands: vec![format!("failover plan {}", service.name), status[0].clone()],
+        });
+    }
+    out
+}
+
+fn run(service: &Service, state: &State) -> Vec<Page> {
+    let ack = format!("failover ack {}", service.name);
+    if let Some(run) = &state.run {
+        return vec![Page {
+            topic: PageTopic::Run(run.id.clone()),
+            severity: Severity::Warning,
+            title: format!(
+                "{}: a {} from {} to {} is running",
+                service.title, run.kind, run.plan.from, run.plan.to
+            ),
+            body: vec![run.reason.clone(), format!("Expected loss: {}.", run.loss)],
+            commands: vec![
+                format!("failover status {} --watch", service.name),
+                format!("failover abort {} --reason \"…\"", service.name),
+            ],
+        }];
+    }
+    let Some(run) = &state.last_run else {
+        return Vec::new();
+    };
+    let Some((outcome, reason, _)) = &run.ended else {
+        return Vec::new();
+    };
+    let topic = PageTopic::Run(run.id.clone());
+    match outcome {
+        RunOutcome::Stuck | RunOutcome::Aborted if state.stuck.as_ref() == Some(&run.id) => {
+            let word = if *outcome == RunOutcome::Stuck {
+                "is stuck"
+            } else {
+                "was stopped"
+            };
+            vec![Page {
+                topic,
+                severity: Severity::Critical,
+                title: format!("{}: the {} {word}", service.title, run.kind),
+                body: vec![
+                    reason.clone(),
+                    "Nothing more is begun automatically until this is acknowledged.".to_owned(),
+                ],
+                commands: vec![format!("failover timeline {}", service.name), ack],
+            }]
+        }
+        RunOutcome::Done if state.unacknowledged.as_ref() == Some(&run.id) => vec![Page {
+            topic,
+            severity: Severity::Warning,
+            title: format!("{}: {} to {} is done", service.title, run.kind, run.plan.to),
+            body: vec![
+                reason.clone(),
+                format!(
+                    "The old primary at {} must stay off until it is rejoined as a standby.",
+                    run.plan.from
+                ),
+                "Another automatic failover waits for this to be acknowledged.".to_owned(),
+            ],
+            commands: vec![ack, format!("failover timeline {}", service.name)],
+        }],
+        RunOutcome::Done | RunOutcome::Unwound | RunOutcome::Stuck | RunOutcome::Aborted => {
+            Vec::new()
+        }
+    }
+}
+
+fn not_ready(service: &Service, state: &State, now: Time) -> Option<Page> {
+    let automatic_unearned =
+        state.wanted == Mode::Automatic && !state.earned(now, gate::CHECK_MAX_AGE);
+    let red = state.check.as_ref().is_some_and(|c| !c.green);
+    if !automatic_unearned && !red {
+        return None;
+    }
+    let mut body = Vec::new();
+    if automatic_unearned {
+        body.push(format!(
+            "Automatic is not earned: {}. It asks instead.",
+            gate::unearned(state, now, service)
+        ));
+    }
+    for problem in state.check.iter().flat_map(|c| &c.problems) {
+        body.push(format!("{} is {}.", problem.name, problem.status));
+    }
+    Some(Page {
+        topic: PageTopic::NotReady,
+        severity: Severity::Warning,
+        title: format!("{}: not ready to fail over", service.title),
+        body,
+        commands: vec![format!("failover check {}", service.name)],
+    })
+}
+
+/// The page for something that the driver noticed.
+#[must_use]
+pub fn trouble(service: &Service, trouble: &Trouble) -> Option<Page> {
+    match trouble {
+        Trouble::Documents(reason) => Some(Page {
+            topic: PageTopic::Documents,
+            severity: Severity::Warning,
+            title: format!(
+                "{}: the documents changed but cannot be used",
+                service.title
+            ),
+            body: vec![
+                reason.clone(),
+                "The documents as they were before stay in force.".to_owned(),
+            ],
+            commands: vec!["failover validate DIR".to_owned()],
+        }),
+        Trouble::Channel { channel, reason } => Some(Page {
+            topic: PageTopic::ChannelBroken(channel.clone()),
+            severity: Severity::Critical,
+            title: format!("{}: channel {channel} cannot send", service.title),
+            body: vec![reason.clone()],
+            commands: vec![format!("failover check {}", service.name)],
+        }),
+        Trouble::DocumentsFixed | Trouble::Ttl { .. } => None,
+    }
+}
+
+/// The page that says that a controller took up a chain that had been taken up before.
+#[must_use]
+pub fn restarted(service: &Service, state: &State) -> Page {
+    let run = state.run.as_ref().map_or_else(
+        || "No run was in progress.".to_owned(),
+        |r| format!("Run {} goes on.", r.id),
+    );
+    Page {
+        topic: PageTopic::Restarted,
+        severity: Severity::Info,
+        title: format!("{}: the controller was started again", service.title),
+        body: vec![run],
+        commands: vec![format!("failover status {}", service.name)],
+    }
+}
+
+/// Pages that are due to be sent, and when the next one is.
+#[must_use]
+pub fn effects(
+    service: &Service,
+    state: &State,
+    view: &mut View,
+    now: Time,
+) -> (Vec<Effect>, Option<Time>) {
+    let mut out = Vec::new();
+    let mut next: Option<Time> = None;
+    view.paged.retain(|id, _| state.pages.contains_key(id));
+    for (id, paged) in state.pages.iter().filter(|(_, p)| p.acknowledged.is_none()) {
+        let due = due(service, paged.page.severity, view.paged.get(id));
+        match due {
+            Some(at) if at <= now => {
+                let repeat = view.paged.get(id).map_or(0, |p| p.1 + 1);
+                view.paged.insert(id.clone(), (now, repeat));
+                out.push(Effect::Page {
+                    page: id.clone(),
+                    repeat,
+                });
+            }
+            Some(at) => next = Some(next.map_or(at, |n: Time| n.min(at))),
+            None => {}
+        }
+    }
+    (out, next)
+}
+
+fn due(service: &Service, severity: Severity, last: Option<&(Time, u32)>) -> Option<Time> {
+    let Some((at, _)) = last else {
+        return Some(Time::from_millis(i64::MIN));
+    };
+    let every = match severity {
+        Severity::Critical => service.team.repeat,
+        Severity::Warning => service.team.repeat.saturating_mul(6),
+        Severity::Info => return None,
+    };
+    (every > Span::ZERO).then(|| at.after(every))
+}
+
+fn names(people: &[crate::model::id::PersonName]) -> String {
+    people
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The id of the page that a person means, or all open ones.
+#[must_use]
+pub fn named(state: &State, page: Option<&PageId>) -> Vec<PageId> {
+    match page {
+        Some(id) => state
+            .pages
+            .get_key_value(id)
+            .filter(|(_, p)| p.acknowledged.is_none())
+            .map(|(id, _)| vec![id.clone()])
+            .unwrap_or_default(),
+        None => state
+            .pages
+            .iter()
+            .filter(|(_, p)| p.acknowledged.is_none())
+            .map(|(id, _)| id.clone())
+            .collect(),
+    }
+}

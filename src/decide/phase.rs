@@ -1,0 +1,183 @@
+//! The phases that customers hear of: derived from where incident and run stand.
+
+use super::{
+    detect::Need,
+    incident,
+    state::{Incident, State, Step},
+    view::View,
+};
+use crate::model::{
+    announcement::{Announcement, Phase},
+    id::AnnouncementId,
+    loss::LossForecast,
+    plan::RunKind,
+    record::{RecordBody, RunOutcome},
+    service::{Mode, Service},
+    time::Time,
+};
+
+/// The phase that should be in force, as a record where it is not yet.
+#[must_use]
+pub fn turn(
+    service: &Service,
+    state: &State,
+    view: &View,
+    now: Time,
+    need: Need,
+) -> Option<RecordBody> {
+    let incident = state.incident.as_ref()?;
+    if state.mode(now, super::gate::CHECK_MAX_AGE) == Mode::Observe {
+        return None;
+    }
+    let phase = wanted(service, state, view, incident, now, need)?;
+    (incident.phase != Some(phase)).then(|| entered(service, state, incident, phase, None, now))
+}
+
+fn wanted(
+    service: &Service,
+    state: &State,
+    view: &View,
+    incident: &Incident,
+    now: Time,
+    need: Need,
+) -> Option<Phase> {
+    let of_incident = |kind: RunKind| {
+        matches!(
+            kind,
+            RunKind::Failover | RunKind::Redirect | RunKind::Switchover | RunKind::Failback
+        )
+    };
+    if let Some(run) = state.run.as_ref().filter(|r| of_incident(r.kind)) {
+        return Some(if run.verified.is_some() && published(run) {
+            Phase::OnStandby
+        } else {
+            Phase::FailingOver
+        });
+    }
+    let done = state
+        .last_run
+        .as_ref()
+        .filter(|r| r.incident.as_ref() == Some(&incident.id));
+    if let Some((RunOutcome::Done, _, _)) = done.and_then(|r| r.ended.as_ref()) {
+        // From here on only a person says that everything is as usual again.
+        return incident
+            .phase
+            .filter(|p| matches!(p, Phase::Recovered | Phase::Correction))
+            .or(Some(Phase::OnStandby));
+    }
+    let quiet = view
+        .well_since
+        .is_some_and(|since| now.since(since) >= incident::QUIET);
+    match incident.phase {
+        None if need == Need::Nothing => None,
+        None => Some(Phase::Investigating),
+        Some(Phase::Investigating | Phase::FailingOver)
+            if need == Need::Nothing && quiet && incident::well(service, state) =>
+        {
+            Some(Phase::Recovered)
+        }
+        Some(phase) => Some(phase),
+    }
+}
+
+/// Whether every step that publishes is settled: nobody is told of an address before it was seen to work.
+fn published(run: &super::state::Run) -> bool {
+    run.steps()
+        .filter(|(s, _)| uses(s, "publish/fallback"))
+        .all(|(_, at)| at.is_some_and(Step::is_settled))
+}
+
+fn uses(step: &crate::model::plan::PlanStep, kind: &str) -> bool {
+    match &step.action {
+        crate::model::plan::Action::Adapter(uses) => uses.uses.as_str() == kind,
+        crate::model::plan::Action::Manual { .. } => false,
+    }
+}
+
+/// The record of a phase with the announcement that it makes.
+#[must_use]
+pub fn entered(
+    service: &Service,
+    state: &State,
+    incident: &Incident,
+    phase: Phase,
+    text: Option<String>,
+    now: Time,
+) -> RecordBody {
+    let last = matches!(phase, Phase::Recovered);
+    let suffix = if incident.told == 0 {
+        String::new()
+    } else {
+        format!("-{}", incident.told + 1)
+    };
+    let word = match phase {
+        Phase::Investigating => "investigating",
+        Phase::FailingOver => "failing-over",
+        Phase::OnStandby => "on-standby",
+        Phase::Recovered => "recovered",
+        Phase::Correction => "correction",
+    };
+    let announcement = Announcement {
+        id: AnnouncementId(format!("{}-{word}{suffix}", incident.id)),
+        incident: incident.id.clone(),
+        phase,
+        at: now,
+        started: incident.since,
+        title: service.title.clone(),
+        symptom: service.announcements.symptom.clone(),
+        fallback_url: fallback(service, state, phase),
+        data_safety: data_safety(state, phase),
+        next_update: (!last).then(|| now.after(service.announcements.cadence)),
+        status_url: service.publication.as_ref().and_then(|p| p.url.clone()),
+        drill: state.run.as_ref().is_some_and(|r| r.kind == RunKind::Drill),
+        text,
+        channels: service
+            .announcements
+            .channels
+            .iter()
+            .filter(|c| c.phases.contains(&phase))
+            .map(|c| c.name.clone())
+            .collect(),
+    };
+    RecordBody::PhaseEntered {
+        phase,
+        announcement: Box::new(announcement),
+    }
+}
+
+/// The URL that was seen to work from two vantage points, as the step that publishes it reported.
+#[must_use]
+pub fn fallback(_service: &Service, state: &State, phase: Phase) -> Option<String> {
+    if !matches!(phase, Phase::OnStandby | Phase::Correction) {
+        return None;
+    }
+    let run = state.run.as_ref().or(state.last_run.as_ref())?;
+    run.steps()
+        .filter(|(s, _)| uses(s, "publish/fallback"))
+        .find_map(|(_, at)| match at {
+            Some(Step::Done(proof)) => proof.facts.get("url").cloned(),
+            Some(
+                Step::Intended { .. }
+                | Step::Indeterminate { .. }
+                | Step::Failed { .. }
+                | Step::Settled(_),
+            )
+            | None => None,
+        })
+}
+
+/// Said only where it is known.
+fn data_safety(state: &State, phase: Phase) -> Option<String> {
+    if !matches!(phase, Phase::OnStandby | Phase::Recovered) {
+        return None;
+    }
+    let run = state.run.as_ref().or(state.last_run.as_ref())?;
+    match &run.loss {
+        LossForecast::Known(lag) if lag.bytes == 0 => Some("No data loss is known.".to_owned()),
+        LossForecast::Known(lag) => Some(format!(
+            "Changes made in the last {} before the outage may be missing.",
+            lag.time
+        )),
+        LossForecast::Stateless | LossForecast::Unknown { .. } => None,
+    }
+}

@@ -1,0 +1,460 @@
+//! What a run does next. Intent is recorded before an effect; after a crash or an unclear outcome the effect is
+//! looked for before it is made again; after a promotion was promised the way is forward only.
+
+use super::{
+    event::{Call, Effect},
+    incident,
+    state::{Question, Run, State, Step},
+    view::View,
+};
+use crate::model::{
+    approval::{Ask, AskSubject},
+    id::{Attempt, IdempotencyKey, StepId},
+    plan::{Action, OnFailure, PlanStep, RunKind, StepPhase},
+    record::{RecordBody, RunOutcome, Settlement},
+    service::Service,
+    span::Span,
+    time::Time,
+};
+
+/// Longest wait between two attempts or looks.
+const LONGEST: Span = Span::from_secs(30);
+
+/// What the open run does next, as records; one decision at a time.
+#[must_use]
+pub fn advance(service: &Service, state: &State, view: &View, now: Time) -> Vec<RecordBody> {
+    let Some(run) = &state.run else {
+        return Vec::new();
+    };
+    if run.unwinding.is_some() {
+        return unwind(run, view);
+    }
+    if needless(service, state, run) {
+        let reason = "what was down works again, and nothing was done yet".to_owned();
+        return vec![RecordBody::Unwinding {
+            run: run.id.clone(),
+            by: None,
+            reason,
+        }];
+    }
+    let mut out = Vec::new();
+    for (step, at) in run.steps() {
+        if !ready(run, step) {
+            continue;
+        }
+        let decision = match at {
+            None => begin(service, state, run, step, now),
+            Some(Step::Failed { reason, .. }) => {
+                after_failure(service, state, run, step, reason, view, now)
+            }
+            Some(Step::Indeterminate { reason, .. }) => {
+                while_unclear(service, state, run, step, reason, now)
+            }
+            Some(Step::Intended { .. } | Step::Done(_) | Step::Settled(_)) => Vec::new(),
+        };
+        // A run that stops or an epoch that rises comes alone: what follows is decided on the new state.
+        if decision.iter().any(|r| {
+            matches!(
+                r,
+                RecordBody::RunClosed { .. }
+                    | RecordBody::EpochRaised { .. }
+                    | RecordBody::Unwinding { .. }
+            )
+        }) {
+            return decision;
+        }
+        out.extend(decision);
+    }
+    if !out.is_empty() {
+        return out;
+    }
+    finish(service, run, now)
+}
+
+/// Whether the cause of a run that nobody asked for is gone before it changed anything for good.
+fn needless(service: &Service, state: &State, run: &Run) -> bool {
+    let untouched = run.epoch.is_none() && run.rung().is_none() && run.kind == RunKind::Failover;
+    untouched && run.requester.is_none() && incident::well(service, state)
+}
+
+fn ready(run: &Run, step: &PlanStep) -> bool {
+    step.needs
+        .iter()
+        .all(|n| run.steps.get(n).is_some_and(Step::is_settled))
+}
+
+fn begin(
+    service: &Service,
+    state: &State,
+    run: &Run,
+    step: &PlanStep,
+    now: Time,
+) -> Vec<RecordBody> {
+    if step.phase == StepPhase::Promote && run.epoch.is_none() && run.plan.fencing.is_some() {
+        return promise(service, state, run, now);
+    }
+    match &step.action {
+        Action::Adapter(_) => vec![intent(state, run, step, Attempt(1))],
+        Action::Manual { instructions } => {
+            let subject = AskSubject::Manual {
+                run: run.id.clone(),
+                step: step.id.clone(),
+            };
+            match question(state, &subject) {
+                Some(q) if q.granted => {
+                    let by = q.approved.first().cloned().unwrap_or_default();
+                    vec![RecordBody::StepSettled {
+                        run: run.id.clone(),
+                        step: step.id.clone(),
+                        how: Settlement::Manual { by },
+                    }]
+                }
+                Some(_) => Vec::new(),
+                None => vec![ask(
+                    service,
+                    run,
+                    subject,
+                    vec![format!("manual step {}: {instructions}", step.name)],
+                    1,
+                    now,
+                )],
+            }
+        }
+    }
+}
+
+/// Before the first promotion: the fence must be proved as far as the policy wants, then the epoch rises.
+fn promise(service: &Service, state: &State, run: &Run, now: Time) -> Vec<RecordBody> {
+    let required = run.plan.fencing;
+    let evidence = match (&run.attested, run.rung()) {
+        (_, Some(rung)) if Some(rung) >= required => format!("fenced: rung {rung}"),
+        (Some((by, statement)), _) => format!("attested by {by}: {statement}"),
+        (None, rung) => {
+            let reached =
+                rung.map_or_else(|| "no rung of proof".to_owned(), |r| format!("rung {r}"));
+            let wanted = required.map_or_else(String::new, |r| format!(", {r} is required"));
+            let reason = format!(
+                "the old primary at {} is fenced with {reached}{wanted}",
+                run.plan.from
+            );
+            return fence_question(service, state, run, reason, now);
+        }
+    };
+    vec![RecordBody::EpochRaised {
+        run: run.id.clone(),
+        epoch: state.epoch.next(),
+        site: run.plan.to.clone(),
+        evidence,
+    }]
+}
+
+/// Asks a person to attest that the old primary cannot write; once granted, records the attestation.
+fn fence_question(
+    service: &Service,
+    state: &State,
+    run: &Run,
+    reason: String,
+    now: Time,
+) -> Vec<RecordBody> {
+    let subject = AskSubject::Fence {
+        run: run.id.clone(),
+    };
+    match question(state, &subject) {
+        Some(q) if q.granted => {
+            let by = q.approved.last().cloned().unwrap_or_default();
+            vec![RecordBody::Attested {
+                run: run.id.clone(),
+                by,
+                statement: q.reason.clone().unwrap_or_default(),
+            }]
+        }
+        Some(_) => Vec::new(),
+        None => {
+            let reasons = vec![
+                reason,
+                "approve only if you have seen yourself that the old primary is off or cannot be reached by any client: your name stands for it".to_owned(),
+            ];
+            vec![ask(
+                service,
+                run,
+                subject,
+                reasons,
+                service.approvals.required.max(1),
+                now,
+            )]
+        }
+    }
+}
+
+fn after_failure(
+    service: &Service,
+    state: &State,
+    run: &Run,
+    step: &PlanStep,
+    reason: &str,
+    view: &View,
+    now: Time,
+) -> Vec<RecordBody> {
+    let failures = run.failures.get(&step.id).copied().unwrap_or(0);
+    if failures < step.retry.attempts {
+        if view.not_before.get(&step.id).is_some_and(|at| now < *at) {
+            return Vec::new();
+        }
+        let attempt = match run.steps.get(&step.id) {
+            Some(Step::Failed { attempt, .. }) => Attempt(attempt.0 + 1),
+            _ => Attempt(1),
+        };
+        return vec![intent(state, run, step, attempt)];
+    }
+    give_up(service, state, run, step, reason, now)
+}
+
+/// A step whose effect cannot be told is looked for again and again; only when its time is over are people asked.
+fn while_unclear(
+    service: &Service,
+    state: &State,
+    run: &Run,
+    step: &PlanStep,
+    reason: &str,
+    now: Time,
+) -> Vec<RecordBody> {
+    let begun = run.times.get(&step.id).map_or(now, |t| t.0);
+    let patience = step
+        .timeout
+        .saturating_mul(u64::from(step.retry.attempts.max(1)));
+    if now.since(begun) < patience || step.phase == StepPhase::Promote {
+        return Vec::new();
+    }
+    give_up(service, state, run, step, reason, now)
+}
+
+fn give_up(
+    service: &Service,
+    state: &State,
+    run: &Run,
+    step: &PlanStep,
+    reason: &str,
+    now: Time,
+) -> Vec<RecordBody> {
+    let skip = |why: String| RecordBody::StepSettled {
+        run: run.id.clone(),
+        step: step.id.clone(),
+        how: Settlement::Skipped { reason: why },
+    };
+    match step.on_failure {
+        OnFailure::Continue => vec![skip(reason.to_owned())],
+        OnFailure::Stop => vec![closed(
+            run,
+            RunOutcome::Stuck,
+            format!("step {} ({}) failed: {reason}", step.id, step.name),
+        )],
+        OnFailure::Ask if step.phase == StepPhase::Fence => {
+            if let Some((by, _)) = &run.attested {
+                return vec![skip(format!("{reason}; attested by {by}"))];
+            }
+            fence_question(
+                service,
+                state,
+                run,
+                format!("fencing {} could not be proved: {reason}", run.plan.from),
+                now,
+            )
+        }
+        OnFailure::Ask => {
+            let subject = AskSubject::Failed {
+                run: run.id.clone(),
+                step: step.id.clone(),
+            };
+            match question(state, &subject) {
+                Some(q) if q.granted => vec![skip(format!("{reason}; a person decided to go on"))],
+                Some(_) => Vec::new(),
+                None => vec![ask(
+                    service,
+                    run,
+                    subject,
+                    vec![format!("step {} ({}) failed: {reason}", step.id, step.name)],
+                    1,
+                    now,
+                )],
+            }
+        }
+    }
+}
+
+fn finish(service: &Service, run: &Run, now: Time) -> Vec<RecordBody> {
+    if run.verified.is_none() && run.settled_through(StepPhase::Verify) {
+        let downtime = now.since(run.since);
+        return vec![RecordBody::Verified {
+            run: run.id.clone(),
+            downtime,
+            within_rto: downtime <= service.objectives.rto,
+        }];
+    }
+    if run.settled_through(StepPhase::Tell) {
+        let what = match run.kind {
+            RunKind::Redirect => "traffic goes to",
+            RunKind::Failover | RunKind::Switchover | RunKind::Failback | RunKind::Drill => {
+                "the service runs at"
+            }
+        };
+        return vec![closed(
+            run,
+            RunOutcome::Done,
+            format!("{what} {}", run.plan.to),
+        )];
+    }
+    Vec::new()
+}
+
+/// Takes fences back, last one first, then closes the run.
+fn unwind(run: &Run, view: &View) -> Vec<RecordBody> {
+    let waiting = run
+        .steps()
+        .any(|(s, at)| view.under_way.contains(&s.id) || undoable(s, at));
+    if waiting {
+        return Vec::new();
+    }
+    let (by, reason) = run.unwinding.clone().unwrap_or((None, String::new()));
+    let outcome = if by.is_some() {
+        RunOutcome::Aborted
+    } else {
+        RunOutcome::Unwound
+    };
+    vec![closed(run, outcome, reason)]
+}
+
+fn undoable(step: &PlanStep, at: Option<&Step>) -> bool {
+    let may_be_there = match at {
+        Some(Step::Done(_) | Step::Intended { .. } | Step::Indeterminate { .. }) => true,
+        Some(Step::Failed { .. } | Step::Settled(_)) | None => false,
+    };
+    step.phase == StepPhase::Fence && may_be_there
+}
+
+fn closed(run: &Run, outcome: RunOutcome, reason: String) -> RecordBody {
+    let active = if outcome == RunOutcome::Done || run.epoch.is_some() {
+        &run.plan.to
+    } else {
+        &run.plan.from
+    };
+    RecordBody::RunClosed {
+        run: run.id.clone(),
+        outcome,
+        reason,
+        active: active.clone(),
+    }
+}
+
+fn intent(state: &State, run: &Run, step: &PlanStep, attempt: Attempt) -> RecordBody {
+    let epoch = run.epoch.unwrap_or(state.epoch);
+    RecordBody::StepIntent {
+        run: run.id.clone(),
+        step: step.id.clone(),
+        attempt,
+        key: IdempotencyKey::of(&run.id, &step.id, epoch),
+    }
+}
+
+fn question<'a>(state: &'a State, subject: &AskSubject) -> Option<&'a Question> {
+    state.asks.values().find(|q| &q.ask.subject == subject)
+}
+
+fn ask(
+    service: &Service,
+    run: &Run,
+    subject: AskSubject,
+    reasons: Vec<String>,
+    required: u32,
+    now: Time,
+) -> RecordBody {
+    let ask = Ask {
+        subject,
+        plan: run.plan.hash(),
+        reasons,
+        loss: run.loss.clone(),
+        forecast: format!(
+            "the RTO of {} counts from {}",
+            service.objectives.rto,
+            run.since.clock()
+        ),
+        required,
+        requester: run.requester.clone(),
+    };
+    RecordBody::AskOpened {
+        ask: Box::new(ask),
+        plan: None,
+        expires: now.after(service.approvals.expiry),
+    }
+}
+
+/// What is done now for the open run; each effect is backed by a durable intent. Marks what it hands out.
+#[must_use]
+pub fn effects(state: &State, view: &mut View, now: Time) -> Vec<Effect> {
+    let Some(run) = &state.run else {
+        return Vec::new();
+    };
+    let mut out = Vec::new();
+    for (step, at) in run.steps() {
+        let waits = view.under_way.contains(&step.id)
+            || view.not_before.get(&step.id).is_some_and(|t| now < *t);
+        if waits {
+            continue;
+        }
+        if run.unwinding.is_some() {
+            let last = run
+                .plan
+                .steps
+                .iter()
+                .rev()
+                .find(|s| undoable(s, run.steps.get(&s.id)));
+            if last.is_some_and(|l| l.id == step.id) && view.under_way.is_empty() {
+                view.under_way.insert(step.id.clone());
+                out.push(Effect::Undo(call(state, run, &step.id, Attempt(1))));
+            }
+            continue;
+        }
+        let effect = match at {
+            Some(Step::Intended { attempt }) if view.fresh.remove(&(step.id.clone(), *attempt)) => {
+                Effect::Perform(call(state, run, &step.id, *attempt))
+            }
+            Some(Step::Intended { attempt } | Step::Indeterminate { attempt, .. }) => {
+                Effect::Observe(call(state, run, &step.id, *attempt))
+            }
+            Some(Step::Failed { .. } | Step::Done(_) | Step::Settled(_)) | None => continue,
+        };
+        view.under_way.insert(step.id.clone());
+        out.push(effect);
+    }
+    out
+}
+
+fn call(state: &State, run: &Run, step: &StepId, attempt: Attempt) -> Call {
+    let epoch = run.epoch.unwrap_or(state.epoch);
+    Call {
+        run: run.id.clone(),
+        step: step.clone(),
+        attempt,
+        epoch,
+        key: IdempotencyKey::of(&run.id, step, epoch),
+    }
+}
+
+/// How long to wait after so many failures or looks in a row: doubling, with jitter, at most 30 s.
+#[must_use]
+pub fn pause(step: &PlanStep, run: &Run, times: u32) -> Span {
+    let doubled = step
+        .retry
+        .backoff
+        .saturating_mul(1 << times.saturating_sub(1).min(10))
+        .min(LONGEST);
+    // Jitter of up to a quarter, drawn from the names alone so that the same history gives the same waits.
+    let seed = run
+        .id
+        .0
+        .bytes()
+        .chain(step.id.0.bytes())
+        .fold(u64::from(times), |h, b| {
+            h.wrapping_mul(31).wrapping_add(u64::from(b))
+        });
+    Span::from_millis(doubled.as_millis() - (doubled.as_millis() / 4) * (seed % 100) / 100)
+}

@@ -1,0 +1,165 @@
+//! What was merely seen: never journaled, unknown after a restart.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::model::{
+    id::{AnnouncementId, Attempt, PageId, ProbeId, StepId, VantageName},
+    observation::{Facts, Lsn, Observation, Sight},
+    service::Quorum,
+    time::Time,
+};
+
+/// What was merely seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    /// The last looks of each vantage point through each probe.
+    pub voices: BTreeMap<(VantageName, ProbeId), Voice>,
+    /// Write positions of the active database, oldest first.
+    pub positions: VecDeque<Position>,
+    /// Steps whose effect is under way in this process.
+    pub under_way: BTreeSet<StepId>,
+    /// Intents that this process recorded: their effect has surely not been performed before.
+    pub fresh: BTreeSet<(StepId, Attempt)>,
+    /// Before this moment a step is not tried or looked for again.
+    pub not_before: BTreeMap<StepId, Time>,
+    /// Announcements whose fan-out runs in this process.
+    pub announcing: BTreeSet<AnnouncementId>,
+    /// When each page was last sent, and how often.
+    pub paged: BTreeMap<PageId, (Time, u32)>,
+    /// Since when everything has been well without a break.
+    pub well_since: Option<Time>,
+    /// When this process took up the chain.
+    pub started: Option<Time>,
+}
+
+/// A write position of the active database at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// When it had been written at the latest.
+    pub at: Time,
+    /// The position.
+    pub lsn: Lsn,
+}
+
+/// The last looks of one vantage point through one probe, after hysteresis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Voice {
+    /// What it says.
+    pub says: Says,
+    /// Looks in a row that said Down.
+    pub failures: u32,
+    /// Looks in a row that said Up.
+    pub successes: u32,
+    /// When the first look of the present row of Downs was.
+    pub failing_since: Option<Time>,
+    /// The last look.
+    pub last: Observation,
+}
+
+/// What a voice says after hysteresis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Says {
+    /// It works.
+    Up,
+    /// It worked, the last looks failed, not yet often enough.
+    Failing,
+    /// It does not work.
+    Down,
+    /// It cannot tell.
+    Unknown,
+}
+
+impl Says {
+    /// As evidence: failing is not yet down.
+    #[must_use]
+    pub fn sight(self) -> Sight {
+        match self {
+            Self::Up | Self::Failing => Sight::Up,
+            Self::Down => Sight::Down,
+            Self::Unknown => Sight::Unknown,
+        }
+    }
+}
+
+impl View {
+    /// Takes in one look.
+    pub fn observe(&mut self, seen: Observation, quorum: &Quorum) {
+        let key = (seen.vantage.clone(), seen.probe.clone());
+        let voice = match self.voices.remove(&key) {
+            Some(voice) => voice.heard(seen, quorum),
+            None => Voice::first(seen, quorum),
+        };
+        self.voices.insert(key, voice);
+    }
+
+    /// Remembers a write position, at most 600 of them.
+    pub fn position(&mut self, position: Position) {
+        if self
+            .positions
+            .back()
+            .is_some_and(|last| last.lsn >= position.lsn && last.at >= position.at)
+        {
+            return;
+        }
+        self.positions.push_back(position);
+        if self.positions.len() > 600 {
+            self.positions.pop_front();
+        }
+    }
+
+    /// The facts of the newest look through a probe, by any vantage point.
+    #[must_use]
+    pub fn newest(&self, probe: &ProbeId) -> Option<(&Observation, &Facts)> {
+        self.voices
+            .iter()
+            .filter(|((_, p), _)| p == probe)
+            .map(|(_, v)| &v.last)
+            .max_by_key(|o| o.at)
+            .map(|o| (o, &o.facts))
+    }
+}
+
+impl Voice {
+    fn first(seen: Observation, quorum: &Quorum) -> Self {
+        let blank = Self {
+            says: Says::Unknown,
+            failures: 0,
+            successes: 0,
+            failing_since: None,
+            last: seen.clone(),
+        };
+        blank.heard(seen, quorum)
+    }
+
+    fn heard(mut self, seen: Observation, quorum: &Quorum) -> Self {
+        match seen.sight {
+            Sight::Up => {
+                self.failures = 0;
+                self.failing_since = None;
+                self.successes = self.successes.saturating_add(1);
+                if self.says != Says::Down || self.successes >= quorum.successes {
+                    self.says = Says::Up;
+                }
+            }
+            Sight::Down => {
+                self.successes = 0;
+                self.failures = self.failures.saturating_add(1);
+                self.failing_since.get_or_insert(seen.at);
+                self.says = match self.says {
+                    _ if self.failures >= quorum.failures => Says::Down,
+                    Says::Up | Says::Failing => Says::Failing,
+                    Says::Down => Says::Down,
+                    Says::Unknown => Says::Unknown,
+                };
+            }
+            Sight::Unknown => {
+                self.failures = 0;
+                self.successes = 0;
+                self.failing_since = None;
+                self.says = Says::Unknown;
+            }
+        }
+        self.last = seen;
+        self
+    }
+}
