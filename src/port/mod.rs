@@ -13,4 +13,5 @@ pub mod ledger;
 pub mod probe;
 pub mod runtime;
 pub mod secret;
+pub mod store;
 pub mod target;
