@@ -12,7 +12,10 @@ use failover::{
     port::journal::{Draft, Journal, JournalError, Lines},
 };
 use futures::future::join_all;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use rusqlite::Connection;
+
+use crate::stand::s3::S3;
 
 fn shop() -> ServiceName {
     "shop".into()
@@ -299,4 +302,49 @@ fn a_file_that_is_no_journal_is_refused_untouched() {
         .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
         .unwrap();
     assert_eq!(rows, 1);
+}
+
+#[tokio::test]
+async fn a_bucket_takes_an_object_once_and_only_with_the_right_key() {
+    let s3 = S3::start();
+    let store = s3.with("shop").open(&S3::secrets()).unwrap();
+    let path = store.prefix.clone().join("1.jsonl");
+    let create = || PutOptions::from(PutMode::Create);
+    let put = |text: &'static str| {
+        store
+            .objects
+            .put_opts(&path, PutPayload::from_static(text.as_bytes()), create())
+    };
+    put("one").await.unwrap();
+    let again = put("two").await;
+    assert!(
+        matches!(again, Err(object_store::Error::AlreadyExists { .. })),
+        "{again:?}"
+    );
+    assert_eq!(s3.object("shop/1.jsonl").unwrap(), b"one");
+
+    s3.begin_outage();
+    assert!(store.objects.get(&path).await.is_err());
+    s3.end_outage();
+    s3.put("shop/1.jsonl", b"three");
+    assert_eq!(
+        store
+            .objects
+            .get(&path)
+            .await
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap(),
+        "three"
+    );
+    s3.remove("shop/1.jsonl");
+    let gone = store.objects.get(&path).await;
+    assert!(
+        matches!(gone, Err(object_store::Error::NotFound { .. })),
+        "{gone:?}"
+    );
+
+    let stranger = s3.with("shop").open(&S3::wrong_secrets()).unwrap();
+    assert!(stranger.objects.get(&path).await.is_err());
 }

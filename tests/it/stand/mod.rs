@@ -1,1 +1,3 @@
 //! Stand-ins for services that cannot be had here, and fixtures of real parts. Each misbehaves as its service does.
+
+pub mod s3;
