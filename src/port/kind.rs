@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    action::SharedAction, channel::SharedChannel, dns::SharedDns, probe::SharedProbe,
-    runtime::SharedRuntime, secret::SharedSecrets, target::SharedTarget,
+    action::SharedAction, channel::SharedChannel, dns::SharedDns, lookout::SharedLookouts,
+    probe::SharedProbe, runtime::SharedRuntime, secret::SharedSecrets, target::SharedTarget,
 };
 use crate::model::{observation::Evidence, plan::StepPhase, service::Service, step::Rung};
 
@@ -70,6 +70,8 @@ pub struct Wiring {
     pub state: PathBuf,
     /// The service's DNS provider, made before the actions that need it.
     pub dns: Option<SharedDns>,
+    /// The service's vantage points, for actions that look before they say Done.
+    pub lookouts: Option<SharedLookouts>,
 }
 
 /// Why an adapter could not be made although its `with` is right.

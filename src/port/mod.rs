@@ -10,6 +10,7 @@ pub mod http;
 pub mod journal;
 pub mod kind;
 pub mod ledger;
+pub mod lookout;
 pub mod probe;
 pub mod runtime;
 pub mod secret;
