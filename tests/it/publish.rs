@@ -4,17 +4,19 @@ use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, routing::get};
 use failover::{
-    model::{announcement::Phase, time::Time},
-    port::target::PageFile,
+    model::{announcement::Phase, check::CheckStatus, time::Time},
+    port::target::{PageFile, Target},
     publish::{
         self,
         listener::{self, Limits, Pages},
+        s3::{Bucket, S3With},
         view::{
             ComponentView, CutOver, Fallback, IncidentView, ServiceView, Status, StatusView,
             UpdateView,
         },
     },
 };
+use object_store::ObjectStoreExt as _;
 use reqwest::{Client, StatusCode};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,6 +25,8 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+
+use crate::stand::s3::S3;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -331,4 +335,91 @@ async fn an_answer_that_hangs_is_given_up() {
     let stage = Stage::open(hang, limits).await;
     let answer = client().get(stage.url("/hang")).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// A bucket below `status/` of the server.
+fn bucket(s3: &S3) -> Bucket {
+    Bucket::open(&settings(s3), &S3::secrets()).unwrap()
+}
+
+fn settings(s3: &S3) -> S3With {
+    serde_json::from_value(serde_json::to_value(s3.with("status")).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_bucket_holds_every_file_and_gets_only_what_changed() {
+    let s3 = S3::start();
+    let bucket = bucket(&s3);
+    let files = publish::render(&on_standby());
+    bucket.write(&files).await.unwrap();
+    for file in &files {
+        let there = s3.object(&format!("status/{}", file.path));
+        assert_eq!(there.as_ref(), Some(&file.bytes), "{}", file.path);
+    }
+    s3.put("status/feed.atom", b"left alone");
+    let mut view = on_standby();
+    view.services[0].symptom = Some("Something else.".into());
+    let changed = publish::render(&view);
+    bucket.write(&changed).await.unwrap();
+    assert_eq!(
+        s3.object("status/index.html").as_ref(),
+        changed.last().map(|f| &f.bytes)
+    );
+    assert_eq!(s3.object("status/feed.atom").unwrap(), b"left alone");
+}
+
+#[tokio::test]
+async fn an_outage_of_the_bucket_is_told_and_the_next_write_makes_up_for_it() {
+    let s3 = S3::start();
+    let bucket = bucket(&s3);
+    s3.begin_outage();
+    let files = publish::render(&on_standby());
+    let error = bucket.write(&files).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot write the status page to s3://copies/status"
+    );
+    assert_eq!(s3.object("status/index.html"), None);
+    s3.end_outage();
+    bucket.write(&files).await.unwrap();
+    assert!(s3.object("status/index.html").is_some());
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_found_by_check_and_never_shown() {
+    let s3 = S3::start();
+    assert_eq!(bucket(&s3).check().await[0].status, CheckStatus::Ok);
+    assert_eq!(
+        s3.object("status/index.html"),
+        None,
+        "the page is not touched"
+    );
+    let wrong = Bucket::open(&settings(&s3), &S3::wrong_secrets()).unwrap();
+    let items = wrong.check().await;
+    assert_eq!(items[0].status, CheckStatus::Fail);
+    assert!(items[0].fix.as_ref().unwrap().contains("s3:PutObject"));
+    let shown = format!("{items:?}");
+    assert!(!shown.contains("another-secret"), "{shown}");
+    assert!(wrong.write(&publish::render(&on_standby())).await.is_err());
+}
+
+#[tokio::test]
+async fn a_bucket_serves_the_page_with_its_media_type() {
+    let s3 = S3::start();
+    bucket(&s3)
+        .write(&publish::render(&on_standby()))
+        .await
+        .unwrap();
+    let store = s3.with("status").open(&S3::secrets()).unwrap();
+    let page = object_store::path::Path::from("status/index.html");
+    let got = store.objects.get(&page).await.unwrap();
+    let attribute = |a| got.attributes.get(&a).map(|v| v.as_ref().to_owned());
+    assert_eq!(
+        attribute(object_store::Attribute::ContentType).as_deref(),
+        Some("text/html; charset=utf-8")
+    );
+    assert_eq!(
+        attribute(object_store::Attribute::CacheControl).as_deref(),
+        Some("public, max-age=10")
+    );
 }
