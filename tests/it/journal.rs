@@ -15,7 +15,7 @@ use futures::future::join_all;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use rusqlite::Connection;
 
-use crate::stand::s3::S3;
+use crate::stand::{disk::SmallDisk, s3::S3};
 
 fn shop() -> ServiceName {
     "shop".into()
@@ -302,6 +302,78 @@ fn a_file_that_is_no_journal_is_refused_untouched() {
         .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
         .unwrap();
     assert_eq!(rows, 1);
+}
+
+/// Appends one note after another until the disk is full; how many were written in the end.
+async fn write_until_full(journal: &SqliteJournal, mut after: u64) -> u64 {
+    loop {
+        match write(journal, after, &[&"x".repeat(1000)]).await {
+            Ok(_) => after += 1,
+            Err(JournalError::Full { .. }) => return after,
+            Err(e) => panic!("after {after}: {e:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_nothing_and_the_journal_goes_on_when_there_is_room() {
+    let disk = SmallDisk::new(4096);
+    let path = disk.path().join("journal.sqlite");
+    let journal = SqliteJournal::open(&path).unwrap();
+    write(&journal, 0, &["a"]).await.unwrap();
+    disk.fill();
+    let written = write_until_full(&journal, 1).await;
+    for _ in 0..3 {
+        let refused = write(&journal, written, &["y", "z"]).await;
+        assert!(
+            matches!(refused, Err(JournalError::Full { .. })),
+            "{refused:?}"
+        );
+    }
+    let read = journal.read(&shop(), Seq(1)).await.unwrap();
+    assert_eq!(read.len() as u64, written);
+
+    disk.free();
+    write(&journal, written, &["b"]).await.unwrap();
+    disk.fill();
+    let written = write_until_full(&journal, written + 1).await;
+    drop(journal);
+
+    disk.free();
+    let journal = SqliteJournal::open(&path).unwrap();
+    let read = journal.read(&shop(), Seq(1)).await.unwrap();
+    assert_eq!(read.len() as u64, written);
+    write(&journal, written, &["c"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_under_a_start_is_called_by_its_name() {
+    let disk = SmallDisk::new(1024);
+    disk.fill();
+    let path = disk.path().join("journal.sqlite");
+    let refused = SqliteJournal::open(&path);
+    assert!(
+        matches!(refused, Err(JournalError::Full { .. })),
+        "{refused:?}"
+    );
+
+    disk.free();
+    let journal = SqliteJournal::open(&path).unwrap();
+    write(&journal, 0, &["a"]).await.unwrap();
+    drop(journal);
+    disk.fill();
+    match SqliteJournal::open(&path) {
+        Err(JournalError::Full { .. }) => {}
+        Err(e) => panic!("{e:?}"),
+        Ok(journal) => {
+            let read = journal.read(&shop(), Seq(1)).await.unwrap();
+            assert_eq!(texts(&read), ["a"]);
+            write_until_full(&journal, 1).await;
+        }
+    }
+    disk.free();
+    let journal = SqliteJournal::open(&path).unwrap();
+    assert!(!journal.read(&shop(), Seq(1)).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -1,3 +1,4 @@
 //! Stand-ins for services that cannot be had here, and fixtures of real parts. Each misbehaves as its service does.
 
+pub mod disk;
 pub mod s3;

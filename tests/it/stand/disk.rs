@@ -1,0 +1,67 @@
+//! A small disk of its own, which a test can fill to the last byte.
+
+use std::{
+    fs::OpenOptions,
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+/// A file system in memory, mounted below a folder of the test; gone when it is dropped. Mounting needs root.
+pub struct SmallDisk {
+    folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// Mounts an empty disk of so many KiB.
+    pub fn new(kib: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        mount(
+            Some("failover-test"),
+            folder.path(),
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(format!("size={kib}k").as_str()),
+        )
+        .expect("a test with a full disk has to mount one: run the tests as root");
+        Self { folder }
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file that takes all the room that is left.
+    pub fn fill(&self) {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.ballast())
+            .unwrap();
+        loop {
+            match file.write(&[0; 4096]) {
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::StorageFull => return,
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+
+    /// Takes that file away again.
+    pub fn free(&self) {
+        std::fs::remove_file(self.ballast()).unwrap();
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.folder.path().join("ballast")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Detached, so that it goes even while a test that failed has files open.
+        let _ = umount2(self.folder.path(), MntFlags::MNT_DETACH);
+    }
+}
