@@ -225,17 +225,33 @@ impl JournalFile {
     /// # Errors
     /// `Broken` or `Newer` where the chain cannot be followed.
     pub fn records(&self, chain: &ServiceName, from: Seq) -> Result<Vec<Record>, JournalError> {
-        let before = Seq(from.0.saturating_sub(1));
-        let Some(head) = self.head_at(chain, before)? else {
-            return Ok(Vec::new());
-        };
-        let mut checker = Checker::behind(chain.clone(), head);
         let mut records = Vec::new();
-        self.each_line(chain, before.next(), usize::MAX, |line| {
-            records.push(checker.next(&line)?);
+        self.each_record(chain, from, |record, _| {
+            records.push(record);
             Ok(())
         })?;
         Ok(records)
+    }
+
+    /// Hands over one record after the other from `from` on, each checked against the hash chain, and its line.
+    ///
+    /// # Errors
+    /// `Broken` or `Newer` where the chain cannot be followed any further, and what `take` returns.
+    pub fn each_record(
+        &self,
+        chain: &ServiceName,
+        from: Seq,
+        mut take: impl FnMut(Record, Line) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
+        let before = Seq(from.0.saturating_sub(1));
+        let Some(head) = self.head_at(chain, before)? else {
+            return Ok(());
+        };
+        let mut checker = Checker::behind(chain.clone(), head);
+        self.each_line(chain, before.next(), usize::MAX, |line| {
+            let record = checker.next(&line)?;
+            take(record, line)
+        })
     }
 
     /// The last record's place and hash.
@@ -307,7 +323,11 @@ impl JournalFile {
         }
     }
 
-    fn each_line(
+    /// Hands over one line after the other, at most `most`, unchecked.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, and what `take` returns.
+    pub fn each_line(
         &self,
         chain: &ServiceName,
         from: Seq,

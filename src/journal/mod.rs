@@ -2,8 +2,12 @@
 //! store. Knows `port/` and `model/` only.
 
 pub mod chain;
+pub mod copy;
+pub mod export;
 pub mod file;
 pub mod lock;
 pub mod memory;
 pub mod origin;
+pub mod restore;
 pub mod sqlite;
+pub mod verify;

@@ -5,6 +5,7 @@
 )]
 
 mod announce;
+mod copy;
 mod demo;
 mod dns;
 mod journal;

@@ -1,4 +1,5 @@
 //! Stand-ins for services that cannot be had here, and fixtures of real parts. Each misbehaves as its service does.
 
+pub mod clock;
 pub mod disk;
 pub mod s3;

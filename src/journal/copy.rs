@@ -1,0 +1,423 @@
+//! The copy that follows a journal to an object store.
+//!
+//! Below the store's prefix each chain has a folder, and in it segments named `<first sequence>.jsonl` (20 digits, so
+//! that they sort), each an export of the records from there up to the next segment. A segment is put there once and
+//! never written again: the store is asked to refuse a name that is taken. Two writers can therefore not overwrite one
+//! another, and a bucket whose objects are locked for ever will do. The journal never waits for its copy.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use futures::TryStreamExt;
+use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
+use serde::{Deserialize, Serialize};
+
+use super::export::{self, Exported};
+use crate::{
+    model::{
+        check::{CheckItem, CheckStatus},
+        id::{Seq, ServiceName},
+        span::Span,
+        time::Time,
+    },
+    port::{
+        journal::{JournalError, Line, SharedLines},
+        runtime::SharedRuntime,
+        store::Store,
+    },
+};
+
+/// How often the journal is looked at for new records: what a lost disk costs at most, where the store answers.
+const PERIOD: Span = Span::from_secs(1);
+
+/// The longest wait between tries while the store does not answer.
+const LONGEST_WAIT: Span = Span::from_secs(60);
+
+/// The most records in a segment.
+const SEGMENT_RECORDS: usize = 1000;
+
+/// A segment takes no more records once it holds so many bytes.
+const SEGMENT_BYTES: usize = 1 << 20;
+
+/// Why the copy cannot follow.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The journal cannot be read.
+    #[error("the journal cannot be read for its copy")]
+    Journal(#[source] JournalError),
+    /// The store does not answer, or refuses.
+    #[error("the journal's copy at {store} cannot be reached")]
+    Store {
+        /// Which.
+        store: String,
+        /// The cause.
+        #[source]
+        source: object_store::Error,
+    },
+    /// What stands there is no segment.
+    #[error("{object} in the journal's copy at {store} is no segment of a copy")]
+    Segment {
+        /// Which store.
+        store: String,
+        /// Which object.
+        object: String,
+    },
+    /// What stands there was not made from this journal.
+    #[error(
+        "the copy at {store} holds another history of chain {chain}, from sequence {seq} on: give this journal another place for its copy, or restore it from there"
+    )]
+    Foreign {
+        /// Which store.
+        store: String,
+        /// The chain.
+        chain: ServiceName,
+        /// The first sequence that is not this journal's.
+        seq: Seq,
+    },
+}
+
+/// How far the copy is behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CopyLag {
+    /// Records that are not copied.
+    pub records: u64,
+    /// How long the oldest of them has stood in the journal.
+    pub time: Span,
+    /// Why the last try failed, with its causes; none where it did not.
+    pub error: Option<String>,
+}
+
+/// Follows a journal.
+pub struct Copy {
+    journal: SharedLines,
+    store: Store,
+    runtime: SharedRuntime,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Where each chain's copy ends; a chain that is not here was not looked up yet.
+    copied: BTreeMap<ServiceName, Seq>,
+    /// What is waiting, as of the last look.
+    waiting: BTreeMap<ServiceName, Waiting>,
+    error: Option<String>,
+}
+
+#[derive(Clone, Copy)]
+struct Waiting {
+    records: u64,
+    since: Time,
+}
+
+impl Copy {
+    /// A copy that begins where the store's ends.
+    pub fn new(journal: SharedLines, store: Store, runtime: SharedRuntime) -> Self {
+        Self {
+            journal,
+            store,
+            runtime,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Follows for ever; a trouble is shown in [`Copy::lag`] and tried again.
+    pub async fn follow(&self) {
+        let mut wait = PERIOD;
+        loop {
+            match self.catch_up().await {
+                Ok(()) => wait = PERIOD,
+                Err(e) => {
+                    tracing::warn!(
+                        error = error_chain(&e),
+                        "the journal's copy is behind, it is tried again in {wait}"
+                    );
+                    wait = wait.saturating_mul(2).min(LONGEST_WAIT);
+                }
+            }
+            self.runtime
+                .sleep_until(self.runtime.now().after(wait))
+                .await;
+        }
+    }
+
+    /// Copies everything that stands in the journal now.
+    ///
+    /// # Errors
+    /// Where the journal or the store cannot be used, or the store holds another journal's copy. Chains without such
+    /// trouble are copied all the same.
+    pub async fn catch_up(&self) -> Result<(), CopyError> {
+        let caught_up = self.catch_up_all().await;
+        self.state().error = caught_up.as_ref().err().map(|e| error_chain(e));
+        caught_up
+    }
+
+    /// How far it is behind, as of the last try.
+    pub fn lag(&self) -> CopyLag {
+        let now = self.runtime.now();
+        let state = self.state();
+        let oldest = state.waiting.values().map(|w| w.since).min();
+        CopyLag {
+            records: state.waiting.values().map(|w| w.records).sum(),
+            time: oldest.map_or(Span::ZERO, |since| now.since(since)),
+            error: state.error.clone(),
+        }
+    }
+
+    /// Tries whether the store takes objects, and refuses to take one twice. Leaves one small object, `check`, behind.
+    pub async fn check(&self) -> Vec<CheckItem> {
+        const NAME: &str = "journal/copy";
+        let path = self.store.prefix.clone().join("check");
+        let mut answer = Ok(false);
+        for _ in 0..2 {
+            if let Ok(false) = answer {
+                answer = self
+                    .create(&path, "failover journal copy\n".to_owned())
+                    .await;
+            }
+        }
+        vec![match answer {
+            Ok(true) => CheckItem::ok(
+                NAME,
+                format!("{} takes objects and overwrites none", self.store.name),
+            ),
+            Ok(false) => CheckItem::bad(
+                NAME,
+                CheckStatus::Fail,
+                format!(
+                    "{} overwrites objects although it is asked not to",
+                    self.store.name
+                ),
+                "use a store that honours If-None-Match: * (S3, MinIO, Ceph, R2 and others do), or a folder",
+            ),
+            Err(e) => CheckItem::bad(
+                NAME,
+                CheckStatus::Fail,
+                error_chain(&e),
+                "check the address, and that the key may put, get and list objects there",
+            ),
+        }]
+    }
+
+    async fn catch_up_all(&self) -> Result<(), CopyError> {
+        let mut trouble = Ok(());
+        for (chain, head) in self.journal.heads().await.map_err(CopyError::Journal)? {
+            if let Err(e) = self.catch_up_chain(&chain, head).await {
+                trouble = Err(e);
+            }
+        }
+        trouble
+    }
+
+    async fn catch_up_chain(&self, chain: &ServiceName, head: Seq) -> Result<(), CopyError> {
+        let known = self.state().copied.get(chain).copied();
+        if known == Some(head) {
+            return Ok(());
+        }
+        let mut copied = known.unwrap_or_default();
+        self.note_waiting(chain, copied, head).await?;
+        if known.is_none() {
+            copied = self.find_end(chain, head).await?;
+            self.note_copied(chain, copied);
+        }
+        while copied < head {
+            self.note_waiting(chain, copied, head).await?;
+            let lines = self.next_segment(chain, copied.next()).await?;
+            let Some(last) = lines.last().map(|line| line.seq) else {
+                break;
+            };
+            let text = lines.iter().map(export::to_text).collect();
+            if self
+                .create(&self.segment(chain, copied.next()), text)
+                .await?
+            {
+                // Ours after an answer that was lost, or somebody else's: what stands there tells.
+                copied = self.find_end(chain, head).await?;
+            } else {
+                copied = last;
+            }
+            self.note_copied(chain, copied);
+        }
+        self.note_waiting(chain, copied, head).await
+    }
+
+    async fn next_segment(&self, chain: &ServiceName, from: Seq) -> Result<Vec<Line>, CopyError> {
+        let mut lines = self.lines(chain, from, SEGMENT_RECORDS).await?;
+        let mut bytes = 0;
+        let fit = lines
+            .iter()
+            .take_while(|line| {
+                let room = bytes < SEGMENT_BYTES;
+                bytes += line.text.len();
+                room
+            })
+            .count();
+        lines.truncate(fit);
+        Ok(lines)
+    }
+
+    /// The last sequence of a chain that is copied, after a look at whether the copy is this journal's.
+    async fn find_end(&self, chain: &ServiceName, head: Seq) -> Result<Seq, CopyError> {
+        let folder = self.folder(chain);
+        let last = self
+            .store
+            .objects
+            .list(Some(&folder))
+            .try_fold(None::<Path>, |last, object| async move {
+                Ok(last.max(Some(object.location)))
+            })
+            .await
+            .map_err(|e| self.unreachable(e))?;
+        let Some(object) = last else {
+            return Ok(Seq(0));
+        };
+        let lines: Vec<Line> = read_segment(&self.store, &object)
+            .await?
+            .into_iter()
+            .map(|exported| exported.line)
+            .collect();
+        let Some(end) = lines.last() else {
+            return Err(not_a_segment(&self.store, &object));
+        };
+        let ours = self.lines(chain, end.seq, 1).await?;
+        if end.seq <= head && ours.first() == Some(end) {
+            return Ok(end.seq);
+        }
+        let first = lines.first().map_or(end.seq, |line| line.seq);
+        let ours = self.lines(chain, first, lines.len()).await?;
+        let same = lines.iter().zip(&ours).take_while(|(a, b)| a == b).count();
+        Err(CopyError::Foreign {
+            store: self.store.name.clone(),
+            chain: chain.clone(),
+            seq: lines.get(same).map_or(first, |line| line.seq),
+        })
+    }
+
+    /// Puts an object where there is none; tells whether there was one.
+    async fn create(&self, path: &Path, text: String) -> Result<bool, CopyError> {
+        let put = self
+            .store
+            .objects
+            .put_opts(
+                path,
+                PutPayload::from(text),
+                PutOptions::from(PutMode::Create),
+            )
+            .await;
+        match put {
+            Ok(_) => Ok(false),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(true),
+            Err(e) => Err(self.unreachable(e)),
+        }
+    }
+
+    async fn lines(
+        &self,
+        chain: &ServiceName,
+        from: Seq,
+        most: usize,
+    ) -> Result<Vec<Line>, CopyError> {
+        self.journal
+            .lines(chain, from, most)
+            .await
+            .map_err(CopyError::Journal)
+    }
+
+    fn note_copied(&self, chain: &ServiceName, copied: Seq) {
+        self.state().copied.insert(chain.clone(), copied);
+    }
+
+    async fn note_waiting(
+        &self,
+        chain: &ServiceName,
+        copied: Seq,
+        head: Seq,
+    ) -> Result<(), CopyError> {
+        if copied >= head {
+            self.state().waiting.remove(chain);
+            return Ok(());
+        }
+        let oldest = self.lines(chain, copied.next(), 1).await?;
+        let waiting = Waiting {
+            records: head.0 - copied.0,
+            since: oldest
+                .first()
+                .and_then(written_at)
+                .unwrap_or_else(|| self.runtime.now()),
+        };
+        self.state().waiting.insert(chain.clone(), waiting);
+        Ok(())
+    }
+
+    fn segment(&self, chain: &ServiceName, first: Seq) -> Path {
+        self.folder(chain).join(format!("{:020}.jsonl", first.0))
+    }
+
+    fn folder(&self, chain: &ServiceName) -> Path {
+        self.store.prefix.clone().join(chain.as_str())
+    }
+
+    fn unreachable(&self, source: object_store::Error) -> CopyError {
+        unreachable_store(&self.store, source)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads a segment, unchecked.
+pub(super) async fn read_segment(store: &Store, object: &Path) -> Result<Vec<Exported>, CopyError> {
+    let bytes = async { store.objects.get(object).await?.bytes().await }
+        .await
+        .map_err(|e| unreachable_store(store, e))?;
+    let mut lines = Vec::new();
+    export::read(&mut &bytes[..], |exported| {
+        lines.push(exported);
+        Ok(())
+    })
+    .map_err(|_| not_a_segment(store, object))?;
+    Ok(lines)
+}
+
+pub(super) fn unreachable_store(store: &Store, source: object_store::Error) -> CopyError {
+    CopyError::Store {
+        store: store.name.clone(),
+        source,
+    }
+}
+
+fn not_a_segment(store: &Store, object: &Path) -> CopyError {
+    CopyError::Segment {
+        store: store.name.clone(),
+        object: object.to_string(),
+    }
+}
+
+fn written_at(line: &Line) -> Option<Time> {
+    #[derive(Deserialize)]
+    struct Written {
+        at: Time,
+    }
+    serde_json::from_str(&line.text)
+        .ok()
+        .map(|written: Written| written.at)
+}
+
+/// An error with its causes, in one line.
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        let more = e.to_string();
+        // Some errors already say what their cause says.
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = e.source();
+    }
+    text
+}
