@@ -337,10 +337,7 @@ fn ask(
     if incident.denied.as_ref() == Some(&asked.reasons) {
         return held(
             incident,
-            vec![
-                "a person said no, or nobody answered in time, and the evidence is still the same"
-                    .to_owned(),
-            ],
+            vec!["a person said no, and the evidence is still the same".to_owned()],
         );
     }
     let expires = now.after(service.approvals.expiry);

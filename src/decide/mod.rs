@@ -11,6 +11,7 @@ pub mod compile;
 pub mod core;
 pub mod detect;
 pub mod event;
+pub mod explain;
 
 pub mod gate;
 pub mod incident;
@@ -22,3 +23,6 @@ pub mod quorum;
 pub mod schedule;
 pub mod state;
 pub mod view;
+
+#[cfg(test)]
+mod script;

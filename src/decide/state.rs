@@ -499,7 +499,7 @@ impl State {
                     self.ttl_before.remove(name);
                 }
             }
-            RecordBody::Note { .. } => {}
+            RecordBody::JournalResumed { .. } | RecordBody::Note { .. } => {}
         }
     }
 
@@ -510,7 +510,7 @@ impl State {
                     question.granted = true;
                 }
             }
-            AskOutcome::Denied { .. } | AskOutcome::Expired { proceed: false } => {
+            AskOutcome::Denied { .. } => {
                 if let (Some(question), Some(incident)) =
                     (self.asks.remove(ask), &mut self.incident)
                     && matches!(question.ask.subject, AskSubject::Open { .. })
@@ -518,7 +518,9 @@ impl State {
                     incident.denied = Some(question.ask.reasons);
                 }
             }
-            AskOutcome::Void { .. } => drop(self.asks.remove(ask)),
+            AskOutcome::Expired { proceed: false } | AskOutcome::Void { .. } => {
+                drop(self.asks.remove(ask));
+            }
         }
     }
 

@@ -333,6 +333,13 @@ pub enum RecordBody {
         /// Whether it is in place; a first record announces it.
         done: bool,
     },
+    /// The journal could not be written for a while; nothing was done in that time.
+    JournalResumed {
+        /// Since when it could not.
+        since: Time,
+        /// Why.
+        reason: String,
+    },
     /// A person's remark for the timeline.
     Note {
         /// Who.
@@ -449,6 +456,7 @@ impl RecordBody {
             Self::Resumed { .. } => "resumed",
             Self::FailoverAcknowledged { .. } => "failoverAcknowledged",
             Self::TtlChanged { .. } => "ttlChanged",
+            Self::JournalResumed { .. } => "journalResumed",
             Self::Note { .. } => "note",
         }
     }

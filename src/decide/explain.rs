@@ -1,0 +1,518 @@
+//! Why it did, did not, or would fail over, in plain sentences: what every front end renders.
+
+use serde::Serialize;
+
+use super::{
+    budget,
+    core::Core,
+    detect::{self, Need},
+    event::subject_words,
+    gate::{self, Says},
+    incident,
+    state::{Run, Step},
+};
+use crate::model::{
+    id::{
+        AskId, ComponentName, Epoch, IncidentId, PageId, PersonName, RunId, ServiceName, SiteName,
+        StepId,
+    },
+    plan::{RunKind, StepPhase},
+    record::ForecastPart,
+    service::Mode,
+    span::Span,
+    time::Time,
+    verdict::{Verdict, Witness},
+};
+
+/// Where a service stands, with the reasons.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The service.
+    pub service: ServiceName,
+    /// As customers know it.
+    pub title: String,
+    /// When this was worked out.
+    pub at: Time,
+    /// The mode that the documents ask for.
+    pub mode_wanted: Mode,
+    /// The mode in force.
+    pub mode: Mode,
+    /// The site whose data takes writes.
+    pub active: Option<SiteName>,
+    /// The site that users are served from.
+    pub serving: Option<SiteName>,
+    /// The epoch in force.
+    pub epoch: Epoch,
+    /// In one sentence.
+    pub headline: String,
+    /// Why it did, did not, or would fail over.
+    pub sentences: Vec<String>,
+    /// Each component with its evidence.
+    pub components: Vec<ComponentReport>,
+    /// What each gate says to a failover now.
+    pub gates: Vec<GateReport>,
+    /// What would be lost now.
+    pub loss: String,
+    /// What each part of a failover is expected to take.
+    pub forecast: Vec<ForecastPart>,
+    /// The RTO.
+    pub rto: Span,
+    /// What is left of it, during an incident.
+    pub rto_left: Option<Span>,
+    /// The open incident.
+    pub incident: Option<IncidentId>,
+    /// The open run, else the last one of the open incident.
+    pub run: Option<RunReport>,
+    /// Open questions.
+    pub asks: Vec<AskReport>,
+    /// Pages that nobody acknowledged.
+    pub pages: Vec<PageReport>,
+    /// Readiness, in one sentence.
+    pub readiness: String,
+    /// Who paused it.
+    pub paused: Option<String>,
+}
+
+/// A component with its evidence.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ComponentReport {
+    /// Its name.
+    pub name: ComponentName,
+    /// The verdict now.
+    pub verdict: Verdict,
+    /// In one sentence.
+    pub reason: String,
+    /// Each vantage point's last look.
+    pub witnesses: Vec<Witness>,
+}
+
+/// What one gate says.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GateReport {
+    /// Which gate.
+    pub gate: String,
+    /// `allow`, `ask` or `hold`.
+    pub says: String,
+    /// In one sentence.
+    pub reason: String,
+}
+
+/// A run, step by step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunReport {
+    /// Its id.
+    pub id: RunId,
+    /// What for.
+    pub kind: RunKind,
+    /// From.
+    pub from: SiteName,
+    /// To.
+    pub to: SiteName,
+    /// When the outage began.
+    pub since: Time,
+    /// When the run was opened.
+    pub opened: Time,
+    /// When the service was verified.
+    pub verified: Option<Time>,
+    /// How it ended.
+    pub outcome: Option<String>,
+    /// Why it was begun, and why it ended.
+    pub reason: String,
+    /// The steps in order.
+    pub steps: Vec<StepReport>,
+}
+
+/// One step of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepReport {
+    /// Its id.
+    pub id: StepId,
+    /// For people.
+    pub name: String,
+    /// The part of the run.
+    pub phase: StepPhase,
+    /// `waiting`, `running`, `unclear`, `failed`, `done`, `settled`.
+    pub state: String,
+    /// Evidence or reason.
+    pub detail: String,
+    /// What it was expected to take.
+    pub expected: Span,
+    /// What it took, or has taken so far.
+    pub took: Option<Span>,
+}
+
+/// An open question.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AskReport {
+    /// Its id.
+    pub id: AskId,
+    /// What it is about.
+    pub about: String,
+    /// Why it is asked.
+    pub reasons: Vec<String>,
+    /// What would be lost.
+    pub loss: String,
+    /// The forecast against the RTO.
+    pub forecast: String,
+    /// How many must approve.
+    pub required: u32,
+    /// Who has.
+    pub approved: Vec<PersonName>,
+    /// When it ends.
+    pub expires: Time,
+}
+
+/// An open page.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PageReport {
+    /// Its id.
+    pub id: PageId,
+    /// One line.
+    pub title: String,
+    /// Since when.
+    pub raised: Time,
+}
+
+/// Works out where a service stands.
+#[must_use]
+pub fn report(core: &Core, now: Time) -> Report {
+    let (service, state, view) = (core.service(), core.state(), core.view());
+    let components = components(core, now);
+    let need = detect::need(service, &state.verdicts);
+    let kind = if need == Need::Redirect {
+        RunKind::Redirect
+    } else {
+        RunKind::Failover
+    };
+    let since = state.incident.as_ref().map_or(now, |i| i.since);
+    let proposal = incident::propose(service, state, view, kind, None, since, now);
+    let (gates, forecast, loss) = match &proposal {
+        Ok(p) => (
+            p.answers.iter().map(gate_report).collect(),
+            p.parts.clone(),
+            p.loss.to_string(),
+        ),
+        Err(reason) => (Vec::new(), Vec::new(), format!("unknown: {reason}")),
+    };
+    let mode = state.mode(now, gate::CHECK_MAX_AGE);
+    let run = state.run.as_ref().or_else(|| {
+        state.last_run.as_ref().filter(|r| {
+            state
+                .incident
+                .as_ref()
+                .is_some_and(|i| r.incident.as_ref() == Some(&i.id))
+        })
+    });
+    Report {
+        service: service.name.clone(),
+        title: service.title.clone(),
+        at: now,
+        mode_wanted: state.wanted,
+        mode,
+        active: state.active.clone(),
+        serving: state.serving.clone(),
+        epoch: state.epoch,
+        headline: headline(core, need),
+        sentences: sentences(core, need, &proposal, now),
+        components,
+        gates,
+        loss,
+        forecast,
+        rto: service.objectives.rto,
+        rto_left: state
+            .incident
+            .as_ref()
+            .filter(|_| need != Need::Nothing || state.run.is_some())
+            .map(|i| service.objectives.rto.saturating_sub(now.since(i.since))),
+        incident: state.incident.as_ref().map(|i| i.id.clone()),
+        run: run.map(|r| run_report(core, r, now)),
+        asks: asks(core),
+        pages: pages(core),
+        readiness: readiness(core, now),
+        paused: state
+            .paused
+            .as_ref()
+            .map(|(by, reason)| format!("{by}: {reason}")),
+    }
+}
+
+fn components(core: &Core, now: Time) -> Vec<ComponentReport> {
+    let report = |c: &crate::model::service::Component| {
+        let judged = detect::judge(core.service(), c, core.state(), core.view(), now);
+        ComponentReport {
+            name: c.name.clone(),
+            verdict: judged.verdict,
+            reason: judged.reason,
+            witnesses: judged.witnesses,
+        }
+    };
+    core.service().components.iter().map(report).collect()
+}
+
+fn gate_report(answer: &gate::Answer) -> GateReport {
+    let says = match answer.says {
+        Says::Allow => "allow",
+        Says::Ask => "ask",
+        Says::Hold => "hold",
+    };
+    GateReport {
+        gate: answer.gate.to_owned(),
+        says: says.to_owned(),
+        reason: answer.reason.clone(),
+    }
+}
+
+fn headline(core: &Core, need: Need) -> String {
+    let (service, state) = (core.service(), core.state());
+    if let Some(run) = &state.run {
+        return format!(
+            "{}: a {} from {} to {} is running",
+            service.title, run.kind, run.plan.from, run.plan.to
+        );
+    }
+    let at = state
+        .serving
+        .as_ref()
+        .map_or_else(|| "nowhere yet".to_owned(), ToString::to_string);
+    match (need, &state.incident) {
+        (Need::Nothing, None) if incident::well(service, state) => {
+            format!("{} works, served from {at}", service.title)
+        }
+        (Need::Nothing, None) => format!(
+            "{} is not known to be down, but not all of it is seen to be well",
+            service.title
+        ),
+        (Need::Nothing, Some(i)) => format!(
+            "{} is served from {at}; incident {} is still open",
+            service.title, i.id
+        ),
+        (Need::Failover, _) => format!("{} is down at {at}", service.title),
+        (Need::Redirect, _) => format!(
+            "{}: the application is down at {at}, its database is well",
+            service.title
+        ),
+        (Need::Unclear, _) => format!(
+            "{}: the application is down, the state of its database is not known",
+            service.title
+        ),
+    }
+}
+
+fn sentences(
+    core: &Core,
+    need: Need,
+    proposal: &Result<incident::Proposal, String>,
+    now: Time,
+) -> Vec<String> {
+    let (service, state) = (core.service(), core.state());
+    let mut out = Vec::new();
+    if let Some(run) = state.run.as_ref().or(state.last_run.as_ref()) {
+        out.push(match &run.ended {
+            None => format!(
+                "Run {} began at {} because {}.",
+                run.id,
+                run.opened.clock(),
+                run.reason
+            ),
+            Some((_, reason, at)) => format!(
+                "Run {} ({}) ended at {}: {reason}.",
+                run.id,
+                run.kind,
+                at.clock()
+            ),
+        });
+        if let Some(waiting) = run.ended.is_none().then(|| waiting_for(run)).flatten() {
+            out.push(waiting);
+        }
+    }
+    if state.run.is_some() {
+        return out;
+    }
+    match need {
+        Need::Nothing => out.push("It does not fail over because nothing is down by quorum.".to_owned()),
+        Need::Unclear => out.push("It does not fail over because the application alone is no reason to promote a database whose state is not known.".to_owned()),
+        Need::Failover | Need::Redirect => match proposal {
+            Err(reason) => out.push(format!("It cannot act: {reason}.")),
+            Ok(p) => out.extend(prospects(core, p, now)),
+        },
+    }
+    if need == Need::Nothing
+        && let Ok(p) = proposal
+    {
+        let says = match (
+            state.mode(now, gate::CHECK_MAX_AGE),
+            gate::strictest(&p.answers),
+        ) {
+            (Mode::Observe, _) => {
+                "it would record what it would have done, and tell the team only".to_owned()
+            }
+            (_, Says::Hold) => format!(
+                "it would be held back: {}",
+                gate::reasons(&p.answers, Says::Hold).join("; ")
+            ),
+            (_, Says::Ask) => format!(
+                "it would ask first: {}",
+                gate::reasons(&p.answers, Says::Ask).join("; ")
+            ),
+            (_, Says::Allow) => format!("it would fail over to {} by itself", p.plan.to),
+        };
+        out.push(format!("If the primary were lost now, {says}."));
+        let total = budget::total(&p.parts);
+        out.push(format!(
+            "That is forecast to take {total} of the RTO of {}, and to lose {}.",
+            service.objectives.rto, p.loss
+        ));
+    }
+    out
+}
+
+fn prospects(core: &Core, proposal: &incident::Proposal, now: Time) -> Vec<String> {
+    let (service, state) = (core.service(), core.state());
+    let since = state.incident.as_ref().map_or(now, |i| i.since);
+    let mut out = Vec::new();
+    if state.mode(now, gate::CHECK_MAX_AGE) == Mode::Observe {
+        out.push("It does nothing because the mode is observe; the journal holds what it would have done.".to_owned());
+    }
+    let hold = gate::reasons(&proposal.answers, Says::Hold);
+    let ask = gate::reasons(&proposal.answers, Says::Ask);
+    match gate::strictest(&proposal.answers) {
+        Says::Hold => out.push(format!("It is held back: {}.", hold.join("; "))),
+        Says::Ask => out.push(format!("It asks before it acts: {}.", ask.join("; "))),
+        Says::Allow => match budget::due(service, since, &proposal.parts) {
+            Some((at, why)) if at > now => out.push(format!(
+                "It begins at {} unless the primary comes back, because then {why}.",
+                at.clock()
+            )),
+            Some((_, why)) => out.push(format!("It begins now: {why}.")),
+            None => out.push("It waits for a person to begin.".to_owned()),
+        },
+    }
+    if let Some(incident) = &state.incident
+        && incident.denied.is_some()
+    {
+        out.push("A person said no; it is not asked again until the evidence changes.".to_owned());
+    }
+    out.push(format!("Expected loss: {}.", proposal.loss));
+    out
+}
+
+fn waiting_for(run: &Run) -> Option<String> {
+    let (step, at) = run
+        .steps()
+        .find(|(_, at)| !at.is_some_and(Step::is_settled))?;
+    Some(match at {
+        None => format!("Next is step {} ({}).", step.id, step.name),
+        Some(Step::Intended { .. }) => format!("Step {} ({}) is running.", step.id, step.name),
+        Some(Step::Indeterminate { reason, .. }) => format!(
+            "Whether step {} ({}) took effect cannot be told: {reason}. It is looked for again.",
+            step.id, step.name
+        ),
+        Some(Step::Failed { reason, .. }) => {
+            format!("Step {} ({}) failed: {reason}.", step.id, step.name)
+        }
+        Some(Step::Done(_) | Step::Settled(_)) => return None,
+    })
+}
+
+fn run_report(core: &Core, run: &Run, now: Time) -> RunReport {
+    let steps = run
+        .steps()
+        .map(|(step, at)| {
+            let (state, detail) = match at {
+                None => ("waiting", String::new()),
+                Some(Step::Intended { attempt }) => ("running", format!("attempt {attempt}")),
+                Some(Step::Indeterminate { reason, .. }) => ("unclear", reason.clone()),
+                Some(Step::Failed { reason, .. }) => ("failed", reason.clone()),
+                Some(Step::Done(proof)) => ("done", proof.summary.clone()),
+                Some(Step::Settled(how)) => ("settled", settled_words(how)),
+            };
+            let took = run
+                .times
+                .get(&step.id)
+                .map(|(begun, end)| end.unwrap_or(now).since(*begun));
+            StepReport {
+                id: step.id.clone(),
+                name: step.name.clone(),
+                phase: step.phase,
+                state: state.to_owned(),
+                detail,
+                expected: budget::expected(core.state(), step),
+                took,
+            }
+        })
+        .collect();
+    RunReport {
+        id: run.id.clone(),
+        kind: run.kind,
+        from: run.plan.from.clone(),
+        to: run.plan.to.clone(),
+        since: run.since,
+        opened: run.opened,
+        verified: run.verified,
+        outcome: run
+            .ended
+            .as_ref()
+            .map(|(o, _, _)| format!("{o:?}").to_lowercase()),
+        reason: run
+            .ended
+            .as_ref()
+            .map_or_else(|| run.reason.clone(), |(_, reason, _)| reason.clone()),
+        steps,
+    }
+}
+
+fn settled_words(how: &crate::model::record::Settlement) -> String {
+    use crate::model::record::Settlement;
+    match how {
+        Settlement::Manual { by } => format!("done by {by}"),
+        Settlement::Skipped { reason } => format!("skipped: {reason}"),
+        Settlement::Undone { summary } => format!("taken back: {summary}"),
+    }
+}
+
+fn asks(core: &Core) -> Vec<AskReport> {
+    let open = core.state().asks.iter().filter(|(_, q)| !q.granted);
+    open.map(|(id, q)| AskReport {
+        id: id.clone(),
+        about: subject_words(&q.ask.subject),
+        reasons: q.ask.reasons.clone(),
+        loss: q.ask.loss.to_string(),
+        forecast: q.ask.forecast.clone(),
+        required: q.ask.required,
+        approved: q.approved.clone(),
+        expires: q.expires,
+    })
+    .collect()
+}
+
+fn pages(core: &Core) -> Vec<PageReport> {
+    let open = core
+        .state()
+        .pages
+        .iter()
+        .filter(|(_, p)| p.acknowledged.is_none());
+    open.map(|(id, p)| PageReport {
+        id: id.clone(),
+        title: p.page.title.clone(),
+        raised: p.raised,
+    })
+    .collect()
+}
+
+fn readiness(core: &Core, now: Time) -> String {
+    let state = core.state();
+    match &state.check {
+        Some(c) if state.earned(now, gate::CHECK_MAX_AGE) => format!(
+            "ready: checked {} ago",
+            Span::from_secs(now.since(c.at).as_millis() / 1000)
+        ),
+        Some(_) | None => format!("not ready: {}", gate::unearned(state, now, core.service())),
+    }
+}

@@ -1,0 +1,591 @@
+//! Scripts: a service's life as text. `> ` lines are what happens, the lines below are what the core records and does.
+//!
+//! ```text
+//! > down db a b c        these vantage points see the component down, often enough
+//! > up db a              … up
+//! > blind db a           … cannot tell
+//! > wait 30s             time passes
+//! > done fence           the step's effect came out as done
+//! ```
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+
+use super::{
+    core::Core,
+    event::{Command, Effect, Event, Reply},
+};
+use crate::model::{
+    announcement::Tally,
+    approval::{ApprovalPolicy, OnTimeout, Person},
+    check::CheckItem,
+    id::{ConfigHash, Seq},
+    observation::{DatabaseFacts, DatabaseRole, Evidence, Facts, Lsn, Observation, Sight},
+    plan::{Action, OnFailure, Retry, RunKind, StepPhase, Uses},
+    record::{FORMAT, Record, RecordBody},
+    service::{
+        Announcements, Channel, Component, ComponentKind, Gates, Mode, Objectives, OverRpo, Probe,
+        Quorum, Runbook, RunbookStep, Service, Team, Trigger, VantagePoint, Via,
+    },
+    site::{Location, Site, SiteRole},
+    span::Span,
+    step::{Presence, Proof, Rung, StepResult},
+    time::Time,
+};
+
+fn uses(kind: &str) -> Uses {
+    Uses {
+        uses: kind.into(),
+        with: serde_json::Value::Null,
+    }
+}
+
+fn site(name: &str, role: SiteRole) -> Site {
+    Site {
+        name: name.into(),
+        role,
+        location: Location::default(),
+        addresses: Vec::new(),
+        url: Some(format!("https://{name}.example")),
+    }
+}
+
+fn probe(id: &str, at: &str, evidence: Evidence) -> Probe {
+    Probe {
+        id: id.into(),
+        action: uses("probe/test"),
+        site: Some(at.into()),
+        evidence,
+        every: Span::from_secs(1),
+        timeout: Span::from_secs(1),
+        from: Vec::new(),
+    }
+}
+
+fn step(
+    id: &str,
+    phase: StepPhase,
+    kind: &str,
+    needs: &[&str],
+    on_failure: OnFailure,
+) -> RunbookStep {
+    RunbookStep {
+        id: id.into(),
+        name: id.to_owned(),
+        phase,
+        action: Action::Adapter(uses(kind)),
+        needs: needs.iter().map(|n| (*n).into()).collect(),
+        timeout: Span::from_secs(10),
+        retry: Retry {
+            attempts: 2,
+            backoff: Span::from_secs(1),
+        },
+        on: if phase == StepPhase::Fence || phase == StepPhase::Promote {
+            vec![RunKind::Failover]
+        } else {
+            vec![RunKind::Failover, RunKind::Redirect]
+        },
+        on_failure,
+    }
+}
+
+/// A shop with a database at `ams` and `fra`, seen from networks a, b and c.
+fn shop() -> Service {
+    let vantage = |n: &str| VantagePoint {
+        name: n.into(),
+        network: n.into(),
+        via: Via::Direct,
+        sentinels: Vec::new(),
+    };
+    Service {
+        name: "shop".into(),
+        title: "Shop".to_owned(),
+        mode: Mode::Automatic,
+        objectives: Objectives {
+            rto: Span::from_secs(300),
+            rpo: Span::from_secs(30),
+            availability: None,
+            response_time: None,
+        },
+        sites: vec![
+            site("ams", SiteRole::Primary),
+            site("fra", SiteRole::Standby),
+        ],
+        residency: Vec::new(),
+        vantage_points: vec![vantage("a"), vantage("b"), vantage("c")],
+        quorum: Quorum {
+            networks: 2,
+            failures: 2,
+            successes: 2,
+        },
+        components: vec![
+            Component {
+                name: "web".into(),
+                title: "Web".to_owned(),
+                kind: ComponentKind::Application,
+                probes: vec![
+                    probe("web-ams", "ams", Evidence::Outside),
+                    probe("web-fra", "fra", Evidence::Outside),
+                ],
+            },
+            Component {
+                name: "db".into(),
+                title: "Data".to_owned(),
+                kind: ComponentKind::Database,
+                probes: vec![
+                    probe("db-ams", "ams", Evidence::Database),
+                    probe("db-fra", "fra", Evidence::Database),
+                    probe("stream", "fra", Evidence::Stream),
+                ],
+            },
+        ],
+        trigger: Trigger::Immediate,
+        gates: Gates {
+            max_lag_age: Span::from_secs(60),
+            over_rpo: OverRpo::Ask,
+            maintenance: Vec::new(),
+        },
+        fencing: Rung::Infrastructure,
+        dns: None,
+        publication: None,
+        announcements: Announcements {
+            channels: vec![Channel {
+                name: "x".into(),
+                action: uses("announce/x"),
+                phases: vec![
+                    crate::model::announcement::Phase::FailingOver,
+                    crate::model::announcement::Phase::OnStandby,
+                ],
+            }],
+            templates: BTreeMap::new(),
+            symptom: "the shop cannot be reached".to_owned(),
+            cadence: Span::from_secs(1200),
+        },
+        team: Team {
+            people: ["anna", "ben"]
+                .map(|n| Person {
+                    name: n.into(),
+                    token_hash: None,
+                    groups: Vec::new(),
+                })
+                .to_vec(),
+            channels: Vec::new(),
+            repeat: Span::from_secs(300),
+        },
+        approvals: ApprovalPolicy {
+            required: 1,
+            approvers: vec!["anna".into(), "ben".into()],
+            break_glass: vec!["anna".into()],
+            expiry: Span::from_secs(900),
+            on_timeout: OnTimeout::Hold,
+        },
+        runbook: Runbook {
+            name: "test".into(),
+            title: "Test".to_owned(),
+            steps: vec![
+                step(
+                    "fence",
+                    StepPhase::Fence,
+                    "command/fence",
+                    &[],
+                    OnFailure::Ask,
+                ),
+                step(
+                    "attempt",
+                    StepPhase::Fence,
+                    "postgres/write-attempt",
+                    &["fence"],
+                    OnFailure::Stop,
+                ),
+                step(
+                    "promote",
+                    StepPhase::Promote,
+                    "postgres/promote",
+                    &["attempt"],
+                    OnFailure::Stop,
+                ),
+                step(
+                    "repoint",
+                    StepPhase::Traffic,
+                    "dns/repoint",
+                    &["promote"],
+                    OnFailure::Ask,
+                ),
+                step(
+                    "verify",
+                    StepPhase::Verify,
+                    "service/verify",
+                    &["promote"],
+                    OnFailure::Ask,
+                ),
+                step(
+                    "fallback",
+                    StepPhase::Tell,
+                    "publish/fallback",
+                    &["verify"],
+                    OnFailure::Continue,
+                ),
+            ],
+        },
+        config: ConfigHash::new("c1"),
+    }
+}
+
+/// Runs a script and writes down what the core did.
+struct Stage {
+    core: Core,
+    now: Time,
+    log: Vec<Record>,
+    out: String,
+    lsn: u64,
+}
+
+impl Stage {
+    fn new(service: Service) -> Self {
+        let now = Time::parse("2026-11-21T03:00:00Z").unwrap();
+        let mut stage = Self {
+            core: Core::new(Arc::new(service)),
+            now,
+            log: Vec::new(),
+            out: String::new(),
+            lsn: 1000,
+        };
+        let opening = stage.core.start("test", now);
+        stage.commit(opening);
+        stage.out.clear();
+        stage
+    }
+
+    /// The same journal in a new process.
+    fn restart(&mut self) {
+        let service = self.core.service().clone();
+        let mut core = Core::new(service);
+        for record in &self.log {
+            core.replay(record);
+        }
+        self.core = core;
+        let opening = self.core.start("test", self.now);
+        self.commit(opening);
+        self.settle(Event::Tick);
+    }
+
+    fn commit(&mut self, bodies: Vec<RecordBody>) {
+        for body in bodies {
+            let state = self.core.state();
+            let record = Record {
+                format: FORMAT,
+                chain: "shop".into(),
+                seq: Seq(state.seq.0 + 1),
+                epoch: state.epoch,
+                at: self.now,
+                prev: String::new(),
+                body,
+            };
+            self.say(&record);
+            self.core.committed(&record);
+            self.log.push(record);
+        }
+    }
+
+    fn say(&mut self, record: &Record) {
+        let text = match &record.body {
+            RecordBody::VerdictChanged { component, to, .. } => format!("{component} {to}"),
+            RecordBody::IncidentOpened { .. } => "incident opened".to_owned(),
+            RecordBody::IncidentClosed { .. } => "incident closed".to_owned(),
+            RecordBody::Held { reasons, .. } => format!("held: {}", reasons.join("; ")),
+            RecordBody::WouldAct { kind, .. } => format!("would {kind}"),
+            RecordBody::AskOpened { ask, .. } => format!("ask: {}", ask.reasons.join("; ")),
+            RecordBody::Approved { by, .. } => format!("approved by {by}"),
+            RecordBody::AskClosed { outcome, .. } => format!("ask closed: {outcome:?}")
+                .split(" {")
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+            RecordBody::RunOpened { kind, plan, .. } => {
+                format!("run opened: {kind} {} -> {}", plan.from, plan.to)
+            }
+            RecordBody::EpochRaised {
+                epoch, evidence, ..
+            } => format!("epoch {epoch}: {evidence}"),
+            RecordBody::StepIntent { step, attempt, .. } => format!("intent {step} {attempt}"),
+            RecordBody::StepOutcome { step, result, .. } => match result {
+                StepResult::Done(_) => format!("{step} done"),
+                StepResult::Failed { .. } => format!("{step} failed"),
+                StepResult::Indeterminate { .. } => format!("{step} indeterminate"),
+            },
+            RecordBody::StepObserved { step, presence, .. } => match presence {
+                Presence::InPlace(_) => format!("{step} seen in place"),
+                Presence::Absent { .. } => format!("{step} seen absent"),
+                Presence::Unknown { .. } => format!("{step} not seen"),
+            },
+            RecordBody::StepSettled { step, how, .. } => format!("{step} settled: {how:?}")
+                .split(" {")
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+            RecordBody::Attested { by, statement, .. } => format!("attested by {by}: {statement}"),
+            RecordBody::Unwinding { reason, .. } => format!("unwinding: {reason}"),
+            RecordBody::Verified {
+                downtime,
+                within_rto,
+                ..
+            } => format!("verified after {downtime}, within RTO {within_rto}"),
+            RecordBody::RunClosed {
+                outcome, active, ..
+            } => format!("run closed: {outcome:?} at {active}"),
+            RecordBody::PhaseEntered {
+                phase,
+                announcement,
+            } => {
+                let url = announcement
+                    .fallback_url
+                    .as_deref()
+                    .map(|u| format!(" with {u}"))
+                    .unwrap_or_default();
+                format!("tell: {phase}{url}")
+            }
+            RecordBody::FailoverAcknowledged { by } => format!("acknowledged by {by}"),
+            RecordBody::ControllerStarted { .. }
+            | RecordBody::DocumentsChanged { .. }
+            | RecordBody::ModeChanged { .. }
+            | RecordBody::Checked { .. }
+            | RecordBody::AnnouncementSettled { .. }
+            | RecordBody::PageRaised { .. }
+            | RecordBody::PageClosed { .. }
+            | RecordBody::Paused { .. }
+            | RecordBody::Resumed { .. }
+            | RecordBody::TtlChanged { .. }
+            | RecordBody::JournalResumed { .. }
+            | RecordBody::Note { .. } => return,
+        };
+        writeln!(self.out, "  {text}").unwrap();
+    }
+
+    fn settle(&mut self, event: Event) {
+        let mut event = event;
+        for _ in 0..200 {
+            let out = self.core.step(event, self.now);
+            if let Some(Reply::Refused(refusal)) = &out.reply {
+                writeln!(self.out, "  refused: {refusal}").unwrap();
+            }
+            let again = !out.records.is_empty() || out.reply.is_some();
+            self.commit(out.records);
+            for effect in out.effects {
+                match effect {
+                    Effect::Perform(call) => writeln!(self.out, "  perform {}", call.step).unwrap(),
+                    Effect::Observe(call) => writeln!(self.out, "  observe {}", call.step).unwrap(),
+                    Effect::Undo(call) => writeln!(self.out, "  undo {}", call.step).unwrap(),
+                    Effect::Announce(id) => {
+                        let tallies = [(
+                            "x".into(),
+                            Tally {
+                                sent: 1,
+                                ..Tally::default()
+                            },
+                        )]
+                        .into();
+                        self.settle(Event::Announced {
+                            announcement: id,
+                            tallies,
+                            broken: Vec::new(),
+                        });
+                    }
+                    Effect::Page { .. } => {}
+                }
+            }
+            if !again {
+                return;
+            }
+            event = Event::Tick;
+        }
+        panic!("the core does not come to rest:\n{}", self.out);
+    }
+
+    fn look(&mut self, component: &str, who: &[&str], sight: Sight) {
+        let probes: Vec<String> = match component {
+            "web" => vec!["web-ams".to_owned()],
+            "db" => vec!["db-ams".to_owned(), "stream".to_owned()],
+            other => vec![other.to_owned()],
+        };
+        for probe in probes {
+            for vantage in who {
+                let facts = self.facts(&probe, sight);
+                let seen = Observation {
+                    at: self.now,
+                    vantage: (*vantage).into(),
+                    probe: probe.as_str().into(),
+                    sight,
+                    detail: sight.to_string(),
+                    latency: Some(Span::from_millis(20)),
+                    facts,
+                };
+                self.settle(Event::Observed(seen));
+            }
+        }
+    }
+
+    fn facts(&self, probe: &str, sight: Sight) -> Facts {
+        let role = match (probe, sight) {
+            ("stream" | "db-fra", Sight::Up | Sight::Down) => DatabaseRole::Standby,
+            ("db-ams", Sight::Up) => DatabaseRole::Primary,
+            _ => return Facts::default(),
+        };
+        let lsn = Some(Lsn(self.lsn));
+        let database = DatabaseFacts {
+            role,
+            timeline: Some(1),
+            current: lsn,
+            received: lsn,
+            replayed: lsn,
+            streaming: None,
+            replay_age: None,
+            heard: None,
+            synchronous: None,
+        };
+        Facts {
+            database: Some(database),
+            ..Facts::default()
+        }
+    }
+
+    fn play(&mut self, script: &str) -> String {
+        for line in script.lines().map(str::trim).filter(|l| !l.is_empty()) {
+            writeln!(self.out, "> {line}").unwrap();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            self.line(&words);
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    fn line(&mut self, words: &[&str]) {
+        match words {
+            ["well"] => {
+                for component in ["web", "db"] {
+                    self.look(component, &["a", "b", "c"], Sight::Up);
+                    self.look(component, &["a", "b", "c"], Sight::Up);
+                }
+            }
+            [what @ ("up" | "down" | "blind"), component, who @ ..] => {
+                let sight = match *what {
+                    "up" => Sight::Up,
+                    "down" => Sight::Down,
+                    _ => Sight::Unknown,
+                };
+                self.look(component, who, sight);
+                self.look(component, who, sight);
+            }
+            ["wait", span] => {
+                self.now = self.now.after(span.parse().unwrap());
+                self.settle(Event::Tick);
+            }
+            ["check", "green"] => self.settle(Event::Checked {
+                config: ConfigHash::new("c1"),
+                items: vec![CheckItem::ok("all", "fine")],
+            }),
+            [what @ ("done" | "failed" | "unclear"), step] => {
+                let result = match (*what, *step) {
+                    ("done", "fence") => {
+                        StepResult::Done(Proof::new("off").reaching(Rung::Infrastructure))
+                    }
+                    ("done", "fallback") => {
+                        StepResult::Done(Proof::new("works").with("url", "https://fra.example"))
+                    }
+                    ("done", _) => StepResult::done("ok"),
+                    ("failed", _) => StepResult::failed("no"),
+                    _ => StepResult::indeterminate("no answer"),
+                };
+                let (run, attempt) = self.call(step);
+                self.settle(Event::Performed {
+                    run,
+                    step: (*step).into(),
+                    attempt,
+                    result,
+                    took: Span::from_millis(100),
+                });
+            }
+            [what @ ("inplace" | "absent" | "unseen"), step] => {
+                let presence = match (*what, *step) {
+                    ("inplace", "fence") => {
+                        Presence::InPlace(Proof::new("off").reaching(Rung::Infrastructure))
+                    }
+                    ("inplace", _) => Presence::in_place("there"),
+                    ("absent", _) => Presence::absent("not there"),
+                    _ => Presence::unknown("cannot see"),
+                };
+                let (run, attempt) = self.call(step);
+                self.settle(Event::Looked {
+                    run,
+                    step: (*step).into(),
+                    attempt,
+                    presence,
+                    took: Span::from_millis(100),
+                });
+            }
+            ["undone", step] => {
+                let (run, _) = self.call(step);
+                self.settle(Event::Undone {
+                    run,
+                    step: (*step).into(),
+                    result: Some(StepResult::done("started again")),
+                });
+            }
+            ["restart"] => self.restart(),
+            ["approve", by, reason @ ..] => {
+                let reason = Some(reason.join(" ")).filter(|r| !r.is_empty());
+                self.settle(Event::Command(Command::Approve {
+                    ask: None,
+                    by: (*by).into(),
+                    reason,
+                    break_glass: false,
+                }));
+            }
+            ["deny", by] => self.settle(Event::Command(Command::Deny {
+                ask: None,
+                by: (*by).into(),
+                reason: None,
+            })),
+            ["abort", by] => self.settle(Event::Command(Command::Abort {
+                by: (*by).into(),
+                reason: "wrong".to_owned(),
+            })),
+            ["ack", by] => self.settle(Event::Command(Command::Acknowledge {
+                page: None,
+                by: (*by).into(),
+            })),
+            ["pause", by] => self.settle(Event::Command(Command::Pause {
+                by: (*by).into(),
+                reason: "work".to_owned(),
+            })),
+            ["open", by] => self.settle(Event::Command(Command::Open {
+                kind: RunKind::Failover,
+                to: None,
+                by: (*by).into(),
+                reason: "drill".to_owned(),
+            })),
+            ["recovered", by] => self.settle(Event::Command(Command::Announce {
+                phase: crate::model::announcement::Phase::Recovered,
+                text: None,
+                by: (*by).into(),
+            })),
+            other => panic!("no such line: {other:?}"),
+        }
+    }
+
+    fn call(&self, step: &str) -> (crate::model::id::RunId, crate::model::id::Attempt) {
+        let run = self.core.state().run.as_ref().expect("a run");
+        let attempt = match run.steps.get(&step.into()) {
+            Some(
+                super::state::Step::Intended { attempt }
+                | super::state::Step::Indeterminate { attempt, .. },
+            ) => *attempt,
+            _ => crate::model::id::Attempt(1),
+        };
+        (run.id.clone(), attempt)
+    }
+}
+
+/// Plays a script against the shop.
+fn play(script: &str) -> String {
+    Stage::new(shop()).play(script)
+}
+
+mod cases;

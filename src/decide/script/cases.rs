@@ -1,0 +1,296 @@
+//! The scripts.
+
+use insta::assert_snapshot;
+
+use super::{Stage, play, shop};
+use crate::model::{
+    service::{Mode, Trigger},
+    span::Span,
+};
+
+#[test]
+fn a_dead_database_leads_to_a_failover() {
+    assert_snapshot!(play(
+        "well
+         check green
+         down db a b c
+         done fence
+         done attempt
+         done promote
+         done repoint
+         done verify
+         done fallback"
+    ));
+}
+
+#[test]
+fn a_dead_application_leads_to_a_redirect_never_to_a_promotion() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down web a b c"
+    ));
+}
+
+#[test]
+fn one_network_is_not_enough() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down db a
+        down web a"
+    ));
+}
+
+#[test]
+fn a_standby_that_still_streams_contradicts() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down db-ams a b c"
+    ));
+}
+
+#[test]
+fn those_who_cannot_see_do_not_count() {
+    assert_snapshot!(play(
+        "well
+        check green
+        blind db a b c
+        down web a"
+    ));
+}
+
+#[test]
+fn automatic_must_be_earned() {
+    assert_snapshot!(play(
+        "well
+        down db a b c
+        approve carl
+        approve anna
+        done fence"
+    ));
+}
+
+#[test]
+fn a_fence_that_cannot_be_proved_asks_and_an_attestation_needs_words() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down db a b c
+        unclear fence
+        unseen fence
+        wait 21s
+        approve anna
+        approve anna I pulled the plug
+        done attempt"
+    ));
+}
+
+#[test]
+fn an_old_primary_that_still_takes_writes_stops_the_run() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down db a b c
+        done fence
+        failed attempt
+        wait 2s
+        failed attempt
+        ack anna"
+    ));
+}
+
+#[test]
+fn after_a_crash_an_intent_is_looked_for_before_it_is_performed_again() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down db a b c
+        restart
+        absent fence
+        wait 2s
+        done fence
+        done attempt
+        restart
+        inplace promote"
+    ));
+}
+
+#[test]
+fn a_promotion_that_cannot_be_told_is_looked_for_for_ever() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down db a b c
+        done fence
+        done attempt
+        unclear promote
+        wait 2s
+        unseen promote
+        wait 60s
+        unseen promote
+        wait 60s
+        absent promote
+        wait 60s"
+    ));
+}
+
+#[test]
+fn the_primary_comes_back_before_anything_was_done() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down db a b c
+        unclear fence
+        up db a b c
+        undone fence
+        wait 61s"
+    ));
+}
+
+#[test]
+fn a_person_stops_it_before_the_promotion_and_not_after() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down db a b c
+        abort anna
+        undone fence
+        wait 2s
+        ack anna
+        done fence
+        done attempt
+        abort anna"
+    ));
+}
+
+#[test]
+fn observe_records_what_it_would_have_done_and_does_nothing() {
+    let mut service = shop();
+    service.mode = Mode::Observe;
+    assert_snapshot!(Stage::new(service).play(
+        "well
+        down db a b c
+        open anna"
+    ));
+}
+
+#[test]
+fn patience_waits_for_the_primary_but_not_beyond_the_budget() {
+    let mut service = shop();
+    service.trigger = Trigger::Budget {
+        patience: Span::from_secs(120),
+    };
+    assert_snapshot!(Stage::new(service.clone()).play(
+        "well
+        check green
+        down db a b c
+        wait 3s"
+    ));
+    service.objectives.rto = Span::from_secs(61);
+    assert_snapshot!(Stage::new(service).play(
+        "well
+        check green
+        down db a b c
+        wait 3s"
+    ));
+}
+
+#[test]
+fn nobody_answers() {
+    let mut service = shop();
+    service.mode = Mode::Ask;
+    assert_snapshot!(Stage::new(service).play(
+        "well
+        down db a b c
+        wait 901s"
+    ));
+}
+
+#[test]
+fn a_no_mutes_until_the_evidence_changes() {
+    let mut service = shop();
+    service.mode = Mode::Ask;
+    assert_snapshot!(Stage::new(service).play(
+        "well
+        down db a b c
+        deny anna
+        wait 1s
+        down web a b c"
+    ));
+}
+
+#[test]
+fn two_persons_means_two() {
+    let mut service = shop();
+    service.mode = Mode::Ask;
+    service.approvals.required = 2;
+    assert_snapshot!(Stage::new(service).play(
+        "well
+        open anna
+        approve anna
+        approve ben
+        approve ben"
+    ));
+}
+
+#[test]
+fn a_second_failover_waits_until_the_first_is_acknowledged() {
+    let mut stage = Stage::new(shop());
+    stage.play(
+        "well
+         check green
+         down db a b c
+         done fence
+         done attempt
+         done promote
+         done repoint
+         done verify
+         done fallback
+         up db-fra a b c
+         up web-fra a b c",
+    );
+    assert_snapshot!(stage.play(
+        "down db-fra a b c
+        ack anna"
+    ));
+}
+
+#[test]
+fn a_flapping_primary_is_one_incident() {
+    let mut service = shop();
+    service.trigger = Trigger::Budget {
+        patience: Span::from_secs(120),
+    };
+    assert_snapshot!(Stage::new(service).play(
+        "well
+        check green
+        down db a b c
+        wait 3s
+        up db a b c
+        up web a b c
+        down db a b c
+        wait 3s
+        up db a b c
+        up web a b c"
+    ));
+}
+
+#[test]
+fn the_same_journal_gives_the_same_state() {
+    let mut stage = Stage::new(shop());
+    stage.play(
+        "well
+        check green
+        down db a b c
+        done fence
+        unclear attempt",
+    );
+    let before = stage.core.state().clone();
+    let mut again = super::Core::new(stage.core.service().clone());
+    for record in &stage.log {
+        again.replay(record);
+    }
+    assert_eq!(&before, again.state());
+}
