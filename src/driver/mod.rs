@@ -1,3 +1,4 @@
 //! The loop: event, decide, journal, effects, whose results come back as events. Knows all rooms but the front ends.
 
 pub mod registry;
+pub mod watch;

@@ -1,0 +1,234 @@
+//! The vantage points of a service, with the probes and sentinels that they look through.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use futures::future::join_all;
+
+use super::sentinel::{Sentinel, Sentinels};
+use crate::{
+    driver::registry,
+    model::{
+        check::{CheckItem, CheckStatus},
+        id::{NetworkName, ProbeId, VantageName},
+        observation::{Look, Sight},
+        plan::Uses,
+        service::{Service, Via},
+        span::Span,
+    },
+    port::{
+        kind::{Kinds, Make, MakeError, Wiring},
+        lookout::{self, Sighting},
+        probe::{LookContext, SharedProbe},
+        runtime::SharedRuntime,
+    },
+};
+
+/// Why a service's vantage points could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("{at} cannot be made")]
+pub struct LookoutError {
+    /// Which probe or sentinel.
+    pub at: String,
+    /// The cause.
+    #[source]
+    pub source: MakeError,
+}
+
+/// Makes a probe from what a document says.
+pub type ProbeMaker = Arc<dyn Fn(&Uses) -> Result<SharedProbe, MakeError> + Send + Sync>;
+
+/// Makes probes of these kinds.
+pub fn maker(kinds: Kinds, wiring: &Wiring) -> ProbeMaker {
+    let wiring = wiring.clone();
+    Arc::new(
+        move |uses| match kinds.get(uses.uses.as_str()).map(|k| k.make) {
+            Some(Make::Probe(make)) => make(&uses.with, &wiring),
+            Some(Make::Action(_) | Make::Dns(_) | Make::Channel(_) | Make::Target(_)) | None => {
+                Err(MakeError(format!("{} is no kind of probe", uses.uses)))
+            }
+        },
+    )
+}
+
+/// The vantage points of a service.
+pub struct Lookouts {
+    points: Vec<Arc<Lookout>>,
+    probes: BTreeMap<ProbeId, SharedProbe>,
+    maker: ProbeMaker,
+}
+
+impl Lookouts {
+    /// Makes all probes and sentinels that a service names.
+    ///
+    /// # Errors
+    /// Where one of them cannot be made; `spec` has checked the documents, so this is something of this host.
+    pub fn new(
+        service: &Service,
+        runtime: &SharedRuntime,
+        maker: ProbeMaker,
+    ) -> Result<Self, LookoutError> {
+        let make = |uses: &Uses, at: String| {
+            maker(uses).map_err(|source| LookoutError { at, source })
+        };
+        let mut probes = BTreeMap::new();
+        for probe in service.components.iter().flat_map(|c| &c.probes) {
+            let made = make(&probe.action, format!("probe {}", probe.id))?;
+            probes.insert(probe.id.clone(), made);
+        }
+        let mut points = Vec::new();
+        for point in &service.vantage_points {
+            let mut sentinels = Vec::new();
+            for (i, uses) in point.sentinels.iter().enumerate() {
+                let at = format!("sentinel {} of vantage point {}", i + 1, point.name);
+                sentinels.push(Sentinel {
+                    name: title(uses),
+                    probe: make(uses, at)?,
+                });
+            }
+            points.push(Arc::new(Lookout {
+                name: point.name.clone(),
+                network: point.network.clone(),
+                via: point.via.clone(),
+                sentinels: Sentinels::new(sentinels, runtime.clone()),
+            }));
+        }
+        Ok(Self {
+            points,
+            probes,
+            maker,
+        })
+    }
+
+    /// The probe of that id.
+    #[must_use]
+    pub fn probe(&self, id: &ProbeId) -> Option<&SharedProbe> {
+        self.probes.get(id)
+    }
+
+    /// Looks from all vantage points at once, each by its own way and with its own sentinels; in the order of the
+    /// service's document. Takes at most twice the time-out.
+    pub async fn look_through(&self, probe: &SharedProbe, timeout: Span) -> Vec<Sighting> {
+        join_all(
+            self.points
+                .iter()
+                .map(async |point| point.sighting(point.look(probe, timeout, timeout).await)),
+        )
+        .await
+    }
+
+    /// Readiness: every probe and every sentinel from every vantage point, once.
+    pub async fn check(&self, service: &Service) -> Vec<CheckItem> {
+        let mut looks = Vec::new();
+        for probe in service.components.iter().flat_map(|c| &c.probes) {
+            let Some(made) = self.probes.get(&probe.id) else {
+                continue;
+            };
+            for point in self.points_of(&probe.from) {
+                looks.push(async move {
+                    let context = point.context(probe.timeout);
+                    let mut items = made.check(&context).await;
+                    for item in &mut items {
+                        item.name = format!("vantage/{}/{}", point.name, item.name);
+                    }
+                    items
+                });
+            }
+        }
+        let mut items = join_all(looks).await.concat();
+        let sentinels = self.points.iter().map(|point| point.check_sentinels());
+        items.extend(join_all(sentinels).await.concat());
+        items
+    }
+
+    /// The vantage points of these names, all where there are none.
+    pub(super) fn points_of<'a>(
+        &'a self,
+        names: &'a [VantageName],
+    ) -> impl Iterator<Item = &'a Arc<Lookout>> {
+        self.points
+            .iter()
+            .filter(move |p| names.is_empty() || names.contains(&p.name))
+    }
+}
+
+#[async_trait]
+impl lookout::Lookouts for Lookouts {
+    async fn look(&self, probe: &Uses, timeout: Span) -> Vec<Sighting> {
+        match (self.maker)(probe) {
+            Ok(probe) => self.look_through(&probe, timeout).await,
+            Err(e) => {
+                let look = Look::new(Sight::Unknown, format!("the probe cannot be made: {e}"));
+                let points = self.points.iter();
+                points.map(|p| p.sighting(look.clone())).collect()
+            }
+        }
+    }
+}
+
+/// One vantage point.
+pub(super) struct Lookout {
+    pub(super) name: VantageName,
+    network: NetworkName,
+    via: Via,
+    sentinels: Sentinels,
+}
+
+impl Lookout {
+    fn sighting(&self, look: Look) -> Sighting {
+        Sighting {
+            vantage: self.name.clone(),
+            network: self.network.clone(),
+            look,
+        }
+    }
+
+    fn context(&self, timeout: Span) -> LookContext {
+        LookContext {
+            via: self.via.clone(),
+            timeout,
+        }
+    }
+
+    /// Looks once. Where all sentinels fail as well, what was Down becomes Unknown.
+    pub(super) async fn look(&self, probe: &SharedProbe, timeout: Span, every: Span) -> Look {
+        let context = self.context(timeout);
+        let mut look = probe.look(&context).await;
+        if look.sight == Sight::Down
+            && let Some(gone) = self.sentinels.gone(&context, every).await
+        {
+            look.sight = Sight::Unknown;
+            look.detail = format!("own network is gone: {gone}; the look: {}", look.detail);
+        }
+        look
+    }
+
+    async fn check_sentinels(&self) -> Vec<CheckItem> {
+        /// Enough for a name, a connection and a handshake across the world.
+        const TIMEOUT: Span = Span::from_secs(5);
+        let context = self.context(TIMEOUT);
+        join_all(self.sentinels.list().iter().map(async |sentinel| {
+            let name = format!("vantage/{}/sentinel {}", self.name, sentinel.name);
+            let look = sentinel.probe.look(&context).await;
+            match look.sight {
+                Sight::Up => CheckItem::ok(name, look.detail),
+                Sight::Down | Sight::Unknown => CheckItem::bad(
+                    name,
+                    CheckStatus::Warn,
+                    look.detail,
+                    "name something that is surely up from here; a sentinel that always fails turns Down into unknown",
+                ),
+            }
+        }))
+        .await
+    }
+}
+
+/// What a sentinel is, for people: its kind and hosts.
+fn title(uses: &Uses) -> String {
+    let hosts = registry::kinds()
+        .get(uses.uses.as_str())
+        .map(|k| (k.hosts)(&uses.with).join(", "))
+        .unwrap_or_default();
+    format!("{} {hosts}", uses.uses).trim_end().to_owned()
+}

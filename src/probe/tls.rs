@@ -1,0 +1,335 @@
+//! TLS for probes: a full handshake each look, so that a bad certificate is seen at once.
+
+use std::{
+    fmt, fs,
+    pin::Pin,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+use rustls_platform_verifier::Verifier;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{
+    dial::Host,
+    fault::Fault,
+    progress::{Progress, Stage, micros},
+};
+use crate::{
+    model::{span::Span, time::Time},
+    port::kind::Problem,
+};
+
+/// How the other side's certificate is checked.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TlsWith {
+    /// The name that the certificate must be for, and that is sent as SNI; default: the host.
+    pub server_name: Option<String>,
+    /// A PEM file with the certificates that are trusted instead of the host's.
+    pub ca: Option<String>,
+    /// Whether the certificate is checked at all; without it only its expiry is reported.
+    pub verify: bool,
+    /// `failover check` warns when the certificate ends within this time.
+    pub warn_before: Span,
+}
+
+impl Default for TlsWith {
+    fn default() -> Self {
+        Self {
+            server_name: None,
+            ca: None,
+            verify: true,
+            // Two weeks: automatic renewal (ACME) happens a month ahead, so this means that it has failed.
+            warn_before: Span::from_secs(14 * 24 * 3600),
+        }
+    }
+}
+
+impl TlsWith {
+    /// What the types cannot say, with paths below `tls`.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if let Some(name) = &self.server_name
+            && ServerName::try_from(name.as_str()).is_err()
+        {
+            problems.push(Problem::new(
+                "tls.serverName",
+                format!("{name:?} is no host name"),
+            ));
+        }
+        if self.ca.is_some() && !self.verify {
+            problems.push(
+                Problem::new("tls.ca", "a CA file has no use where verify is false")
+                    .hint("leave out verify, so that the certificate is checked against the file"),
+            );
+        }
+        problems
+    }
+}
+
+/// Makes TLS connections with one setting.
+pub(super) struct Tls {
+    with: TlsWith,
+    own: Mutex<Option<Arc<ClientConfig>>>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.with.fmt(f)
+    }
+}
+
+impl Tls {
+    pub(super) fn new(with: TlsWith) -> Self {
+        Self {
+            with,
+            own: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn warn_before(&self) -> Span {
+        self.with.warn_before
+    }
+
+    /// Shakes hands as a client and notes when the certificate ends.
+    pub(super) async fn connect(
+        &self,
+        host: &Host,
+        stream: TcpStream,
+        progress: &Progress,
+    ) -> Result<TlsStream<TcpStream>, Fault> {
+        progress.enter(Stage::Handshaking);
+        let begin = Instant::now();
+        let config = self.config()?;
+        let name = self.name(host)?;
+        // The handshake's last flight and the request are two writes; without this they wait for each other.
+        stream.set_nodelay(true).map_err(Fault::Io)?;
+        let shaken = TlsConnector::from(config).connect(name, stream).await;
+        let mut known = progress.known();
+        known.times.tls_us += micros(begin);
+        match shaken {
+            Ok(stream) => {
+                known.certificate_expires = expiry(&stream);
+                Ok(stream)
+            }
+            Err(e) => match e.downcast::<rustls::Error>() {
+                Ok(e) => {
+                    known.certificate_expires = expired(&e);
+                    Err(judge(e))
+                }
+                Err(e) => Err(Fault::TlsIo(e)),
+            },
+        }
+    }
+
+    fn name(&self, host: &Host) -> Result<ServerName<'static>, Fault> {
+        match (&self.with.server_name, host) {
+            (None, Host::Address(ip)) => Ok(ServerName::IpAddress((*ip).into())),
+            (Some(name), _) | (None, Host::Name(name)) => {
+                ServerName::try_from(name.trim_end_matches('.').to_owned())
+                    .map_err(|_| Fault::Via(format!("{name:?} is no host name")))
+            }
+        }
+    }
+
+    fn config(&self) -> Result<Arc<ClientConfig>, Fault> {
+        let Some(path) = &self.with.ca else {
+            let shared: &Shared = if self.with.verify { &HOST } else { &BLIND };
+            return Result::clone(shared).map_err(Fault::OwnRoots);
+        };
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = &*own {
+            return Ok(config.clone());
+        }
+        let config = trusting(path)?;
+        *own = Some(config.clone());
+        Ok(config)
+    }
+}
+
+/// What a failed handshake means.
+fn judge(error: rustls::Error) -> Fault {
+    if let rustls::Error::InvalidCertificate(
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+    ) = error
+    {
+        return Fault::OwnClock;
+    }
+    Fault::Tls(error)
+}
+
+fn expired(error: &rustls::Error) -> Option<Time> {
+    if let rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+        not_after, ..
+    }) = error
+    {
+        let secs = i64::try_from(not_after.as_secs()).ok()?;
+        return Some(Time::from_millis(secs.saturating_mul(1000)));
+    }
+    None
+}
+
+fn expiry(stream: &TlsStream<TcpStream>) -> Option<Time> {
+    let leaf = stream.get_ref().1.peer_certificates()?.first()?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
+    let secs = certificate.validity().not_after.timestamp();
+    Some(Time::from_millis(secs.saturating_mul(1000)))
+}
+
+type Shared = LazyLock<Result<Arc<ClientConfig>, rustls::Error>>;
+
+/// Trusts what the host trusts.
+static HOST: Shared = LazyLock::new(|| {
+    let verifier = Verifier::new(Arc::new(ring::default_provider()))?;
+    checked_by(Arc::new(verifier))
+});
+
+/// Trusts everybody.
+static BLIND: Shared =
+    LazyLock::new(|| checked_by(Arc::new(Unverified(Arc::new(ring::default_provider())))));
+
+fn checked_by(verifier: Arc<dyn ServerCertVerifier>) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// Trusts the certificates of a PEM file.
+fn trusting(path: &str) -> Result<Arc<ClientConfig>, Fault> {
+    let unreadable = |source: Box<dyn std::error::Error + Send + Sync>| Fault::CaFile {
+        path: path.to_owned(),
+        source,
+    };
+    let pem = fs::read(path).map_err(|e| unreadable(e.into()))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|e| unreadable(e.to_string().into()))?;
+        roots.add(certificate).map_err(|e| unreadable(e.into()))?;
+    }
+    if roots.is_empty() {
+        return Err(unreadable("it holds no certificate".into()));
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| unreadable(e.into()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// Accepts any certificate, where a document says `verify: false`. Signatures are still checked.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A connection with or without TLS.
+pub(super) enum Wire {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Tls(s) => Pin::new(s).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Tls(s) => Pin::new(s).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_flush(cx),
+            Self::Tls(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Tls(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+}
