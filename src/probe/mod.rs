@@ -4,15 +4,17 @@
 //! wrong answer are Down; what the looker lacks (a route, a resolver, sockets, a proxy) is Unknown.
 
 mod dial;
+pub mod dns;
 mod fault;
 pub mod http;
 mod progress;
 mod proxy;
 mod readiness;
 mod resolve;
+pub mod tcp;
 pub mod tls;
 
 use crate::port::kind::Kind;
 
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[http::KIND];
+pub const KINDS: &[Kind] = &[http::KIND, tcp::KIND, dns::KIND];

@@ -27,6 +27,8 @@ pub(super) enum Stage {
     Handshaking,
     Waiting,
     Reading,
+    AwaitingBanner,
+    AwaitingServer,
 }
 
 impl Stage {
@@ -38,7 +40,9 @@ impl Stage {
             | Self::ProxyConnecting
             | Self::Handshaking
             | Self::Waiting
-            | Self::Reading => Sight::Down,
+            | Self::Reading
+            | Self::AwaitingBanner
+            | Self::AwaitingServer => Sight::Down,
         }
     }
 }
@@ -53,6 +57,8 @@ impl fmt::Display for Stage {
             Self::Handshaking => "connected, TLS handshake begun",
             Self::Waiting => "connected, request sent",
             Self::Reading => "connected, answer begun",
+            Self::AwaitingBanner => "connected, it has not said what is expected",
+            Self::AwaitingServer => "question sent",
         })
     }
 }

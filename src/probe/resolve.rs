@@ -26,7 +26,7 @@ const LONGEST_KEPT: Duration = Duration::from_mins(1);
 const LONGEST_MISSING: Duration = Duration::from_secs(1);
 
 /// One server gets so long before the next one is asked.
-const PER_SERVER: Duration = Duration::from_secs(2);
+pub(super) const PER_SERVER: Duration = Duration::from_secs(2);
 
 /// How often the host's settings are looked at for a change.
 const SETTINGS_AGE: Duration = Duration::from_secs(5);

@@ -68,13 +68,12 @@ impl Lookouts {
         runtime: &SharedRuntime,
         maker: ProbeMaker,
     ) -> Result<Self, LookoutError> {
-        let make = |uses: &Uses, at: String| {
-            maker(uses).map_err(|source| LookoutError { at, source })
-        };
+        let probe_of =
+            |uses: &Uses, at: String| maker(uses).map_err(|source| LookoutError { at, source });
         let mut probes = BTreeMap::new();
         for probe in service.components.iter().flat_map(|c| &c.probes) {
-            let made = make(&probe.action, format!("probe {}", probe.id))?;
-            probes.insert(probe.id.clone(), made);
+            let adapter = probe_of(&probe.action, format!("probe {}", probe.id))?;
+            probes.insert(probe.id.clone(), adapter);
         }
         let mut points = Vec::new();
         for point in &service.vantage_points {
@@ -83,7 +82,7 @@ impl Lookouts {
                 let at = format!("sentinel {} of vantage point {}", i + 1, point.name);
                 sentinels.push(Sentinel {
                     name: title(uses),
-                    probe: make(uses, at)?,
+                    probe: probe_of(uses, at)?,
                 });
             }
             points.push(Arc::new(Lookout {
