@@ -153,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn a_host_that_stood_still_accuses_nobody() {
         let progress = Progress {
-            started: Instant::now() - Duration::from_secs(3),
+            started: Instant::now().checked_sub(Duration::from_secs(3)).unwrap(),
             ..Progress::start()
         };
         progress.enter(Stage::Waiting);
