@@ -1,5 +1,7 @@
 //! Stand-ins for services that cannot be had here, and fixtures of real parts. Each misbehaves as its service does.
 
+pub mod bind;
 pub mod clock;
 pub mod disk;
 pub mod s3;
+pub mod slow_dns;
