@@ -93,6 +93,7 @@ impl World {
             service: Arc::new(service(zone)),
             state: state.path().to_owned(),
             dns: None,
+            lookouts: None,
         };
         Self {
             wiring,
