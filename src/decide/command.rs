@@ -137,6 +137,7 @@ fn open(
             components: Vec::new(),
             since,
             reason: format!("{by} asked for a {kind}: {reason}"),
+            loss: incident::loss_now(service, state, view, since, now),
         });
     }
     let alone = service.approvals.required <= 1 && service.approvals.approvers.contains(by);

@@ -321,37 +321,47 @@ impl Core {
         if state.active.is_none() {
             return Output::default();
         }
-        if incident::well(service, state) {
+        let settled = !detect::settling(service, state, &self.view, now);
+        if settled && incident::well(service, state) {
             self.view.well_since.get_or_insert(now);
         } else {
             self.view.well_since = None;
         }
-        let view = &self.view;
-        let mut due = None;
-        let records = Some(incident::verdicts(service, state, view, now))
-            .filter(|r| !r.is_empty())
-            .or_else(|| Some(approve::expired(service, state, now)).filter(|r| !r.is_empty()))
-            .or_else(|| Some(incident::turn(service, state, view, now)).filter(|r| !r.is_empty()))
-            .or_else(|| {
-                Some(schedule::advance(service, state, view, now)).filter(|r| !r.is_empty())
-            })
-            .or_else(|| {
-                let (records, at) = incident::consider(service, state, view, now);
-                due = at;
-                Some(records).filter(|r| !r.is_empty())
-            })
-            .or_else(|| {
-                let need = detect::need(service, &state.verdicts);
-                phase::turn(service, state, view, now, need).map(|r| vec![r])
-            })
-            .or_else(|| Some(page::turn(service, state, view, now)).filter(|r| !r.is_empty()));
-        match records {
-            Some(records) => Output {
-                records,
-                ..Output::default()
-            },
-            None => self.act(now, due),
+        let (records, due) = self.decide(settled, now);
+        if records.is_empty() {
+            return self.act(now, due);
         }
+        Output {
+            records,
+            ..Output::default()
+        }
+    }
+
+    /// The parts of a turn in their order, and when a failover is due if nothing changes.
+    fn decide(&self, settled: bool, now: Time) -> (Vec<RecordBody>, Option<Time>) {
+        let (service, state, view) = (&self.service, &self.state, &self.view);
+        let mut records = approve::expired(service, state, now);
+        if records.is_empty() && settled {
+            records = incident::verdicts(service, state, view, now);
+        }
+        if records.is_empty() && settled {
+            records = incident::turn(service, state, view, now);
+        }
+        if records.is_empty() {
+            records = schedule::advance(service, state, view, now);
+        }
+        let mut due = None;
+        if records.is_empty() && settled {
+            (records, due) = incident::consider(service, state, view, now);
+        }
+        if records.is_empty() {
+            let need = detect::need(service, &state.verdicts);
+            records.extend(phase::turn(service, state, view, now, need));
+        }
+        if records.is_empty() {
+            records = page::turn(service, state, view, now);
+        }
+        (records, due)
     }
 
     fn act(&mut self, now: Time, due: Option<Time>) -> Output {

@@ -114,6 +114,23 @@ pub fn lookers<'a>(
         .filter(|v| probe.from.is_empty() || probe.from.contains(&v.name))
 }
 
+/// Whether this process has only just begun and some vantage points have not looked yet: until then nothing new is
+/// concluded, neither from what the journal says was seen before nor from what was not seen yet.
+#[must_use]
+pub fn settling(service: &Service, state: &State, view: &View, now: Time) -> bool {
+    let Some(started) = view.started else {
+        return true;
+    };
+    let waited = now.since(started);
+    let mut looks = service.components.iter().flat_map(|c| {
+        relevant(c, state).flat_map(move |p| lookers(service, p).map(move |v| (p, v)))
+    });
+    looks.any(|(probe, vantage)| {
+        let key = (vantage.name.clone(), probe.id.clone());
+        waited < shelf_life(probe) && !view.voices.contains_key(&key)
+    })
+}
+
 /// How old a look may be before it says nothing any more.
 #[must_use]
 pub fn shelf_life(probe: &Probe) -> Span {

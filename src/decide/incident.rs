@@ -117,6 +117,25 @@ fn open(service: &Service, state: &State, view: &View, now: Time) -> RecordBody 
         components,
         since,
         reason: reasons.join("; "),
+        loss: loss_now(service, state, view, since, now),
+    }
+}
+
+/// What a failover to the first standby would lose.
+#[must_use]
+pub fn loss_now(
+    service: &Service,
+    state: &State,
+    view: &View,
+    since: Time,
+    now: Time,
+) -> LossForecast {
+    let to = state.active.as_ref().and_then(|a| target(service, a));
+    match to {
+        Some(to) => lag::forecast(service, state, view, &to, since, now),
+        None => LossForecast::Unknown {
+            reason: "there is no standby".to_owned(),
+        },
     }
 }
 
@@ -163,7 +182,7 @@ pub fn propose(
     let loss = match kind {
         RunKind::Redirect => LossForecast::Stateless,
         RunKind::Failover | RunKind::Switchover | RunKind::Failback | RunKind::Drill => {
-            lag::forecast(service, view, &to, since, now)
+            lag::forecast(service, state, view, &to, since, now)
         }
     };
     let parts = budget::forecast(service, state, &plan);
@@ -206,6 +225,8 @@ pub fn consider(
     };
     let need = detect::need(service, &state.verdicts);
     let kind = match need {
+        // What cannot be seen any more is not well again.
+        Need::Nothing if !well(service, state) => return (Vec::new(), None),
         Need::Nothing => return (calm(state, incident), None),
         Need::Unclear => {
             let reason = "the application is down, and whether its database is well cannot be told: nothing is concluded".to_owned();

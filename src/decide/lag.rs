@@ -63,6 +63,7 @@ pub fn standby<'a>(
 #[must_use]
 pub fn forecast(
     service: &Service,
+    state: &State,
     view: &View,
     to: &SiteName,
     since: Time,
@@ -86,8 +87,13 @@ pub fn forecast(
         };
     };
     let Some(last) = view.positions.back() else {
-        return LossForecast::Unknown {
-            reason: "the primary's position was never seen by this process".to_owned(),
+        // A controller that was restarted in the outage knows what was recorded when it began: the standby can only
+        // have received more since.
+        return match &state.incident {
+            Some(incident) => incident.loss.clone(),
+            None => LossForecast::Unknown {
+                reason: "the primary's position was never seen by this process".to_owned(),
+            },
         };
     };
     let stale = since.since(last.at);

@@ -1,6 +1,7 @@
 //! Pages: which should be open follows from the state; they repeat until somebody acknowledges.
 
 use super::{
+    detect,
     event::{Effect, Trouble, subject_words},
     gate,
     state::{Question, State},
@@ -8,10 +9,11 @@ use super::{
 };
 use crate::model::{
     approval::{AskSubject, OnTimeout},
-    id::{AskId, PageId},
+    id::{AskId, PageId, SiteName},
+    observation::{DatabaseRole, Evidence},
     page::{Page, PageTopic, Severity},
     record::{RecordBody, RunOutcome},
-    service::{Mode, Service},
+    service::{Mode, Probe, Service},
     span::Span,
     time::Time,
 };
@@ -19,7 +21,7 @@ use crate::model::{
 /// Pages that should be open but are not, and pages whose cause is gone.
 #[must_use]
 pub fn turn(service: &Service, state: &State, view: &View, now: Time) -> Vec<RecordBody> {
-    let wanted = wanted(service, state, now);
+    let wanted = wanted(service, state, view, now);
     let mut out = Vec::new();
     for (id, paged) in &state.pages {
         let stays = if lasting(&paged.page.topic) {
@@ -53,6 +55,7 @@ fn lasting(topic: &PageTopic) -> bool {
         | PageTopic::Run(_)
         | PageTopic::WouldAct
         | PageTopic::NotReady
+        | PageTopic::TwoWriters
         | PageTopic::Incident => true,
         PageTopic::ChannelBroken(_)
         | PageTopic::Restarted
@@ -61,7 +64,7 @@ fn lasting(topic: &PageTopic) -> bool {
     }
 }
 
-fn wanted(service: &Service, state: &State, now: Time) -> Vec<Page> {
+fn wanted(service: &Service, state: &State, view: &View, now: Time) -> Vec<Page> {
     let mut out: Vec<Page> = state
         .asks
         .iter()
@@ -71,6 +74,7 @@ fn wanted(service: &Service, state: &State, now: Time) -> Vec<Page> {
     out.extend(incident(service, state));
     out.extend(run(service, state));
     out.extend(not_ready(service, state, now));
+    out.extend(two_writers(service, state, view, now));
     out
 }
 
@@ -252,6 +256,52 @@ fn not_ready(service: &Service, state: &State, now: Time) -> Option<Page> {
         body,
         commands: vec![format!("failover check {}", service.name)],
     })
+}
+
+/// A database that takes writes at a site which is not the active one: the worst that can be seen.
+fn two_writers(service: &Service, state: &State, view: &View, now: Time) -> Vec<Page> {
+    let Some(active) = state.active.as_ref().filter(|_| state.run.is_none()) else {
+        return Vec::new();
+    };
+    let writes = |probe: &Probe| {
+        let Some((seen, facts)) = view.newest(&probe.id) else {
+            return false;
+        };
+        let primary = facts
+            .database
+            .as_ref()
+            .is_some_and(|d| d.role == DatabaseRole::Primary);
+        primary && now.since(seen.at) <= detect::shelf_life(probe)
+    };
+    let elsewhere = service
+        .components
+        .iter()
+        .flat_map(|c| &c.probes)
+        .filter(|p| {
+            p.evidence != Evidence::Stream
+                && p.site.as_ref().is_some_and(|s| s != active)
+                && writes(p)
+        });
+    let sites: std::collections::BTreeSet<&SiteName> =
+        elsewhere.filter_map(|p| p.site.as_ref()).collect();
+    sites
+        .into_iter()
+        .map(|site| Page {
+            topic: PageTopic::TwoWriters,
+            severity: Severity::Critical,
+            title: format!(
+                "{}: the database at {site} takes writes, but {active} is the active site",
+                service.title
+            ),
+            body: vec![
+                format!(
+                    "Stop the database at {site} now: what is written there is lost to {active}."
+                ),
+                "Keep its data: it may hold writes that exist nowhere else.".to_owned(),
+            ],
+            commands: vec![format!("failover explain {}", service.name)],
+        })
+        .collect()
 }
 
 /// The page for something that the driver noticed.

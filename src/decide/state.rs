@@ -101,6 +101,8 @@ pub struct Incident {
     pub reason: String,
     /// Components that were down when it began.
     pub components: Vec<ComponentName>,
+    /// What a failover would have lost when it was opened.
+    pub loss: LossForecast,
     /// Why nothing is done, as last recorded.
     pub held: Vec<String>,
     /// `observe`: what was recorded as what would have been done.
@@ -333,6 +335,7 @@ impl State {
                 components,
                 since,
                 reason,
+                loss,
             } => {
                 self.incident = Some(Incident {
                     id: IncidentId::of(&record.chain, record.seq),
@@ -340,6 +343,7 @@ impl State {
                     opened: at,
                     reason: reason.clone(),
                     components: components.clone(),
+                    loss: loss.clone(),
                     held: Vec::new(),
                     would_act: None,
                     phase: None,
@@ -390,12 +394,16 @@ impl State {
                 }
             }
             RecordBody::AskClosed { ask, outcome } => self.close_ask(ask, outcome),
-            RecordBody::RunOpened { since, .. } => {
+            RecordBody::RunOpened {
+                since, requester, ..
+            } => {
                 // The question that led here is answered.
                 self.asks.retain(|_, q| {
                     !(q.granted && matches!(q.ask.subject, AskSubject::Open { .. }))
                 });
-                self.detections.push(at.since(*since));
+                if requester.is_none() {
+                    remember(&mut self.detections, at.since(*since));
+                }
                 self.run = Run::opened(record);
             }
             RecordBody::EpochRaised { epoch, .. } => {

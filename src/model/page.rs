@@ -51,6 +51,8 @@ pub enum PageTopic {
     Restarted,
     /// The verdict changed for the worse, or came back.
     Incident,
+    /// A database takes writes at a site that is not the active one.
+    TwoWriters,
     /// The journal cannot be written: nothing is done until it can.
     Journal,
     /// Documents changed on disk but cannot be used.

@@ -108,6 +108,8 @@ pub enum RecordBody {
         since: Time,
         /// In one sentence.
         reason: String,
+        /// What a failover would have lost at this moment; a controller that was restarted since relies on it.
+        loss: LossForecast,
     },
     /// The outage is over.
     IncidentClosed {

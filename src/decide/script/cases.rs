@@ -278,6 +278,25 @@ fn a_flapping_primary_is_one_incident() {
 }
 
 #[test]
+fn after_a_restart_nothing_is_concluded_before_everyone_has_looked() {
+    let mut service = shop();
+    service.mode = Mode::Ask;
+    assert_snapshot!(Stage::new(service).play(
+        "well
+        down db a b c
+        restart
+        wait 1s
+        up web a b c
+        down db a b c
+        up db-fra a b c
+        restart
+        wait 1s
+        up web a b c
+        up db a b c"
+    ));
+}
+
+#[test]
 fn the_same_journal_gives_the_same_state() {
     let mut stage = Stage::new(shop());
     stage.play(
