@@ -167,10 +167,7 @@ fn open(
     });
     Ok((
         records,
-        format!(
-            "it must be approved first: `failover approve {}` shows and answers the question",
-            service.name
-        ),
+        "it must be approved first: `failover status` shows the question".to_owned(),
     ))
 }
 

@@ -96,11 +96,11 @@ pub fn forecast(
             },
         };
     };
-    let stale = since.since(last.at);
-    if stale > service.gates.max_lag_age {
+    let age = since.since(last.at);
+    if age > service.gates.max_lag_age {
         return LossForecast::Unknown {
             reason: format!(
-                "the primary's position was last seen {stale} before the outage, longer ago than maxLagAge {}",
+                "the primary's position was last seen {age} before the outage, longer ago than maxLagAge {}",
                 service.gates.max_lag_age
             ),
         };

@@ -111,8 +111,8 @@ fn ask(service: &Service, id: &AskId, question: &Question) -> Page {
         ),
         body,
         commands: vec![
-            format!("failover approve {} {id}{reason}", service.name),
-            format!("failover deny {} {id}", service.name),
+            format!("failover approve {id}{reason}"),
+            format!("failover deny {id}"),
         ],
     }
 }
@@ -183,7 +183,7 @@ fn run(service: &Service, state: &State) -> Vec<Page> {
             body: vec![run.reason.clone(), format!("Expected loss: {}.", run.loss)],
             commands: vec![
                 format!("failover status {} --watch", service.name),
-                format!("failover abort {} --reason \"…\"", service.name),
+                format!("failover abort {} --reason \"…\"", run.id),
             ],
         }];
     }

@@ -1,5 +1,15 @@
 //! The loop: event, decide, journal, effects, whose results come back as events. Knows all rooms but the front ends.
 
+pub mod clock;
+pub mod controller;
+pub mod fitting;
+pub mod history;
 pub mod metrics;
+pub mod perform;
+pub mod publisher;
+pub mod readiness;
 pub mod registry;
+pub mod service;
+pub mod ttl;
+pub mod verify;
 pub mod watch;

@@ -3,7 +3,9 @@
 use std::sync::LazyLock;
 
 use crate::{
-    announce, dns, fence,
+    announce, dns,
+    driver::verify,
+    fence,
     port::kind::{Kind, Kinds},
     probe, promote, publish,
 };
@@ -16,6 +18,7 @@ static ALL: LazyLock<Vec<Kind>> = LazyLock::new(|| {
         dns::KINDS,
         announce::KINDS,
         publish::KINDS,
+        verify::KINDS,
     ]
     .concat()
 });

@@ -124,7 +124,7 @@ impl Standing {
 /// Lag that is not known, or too old, is no figure at all.
 fn known_lag(core: &Core, from: &SiteName, now: Time) -> Option<Lag> {
     let to = incident::target(core.service(), from)?;
-    match lag::forecast(core.service(), core.view(), &to, now, now) {
+    match lag::forecast(core.service(), core.state(), core.view(), &to, now, now) {
         LossForecast::Known(lag) => Some(lag),
         LossForecast::Stateless | LossForecast::Unknown { .. } => None,
     }

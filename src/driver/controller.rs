@@ -1,0 +1,532 @@
+//! Many services in one process: each has its loop; journal, ledger, status page and figures are shared.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{
+    StreamExt,
+    channel::{mpsc, oneshot},
+    future::BoxFuture,
+};
+
+use super::{
+    fitting::{Fitting, FittingError},
+    metrics::Metrics,
+    perform::{Performer, sentence},
+    publisher::{self, Publisher, Slot},
+    readiness,
+    service::{Input, LoopError, Parts, Reloaded, ServiceLoop},
+    ttl,
+    watch::{self, LookoutError, Lookouts, Watch},
+};
+use crate::{
+    decide::{
+        core::Core,
+        event::{Command, Event, Reply, Trouble},
+    },
+    model::{
+        check::CheckItem,
+        id::{ChannelName, ServiceName},
+        record::Record,
+        service::{Mode, Service},
+        span::Span,
+    },
+    port::{
+        channel::SharedChannel, journal::SharedJournal, kind::Kinds, ledger::SharedLedger,
+        runtime::SharedRuntime, secret::SharedSecrets, target::SharedTarget,
+    },
+    publish::listener::Pages,
+};
+
+/// Readiness is checked again after this, and recipients' lists are refreshed.
+const CHECK_EVERY: Span = Span::from_secs(900);
+/// The first check waits until probes have looked.
+const FIRST_CHECK: Span = Span::from_secs(5);
+
+/// What a controller works with.
+#[derive(Clone)]
+pub struct Means {
+    /// The kinds that documents may name.
+    pub kinds: Kinds,
+    /// The journal.
+    pub journal: SharedJournal,
+    /// Who was told what.
+    pub ledger: SharedLedger,
+    /// Time and tasks.
+    pub runtime: SharedRuntime,
+    /// Where secrets come from.
+    pub secrets: SharedSecrets,
+    /// A folder for what adapters keep.
+    pub state: PathBuf,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// The built-in listener's pages.
+    pub pages: Pages,
+    /// Whether checks and TTLs are looked after in the background.
+    pub upkeep: bool,
+}
+
+/// Why a controller cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A service cannot be fitted out.
+    #[error("service {service} cannot be set up")]
+    Fitting {
+        /// The service.
+        service: ServiceName,
+        /// The cause.
+        #[source]
+        source: FittingError,
+    },
+    /// A probe cannot be made.
+    #[error("service {service} cannot be watched")]
+    Lookouts {
+        /// The service.
+        service: ServiceName,
+        /// The cause.
+        #[source]
+        source: LookoutError,
+    },
+    /// Its chain cannot be used.
+    #[error(transparent)]
+    Loop(LoopError),
+}
+
+/// Why a command could not be given.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// No such service.
+    #[error("no service {0} runs here")]
+    NoService(ServiceName),
+    /// The loop has ended.
+    #[error("the loop of {0} has ended: look at the controller's log")]
+    Ended(ServiceName),
+    /// The journal cannot be written.
+    #[error("nothing was done, since the journal cannot be written: {0}")]
+    Journal(String),
+}
+
+/// A running controller.
+pub struct Controller {
+    means: Means,
+    running: Mutex<BTreeMap<ServiceName, Running>>,
+    slot: Slot,
+    targets: Arc<Mutex<BTreeMap<ServiceName, Vec<SharedTarget>>>>,
+    ended: mpsc::UnboundedSender<(ServiceName, Result<(), LoopError>)>,
+}
+
+#[derive(Clone)]
+struct Running {
+    service: Arc<Service>,
+    inbox: mpsc::UnboundedSender<Input>,
+    fitted: Arc<Fitted>,
+}
+
+/// A service with its adapters.
+struct Fitted {
+    fitting: Fitting,
+    lookouts: Arc<Lookouts>,
+    customers: Arc<BTreeMap<ChannelName, SharedChannel>>,
+    team: Arc<BTreeMap<ChannelName, SharedChannel>>,
+    targets: Vec<SharedTarget>,
+}
+
+/// How the loops ended, as they do.
+pub type Ends = mpsc::UnboundedReceiver<(ServiceName, Result<(), LoopError>)>;
+
+impl Controller {
+    /// Begins to protect services: replays their chains and starts their loops.
+    ///
+    /// # Errors
+    /// Where one of them cannot be set up; none is then running.
+    pub async fn start(
+        services: Vec<Service>,
+        means: Means,
+    ) -> Result<(Arc<Self>, Ends), StartError> {
+        let (slot, rung) = publisher::slot();
+        let (ended, ends) = mpsc::unbounded();
+        let targets = Arc::new(Mutex::new(BTreeMap::new()));
+        let controller = Arc::new(Self {
+            means: means.clone(),
+            running: Mutex::default(),
+            slot: slot.clone(),
+            targets: targets.clone(),
+            ended,
+        });
+        let mut ready = Vec::new();
+        for service in services {
+            ready.push(controller.prepare(Arc::new(service)).await?);
+        }
+        for (service, inbox, task) in ready {
+            controller.begin(service, inbox, task);
+        }
+        let publisher = Publisher {
+            slot,
+            rung,
+            targets,
+            pages: means.pages.clone(),
+            runtime: means.runtime.clone(),
+        };
+        means.runtime.spawn("publish", Box::pin(publisher.run()));
+        Ok((controller, ends))
+    }
+
+    async fn prepare(
+        self: &Arc<Self>,
+        service: Arc<Service>,
+    ) -> Result<(Arc<Fitted>, mpsc::UnboundedSender<Input>, ServiceLoop), StartError> {
+        let fitted = Arc::new(self.fit(&service)?);
+        let (inbox, received) = mpsc::unbounded();
+        let parts = Parts {
+            service: service.clone(),
+            journal: self.means.journal.clone(),
+            runtime: self.means.runtime.clone(),
+            performer: self.performer(&fitted, inbox.clone()),
+            metrics: self.means.metrics.clone(),
+            inbox: received,
+            observations: self.watch(&service, &fitted),
+            shown: self.slot.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        let looping = ServiceLoop::new(parts).await.map_err(StartError::Loop)?;
+        Ok((fitted, inbox, looping))
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        fitted: Arc<Fitted>,
+        inbox: mpsc::UnboundedSender<Input>,
+        looping: ServiceLoop,
+    ) {
+        let service = fitted.fitting.wiring().service.clone();
+        let name = service.name.clone();
+        self.targets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone(), fitted.targets.clone());
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(
+                name.clone(),
+                Running {
+                    service,
+                    inbox,
+                    fitted,
+                },
+            );
+        let ended = self.ended.clone();
+        let loop_name = name.clone();
+        let task: BoxFuture<'static, ()> = Box::pin(async move {
+            let end = looping.run().await;
+            drop(ended.unbounded_send((loop_name, end)));
+        });
+        self.means.runtime.spawn("service", task);
+        if self.means.upkeep {
+            let controller = Arc::downgrade(self);
+            let runtime = self.means.runtime.clone();
+            let task: BoxFuture<'static, ()> = Box::pin(async move {
+                runtime.sleep_until(runtime.now().after(FIRST_CHECK)).await;
+                while let Some(controller) = controller.upgrade() {
+                    if controller.look_after(&name).await.is_err() {
+                        return;
+                    }
+                    drop(controller);
+                    runtime.sleep_until(runtime.now().after(CHECK_EVERY)).await;
+                }
+            });
+            self.means.runtime.spawn("upkeep", task);
+        }
+    }
+
+    fn fit(&self, service: &Arc<Service>) -> Result<Fitted, StartError> {
+        let means = &self.means;
+        let bad = |source| StartError::Fitting {
+            service: service.name.clone(),
+            source,
+        };
+        let fitting = Fitting::new(
+            service,
+            means.kinds,
+            means.runtime.clone(),
+            means.secrets.clone(),
+            &means.state,
+        )
+        .map_err(bad)?;
+        let lookouts = Lookouts::new(
+            service,
+            &means.runtime,
+            watch::maker(means.kinds, fitting.wiring()),
+        );
+        let lookouts = Arc::new(lookouts.map_err(|source| StartError::Lookouts {
+            service: service.name.clone(),
+            source,
+        })?);
+        let fitting = fitting.with_lookouts(lookouts.clone());
+        let customers = fitting
+            .channels(&service.announcements.channels)
+            .map_err(bad)?;
+        let team = fitting.channels(&service.team.channels).map_err(bad)?;
+        let targets = service
+            .publication
+            .iter()
+            .flat_map(|p| &p.targets)
+            .map(|t| fitting.target(t))
+            .collect::<Result<_, _>>()
+            .map_err(bad)?;
+        Ok(Fitted {
+            fitting,
+            lookouts,
+            customers: Arc::new(customers.into_iter().collect()),
+            team: Arc::new(team.into_iter().collect()),
+            targets,
+        })
+    }
+
+    fn performer(&self, fitted: &Arc<Fitted>, results: mpsc::UnboundedSender<Input>) -> Performer {
+        Performer {
+            fitting: fitted.fitting.clone(),
+            customers: fitted.customers.clone(),
+            team: fitted.team.clone(),
+            ledger: self.means.ledger.clone(),
+            runtime: self.means.runtime.clone(),
+            results,
+            metrics: self.means.metrics.clone(),
+        }
+    }
+
+    fn watch(
+        &self,
+        service: &Service,
+        fitted: &Arc<Fitted>,
+    ) -> futures::stream::BoxStream<'static, crate::model::observation::Observation> {
+        Watch::new(service, &fitted.lookouts, &self.means.runtime, 0).boxed()
+    }
+
+    fn running(&self, service: &ServiceName) -> Result<Running, CommandError> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running
+            .get(service)
+            .cloned()
+            .ok_or_else(|| CommandError::NoService(service.clone()))
+    }
+
+    /// The services that run here.
+    #[must_use]
+    pub fn services(&self) -> Vec<Arc<Service>> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.values().map(|r| r.service.clone()).collect()
+    }
+
+    /// Gives a command; the reply comes once its records are durable.
+    ///
+    /// # Errors
+    /// Where it could not be taken at all; a refusal is a reply.
+    pub async fn command(
+        &self,
+        service: &ServiceName,
+        command: Command,
+    ) -> Result<Reply, CommandError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(service, Input::Command(command, answer))?;
+        let answer = answered
+            .await
+            .map_err(|_| CommandError::Ended(service.clone()))?;
+        answer.map_err(CommandError::Journal)
+    }
+
+    /// Where a service stands now.
+    ///
+    /// # Errors
+    /// Where it does not run here.
+    pub async fn show(&self, service: &ServiceName) -> Result<Box<Core>, CommandError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(service, Input::Show(answer))?;
+        answered
+            .await
+            .map_err(|_| CommandError::Ended(service.clone()))
+    }
+
+    /// Records from now on.
+    ///
+    /// # Errors
+    /// Where the service does not run here.
+    pub fn follow(
+        &self,
+        service: &ServiceName,
+    ) -> Result<mpsc::UnboundedReceiver<Record>, CommandError> {
+        let (follower, records) = mpsc::unbounded();
+        self.send(service, Input::Follow(follower))?;
+        Ok(records)
+    }
+
+    /// Checks readiness now and records what came of it.
+    ///
+    /// # Errors
+    /// Where the service does not run here.
+    pub async fn check(&self, service: &ServiceName) -> Result<Vec<CheckItem>, CommandError> {
+        let running = self.running(service)?;
+        let core = self.show(service).await?;
+        let fitted = &running.fitted;
+        let items = readiness::check(
+            &core,
+            &fitted.fitting,
+            &fitted.lookouts,
+            &fitted.customers,
+            &fitted.team,
+            self.means.runtime.now(),
+        )
+        .await;
+        self.send(
+            service,
+            Input::Event(Event::Checked {
+                config: core.service().config.clone(),
+                items: items.clone(),
+            }),
+        )?;
+        Ok(items)
+    }
+
+    /// The channels to customers, for previews.
+    ///
+    /// # Errors
+    /// Where the service does not run here.
+    pub fn channels(
+        &self,
+        service: &ServiceName,
+    ) -> Result<Arc<BTreeMap<ChannelName, SharedChannel>>, CommandError> {
+        Ok(self.running(service)?.fitted.customers.clone())
+    }
+
+    fn send(&self, service: &ServiceName, input: Input) -> Result<(), CommandError> {
+        let running = self.running(service)?;
+        running
+            .inbox
+            .unbounded_send(input)
+            .map_err(|_| CommandError::Ended(service.clone()))
+    }
+
+    /// Lists, TTLs and readiness of one service.
+    async fn look_after(&self, service: &ServiceName) -> Result<(), CommandError> {
+        let running = self.running(service)?;
+        for (name, channel) in running
+            .fitted
+            .customers
+            .iter()
+            .chain(running.fitted.team.iter())
+        {
+            if let Some(item) = channel.refresh().await {
+                tracing::info!(%service, channel = %name, status = %item.status, detail = %item.detail, "list refreshed");
+            }
+        }
+        let core = self.show(service).await?;
+        if core
+            .state()
+            .mode(self.means.runtime.now(), crate::decide::gate::CHECK_MAX_AGE)
+            != Mode::Observe
+        {
+            let inbox = running.inbox.clone();
+            let note = move |trouble: Trouble| {
+                drop(inbox.unbounded_send(Input::Event(Event::Trouble(trouble))));
+            };
+            ttl::keep(&core, &running.fitted.fitting, note).await;
+        }
+        self.check(service).await.map(drop)
+    }
+
+    /// Begins to use changed documents. A run in flight keeps its plan. Services that are gone stop unless a run is
+    /// open; those whose documents are as before are left alone.
+    ///
+    /// # Errors
+    /// Where a changed service cannot be set up; nothing was changed then.
+    pub async fn reload(
+        self: &Arc<Self>,
+        services: Vec<Service>,
+    ) -> Result<Vec<String>, StartError> {
+        let mut changes = Vec::new();
+        let mut fitted = Vec::new();
+        let mut fresh = Vec::new();
+        let names: BTreeSet<ServiceName> = services.iter().map(|s| s.name.clone()).collect();
+        for service in services {
+            match self.running(&service.name) {
+                Ok(old) if old.service.config == service.config => {}
+                Ok(old) => {
+                    let service = Arc::new(service);
+                    let new = Arc::new(self.fit(&service)?);
+                    fitted.push((service, old.inbox, new));
+                }
+                Err(_) => fresh.push(self.prepare(Arc::new(service)).await?),
+            }
+        }
+        for (service, inbox, new) in fitted {
+            let reloaded = Reloaded {
+                service: service.clone(),
+                performer: self.performer(&new, inbox.clone()),
+                observations: self.watch(&service, &new),
+            };
+            drop(inbox.unbounded_send(Input::Reload(Box::new(reloaded))));
+            self.targets
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(service.name.clone(), new.targets.clone());
+            changes.push(format!("{} changed", service.name));
+            self.running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(
+                    service.name.clone(),
+                    Running {
+                        service,
+                        inbox,
+                        fitted: new,
+                    },
+                );
+        }
+        for (new, inbox, looping) in fresh {
+            changes.push(format!("{} is new", new.fitting.wiring().service.name));
+            self.begin(new, inbox, looping);
+        }
+        for gone in self.services().iter().filter(|s| !names.contains(&s.name)) {
+            changes.push(self.retire(&gone.name).await);
+        }
+        Ok(changes)
+    }
+
+    async fn retire(&self, service: &ServiceName) -> String {
+        match self.show(service).await {
+            Ok(core) if core.state().run.is_some() => {
+                format!("{service} has no document any more, but a run is open: it goes on")
+            }
+            Ok(_) | Err(_) => {
+                drop(self.send(service, Input::Stop));
+                self.running
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(service);
+                format!("{service} is not protected any more")
+            }
+        }
+    }
+
+    /// Tells every service that its documents cannot be used, or can be again.
+    pub fn documents(&self, problem: Option<&str>) {
+        for service in self.services() {
+            let trouble = problem
+                .clone()
+                .map_or(Trouble::DocumentsFixed, Trouble::Documents);
+            drop(self.send(&service.name, Input::Event(Event::Trouble(trouble))));
+        }
+    }
+
+    /// Asks every loop to stop; they end after what they are recording.
+    pub fn stop(&self) {
+        for service in self.services() {
+            if let Err(error) = self.send(&service.name, Input::Stop) {
+                tracing::debug!(error = %sentence(&error), "already ended");
+            }
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Effects become calls of adapters: the only match on effects. Each runs beside the loop and reports back.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::{
+    FutureExt, StreamExt, channel::mpsc::UnboundedSender, future::BoxFuture, select_biased,
+    stream::FuturesUnordered,
+};
+use tracing::Instrument;
+
+use super::metrics::Metrics;
+use super::{fitting::Fitting, service::Input};
+use crate::{
+    announce::fanout,
+    decide::{
+        core::Core,
+        event::{Call, Effect, Event},
+        state::{Run, Step},
+    },
+    model::{
+        announcement::Announcement,
+        id::{ChannelName, PageId},
+        page::Page,
+        plan::{Action as Doing, PlanStep},
+        service::Template,
+        span::Span,
+        step::{Presence, StepResult},
+    },
+    port::{
+        action::{SharedAction, StepContext},
+        channel::{Notice, SharedChannel},
+        ledger::{Mailing, SharedLedger},
+        runtime::SharedRuntime,
+    },
+};
+
+/// Looks have this time, whatever the step's own time-out is, if that is longer.
+const LOOK: Span = Span::from_secs(10);
+
+/// Performs effects for one service.
+#[derive(Clone)]
+pub struct Performer {
+    /// Makes adapters.
+    pub fitting: Fitting,
+    /// Channels to customers.
+    pub customers: Arc<BTreeMap<ChannelName, SharedChannel>>,
+    /// Channels to the team.
+    pub team: Arc<BTreeMap<ChannelName, SharedChannel>>,
+    /// Who was told what.
+    pub ledger: SharedLedger,
+    /// Time and tasks.
+    pub runtime: SharedRuntime,
+    /// Where results go.
+    pub results: UnboundedSender<Input>,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Performer {
+    /// Begins an effect; its result comes back as an event.
+    pub fn begin(&self, effect: Effect, core: &Core) {
+        match effect {
+            Effect::Perform(call) => self.step(core, call, Deed::Perform),
+            Effect::Observe(call) => self.step(core, call, Deed::Observe),
+            Effect::Undo(call) => self.step(core, call, Deed::Undo),
+            Effect::Announce(id) => {
+                if let Some(told) = core.state().announcements.get(&id) {
+                    self.announce(core, told.announcement.clone());
+                }
+            }
+            Effect::Page { page, repeat } => {
+                if let Some(open) = core.state().pages.get(&page) {
+                    self.page(core, &page, open.page.clone(), repeat);
+                }
+            }
+        }
+    }
+
+    fn step(&self, core: &Core, call: Call, doing: Deed) {
+        let Some(run) = &core.state().run else { return };
+        let Some(planned) = run.plan.step(&call.step) else {
+            return;
+        };
+        let (from, to) = (
+            core.service().site(&run.plan.from),
+            core.service().site(&run.plan.to),
+        );
+        let (Some(from), Some(to)) = (from.cloned(), to.cloned()) else {
+            return;
+        };
+        let context = StepContext {
+            service: core.service().name.clone(),
+            run: call.run.clone(),
+            kind: run.kind,
+            step: call.step.clone(),
+            attempt: call.attempt,
+            epoch: call.epoch,
+            key: call.key.clone(),
+            from,
+            to,
+            facts: facts(run),
+            timeout: planned.timeout,
+        };
+        let action = self.action(planned);
+        let (results, runtime) = (self.results.clone(), self.runtime.clone());
+        let span = tracing::info_span!("step", service = %context.service, run = %call.run, step = %call.step, attempt = call.attempt.0);
+        let metrics = self.metrics.clone();
+        let task = async move {
+            let began = runtime.now();
+            let event = match doing {
+                Deed::Perform => perform(action, &context, &runtime, call, began).await,
+                Deed::Observe => observe(action, &context, &runtime, call, began).await,
+                Deed::Undo => undo(action, &context, &runtime, call).await,
+            };
+            metrics.stepped(&context.service, &context.step, runtime.now().since(began));
+            drop(results.unbounded_send(Input::Event(event)));
+        };
+        self.runtime.spawn("step", Box::pin(task.instrument(span)));
+    }
+
+    fn action(&self, step: &PlanStep) -> Result<SharedAction, String> {
+        match &step.action {
+            Doing::Adapter(uses) => self.fitting.action(uses).map_err(|e| sentence(&e)),
+            Doing::Manual { .. } => Err("a manual step is done by a person".to_owned()),
+        }
+    }
+
+    fn announce(&self, core: &Core, announcement: Announcement) {
+        let template = core
+            .service()
+            .announcements
+            .templates
+            .get(&announcement.phase)
+            .cloned()
+            .unwrap_or_default();
+        let service = core.service().name.clone();
+        let (results, performer) = (self.results.clone(), self.clone());
+        let task = async move {
+            let id = announcement.id.clone();
+            let sending: FuturesUnordered<BoxFuture<'_, (ChannelName, fanout::Outcome)>> =
+                announcement
+                    .channels
+                    .iter()
+                    .filter_map(|name| performer.customers.get(name).map(|channel| (name, channel)))
+                    .map(|(name, channel)| {
+                        let mailing = Mailing {
+                            service: service.clone(),
+                            message: id.to_string(),
+                            channel: name.clone(),
+                        };
+                        let notice = notice(&announcement, &template);
+                        let (performer, name) = (&performer, name.clone());
+                        async move {
+                            let message = channel.compile(&notice);
+                            let outcome = fanout::run(
+                                channel,
+                                &message,
+                                &mailing,
+                                &performer.ledger,
+                                &performer.runtime,
+                            )
+                            .await;
+                            (name, outcome)
+                        }
+                        .boxed()
+                    })
+                    .collect();
+            let outcomes: Vec<_> = sending.collect().await;
+            let mut tallies = BTreeMap::new();
+            let mut broken = Vec::new();
+            for (channel, outcome) in outcomes {
+                performer
+                    .metrics
+                    .announced(&service, &channel, &outcome.tally);
+                tallies.insert(channel.clone(), outcome.tally);
+                broken.extend(outcome.broken.map(|reason| (channel.to_string(), reason)));
+            }
+            let event = Event::Announced {
+                announcement: id,
+                tallies,
+                broken,
+            };
+            drop(results.unbounded_send(Input::Event(event)));
+        };
+        self.runtime.spawn("announce", Box::pin(task));
+    }
+
+    fn page(&self, core: &Core, id: &PageId, page: Page, repeat: u32) {
+        self.send_page(
+            core.service().name.clone(),
+            format!("{id}-{repeat}"),
+            Notice::Page {
+                service: core.service().name.clone(),
+                page: Box::new(page),
+                repeat,
+                id: id.to_string(),
+            },
+        );
+    }
+
+    /// Pages without the journal: for when the journal itself is what is broken.
+    pub fn page_at_once(&self, core: &Core, page: Page, repeat: u32) {
+        let service = core.service().name.clone();
+        let message = format!(
+            "{service}-journal-{}-{repeat}",
+            self.runtime.now().as_secs()
+        );
+        self.send_page(
+            service.clone(),
+            message,
+            Notice::Page {
+                service,
+                page: Box::new(page),
+                repeat,
+                id: String::new(),
+            },
+        );
+    }
+
+    fn send_page(&self, service: crate::model::id::ServiceName, message: String, notice: Notice) {
+        let performer = self.clone();
+        let task = async move {
+            for (name, channel) in performer.team.iter() {
+                let mailing = Mailing {
+                    service: service.clone(),
+                    message: message.clone(),
+                    channel: name.clone(),
+                };
+                let compiled = channel.compile(&notice);
+                let outcome = fanout::run(
+                    channel,
+                    &compiled,
+                    &mailing,
+                    &performer.ledger,
+                    &performer.runtime,
+                )
+                .await;
+                if let Some(reason) = outcome.broken {
+                    tracing::error!(%service, channel = %name, %reason, "the team could not be paged");
+                    let trouble = crate::decide::event::Trouble::Channel {
+                        channel: name.to_string(),
+                        reason,
+                    };
+                    drop(
+                        performer
+                            .results
+                            .unbounded_send(Input::Event(Event::Trouble(trouble))),
+                    );
+                }
+            }
+        };
+        self.runtime.spawn("page", Box::pin(task));
+    }
+}
+
+/// What is done about a step.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Perform,
+    Observe,
+    Undo,
+}
+
+fn notice(announcement: &Announcement, template: &Template) -> Notice {
+    Notice::Announcement {
+        announcement: Box::new(announcement.clone()),
+        template: template.clone(),
+    }
+}
+
+/// Facts of the steps that are done, as `<step>.<fact>`.
+fn facts(run: &Run) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    for (id, step) in &run.steps {
+        if let Step::Done(proof) = step {
+            out.extend(
+                proof
+                    .facts
+                    .iter()
+                    .map(|(k, v)| (format!("{id}.{k}"), v.clone())),
+            );
+        }
+    }
+    out
+}
+
+async fn perform(
+    action: Result<SharedAction, String>,
+    context: &StepContext,
+    runtime: &SharedRuntime,
+    call: Call,
+    began: crate::model::time::Time,
+) -> Event {
+    let result = match action {
+        Err(reason) => StepResult::failed(reason),
+        Ok(action) => select_biased! {
+            result = action.perform(context).fuse() => result,
+            () = runtime.sleep_until(began.after(context.timeout)).fuse() => {
+                StepResult::indeterminate(format!("no outcome within {}", context.timeout))
+            }
+        },
+    };
+    match &result {
+        StepResult::Done(proof) => tracing::info!(summary = %proof.summary, "step done"),
+        StepResult::Failed { reason } => tracing::warn!(%reason, "step failed"),
+        StepResult::Indeterminate { reason } => {
+            tracing::warn!(%reason, "step's outcome cannot be told")
+        }
+    }
+    Event::Performed {
+        run: call.run,
+        step: call.step,
+        attempt: call.attempt,
+        result,
+        took: runtime.now().since(began),
+    }
+}
+
+async fn observe(
+    action: Result<SharedAction, String>,
+    context: &StepContext,
+    runtime: &SharedRuntime,
+    call: Call,
+    began: crate::model::time::Time,
+) -> Event {
+    let presence = match action {
+        Err(reason) => Presence::unknown(reason),
+        Ok(action) => select_biased! {
+            presence = action.observe(context).fuse() => presence,
+            () = runtime.sleep_until(began.after(context.timeout.max(LOOK))).fuse() => Presence::unknown("no answer in time"),
+        },
+    };
+    tracing::info!(?presence, "looked for the step's effect");
+    Event::Looked {
+        run: call.run,
+        step: call.step,
+        attempt: call.attempt,
+        presence,
+        took: runtime.now().since(began),
+    }
+}
+
+async fn undo(
+    action: Result<SharedAction, String>,
+    context: &StepContext,
+    runtime: &SharedRuntime,
+    call: Call,
+) -> Event {
+    let deadline = runtime.now().after(context.timeout);
+    let result = match action {
+        Err(reason) => Some(StepResult::failed(reason)),
+        Ok(action) => select_biased! {
+            result = action.undo(context).fuse() => result,
+            () = runtime.sleep_until(deadline).fuse() => Some(StepResult::indeterminate(format!("no outcome within {}", context.timeout))),
+        },
+    };
+    tracing::info!(?result, "took the step's effect back");
+    Event::Undone {
+        run: call.run,
+        step: call.step,
+        result,
+    }
+}
+
+/// An error with its causes, in one sentence.
+pub fn sentence(error: &dyn std::error::Error) -> String {
+    let mut out = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        out.push_str(": ");
+        out.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    out
+}

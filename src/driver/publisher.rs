@@ -1,0 +1,322 @@
+//! The status page follows the records: rendered anew when something changed, written to every target, never in the
+//! way of a run.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{StreamExt, channel::mpsc};
+
+use super::{
+    history::{History, PastIncident},
+    perform::sentence,
+};
+use crate::{
+    announce::message::Message,
+    decide::{core::Core, phase, state::Step},
+    model::{
+        announcement::{Announcement, Phase},
+        id::ServiceName,
+        plan::Action as Doing,
+        service::Template,
+        span::Span,
+        time::Time,
+        verdict::Verdict,
+    },
+    port::{channel::Notice, runtime::SharedRuntime, target::SharedTarget},
+    publish::{
+        self,
+        listener::Pages,
+        view::{
+            ComponentView, CutOver, Fallback, IncidentView, ServiceView, Status, StatusView,
+            UpdateView,
+        },
+    },
+};
+
+/// A page that could not be written is tried again after this.
+const RETRY: Span = Span::from_secs(10);
+/// A page that did not change is written again after this, so that its readers see that it is alive.
+const REFRESH: Span = Span::from_secs(60);
+
+/// Where loops put what the page shows; the newest of each service counts.
+#[derive(Clone)]
+pub struct Slot {
+    latest: Arc<Mutex<BTreeMap<ServiceName, (Core, History)>>>,
+    bell: mpsc::Sender<()>,
+}
+
+/// A slot and what rings when something was put there.
+#[must_use]
+pub fn slot() -> (Slot, mpsc::Receiver<()>) {
+    let (bell, rung) = mpsc::channel(1);
+    (
+        Slot {
+            latest: Arc::default(),
+            bell,
+        },
+        rung,
+    )
+}
+
+impl Slot {
+    /// Puts the newest state of a service.
+    pub fn put(&self, core: &Core, history: &History) {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.insert(core.service().name.clone(), (core.clone(), history.clone()));
+        drop(latest);
+        // A full bell has been rung already.
+        drop(self.bell.clone().try_send(()));
+    }
+
+    fn all(&self) -> Vec<(Core, History)> {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.values().cloned().collect()
+    }
+}
+
+/// Where pages go.
+pub struct Publisher {
+    /// What is shown.
+    pub slot: Slot,
+    /// Rings when it changed.
+    pub rung: mpsc::Receiver<()>,
+    /// Each service's own targets.
+    pub targets: Arc<Mutex<BTreeMap<ServiceName, Vec<SharedTarget>>>>,
+    /// The built-in listener's pages, all services on one.
+    pub pages: Pages,
+    /// Time and tasks.
+    pub runtime: SharedRuntime,
+}
+
+impl Publisher {
+    /// Publishes for ever.
+    pub async fn run(mut self) {
+        let mut next = self.runtime.now();
+        loop {
+            let shown = self.slot.all();
+            let now = self.runtime.now();
+            if !shown.is_empty() {
+                self.pages.show(&publish::render(&view(&shown, now)));
+                next = if self.write(&shown, now).await {
+                    now.after(REFRESH)
+                } else {
+                    now.after(RETRY)
+                };
+            }
+            let sleep = self
+                .runtime
+                .sleep_until(next.max(now.after(Span::from_millis(50))));
+            match futures::future::select(self.rung.next(), sleep).await {
+                futures::future::Either::Left((None, _)) => return,
+                futures::future::Either::Left((Some(()), _))
+                | futures::future::Either::Right(_) => {}
+            }
+        }
+    }
+
+    async fn write(&self, shown: &[(Core, History)], now: Time) -> bool {
+        let mut well = true;
+        for (core, history) in shown {
+            let name = &core.service().name;
+            let targets = self
+                .targets
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(name)
+                .cloned()
+                .unwrap_or_default();
+            if targets.is_empty() {
+                continue;
+            }
+            let files = publish::render(&view(
+                std::slice::from_ref(&(core.clone(), history.clone())),
+                now,
+            ));
+            for target in targets {
+                if let Err(error) = target.write(&files).await {
+                    well = false;
+                    tracing::warn!(service = %name, error = %sentence(&error), "the status page could not be written; it is tried again");
+                }
+            }
+        }
+        well
+    }
+}
+
+/// The page of these services.
+#[must_use]
+pub fn view(shown: &[(Core, History)], now: Time) -> StatusView {
+    let services: Vec<ServiceView> = shown.iter().map(|(core, _)| service(core)).collect();
+    let mut incidents: Vec<IncidentView> = shown
+        .iter()
+        .flat_map(|(core, history)| {
+            history
+                .incidents
+                .iter()
+                .filter(|i| !i.told.is_empty())
+                .map(|i| incident(core, i))
+        })
+        .collect();
+    incidents.sort_by_key(|i| std::cmp::Reverse(i.started));
+    let title = match shown {
+        [(core, _)] => format!("{} status", core.service().title),
+        _ => "Service status".to_owned(),
+    };
+    let url = match shown {
+        [(core, _)] => core
+            .service()
+            .publication
+            .as_ref()
+            .and_then(|p| p.url.clone()),
+        _ => None,
+    };
+    StatusView {
+        title,
+        url,
+        generated: now,
+        services,
+        incidents,
+    }
+}
+
+fn service(core: &Core) -> ServiceView {
+    let (service, state) = (core.service(), core.state());
+    let components: Vec<ComponentView> = service
+        .components
+        .iter()
+        .map(|c| {
+            let verdict = state.verdicts.get(&c.name);
+            ComponentView {
+                name: c.name.clone(),
+                title: c.title.clone(),
+                status: verdict.map_or(Status::Operational, |v| status(v.0)),
+                since: verdict.map(|v| v.1),
+                availability: None,
+            }
+        })
+        .collect();
+    let worst = components
+        .iter()
+        .map(|c| c.status)
+        .max()
+        .unwrap_or(Status::Operational);
+    let open = state.incident.as_ref();
+    let last = open.and_then(|i| {
+        state
+            .announcements
+            .values()
+            .filter(|t| t.announcement.incident == i.id)
+            .max_by_key(|t| t.announcement.at)
+    });
+    ServiceView {
+        name: service.name.clone(),
+        title: service.title.clone(),
+        status: worst,
+        symptom: (worst >= Status::PartialOutage)
+            .then(|| service.announcements.symptom.clone())
+            .filter(|s| !s.is_empty()),
+        components,
+        fallback: fallback(core),
+        dns: service.dns.as_ref().map(|_| cut_over(core)),
+        next_update: last.and_then(|t| t.announcement.next_update),
+    }
+}
+
+/// A verdict as customers should hear it: only what is proved is called an outage.
+fn status(verdict: Verdict) -> Status {
+    match verdict {
+        Verdict::Healthy | Verdict::Inconclusive | Verdict::Suspect => Status::Operational,
+        Verdict::Degraded => Status::Degraded,
+        Verdict::Down => Status::MajorOutage,
+    }
+}
+
+fn fallback(core: &Core) -> Option<Fallback> {
+    let state = core.state();
+    state
+        .incident
+        .as_ref()
+        .filter(|i| i.phase == Some(Phase::OnStandby))?;
+    let url = phase::fallback(core.service(), state, Phase::OnStandby)?;
+    let run = state.run.as_ref().or(state.last_run.as_ref())?;
+    let published = run
+        .times
+        .iter()
+        .filter(|(id, _)| uses(run, id, "publish/fallback"))
+        .find_map(|(_, t)| t.1)?;
+    Some(Fallback {
+        url,
+        since: published,
+        verified: published,
+    })
+}
+
+fn cut_over(core: &Core) -> CutOver {
+    let state = core.state();
+    let Some(run) = state.run.as_ref().or(state.last_run.as_ref()) else {
+        return CutOver::Unchanged;
+    };
+    let is_done = |kind| {
+        run.steps()
+            .filter(|(s, _)| uses(run, &s.id, kind))
+            .map(|(_, at)| matches!(at, Some(Step::Done(_))))
+            .fold(None, |all: Option<bool>, one| {
+                Some(all.unwrap_or(true) && one)
+            })
+    };
+    match (is_done("dns/repoint"), is_done("dns/cutover")) {
+        (Some(true), Some(true)) => CutOver::Switched,
+        (Some(true), _) => CutOver::Switching,
+        (Some(false) | None, _) => CutOver::Unchanged,
+    }
+}
+
+fn uses(run: &crate::decide::state::Run, step: &crate::model::id::StepId, kind: &str) -> bool {
+    run.plan.step(step).is_some_and(|s| match &s.action {
+        Doing::Adapter(uses) => uses.uses.as_str() == kind,
+        Doing::Manual { .. } => false,
+    })
+}
+
+fn incident(core: &Core, past: &PastIncident) -> IncidentView {
+    let service = core.service();
+    let mut updates: Vec<UpdateView> = past
+        .told
+        .iter()
+        .map(|a| UpdateView {
+            id: a.id.clone(),
+            phase: a.phase,
+            at: a.at,
+            text: text(a, service.announcements.templates.get(&a.phase)),
+        })
+        .collect();
+    updates.reverse();
+    IncidentView {
+        id: past.id.clone(),
+        service: service.name.clone(),
+        components: past.components.clone(),
+        title: past.told.first().map_or_else(
+            || service.title.clone(),
+            |a| format!("{}: {}", service.title, a.symptom),
+        ),
+        impact: if past.outage {
+            Status::MajorOutage
+        } else {
+            Status::Maintenance
+        },
+        started: past.since,
+        ended: past.ended,
+        drill: past.told.iter().any(|a| a.drill),
+        updates,
+    }
+}
+
+fn text(announcement: &Announcement, template: Option<&Template>) -> String {
+    let notice = Notice::Announcement {
+        announcement: Box::new(announcement.clone()),
+        template: template.cloned().unwrap_or_default(),
+    };
+    Message::of(&notice).long.text()
+}

@@ -1,0 +1,316 @@
+//! Readiness: every credential and grant tried harmlessly, and proof that nothing in the plan needs the primary.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use futures::future::join_all;
+
+use super::{fitting::Fitting, watch::Lookouts};
+use crate::{
+    decide::{core::Core, incident, lint},
+    model::{
+        check::{CheckItem, CheckStatus},
+        id::{ChannelName, SiteName},
+        plan::{Action as Doing, Plan, RunKind, StepPhase, Uses},
+        service::Service,
+        site::Site,
+    },
+    port::{channel::SharedChannel, kind::Kinds},
+};
+
+/// Checks one service as the failover that would come next.
+pub async fn check(
+    core: &Core,
+    fitting: &Fitting,
+    lookouts: &Arc<Lookouts>,
+    customers: &BTreeMap<ChannelName, SharedChannel>,
+    team: &BTreeMap<ChannelName, SharedChannel>,
+    now: crate::model::time::Time,
+) -> Vec<CheckItem> {
+    let service = core.service();
+    let mut items = lookouts.check(service).await;
+    items.extend(channels("announce", customers).await);
+    items.extend(channels("page", team).await);
+    if team.is_empty() {
+        items.push(CheckItem::bad(
+            "page",
+            CheckStatus::Fail,
+            "the team has no channel: nobody would be paged",
+            "add team.channels",
+        ));
+    }
+    items.extend(targets(service, fitting).await);
+    items.extend(dns(core, fitting).await);
+    let since = core.state().incident.as_ref().map_or(now, |i| i.since);
+    match incident::propose(
+        service,
+        core.state(),
+        core.view(),
+        RunKind::Failover,
+        None,
+        since,
+        now,
+    ) {
+        Ok(proposal) => {
+            items.extend(steps(service, fitting, &proposal.plan).await);
+            items.extend(dependence(service, fitting.kinds(), &proposal.plan).await);
+            items.extend(certificate(service, lookouts, &proposal.plan.to).await);
+            let total = crate::decide::budget::total(&proposal.parts);
+            for remark in lint::lint(service, &proposal.plan, total) {
+                items.push(CheckItem::bad(
+                    "plan",
+                    CheckStatus::Warn,
+                    remark.text,
+                    remark.fix,
+                ));
+            }
+            items.push(CheckItem::ok(
+                "plan",
+                format!(
+                    "a failover to {} is forecast to take {total} of the RTO of {}",
+                    proposal.plan.to, service.objectives.rto
+                ),
+            ));
+            let loss = &proposal.loss;
+            items.push(match loss {
+                crate::model::loss::LossForecast::Unknown { reason } => CheckItem::bad(
+                    "lag",
+                    CheckStatus::Unknown,
+                    format!("the loss cannot be forecast: {reason}"),
+                    "see that the database probes of both sites work",
+                ),
+                crate::model::loss::LossForecast::Stateless
+                | crate::model::loss::LossForecast::Known(_) => {
+                    CheckItem::ok("lag", format!("expected loss: {loss}"))
+                }
+            });
+        }
+        Err(reason) => items.push(CheckItem::bad(
+            "plan",
+            CheckStatus::Fail,
+            reason,
+            "see `failover plan`",
+        )),
+    }
+    items.sort_by(|a, b| b.status.cmp(&a.status).then_with(|| a.name.cmp(&b.name)));
+    items
+}
+
+async fn channels(room: &str, channels: &BTreeMap<ChannelName, SharedChannel>) -> Vec<CheckItem> {
+    let checks = channels.iter().map(|(name, channel)| async move {
+        let mut items = channel.check().await;
+        for item in &mut items {
+            item.name = format!("{room}/{name}/{}", item.name);
+        }
+        items
+    });
+    join_all(checks).await.concat()
+}
+
+async fn targets(service: &Service, fitting: &Fitting) -> Vec<CheckItem> {
+    let mut items = Vec::new();
+    for uses in service.publication.iter().flat_map(|p| &p.targets) {
+        match fitting.target(uses) {
+            Ok(target) => items.extend(target.check().await),
+            Err(error) => items.push(unmade(uses, &error)),
+        }
+    }
+    items
+}
+
+async fn dns(core: &Core, fitting: &Fitting) -> Vec<CheckItem> {
+    let (Some(dns), Some(provider)) = (&core.service().dns, &fitting.wiring().dns) else {
+        return Vec::new();
+    };
+    let mut items = Vec::new();
+    for record in &dns.records {
+        items.extend(provider.check(&record.name, record.kind).await);
+    }
+    items
+}
+
+async fn steps(service: &Service, fitting: &Fitting, plan: &Plan) -> Vec<CheckItem> {
+    let (Some(from), Some(to)) = (service.site(&plan.from), service.site(&plan.to)) else {
+        return Vec::new();
+    };
+    let mut items = Vec::new();
+    for step in &plan.steps {
+        let Doing::Adapter(uses) = &step.action else {
+            continue;
+        };
+        match fitting.action(uses) {
+            Ok(action) => {
+                for mut item in action.check(from, to).await {
+                    item.name = format!("step/{}/{}", step.id, item.name);
+                    items.push(item);
+                }
+            }
+            Err(error) => items.push(unmade(uses, &error)),
+        }
+    }
+    items
+}
+
+fn unmade(uses: &Uses, error: &super::fitting::FittingError) -> CheckItem {
+    let text = super::perform::sentence(error);
+    CheckItem::bad(
+        uses.uses.as_str(),
+        CheckStatus::Fail,
+        text,
+        "see the `with` of this kind: `failover help kinds`",
+    )
+}
+
+/// Nothing that runs after the fence may need the primary: its hosts are compared with the primary's addresses.
+async fn dependence(service: &Service, kinds: Kinds, plan: &Plan) -> Vec<CheckItem> {
+    let Some(from) = service.site(&plan.from) else {
+        return Vec::new();
+    };
+    let primary = primary_hosts(from).await;
+    let mut items = Vec::new();
+    let steps = plan
+        .steps
+        .iter()
+        .filter(|s| s.phase > StepPhase::Fence)
+        .filter_map(|s| match &s.action {
+            Doing::Adapter(uses) => Some((format!("step {}", s.id), uses)),
+            Doing::Manual { .. } => None,
+        });
+    let customers = service
+        .announcements
+        .channels
+        .iter()
+        .map(|c| (format!("channel {}", c.name), &c.action));
+    let team = service
+        .team
+        .channels
+        .iter()
+        .map(|c| (format!("team channel {}", c.name), &c.action));
+    let targets = service
+        .publication
+        .iter()
+        .flat_map(|p| &p.targets)
+        .map(|t| ("the status page".to_owned(), t));
+    let provider = service
+        .dns
+        .iter()
+        .map(|d| ("the DNS provider".to_owned(), &d.provider));
+    for (what, uses) in steps
+        .chain(customers)
+        .chain(team)
+        .chain(targets)
+        .chain(provider)
+    {
+        let hosts = kinds
+            .get(uses.uses.as_str())
+            .map(|k| (k.hosts)(&uses.with))
+            .unwrap_or_default();
+        for host in hosts {
+            if depends(&host, &primary).await {
+                items.push(CheckItem::bad(
+                    "independence",
+                    CheckStatus::Fail,
+                    format!(
+                        "{what} connects to {host}, which is the primary site {}",
+                        from.name
+                    ),
+                    "use something that is up when the primary is not",
+                ));
+            }
+        }
+    }
+    if items.is_empty() {
+        items.push(CheckItem::ok(
+            "independence",
+            format!("nothing after the fence connects to {}", from.name),
+        ));
+    }
+    items
+}
+
+/// Loopback is every site's own: it tells nothing.
+async fn primary_hosts(site: &Site) -> BTreeSet<IpAddr> {
+    let mut out = BTreeSet::new();
+    let url = site
+        .url
+        .as_deref()
+        .and_then(|u| url::Url::parse(u).ok())
+        .and_then(|u| u.host_str().map(str::to_owned));
+    for host in site.addresses.iter().cloned().chain(url) {
+        out.extend(addresses(&host).await);
+    }
+    out.retain(|ip| !ip.is_loopback());
+    out
+}
+
+async fn depends(host: &str, primary: &BTreeSet<IpAddr>) -> bool {
+    addresses(host).await.iter().any(|ip| primary.contains(ip))
+}
+
+async fn addresses(host: &str) -> Vec<IpAddr> {
+    if let Ok(ip) = host.trim_matches(['[', ']']).parse() {
+        return vec![ip];
+    }
+    match tokio::net::lookup_host((host, 0)).await {
+        Ok(found) => found.map(|a| a.ip()).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// The standby's certificate must be good for the public name, else users who are led there are turned away.
+async fn certificate(service: &Service, lookouts: &Arc<Lookouts>, to: &SiteName) -> Vec<CheckItem> {
+    let Some(dns) = &service.dns else {
+        return Vec::new();
+    };
+    let https = |uses: &Uses| {
+        uses.uses.as_str() == "probe/http"
+            && uses
+                .with
+                .get("url")
+                .and_then(|u| u.as_str())
+                .is_some_and(|u| u.starts_with("https:"))
+    };
+    let probes = service
+        .components
+        .iter()
+        .flat_map(|c| &c.probes)
+        .filter(|p| p.site.as_ref() == Some(to) && https(&p.action));
+    let mut items = Vec::new();
+    for probe in probes {
+        for record in &dns.records {
+            let name = record.name.trim_end_matches('.');
+            let mut uses = probe.action.clone();
+            if let Some(with) = uses.with.as_object_mut() {
+                let tls = with.entry("tls").or_insert_with(|| serde_json::json!({}));
+                if let Some(tls) = tls.as_object_mut() {
+                    tls.insert("serverName".to_owned(), serde_json::json!(name));
+                }
+            }
+            let sightings =
+                crate::port::lookout::Lookouts::look(lookouts.as_ref(), &uses, probe.timeout).await;
+            let seen = sightings.iter().any(|s| {
+                s.look.facts.certificate_expires.is_some() && !s.look.detail.contains("certificate")
+            });
+            items.push(if seen {
+                CheckItem::ok(
+                    format!("certificate/{to}"),
+                    format!("the certificate at {to} is good for {name}"),
+                )
+            } else {
+                let detail = sightings
+                    .first()
+                    .map_or_else(String::new, |s| s.look.detail.clone());
+                CheckItem::bad(
+                    format!("certificate/{to}"),
+                    CheckStatus::Fail,
+                    format!("{to} shows no certificate that is good for {name}: {detail}"),
+                    format!("install a certificate for {name} at {to}"),
+                )
+            });
+        }
+    }
+    items
+}

@@ -1,0 +1,283 @@
+//! `service/verify`: the service answers rightly from the new site. `publish/fallback`: so does the fallback URL.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    model::{
+        id::KindName,
+        observation::{DatabaseRole, Evidence, Sight},
+        plan::{StepPhase, Uses},
+        service::{Probe, Service},
+        site::Site,
+        span::Span,
+        step::{Presence, Proof, StepResult},
+    },
+    port::{
+        action::{Action, SharedAction, StepContext},
+        kind::{self, Kind, Make, MakeError, Problem, Wiring, With},
+        lookout::{SharedLookouts, Sighting},
+        runtime::SharedRuntime,
+    },
+};
+
+/// Between two looks.
+const AGAIN: Span = Span::from_millis(300);
+/// So many vantage points must have got a right answer before an address is published.
+const WITNESSES: usize = 2;
+
+/// Settings of `service/verify`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VerifyWith {}
+
+impl With for VerifyWith {}
+
+/// Settings of `publish/fallback`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FallbackWith {
+    /// Path below the site's `url` that is fetched to see whether it works. Default: the URL itself.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Text that the answer must contain.
+    #[serde(default)]
+    pub contains: Option<String>,
+}
+
+impl With for FallbackWith {
+    fn problems(&self) -> Vec<Problem> {
+        let path = self.path.as_deref().filter(|p| !p.starts_with('/'));
+        path.map(|p| Problem::new("path", format!("{p:?} must begin with /")))
+            .into_iter()
+            .collect()
+    }
+}
+
+/// `service/verify`.
+pub const VERIFY: Kind = Kind::new::<VerifyWith>(
+    "service/verify",
+    "waits until the probes of the new site say Up for a quorum of networks",
+    "{}",
+    Make::Action(make_verify),
+)
+.in_phase(StepPhase::Verify);
+
+/// `publish/fallback`.
+pub const FALLBACK: Kind = Kind::new::<FallbackWith>(
+    "publish/fallback",
+    "publishes the new site's own URL once two vantage points got a right answer from it",
+    "path: /healthz",
+    Make::Action(make_fallback),
+)
+.in_phase(StepPhase::Tell);
+
+/// The kinds of this room.
+pub const KINDS: &[Kind] = &[VERIFY, FALLBACK];
+
+fn lookouts(wiring: &Wiring) -> Result<SharedLookouts, MakeError> {
+    wiring
+        .lookouts
+        .clone()
+        .ok_or_else(|| MakeError("there are no vantage points to look from".to_owned()))
+}
+
+fn make_verify(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
+    let VerifyWith {} = kind::read(with)?;
+    Ok(Arc::new(Verify {
+        service: wiring.service.clone(),
+        lookouts: lookouts(wiring)?,
+        runtime: wiring.runtime.clone(),
+    }))
+}
+
+fn make_fallback(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
+    Ok(Arc::new(Fallback {
+        with: kind::read(with)?,
+        lookouts: lookouts(wiring)?,
+        runtime: wiring.runtime.clone(),
+        points: wiring.service.vantage_points.len(),
+    }))
+}
+
+struct Verify {
+    service: Arc<Service>,
+    lookouts: SharedLookouts,
+    runtime: SharedRuntime,
+}
+
+#[async_trait]
+impl Action for Verify {
+    async fn perform(&self, step: &StepContext) -> StepResult {
+        let deadline = self.runtime.now().after(step.timeout).before(AGAIN);
+        loop {
+            let missing = match self.look(&step.to).await {
+                Ok(proof) => return StepResult::Done(proof),
+                Err(missing) => missing,
+            };
+            if self.runtime.now() >= deadline {
+                return StepResult::failed(format!(
+                    "{} does not serve rightly: {missing}",
+                    step.to.name
+                ));
+            }
+            self.runtime
+                .sleep_until(self.runtime.now().after(AGAIN))
+                .await;
+        }
+    }
+
+    async fn observe(&self, step: &StepContext) -> Presence {
+        match self.look(&step.to).await {
+            Ok(proof) => Presence::InPlace(proof),
+            Err(missing) => Presence::absent(missing),
+        }
+    }
+}
+
+impl Verify {
+    async fn look(&self, to: &Site) -> Result<Proof, String> {
+        let probes: Vec<&Probe> = self
+            .service
+            .components
+            .iter()
+            .flat_map(|c| &c.probes)
+            .filter(|p| p.site.as_ref() == Some(&to.name) && p.evidence != Evidence::Stream)
+            .collect();
+        if probes.is_empty() {
+            return Err(format!(
+                "no probe looks at {}: add one with `site: {}`",
+                to.name, to.name
+            ));
+        }
+        let mut seen = Vec::new();
+        for probe in probes {
+            let sightings = self.lookouts.look(&probe.action, probe.timeout).await;
+            seen.push(self.enough(probe, &sightings)?);
+        }
+        Ok(Proof::new(seen.join("; ")))
+    }
+
+    /// A quorum of networks sees it work, and a database that it is asked about takes writes.
+    fn enough(&self, probe: &Probe, sightings: &[Sighting]) -> Result<String, String> {
+        let standby = |s: &&Sighting| {
+            s.look
+                .facts
+                .database
+                .as_ref()
+                .is_some_and(|d| d.role == DatabaseRole::Standby)
+        };
+        if let Some(s) = sightings.iter().find(standby) {
+            return Err(format!(
+                "{}: still a standby, seen from {}",
+                probe.id, s.vantage
+            ));
+        }
+        let networks = |sight| {
+            sightings
+                .iter()
+                .filter(|s| s.look.sight == sight)
+                .map(|s| &s.network)
+                .collect::<BTreeSet<_>>()
+                .len()
+        };
+        let all = sightings
+            .iter()
+            .map(|s| &s.network)
+            .collect::<BTreeSet<_>>()
+            .len();
+        let needed = self.service.quorum.networks.min(all).max(1);
+        let up = networks(Sight::Up);
+        if up >= needed {
+            return Ok(format!("{} works from {up} of {all} networks", probe.id));
+        }
+        let detail = sightings
+            .iter()
+            .find(|s| s.look.sight != Sight::Up)
+            .map_or("nobody could look", |s| s.look.detail.as_str());
+        Err(format!(
+            "{} works from {up} of {all} networks, {needed} are needed ({detail})",
+            probe.id
+        ))
+    }
+}
+
+struct Fallback {
+    with: FallbackWith,
+    lookouts: SharedLookouts,
+    runtime: SharedRuntime,
+    points: usize,
+}
+
+#[async_trait]
+impl Action for Fallback {
+    async fn perform(&self, step: &StepContext) -> StepResult {
+        let deadline = self.runtime.now().after(step.timeout).before(AGAIN);
+        loop {
+            let missing = match self.look(&step.to).await {
+                Ok(proof) => return StepResult::Done(proof),
+                Err(missing) => missing,
+            };
+            if self.runtime.now() >= deadline {
+                return StepResult::failed(missing);
+            }
+            self.runtime
+                .sleep_until(self.runtime.now().after(AGAIN))
+                .await;
+        }
+    }
+
+    async fn observe(&self, step: &StepContext) -> Presence {
+        match self.look(&step.to).await {
+            Ok(proof) => Presence::InPlace(proof),
+            Err(missing) => Presence::absent(missing),
+        }
+    }
+}
+
+impl Fallback {
+    async fn look(&self, to: &Site) -> Result<Proof, String> {
+        let Some(url) = &to.url else {
+            return Ok(Proof::new(format!(
+                "{} has no URL of its own: there is no fallback address to publish",
+                to.name
+            )));
+        };
+        let target = format!(
+            "{}{}",
+            url.trim_end_matches('/'),
+            self.with.path.as_deref().unwrap_or("/")
+        );
+        let mut with = json!({ "url": target });
+        if let Some(text) = &self.with.contains {
+            with["contains"] = json!(text);
+        }
+        let uses = Uses {
+            uses: KindName::new("probe/http"),
+            with,
+        };
+        let sightings = self.lookouts.look(&uses, Span::from_secs(5)).await;
+        let up = sightings
+            .iter()
+            .filter(|s| s.look.sight == Sight::Up)
+            .count();
+        let needed = WITNESSES.min(self.points.max(1));
+        if up >= needed {
+            let text = format!("{url} gave a right answer to {up} vantage points");
+            return Ok(Proof::new(text)
+                .with("url", url)
+                .with("witnesses", up.to_string()));
+        }
+        let detail = sightings
+            .iter()
+            .find(|s| s.look.sight != Sight::Up)
+            .map_or("nobody could look", |s| s.look.detail.as_str());
+        Err(format!(
+            "{url} gave a right answer to {up} vantage points, {needed} are needed ({detail})"
+        ))
+    }
+}
