@@ -514,9 +514,9 @@ impl Controller {
     /// Tells every service that its documents cannot be used, or can be again.
     pub fn documents(&self, problem: Option<&str>) {
         for service in self.services() {
-            let trouble = problem
-                .clone()
-                .map_or(Trouble::DocumentsFixed, Trouble::Documents);
+            let trouble = problem.map_or(Trouble::DocumentsFixed, |p| {
+                Trouble::Documents(p.to_owned())
+            });
             drop(self.send(&service.name, Input::Event(Event::Trouble(trouble))));
         }
     }

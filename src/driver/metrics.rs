@@ -534,6 +534,7 @@ mod tests {
             components: vec!["web".into()],
             since: at(10),
             reason: "it does not answer".into(),
+            loss: crate::model::loss::LossForecast::Stateless,
         }
     }
 

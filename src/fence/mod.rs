@@ -2,5 +2,7 @@
 
 use crate::port::kind::Kind;
 
+mod command;
+
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[command::KIND];

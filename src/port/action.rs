@@ -1,6 +1,6 @@
 //! Actions: what a step of a plan does to the world.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -38,6 +38,18 @@ pub struct StepContext {
     pub facts: BTreeMap<String, String>,
     /// Time-out of this attempt; the driver enforces it too, as Indeterminate.
     pub timeout: Span,
+}
+
+/// How much earlier than the driver an adapter gives up: what it has to say is worth more than "no end in time".
+const ACCOUNT: Duration = Duration::from_millis(250);
+
+impl StepContext {
+    /// How long the adapter may take: a little less than `timeout`.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        let timeout = self.timeout.to_std();
+        timeout.saturating_sub(ACCOUNT.min(timeout / 10))
+    }
 }
 
 /// An adapter that a step performs. Every method may be cancelled at any await point.

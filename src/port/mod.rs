@@ -5,12 +5,14 @@
 
 pub mod action;
 pub mod channel;
+pub mod command;
 pub mod dns;
 pub mod http;
 pub mod journal;
 pub mod kind;
 pub mod ledger;
 pub mod lookout;
+pub mod postgres;
 pub mod probe;
 pub mod runtime;
 pub mod secret;

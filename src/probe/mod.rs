@@ -3,10 +3,13 @@
 //! Whatever keeps a probe from an answer is a [`fault`], which says whose side it lies on: a refusal, silence and a
 //! wrong answer are Down; what the looker lacks (a route, a resolver, sockets, a proxy) is Unknown.
 
+mod command;
 mod dial;
 pub mod dns;
 mod fault;
 pub mod http;
+mod postgres;
+mod postgres_standby;
 mod progress;
 mod proxy;
 mod readiness;
@@ -17,4 +20,11 @@ pub mod tls;
 use crate::port::kind::Kind;
 
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[http::KIND, tcp::KIND, dns::KIND];
+pub const KINDS: &[Kind] = &[
+    http::KIND,
+    tcp::KIND,
+    dns::KIND,
+    command::KIND,
+    postgres::KIND,
+    postgres_standby::KIND,
+];

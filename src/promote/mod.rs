@@ -2,5 +2,8 @@
 
 use crate::port::kind::Kind;
 
+mod command;
+mod postgres;
+
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[command::KIND, postgres::KIND];

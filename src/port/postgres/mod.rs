@@ -1,0 +1,10 @@
+//! The wire to PostgreSQL: where a server is, how to log in, and what its silence or its answer means.
+
+mod conninfo;
+mod error;
+mod session;
+mod tls;
+
+pub use conninfo::{ChannelBinding, Conninfo, ConninfoError, Host, TlsMode};
+pub use error::{Answer, Doing, PostgresError, Whose};
+pub use session::{Login, Session};

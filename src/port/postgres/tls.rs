@@ -1,0 +1,192 @@
+//! TLS as libpq's `sslmode` means it, on rustls.
+
+use std::{error::Error, path::Path, sync::Arc};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use rustls_platform_verifier::Verifier;
+
+use super::{
+    conninfo::{Conninfo, TlsMode},
+    error::PostgresError,
+};
+
+/// The client's side of TLS for this server. Files are read anew each time, so that renewed ones are used.
+///
+/// # Errors
+/// Where a certificate or key cannot be used.
+pub(super) fn client(at: &Conninfo) -> Result<ClientConfig, PostgresError> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = verifier(at, &provider)?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| unusable(at, "these TLS versions", e))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let Some((certificate, key)) = &at.identity else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = certificates(at, certificate)?;
+    let secret = PrivateKeyDer::from_pem_file(key)
+        .map_err(|e| unusable(at, &key.display().to_string(), e))?;
+    builder
+        .with_client_auth_cert(chain, secret)
+        .map_err(|e| unusable(at, &certificate.display().to_string(), e))
+}
+
+fn verifier(
+    at: &Conninfo,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, PostgresError> {
+    let scope = match (at.tls, &at.root) {
+        (TlsMode::VerifyFull, _) => Scope::Full,
+        // libpq: `require` verifies like `verify-ca` where a root is given.
+        (TlsMode::VerifyCa, _) | (TlsMode::Require, Some(_)) => Scope::Authority,
+        (TlsMode::Require, None) | (TlsMode::Prefer | TlsMode::Disable, _) => Scope::Nothing,
+    };
+    let inner: Arc<dyn ServerCertVerifier> = match (scope, &at.root) {
+        (Scope::Nothing, _) => return Ok(Arc::new(Lenient::nothing(provider))),
+        (Scope::Full | Scope::Authority, Some(path)) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(at, path)? {
+                roots
+                    .add(certificate)
+                    .map_err(|e| unusable(at, &path.display().to_string(), e))?;
+            }
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+                .build()
+                .map_err(|e| unusable(at, &path.display().to_string(), e))?
+        }
+        (Scope::Full | Scope::Authority, None) => Arc::new(
+            Verifier::new(Arc::clone(provider))
+                .map_err(|e| unusable(at, "the platform's roots", e))?,
+        ),
+    };
+    Ok(match scope {
+        Scope::Full => inner,
+        Scope::Authority | Scope::Nothing => Arc::new(Lenient::authority(inner, provider)),
+    })
+}
+
+/// How much of a certificate is verified.
+#[derive(Clone, Copy)]
+enum Scope {
+    Full,
+    Authority,
+    Nothing,
+}
+
+fn certificates(at: &Conninfo, path: &Path) -> Result<Vec<CertificateDer<'static>>, PostgresError> {
+    let place = path.display().to_string();
+    let all: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|e| unusable(at, &place, e))?;
+    if all.is_empty() {
+        return Err(unusable(at, &place, "it holds no certificate"));
+    }
+    Ok(all)
+}
+
+fn unusable(
+    at: &Conninfo,
+    path: &str,
+    source: impl Into<Box<dyn Error + Send + Sync>>,
+) -> PostgresError {
+    PostgresError::Certificates {
+        server: at.server(),
+        path: path.to_owned(),
+        source: source.into(),
+    }
+}
+
+/// Verifies less than everything, as `require` and `verify-ca` ask for; the handshake's signature always.
+#[derive(Debug)]
+struct Lenient {
+    authority: Option<Arc<dyn ServerCertVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Lenient {
+    fn nothing(provider: &Arc<CryptoProvider>) -> Self {
+        Self {
+            authority: None,
+            provider: Arc::clone(provider),
+        }
+    }
+
+    fn authority(inner: Arc<dyn ServerCertVerifier>, provider: &Arc<CryptoProvider>) -> Self {
+        Self {
+            authority: Some(inner),
+            provider: Arc::clone(provider),
+        }
+    }
+}
+
+impl ServerCertVerifier for Lenient {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(authority) = &self.authority else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        // The name is compared last: an error about it says that the chain is right.
+        match authority.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        ) {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

@@ -1,0 +1,239 @@
+//! `probe/postgres`: speaks PostgreSQL's own protocol to a server.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_postgres::SimpleQueryRow;
+
+use crate::{
+    model::{
+        check::{CheckItem, CheckStatus},
+        observation::{DatabaseFacts, DatabaseRole, Evidence, Look, Lsn, Sight},
+        secret::SecretRef,
+        span::Span,
+    },
+    port::{
+        kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
+        postgres::{Conninfo, Login, PostgresError, Whose},
+        probe::{LookContext, Probe, SharedProbe},
+    },
+};
+
+/// `probe/postgres`.
+pub const KIND: Kind = Kind::new::<PostgresWith>(
+    "probe/postgres",
+    "Logs in at a PostgreSQL server and asks for its role and positions.",
+    "connection: host=db-a.example.com user=failover sslmode=verify-full\n\
+     password: {env: FAILOVER_DB_PASSWORD}\n\
+     role: primary\n",
+    Make::Probe(make),
+)
+.giving(Evidence::Database);
+
+/// Settings of `probe/postgres`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PostgresWith {
+    /// How to connect to the server itself, never through a pooler or a name that moves. The role needs
+    /// `pg_monitor`; `failover init` prints the SQL.
+    pub connection: Conninfo,
+    /// The role's password.
+    #[serde(default)]
+    pub password: Option<SecretRef>,
+    /// What the server must be; another role is down.
+    #[serde(default)]
+    pub role: Role,
+    /// A query that must succeed besides, in a read-only transaction; its rows do not matter.
+    #[serde(default)]
+    pub query: Option<String>,
+}
+
+/// What a server must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// It takes writes.
+    #[default]
+    Primary,
+    /// It replays another's log.
+    Standby,
+    /// Either.
+    Any,
+}
+
+impl With for PostgresWith {
+    fn problems(&self) -> Vec<Problem> {
+        match &self.query {
+            Some(query) if query.trim().is_empty() => {
+                vec![Problem::new("query", "the query is empty")]
+            }
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        self.connection.hosts()
+    }
+}
+
+fn make(with: &Value, wiring: &Wiring) -> Result<SharedProbe, MakeError> {
+    let with: PostgresWith = read(with)?;
+    Ok(Arc::new(PostgresProbe {
+        login: Login {
+            conninfo: with.connection,
+            password: with.password,
+            secrets: Arc::clone(&wiring.secrets),
+        },
+        role: with.role,
+        query: with.query,
+    }))
+}
+
+struct PostgresProbe {
+    login: Login,
+    role: Role,
+    query: Option<String>,
+}
+
+/// Roles of replicas show only to those who may read all statistics: their state is null for others.
+const LOOK: &str = "
+SELECT r AS recovery,
+       CASE WHEN NOT r THEN pg_current_wal_lsn() END AS current,
+       CASE WHEN NOT r THEN pg_walfile_name(pg_current_wal_lsn()) END AS walfile,
+       pg_last_wal_receive_lsn() AS received,
+       pg_last_wal_replay_lsn() AS replayed,
+       CASE WHEN r THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END AS replay_age,
+       (SELECT bool_or(sync_state IN ('sync', 'quorum')) FROM pg_stat_replication) AS synchronous,
+       current_setting('transaction_read_only') AS read_only
+FROM (SELECT pg_is_in_recovery() AS r) AS server";
+
+#[async_trait]
+impl Probe for PostgresProbe {
+    async fn look(&self, context: &LookContext) -> Look {
+        let started = Instant::now();
+        let mut look = match self.ask(context.timeout.to_std()).await {
+            Ok(look) => look,
+            Err(e) => failed(&e),
+        };
+        look.latency = Some(Span::from(started.elapsed()));
+        look
+    }
+
+    async fn check(&self, context: &LookContext) -> Vec<CheckItem> {
+        let name = "probe/postgres";
+        vec![match self.ask(context.timeout.to_std()).await {
+            Ok(look) if look.sight == Sight::Up => CheckItem::ok(name, look.detail),
+            Ok(look) => CheckItem::bad(
+                name,
+                CheckStatus::Fail,
+                look.detail,
+                "let connection name the right server, or set role",
+            ),
+            Err(e) => checked(name, &e),
+        }]
+    }
+}
+
+impl PostgresProbe {
+    async fn ask(&self, within: Duration) -> Result<Look, PostgresError> {
+        let session = self.login.open(within).await?;
+        let row = session.row(LOOK).await?;
+        if let Some(query) = &self.query {
+            let sql = format!("BEGIN READ ONLY; {query}\n; ROLLBACK");
+            session.rows(&sql).await?;
+        }
+        let database = facts(&row);
+        let mut look = self.judge(&row, database.role);
+        look.facts.database = Some(database);
+        Ok(look)
+    }
+
+    fn judge(&self, row: &SimpleQueryRow, role: DatabaseRole) -> Look {
+        match (self.role, role) {
+            (Role::Primary, DatabaseRole::Standby) => Look::new(
+                Sight::Down,
+                "it answers, but as a standby that takes no writes",
+            ),
+            (Role::Standby, DatabaseRole::Primary) => Look::new(
+                Sight::Down,
+                "it answers, but as a primary that takes writes",
+            ),
+            // A person may have chosen that, for the server or for this role only: no reason to promote another.
+            (Role::Primary | Role::Any, DatabaseRole::Primary)
+                if row.get("read_only") == Some("on") =>
+            {
+                Look::new(Sight::Up, "answers as primary, read-only by default")
+            }
+            (Role::Primary | Role::Any, DatabaseRole::Primary) => {
+                Look::new(Sight::Up, "answers as primary")
+            }
+            (Role::Standby | Role::Any, DatabaseRole::Standby) => {
+                Look::new(Sight::Up, "answers as standby")
+            }
+        }
+    }
+}
+
+fn facts(row: &SimpleQueryRow) -> DatabaseFacts {
+    let lsn = |column| row.get(column).and_then(Lsn::parse);
+    let standby = row.get("recovery") == Some("t");
+    let timeline = row.get("walfile").and_then(|f| f.get(..8));
+    DatabaseFacts {
+        role: if standby {
+            DatabaseRole::Standby
+        } else {
+            DatabaseRole::Primary
+        },
+        timeline: timeline.and_then(|t| u32::from_str_radix(t, 16).ok()),
+        current: lsn("current"),
+        // A promoted server remembers what it replayed: that is history.
+        received: lsn("received").filter(|_| standby),
+        replayed: lsn("replayed").filter(|_| standby),
+        streaming: None,
+        replay_age: seconds(row.get("replay_age")),
+        heard: None,
+        synchronous: row.get("synchronous").map(|s| s == "t"),
+    }
+}
+
+/// Seconds as PostgreSQL writes them. The two servers' clocks may differ: nothing is younger than now.
+pub(super) fn seconds(text: Option<&str>) -> Option<Span> {
+    let seconds: f64 = text?.parse().ok()?;
+    Some(Span::from(
+        Duration::try_from_secs_f64(seconds.max(0.0)).ok()?,
+    ))
+}
+
+/// A look that did not come to an answer.
+pub(super) fn failed(error: &PostgresError) -> Look {
+    let sight = match error.whose() {
+        Whose::Ours => Sight::Unknown,
+        Whose::Theirs => Sight::Down,
+        // A server without a free connection lives: promoting another would not give it more.
+        Whose::Busy => Sight::Up,
+    };
+    let told = error.told();
+    let detail = match (sight, error.fix()) {
+        (Sight::Up, _) => format!("alive but degraded: {told}"),
+        (Sight::Unknown, Some(fix)) => format!("{told}; {fix}"),
+        (Sight::Unknown | Sight::Down, _) => told,
+    };
+    Look::new(sight, detail)
+}
+
+/// The same for `failover check`.
+pub(super) fn checked(name: &str, error: &PostgresError) -> CheckItem {
+    let status = if error.is_timeout() {
+        CheckStatus::Unknown
+    } else {
+        CheckStatus::Fail
+    };
+    let fix = error
+        .fix()
+        .unwrap_or("look whether the server runs, and the way to it");
+    CheckItem::bad(name, status, error.told(), fix)
+}
