@@ -304,7 +304,7 @@ async fn perform(
         StepResult::Done(proof) => tracing::info!(summary = %proof.summary, "step done"),
         StepResult::Failed { reason } => tracing::warn!(%reason, "step failed"),
         StepResult::Indeterminate { reason } => {
-            tracing::warn!(%reason, "step's outcome cannot be told")
+            tracing::warn!(%reason, "step's outcome cannot be told");
         }
     }
     Event::Performed {

@@ -73,7 +73,7 @@ async fn change(
     match provider.swap(&record.name, record.kind, found, &want).await {
         Swap::Done => note(told(true)),
         Swap::Conflict { .. } => {
-            tracing::warn!(name = %record.name, "somebody else changed the record; its TTL stays")
+            tracing::warn!(name = %record.name, "somebody else changed the record; its TTL stays");
         }
         Swap::Refused { reason } | Swap::Unknown { reason } => {
             tracing::warn!(name = %record.name, %reason, "the TTL could not be changed");
