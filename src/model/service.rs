@@ -384,6 +384,21 @@ pub struct Template {
     pub short: Option<String>,
 }
 
+impl Template {
+    /// The variables that a text may hold, in braces.
+    pub const VARIABLES: [&str; 9] = [
+        "service",
+        "symptom",
+        "started",
+        "fallbackUrl",
+        "statusUrl",
+        "nextUpdate",
+        "dataSafety",
+        "incident",
+        "phase",
+    ];
+}
+
 /// The people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

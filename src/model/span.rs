@@ -189,6 +189,7 @@ impl JsonSchema for Span {
         json_schema!({
             "type": "string",
             "pattern": "^(0|([0-9]+(ms|s|m|h|d))+)$",
+            "examples": ["30s"],
             "description": "A duration: 250ms, 30s, 5m, 4h, 1h30m, 30d",
         })
     }

@@ -1,0 +1,344 @@
+//! A runbook put together with a service: settings filled in, and the two checked against each other.
+
+use serde_json::{Map, Value};
+
+use super::{
+    code::Code,
+    complaint::Complaint,
+    document::With,
+    mend::Found,
+    outline::{Outline, OutlineStep},
+    path::{FieldPath, Segment},
+    runbook::{Run, StepOverride},
+    scope::Scope,
+    service::ProtectedServiceSpec,
+    settings,
+};
+use crate::model::{
+    id::{KindName, RunbookName, StepId},
+    plan::{Action, OnFailure, StepPhase, Uses},
+    service::{ComponentKind, Mode, Runbook, RunbookStep},
+    site::SiteRole,
+    span::Span,
+    step::Rung,
+};
+
+/// The step that publishes the fallback URL.
+const FALLBACK: &str = "publish/fallback";
+
+/// The runbook of a service, filled in and checked against it.
+pub fn fit(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, outline: &Outline<'_>) -> Runbook {
+    let overrides = FieldPath::spec().key("steps");
+    let ids: Vec<_> = outline.steps.iter().map(|s| s.spec.id.as_str()).collect();
+    for (id, change) in &spec.steps {
+        let at = overrides.key(id);
+        let list = FieldPath::parse("spec.steps");
+        if outline.whole && scope.refers("step of the runbook", id, &ids, &at, &list) {
+            check_override(scope, outline, id, change, &at);
+        }
+    }
+    let steps = outline
+        .steps
+        .iter()
+        .map(|step| filled_in(scope, spec, outline, step))
+        .collect();
+    if outline.whole {
+        suits(scope, spec, outline);
+    }
+    Runbook {
+        name: RunbookName::new(outline.name),
+        title: outline.title.to_owned(),
+        steps,
+    }
+}
+
+fn check_override(
+    scope: &mut Scope<'_>,
+    outline: &Outline<'_>,
+    id: &str,
+    change: &StepOverride,
+    at: &FieldPath,
+) {
+    let is_manual = outline
+        .steps
+        .iter()
+        .any(|s| s.spec.id == id && s.kind.is_none());
+    if is_manual && !change.with.is_empty() {
+        let complaint = scope.about(
+            Code::RunbookUnfit,
+            at.key("with"),
+            format!("a person does the step `{id}`: it takes no settings"),
+        );
+        scope.add(complaint.on_key());
+    }
+    if change.timeout == Some(Span::ZERO) {
+        let complaint = scope.about(
+            Code::BadValue,
+            at.key("timeout"),
+            "a time-out must be longer than nothing",
+        );
+        scope.add(complaint);
+    }
+    if change.retry.is_some_and(|r| r.attempts == 0) {
+        let complaint = scope
+            .about(
+                Code::BadValue,
+                at.key("retry").key("attempts"),
+                "no attempt at all would be made",
+            )
+            .expected("1 or more");
+        scope.add(complaint);
+    }
+}
+
+fn filled_in(
+    scope: &mut Scope<'_>,
+    spec: &ProtectedServiceSpec,
+    outline: &Outline<'_>,
+    step: &OutlineStep<'_>,
+) -> RunbookStep {
+    let none = StepOverride::default();
+    let change = spec.steps.get(&step.spec.id).unwrap_or(&none);
+    let with = merged(&step.spec.with, &change.with);
+    if let Some(kind) = step.kind {
+        for found in settings::check(kind, &with.value()) {
+            let complaint = blamed(scope, spec, outline, step, &found);
+            scope.add(complaint);
+        }
+    }
+    let tells = step.phase == StepPhase::Tell;
+    RunbookStep {
+        id: StepId::new(&step.spec.id),
+        name: step
+            .spec
+            .name
+            .clone()
+            .unwrap_or_else(|| readable(&step.spec.id)),
+        phase: step.phase,
+        action: match (&step.spec.uses, &step.spec.manual) {
+            (Some(uses), _) => Action::Adapter(Uses {
+                uses: KindName::new(uses),
+                with: with.value(),
+            }),
+            (None, text) => Action::Manual {
+                instructions: text.clone().unwrap_or_default(),
+            },
+        },
+        needs: step.needs.iter().map(StepId::new).collect(),
+        timeout: change.timeout.unwrap_or(step.timeout),
+        retry: change.retry.unwrap_or(step.spec.retry),
+        on: step.runs.iter().map(|r| (*r).into()).collect(),
+        on_failure: change
+            .on_failure
+            .or(step.spec.on_failure)
+            .unwrap_or(if tells {
+                OnFailure::Continue
+            } else {
+                OnFailure::Stop
+            }),
+    }
+}
+
+/// `fence-primary` as people read it: `Fence primary`.
+fn readable(id: &str) -> String {
+    let mut text = id.replace('-', " ");
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    text
+}
+
+/// The runbook's settings with the service's added key by key.
+fn merged(base: &With, change: &With) -> With {
+    let mut all: Map<String, Value> = base.0.clone();
+    all.extend(change.0.iter().map(|(k, v)| (k.clone(), v.clone())));
+    With(all)
+}
+
+/// A misfit in a step's settings, laid where the setting stands: with the service, with the runbook, or, where it is
+/// missing, with the service that has to give it.
+fn blamed(
+    scope: &Scope<'_>,
+    spec: &ProtectedServiceSpec,
+    outline: &Outline<'_>,
+    step: &OutlineStep<'_>,
+    found: &Found,
+) -> Complaint {
+    let id = &step.spec.id;
+    let own = FieldPath::spec().key("steps").key(id).key("with");
+    let first = match found.path.segments().first() {
+        Some(Segment::Key(key)) => key.as_str(),
+        Some(Segment::Index(_)) | None => "",
+    };
+    if spec
+        .steps
+        .get(id)
+        .is_some_and(|s| s.with.0.contains_key(first))
+    {
+        return scope.misfit(found, &own);
+    }
+    if step.spec.with.0.contains_key(first) {
+        let mut complaint = scope.misfit(found, &step.path.key("with"));
+        complaint.doc = outline.doc;
+        return complaint;
+    }
+    let uses = step.spec.uses.as_deref().unwrap_or_default();
+    let mut complaint = scope.misfit(found, &own);
+    complaint.key = true;
+    complaint.message = format!(
+        "the step `{id}` ({uses}) of the runbook `{}`: {}",
+        outline.name, complaint.message
+    );
+    if complaint.hint.is_none() {
+        complaint.hint = Some(format!("give it under `spec.steps.{id}.with`"));
+    }
+    complaint
+}
+
+/// Checks that service and runbook suit each other.
+fn suits(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, outline: &Outline<'_>) {
+    let named = FieldPath::spec().key("runbook");
+    let has_database = spec
+        .components
+        .iter()
+        .any(|c| c.kind == ComponentKind::Database);
+    let part = |phase| {
+        outline
+            .steps
+            .iter()
+            .filter(move |s| s.is(Run::Failover, phase))
+    };
+    let promotes = part(StepPhase::Promote).next();
+    if has_database && promotes.is_none() {
+        let complaint = scope
+            .about(
+                Code::NothingPromotes,
+                named.clone(),
+                format!(
+                    "`{}` promotes nothing, but the service has a database",
+                    outline.name
+                ),
+            )
+            .hint("take a runbook that promotes, such as `postgres-failover`");
+        scope.add(complaint);
+    }
+    if let Some(promotes) =
+        promotes.filter(|_| has_database && part(StepPhase::Fence).next().is_none())
+    {
+        let mut complaint = scope
+            .about(
+                Code::UnfencedPromotion,
+                promotes.path.clone(),
+                format!(
+                    "`{}` promotes a database, and nothing fences the old primary first",
+                    promotes.spec.id
+                ),
+            )
+            .hint("add a step of the phase fence");
+        complaint.doc = outline.doc;
+        scope.add(complaint);
+    }
+    if let Some(promotes) = promotes {
+        proof(scope, spec, outline, promotes, has_database);
+    }
+    if spec.dns.is_none() {
+        let moves_names = |s: &&OutlineStep<'_>| s.kind.is_some_and(|k| k.name.starts_with("dns/"));
+        if let Some(step) = outline.steps.iter().find(moves_names) {
+            let complaint = scope
+                .about(
+                    Code::RunbookUnfit,
+                    named.clone(),
+                    format!(
+                        "`{}` repoints DNS in its step `{}`, but the service has no `dns`",
+                        outline.name, step.spec.id
+                    ),
+                )
+                .hint("add `spec.dns`, or take a runbook without DNS");
+            scope.add(complaint);
+        }
+    }
+    fallback(scope, spec, outline);
+}
+
+/// Checks that an automatic failover can prove its fence.
+fn proof(
+    scope: &mut Scope<'_>,
+    spec: &ProtectedServiceSpec,
+    outline: &Outline<'_>,
+    promotes: &OutlineStep<'_>,
+    has_database: bool,
+) {
+    let fences: Vec<_> = outline
+        .steps
+        .iter()
+        .filter(|s| s.is(Run::Failover, StepPhase::Fence))
+        .collect();
+    if spec.mode != Mode::Automatic || (fences.is_empty() && !has_database) {
+        return;
+    }
+    let best = fences
+        .iter()
+        .filter_map(|s| s.kind.map_or(Some(Rung::Attested), |k| k.rung))
+        .max();
+    let wanted = spec.fencing.require;
+    if best >= Some(wanted) {
+        return;
+    }
+    let reach = best.map_or_else(
+        || "no fence step proves anything".to_owned(),
+        |rung| format!("its fence steps prove no more than `{rung}`"),
+    );
+    let fencing = FieldPath::spec().key("fencing").key("require");
+    let mode = FieldPath::spec().key("mode");
+    let complaint = scope
+        .about(
+            Code::Unproved,
+            mode,
+            format!(
+                "`mode: automatic`, but before `{}` the fence must be proved to the rung `{wanted}`, and in the runbook \
+                 `{}` {reach}",
+                promotes.spec.id, outline.name
+            ),
+        )
+        .hint("add a fence step that reaches it (command/fence reaches infrastructure), or use `mode: ask`")
+        .rests_on(fencing);
+    scope.add(complaint);
+}
+
+/// Checks that there is a URL to publish.
+fn fallback(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, outline: &Outline<'_>) {
+    let publishes = outline
+        .steps
+        .iter()
+        .find(|s| s.kind.is_some_and(|k| k.name == FALLBACK));
+    let Some(step) = publishes else { return };
+    let list = FieldPath::spec().key("sites");
+    for (n, site) in spec.sites.iter().enumerate() {
+        if site.role == SiteRole::Standby && site.url.is_none() {
+            let complaint = scope
+                .about(
+                    Code::RunbookUnfit,
+                    list.index(n),
+                    format!(
+                        "the step `{}` of the runbook `{}` publishes the fallback URL, but `{}` has no `url`",
+                        step.spec.id, outline.name, site.name
+                    ),
+                )
+                .hint("add `url`: the address by which this site is reached without DNS having changed");
+            scope.add(complaint);
+        }
+    }
+}
+
+/// Checks the settings that a runbook gives by itself, where no service fills in the rest.
+pub fn check_alone(scope: &mut Scope<'_>, outline: &Outline<'_>) {
+    for step in &outline.steps {
+        let Some(kind) = step.kind else { continue };
+        for found in settings::check(kind, &step.spec.with.value()) {
+            if !settings::is_missing(&found) && !found.path.is_root() {
+                let complaint = scope.misfit(&found, &step.path.key("with"));
+                scope.add(complaint);
+            }
+        }
+    }
+}
