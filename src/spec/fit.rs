@@ -239,7 +239,7 @@ fn suits(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, outline: &Outline<'
         scope.add(complaint);
     }
     if let Some(promotes) = promotes {
-        proof(scope, spec, outline, promotes, has_database);
+        proof(scope, spec, outline, promotes);
     }
     if spec.dns.is_none() {
         let moves_names = |s: &&OutlineStep<'_>| s.kind.is_some_and(|k| k.name.starts_with("dns/"));
@@ -266,14 +266,13 @@ fn proof(
     spec: &ProtectedServiceSpec,
     outline: &Outline<'_>,
     promotes: &OutlineStep<'_>,
-    has_database: bool,
 ) {
     let fences: Vec<_> = outline
         .steps
         .iter()
         .filter(|s| s.is(Run::Failover, StepPhase::Fence))
         .collect();
-    if spec.mode != Mode::Automatic || (fences.is_empty() && !has_database) {
+    if spec.mode != Mode::Automatic {
         return;
     }
     let best = fences

@@ -70,6 +70,7 @@ pub fn mend<T>(
         found: Vec::new(),
         tainted: BTreeSet::new(),
     };
+    mended.lists_for_maps(&mut value, schema);
     let mut meant: BTreeMap<FieldPath, BTreeSet<String>> = BTreeMap::new();
     for _ in 0..MOST {
         let misfits = match attempt(&value) {
@@ -109,6 +110,73 @@ pub fn mend<T>(
         }
     }
     mended
+}
+
+impl<T> Mended<T> {
+    /// Lists where maps belong: the deserialiser would take their items for the fields in order.
+    fn lists_for_maps(&mut self, value: &mut Value, schema: &Value) {
+        let mut lists = Vec::new();
+        misplaced_lists(value, schema, schema, &FieldPath::root(), &mut lists);
+        for path in lists {
+            let found = Found {
+                misfit: Misfit::Type {
+                    found: "sequence".to_owned(),
+                    expected: "a map".to_owned(),
+                },
+                path,
+                hint: None,
+            };
+            repair(value, schema, &found, &found.path);
+            self.tainted.insert(found.path.clone());
+            self.found.push(found);
+        }
+    }
+}
+
+fn misplaced_lists(
+    value: &Value,
+    schema: &Value,
+    root: &Value,
+    path: &FieldPath,
+    lists: &mut Vec<FieldPath>,
+) {
+    match value {
+        Value::Array(_) if is_map(schema, root, 0) => lists.push(path.clone()),
+        Value::Array(items) => {
+            for (n, item) in items.iter().enumerate() {
+                if let Some(schema) = below(schema, root, &Segment::Index(n), 0) {
+                    misplaced_lists(item, schema, root, &path.index(n), lists);
+                }
+            }
+        }
+        Value::Object(map) => {
+            for (key, item) in map {
+                if let Some(schema) = below(schema, root, &Segment::Key(key.clone()), 0) {
+                    misplaced_lists(item, schema, root, &path.key(key), lists);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Whether a schema takes nothing but a map, or a map and nothing.
+fn is_map(schema: &Value, root: &Value, depth: usize) -> bool {
+    if depth > 16 {
+        return false;
+    }
+    if let Some(target) = referred(schema, root) {
+        return is_map(target, root, depth + 1);
+    }
+    let is_type = |schema: &Value, name: &str| schema.get("type").is_some_and(|t| t == name);
+    let or_nothing = schema
+        .get("type")
+        .is_some_and(|t| *t == serde_json::json!(["object", "null"]));
+    let mut options = alternatives(schema).peekable();
+    is_type(schema, "object")
+        || or_nothing
+        || (options.peek().is_some()
+            && options.all(|o| is_type(o, "null") || is_map(o, root, depth + 1)))
 }
 
 /// The field that a misfit is about: a missing one lies below where it was missed.
@@ -261,6 +329,7 @@ mod tests {
 
     #[derive(Deserialize, JsonSchema, Debug)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    #[expect(dead_code, reason = "only the shape matters")]
     struct Top {
         name: String,
         waits: Vec<Span>,
@@ -270,6 +339,7 @@ mod tests {
 
     #[derive(Deserialize, JsonSchema, Debug)]
     #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only the shape matters")]
     struct Inner {
         port: u16,
         #[serde(default)]
@@ -292,12 +362,13 @@ mod tests {
         let (found, read) = found(json!({
             "nam": "a",
             "waits": ["3s", 5, "7x"],
-            "inner": [{"port": "x", "host": 3}, 7, {"hots": "a"}],
+            "inner": [{"port": "x", "host": 3}, 7, {"hots": "a"}, [80]],
             "token": "hunter2",
         }));
         assert_eq!(
             found,
             [
+                "FO-112 inner[3]",
                 "FO-112 inner[0].host",
                 "FO-112 inner[0].port",
                 "FO-112 inner[1]",

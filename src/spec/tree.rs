@@ -583,8 +583,8 @@ mod tests {
     #[test]
     fn merges_maps_without_overwriting() {
         assert_eq!(
-            values("base: &b {x: 1, y: 2}\nown:\n  <<: *b\n  y: 3\n"),
-            [json!({"base": {"x": 1, "y": 2}, "own": {"y": 3, "x": 1}})]
+            values("base: &b {x: 1, z: 2}\nown:\n  <<: *b\n  z: 3\n"),
+            [json!({"base": {"x": 1, "z": 2}, "own": {"z": 3, "x": 1}})]
         );
     }
 
@@ -598,14 +598,19 @@ mod tests {
 
     #[test]
     fn refuses_bombs_and_loops() {
-        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
-        for n in 1..9 {
-            let alias = format!("*a{}", n - 1);
-            bomb += &format!("a{n}: &a{n} [{}]\n", vec![alias; 10].join(", "));
-        }
+        let bomb: String = (1..9)
+            .map(|n| {
+                let alias = format!("*a{}", n - 1);
+                format!("a{n}: &a{n} [{}]\n", vec![alias; 10].join(", "))
+            })
+            .collect();
+        let bomb = format!("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n{bomb}");
         assert_eq!(codes(&bomb), [Code::TooLarge]);
         assert_eq!(codes("a: &a [*a]\n"), [Code::TooLarge]);
-        assert_eq!(codes(&"[".repeat(100)), [Code::TooLarge]);
+        assert_eq!(
+            codes(&("[".repeat(100) + &"]".repeat(100))),
+            [Code::TooLarge]
+        );
     }
 
     #[test]
