@@ -7,6 +7,7 @@ pub mod cli;
 pub mod decide;
 pub mod dns;
 pub mod driver;
+pub mod error;
 pub mod fence;
 pub mod journal;
 pub mod model;

@@ -1,0 +1,733 @@
+//! The command line: every command, flag and example.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Watches a primary, proves it fenced, promotes the standby, repoints DNS and tells people.
+#[derive(Debug, Parser)]
+#[command(
+    name = "failover",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Exit status: 0 done, 1 it failed, 2 used wrongly.\n\
+                  See 'failover help quickstart' for a first walk, 'failover help' for all topics."
+)]
+pub struct Arguments {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Global {
+    /// How results are printed on standard output.
+    #[arg(
+        long,
+        short = 'o',
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    pub output: Format,
+    /// Folder of journal, lists and control socket [default: $XDG_STATE_HOME/failover; /var/lib/failover as root].
+    #[arg(long, global = true, env = "FAILOVER_STATE", value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Control socket of the running controller [default: control/failover.sock in the state folder].
+    #[arg(long, global = true, env = "FAILOVER_SOCKET", value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// What is logged to standard error: error, warn, info, debug, trace, or a filter such as failover::dns=debug.
+    #[arg(long, global = true, env = "FAILOVER_LOG", value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// How log lines look.
+    #[arg(
+        long,
+        global = true,
+        env = "FAILOVER_LOG_FORMAT",
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        hide_possible_values = false
+    )]
+    pub log_format: Format,
+    /// When to use colour.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: Color,
+}
+
+/// Text for people or JSON for programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs; one object, or one a line where it is a stream.
+    Json,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands, in the order in which a person meets them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the whole story on this machine in about a minute; nothing to configure.
+    Demo(Demo),
+    /// Look at a PostgreSQL pair and live DNS, and write commented documents in observe mode.
+    Init(Init),
+    /// Check documents; every error of every file at once.
+    Validate(Validate),
+    /// Print the JSON Schema of the documents.
+    Schema(Schema),
+    /// Run the controller.
+    Run(Run),
+    /// Try everything a failover needs, without changing anything.
+    Check(Check),
+    /// Print the plan that a failover would follow, and its forecast against the RTO.
+    Plan(Plan),
+    /// Say in plain sentences why it did, did not, or would fail over.
+    Explain(Explain),
+    /// Show services, verdicts, runs and open questions.
+    Status(Status),
+    /// Show what happened, oldest first.
+    Timeline(Timeline),
+    /// Ask for a failover now.
+    Failover(Failover),
+    /// Say yes to an open question.
+    Approve(Approve),
+    /// Say no to an open question; it is not asked again until the evidence changes.
+    Deny(Deny),
+    /// Begin nothing automatically until 'resume'.
+    Pause(Pause),
+    /// End a pause.
+    Resume(Resume),
+    /// Stop a run before its promotion and take back what it did.
+    Abort(Abort),
+    /// Acknowledge a page, or the last failover so that another may follow.
+    Ack(Ack),
+    /// Lower a service's mode at once; raising is earned by a green check.
+    Mode(Mode),
+    /// Preview or send what customers are told.
+    #[command(subcommand)]
+    Announce(Announce),
+    /// Show, export or verify the journal.
+    #[command(subcommand)]
+    Journal(Journal),
+    /// Show a runbook as a person would read it.
+    #[command(subcommand)]
+    Runbook(Runbook),
+    /// Print a fresh personal token and the hash that goes into the documents.
+    Token(Token),
+    /// Explain a command, a topic or an error code.
+    Help(Help),
+    /// Print the completions of a shell.
+    Completions(Completions),
+    /// A part of the demo, started by it.
+    #[command(hide = true, subcommand)]
+    DemoPart(DemoPart),
+}
+
+/// Who speaks, for commands that change something.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Who you are")]
+pub struct Identity {
+    /// File with your personal token [default: $FAILOVER_TOKEN, else asked for on a terminal].
+    #[arg(long, value_name = "PATH")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// `failover demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover demo                        the primary crashes; the standby takes over\n  \
+    failover demo --scenario partition   the primary cannot be proved dead: it asks\n  \
+    failover demo --keep                 leave it running and look around\n  \
+    failover demo --output json | jq .downtime_s\n\n\
+    With PostgreSQL 13 or newer on this machine the demo uses a real primary and standby; without it a stateless shop.\n\
+    Ctrl-C leaves nothing behind.")]
+pub struct Demo {
+    /// Which outage to make.
+    #[arg(long, value_enum, default_value_t)]
+    pub scenario: Scenario,
+    /// Leave everything running until Ctrl-C.
+    #[arg(long)]
+    pub keep: bool,
+    /// Protect the stateless shop even where PostgreSQL is found.
+    #[arg(long)]
+    pub without_database: bool,
+    /// Folder with PostgreSQL's programs [default: PATH, then the usual places].
+    #[arg(long, value_name = "DIR")]
+    pub postgres: Option<PathBuf>,
+}
+
+/// The outages of the demo.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// Database and shop at the primary are killed; their host can still prove it.
+    #[default]
+    Crash,
+    /// Every process at the primary stops answering but is still there.
+    Freeze,
+    /// The network drops everything to and from the primary.
+    Partition,
+    /// The primary goes down and comes back several times.
+    Flapping,
+    /// The primary is killed while the standby is behind by more than the RPO.
+    Lagging,
+}
+
+/// `failover init`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover init --primary 'host=db1.example.com user=failover dbname=shop' \\\n                \
+    --standby 'host=db2.example.com user=failover dbname=shop' \\\n                \
+    --name www.example.com --standby-address 192.0.2.20 documents/\n\n\
+    Writes documents in observe mode, and the SQL that makes the least-privileged user. Overwrites nothing.\n\
+    A password is read from PGPASSWORD or ~/.pgpass and never written.")]
+pub struct Init {
+    /// Folder to write to.
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub folder: PathBuf,
+    /// How to reach the primary's PostgreSQL: a connection string or URL without a password.
+    #[arg(long, value_name = "CONNINFO")]
+    pub primary: String,
+    /// How to reach the standby's PostgreSQL: a connection string or URL without a password.
+    #[arg(long, value_name = "CONNINFO")]
+    pub standby: String,
+    /// Public name of the service; its live addresses and TTL are read.
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Public address of the standby; may be given more than once.
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    pub standby_address: Vec<std::net::IpAddr>,
+    /// Name of the service in the documents [default: first label of NAME].
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// URL that tells whether the application is well [default: https://NAME/].
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Ask this DNS server instead of the system's.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub resolver: Option<std::net::SocketAddr>,
+}
+
+/// Documents named on the command line.
+#[derive(Clone, Debug, Args)]
+pub struct Documents {
+    /// Files, or folders whose *.yaml and *.yml are read.
+    #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
+    pub file: Vec<PathBuf>,
+}
+
+/// `failover validate`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover validate documents/\n  \
+    failover validate --output json shop.yaml | jq '.problems[].code'\n\n\
+    Exit status: 0 every document is right, 1 some are not, 2 used wrongly.")]
+pub struct Validate {
+    /// Files, or folders whose *.yaml and *.yml are read.
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+}
+
+/// `failover schema`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover schema > failover.schema.json\n\n\
+    In an editor: # yaml-language-server: $schema=failover.schema.json")]
+pub struct Schema {}
+
+/// `failover run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover run -f documents/\n  \
+    failover run -f documents/ --listen 0.0.0.0:8080 --log-format json\n\n\
+    SIGHUP, or a changed file, reads the documents again; a run in flight is never loosened.\n\
+    SIGTERM and Ctrl-C end cleanly; the next start goes on where this one stopped.")]
+pub struct Run {
+    /// The documents.
+    #[command(flatten)]
+    pub documents: Documents,
+    /// Address of the status page, /metrics, /healthz and /readyz; 'off' for none.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: String,
+}
+
+/// `failover check`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover check                       ask the running controller about all its services\n  \
+    failover check shop                  about one\n  \
+    failover check -f documents/ shop    from here, without a controller; nothing is recorded\n\n\
+    Exit status: 0 every item is ok or warn, 1 some are not, 2 used wrongly.\n\
+    'unknown' is not green.")]
+pub struct Check {
+    /// Service; all of them where none is named.
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// Check from here with these documents, without a controller.
+    #[arg(short = 'f', long = "file", value_name = "PATH")]
+    pub file: Vec<PathBuf>,
+}
+
+/// `failover plan`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover plan shop\n  \
+    failover plan shop --kind redirect\n  \
+    failover plan shop -f documents/     without a controller\n\n\
+    The hash names exactly this plan; an approval is bound to it.")]
+pub struct Plan {
+    /// Service.
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// What the run would be for.
+    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    pub kind: Kind,
+    /// Site to go to [default: the first standby].
+    #[arg(long, value_name = "SITE")]
+    pub to: Option<String>,
+    /// Compile from these documents, without a controller.
+    #[arg(short = 'f', long = "file", value_name = "PATH")]
+    pub file: Vec<PathBuf>,
+}
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// The standby takes over after the primary was lost.
+    #[default]
+    Failover,
+    /// Traffic only: the application moves, the database stays.
+    Redirect,
+    /// Planned, without loss.
+    Switchover,
+}
+
+/// `failover explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover explain shop")]
+pub struct Explain {
+    /// Service.
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+}
+
+/// `failover status`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover status\n  \
+    failover status shop --watch\n  \
+    failover status --output json | jq '.services[].mode'")]
+pub struct Status {
+    /// Service; all of them where none is named.
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// Go on and print what happens.
+    #[arg(long, short = 'w')]
+    pub watch: bool,
+}
+
+/// `failover timeline`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover timeline shop\n  \
+    failover timeline shop --last 20\n\n\
+    Reads the journal itself, so it works whether or not a controller runs.")]
+pub struct Timeline {
+    /// Service.
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// Only so many of the newest entries.
+    #[arg(long, value_name = "N")]
+    pub last: Option<usize>,
+}
+
+/// `failover failover`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover failover shop --reason 'data centre on fire'\n  \
+    failover failover shop --kind redirect --reason 'app servers down' --watch\n\n\
+    Shows the plan and the expected loss, and asks before it begins. The fence is still proved first, and where the\n\
+    service wants approvals, others still have to approve.")]
+pub struct Failover {
+    /// Service.
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// What for.
+    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    pub kind: Kind,
+    /// Site to go to [default: the first standby].
+    #[arg(long, value_name = "SITE")]
+    pub to: Option<String>,
+    /// Why; goes into the journal.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Begin only if the plan still has this hash (its first 12 digits are enough).
+    #[arg(long, value_name = "HASH")]
+    pub plan: Option<String>,
+    /// Do not ask before it begins.
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// Stay and show what happens until the run ends.
+    #[arg(long, short = 'w')]
+    pub watch: bool,
+    /// Who you are.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
+/// `failover approve`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover approve shop-a12\n  \
+    failover approve shop-a12 --reason 'power is off in rack 4, seen by myself'\n  \
+    failover approve shop-a12 --break-glass --reason 'second approver unreachable'\n\n\
+    'failover status' lists open questions. Whoever asked for a run cannot approve it where two people are required.")]
+pub struct Approve {
+    /// The question, such as shop-a12.
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Why; compulsory where you attest to something, and with --break-glass.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Decide alone, where the documents let you.
+    #[arg(long, requires = "reason")]
+    pub break_glass: bool,
+    /// Stay and show what happens until the run ends.
+    #[arg(long, short = 'w')]
+    pub watch: bool,
+    /// Who you are.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
+/// `failover deny`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover deny shop-a12 --reason 'planned work, the site is well'")]
+pub struct Deny {
+    /// The question, such as shop-a12.
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Why; goes into the journal.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Who you are.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
+/// `failover pause`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover pause --reason 'network maintenance'        every service: the kill switch\n  \
+    failover pause shop --reason 'database upgrade'\n\n\
+    A run in flight goes on; 'failover abort' stops it.")]
+pub struct Pause {
+    /// Service; every one where none is named.
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// Why; goes into the journal.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Who you are.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
+/// `failover resume`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover resume\n  \
+    failover resume shop")]
+pub struct Resume {
+    /// Service; every one where none is named.
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// Who you are.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
+/// `failover abort`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover abort shop-r14 --reason 'primary is back'\n\n\
+    After the promotion the way is forward only: an abort is then refused.")]
+pub struct Abort {
+    /// The run, such as shop-r14.
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// Why; goes into the journal.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Who you are.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
+/// `failover ack`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover ack shop-p17    a page: it is not repeated any more\n  \
+    failover ack shop        the last failover of shop: another may follow")]
+pub struct Ack {
+    /// A page, such as shop-p17, or a service.
+    #[arg(value_name = "PAGE|SERVICE")]
+    pub id: String,
+    /// Who you are.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
+/// `failover mode`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover mode shop ask --reason 'standby is being resized'\n\n\
+    It holds until the documents ask for that mode or a lower one, or the controller earns 'automatic' again by a\n\
+    green check after 'failover mode SERVICE automatic'.")]
+pub struct Mode {
+    /// Service.
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// The mode.
+    #[arg(value_enum, value_name = "MODE")]
+    pub mode: ModeName,
+    /// Why; goes into the journal.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Who you are.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
+/// How much the controller may do by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeName {
+    /// Full detection and plan; touches nothing outside.
+    Observe,
+    /// Every run waits for a person.
+    Ask,
+    /// Runs by itself where the gates allow.
+    Automatic,
+}
+
+/// `failover announce …`.
+#[derive(Debug, Subcommand)]
+pub enum Announce {
+    /// Show the messages of each channel as they would go out; sends nothing.
+    Preview(AnnouncePreview),
+    /// Tell customers of a phase now.
+    Send(AnnounceSend),
+}
+
+/// `failover announce preview`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover announce preview shop\n  \
+    failover announce preview shop --phase on-standby\n  \
+    failover announce preview shop -f documents/")]
+pub struct AnnouncePreview {
+    /// Service.
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// Only this phase.
+    #[arg(long, value_enum, value_name = "PHASE")]
+    pub phase: Option<PhaseName>,
+    /// Compile from these documents, without a controller.
+    #[arg(short = 'f', long = "file", value_name = "PATH")]
+    pub file: Vec<PathBuf>,
+}
+
+/// `failover announce send`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover announce send shop recovered\n  \
+    failover announce send shop correction --text 'Orders made at 14:03 UTC are safe.'\n\n\
+    Shows the messages and asks before anything goes out.")]
+pub struct AnnounceSend {
+    /// Service.
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// The phase.
+    #[arg(value_enum, value_name = "PHASE")]
+    pub phase: PhaseName,
+    /// Say this instead of the template's text.
+    #[arg(long, value_name = "TEXT")]
+    pub text: Option<String>,
+    /// Do not ask before it goes out.
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// Who you are.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
+/// The phases that customers hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PhaseName {
+    /// Something is wrong and is looked into.
+    Investigating,
+    /// The standby is being brought up.
+    FailingOver,
+    /// The standby serves; the fallback URL works.
+    OnStandby,
+    /// Everything is as usual again.
+    Recovered,
+    /// What was said before was wrong.
+    Correction,
+}
+
+/// `failover journal …`.
+#[derive(Debug, Subcommand)]
+pub enum Journal {
+    /// Show the records of a service.
+    Show(JournalShow),
+    /// Write records as JSON, one a line, with their hashes.
+    Export(JournalExport),
+    /// Prove that the chains are whole.
+    Verify(JournalVerify),
+}
+
+/// `failover journal show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover journal show shop\n  \
+    failover journal show shop --from 120 --output json")]
+pub struct JournalShow {
+    /// Service.
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// First sequence.
+    #[arg(long, default_value_t = 1, value_name = "SEQ")]
+    pub from: u64,
+}
+
+/// `failover journal export`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover journal export > journal.jsonl\n  \
+    failover journal export shop --to shop.jsonl")]
+pub struct JournalExport {
+    /// Service; every one where none is named.
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// File to write; it must not exist [default: standard output].
+    #[arg(long, value_name = "PATH")]
+    pub to: Option<PathBuf>,
+}
+
+/// `failover journal verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover journal verify\n  \
+    failover journal verify --from journal.jsonl    an exported journal\n\n\
+    Exit status: 0 every chain is whole, 1 one is not, 2 used wrongly.")]
+pub struct JournalVerify {
+    /// An exported file instead of the state folder's journal.
+    #[arg(long, value_name = "PATH")]
+    pub from: Option<PathBuf>,
+}
+
+/// `failover runbook …`.
+#[derive(Debug, Subcommand)]
+pub enum Runbook {
+    /// Print a runbook as Markdown.
+    Show(RunbookShow),
+}
+
+/// `failover runbook show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover runbook show -f documents/\n  \
+    failover runbook show -f documents/ postgresql > postgresql.md")]
+pub struct RunbookShow {
+    /// Runbook; every one where none is named.
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// The documents.
+    #[command(flatten)]
+    pub documents: Documents,
+}
+
+/// `failover token`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover token\n  \
+    failover token --hash-of token.txt    the hash of a token you have\n\n\
+    Give the token to one person; put only the hash into the documents, at team.people[].tokenHash.")]
+pub struct Token {
+    /// Print the hash of the token in this file instead of making a new one.
+    #[arg(long, value_name = "PATH")]
+    pub hash_of: Option<PathBuf>,
+}
+
+/// `failover help`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover help fencing\n  \
+    failover help FO-012\n  \
+    failover help plan")]
+pub struct Help {
+    /// A command, a topic or an error code; a list of topics where none is named.
+    #[arg(value_name = "TOPIC")]
+    pub topic: Vec<String>,
+}
+
+/// `failover completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover completions bash > /etc/bash_completion.d/failover\n  \
+    failover completions zsh > ~/.zfunc/_failover")]
+pub struct Completions {
+    /// The shell.
+    #[arg(value_enum, value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// The demo's child processes.
+#[derive(Debug, Subcommand)]
+pub enum DemoPart {
+    /// A host of the demo: its database, its shop and its agent.
+    Host {
+        /// Settings as JSON.
+        #[arg(long)]
+        settings: PathBuf,
+    },
+    /// A site's shop.
+    Shop {
+        /// Settings as JSON.
+        #[arg(long)]
+        settings: PathBuf,
+    },
+    /// Asks a host's agent to stop its database for good, or whether it did.
+    Fence {
+        /// `perform` or `observe`.
+        verb: String,
+        /// The agent's address.
+        #[arg(long)]
+        agent: std::net::SocketAddr,
+    },
+}

@@ -1,0 +1,249 @@
+//! The database of the demo: PostgreSQL as it is found on this machine.
+
+use std::{
+    env, fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::account::Account;
+
+/// The oldest version that the demo can use: `wal_keep_size` and `pg_basebackup -C` with its slot.
+const OLDEST: u32 = 13;
+
+/// PostgreSQL's programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Programs {
+    /// Their folder.
+    pub folder: PathBuf,
+    /// `15.18`, as they say themselves.
+    pub version: String,
+}
+
+impl Programs {
+    /// The newest that is found: in the folder that is named, else in PATH and the usual places.
+    #[must_use]
+    pub fn find(named: Option<&Path>) -> Option<Self> {
+        let folders = match named {
+            Some(folder) => vec![folder.to_owned()],
+            None => usual_folders(),
+        };
+        folders
+            .into_iter()
+            .filter_map(Self::in_folder)
+            .max_by_key(|found| found.major())
+            .filter(|found| found.major() >= OLDEST)
+    }
+
+    fn in_folder(folder: PathBuf) -> Option<Self> {
+        let all = ["postgres", "initdb", "pg_basebackup"];
+        if !all.iter().all(|name| folder.join(name).is_file()) {
+            return None;
+        }
+        let said = Command::new(folder.join("postgres"))
+            .arg("--version")
+            .output()
+            .ok()?;
+        // "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let version = said.split_whitespace().nth(2)?.to_owned();
+        Some(Self { folder, version })
+    }
+
+    fn major(&self) -> u32 {
+        let digits: String = self
+            .version
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .collect();
+        digits.parse().unwrap_or(0)
+    }
+
+    /// A command of theirs, under the account that the database runs as.
+    #[must_use]
+    pub fn command(&self, name: &str, account: Option<&Account>) -> Command {
+        let mut command = Command::new(self.folder.join(name));
+        // Nothing of this user's own settings (PGHOST, PGSERVICE, …) shall reach the demo's database.
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
+        command.current_dir("/");
+        Account::apply(account, &mut command);
+        command
+    }
+}
+
+/// A database of the demo.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cluster {
+    /// The programs.
+    pub programs: Programs,
+    /// The account that they run as; none: this user.
+    pub account: Option<Account>,
+    /// Its data.
+    pub data: PathBuf,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// File with the superuser's password.
+    pub password_file: PathBuf,
+    /// What the server says.
+    pub log: PathBuf,
+}
+
+/// The superuser of the demo's databases.
+pub const SUPERUSER: &str = "demo";
+
+impl Cluster {
+    /// Makes an empty primary.
+    ///
+    /// # Errors
+    /// Where `initdb` fails: its last words.
+    pub fn init(&self, allow: &str) -> io::Result<()> {
+        let password = self.readable_password()?;
+        let mut initdb = self.programs.command("initdb", self.account.as_ref());
+        initdb
+            .arg("--pgdata")
+            .arg(&self.data)
+            .args(["--username", SUPERUSER, "--encoding", "UTF8", "--no-locale"])
+            .args(["--auth", "scram-sha-256", "--no-sync", "--pwfile"])
+            .arg(&password);
+        let ended = finish(&mut initdb);
+        fs::remove_file(&password)?;
+        ended?;
+        // The account's own files: written through a copy, since this user may be another.
+        self.append("pg_hba.conf", &format!("host all all {allow} scram-sha-256\nhost replication all {allow} scram-sha-256\n"))?;
+        self.append("postgresql.conf", SETTINGS)
+    }
+
+    /// Makes a streaming standby of the primary at an address, over its network.
+    ///
+    /// # Errors
+    /// Where `pg_basebackup` fails: its last words.
+    pub fn copy_of(&self, primary: SocketAddr) -> io::Result<()> {
+        let mut copy = self
+            .programs
+            .command("pg_basebackup", self.account.as_ref());
+        copy.arg("--pgdata")
+            .arg(&self.data)
+            .args(["--host", &primary.ip().to_string()])
+            .args(["--port", &primary.port().to_string()])
+            .args(["--username", SUPERUSER, "--write-recovery-conf"])
+            .args(["--wal-method", "stream", "--checkpoint", "fast"])
+            .args(["--create-slot", "--slot", "standby", "--no-sync"])
+            .env("PGPASSWORD", self.password()?);
+        finish(&mut copy)
+    }
+
+    /// The command that runs the server in the foreground.
+    ///
+    /// # Errors
+    /// Where its log cannot be made.
+    pub fn server(&self) -> io::Result<Command> {
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)?;
+        let mut server = self.programs.command("postgres", self.account.as_ref());
+        server
+            .arg("-D")
+            .arg(&self.data)
+            .args(["-c", &format!("listen_addresses={}", self.listen.ip())])
+            .args(["-c", &format!("port={}", self.listen.port())])
+            .current_dir(&self.data)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        Ok(server)
+    }
+
+    /// How the superuser connects, at this address or another.
+    ///
+    /// # Errors
+    /// Where the password cannot be read.
+    pub fn superuser(&self, at: SocketAddr) -> io::Result<tokio_postgres::Config> {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host(at.ip().to_string())
+            .port(at.port())
+            .user(SUPERUSER)
+            .password(self.password()?)
+            .dbname("postgres")
+            .connect_timeout(std::time::Duration::from_secs(5));
+        Ok(config)
+    }
+
+    fn password(&self) -> io::Result<String> {
+        Ok(fs::read_to_string(&self.password_file)?.trim().to_owned())
+    }
+
+    /// A copy of the password's file that the account may read.
+    fn readable_password(&self) -> io::Result<PathBuf> {
+        let folder = self.data.parent().unwrap_or(&self.data);
+        let copy = folder.join("initdb-password");
+        fs::copy(&self.password_file, &copy)?;
+        Account::own(self.account.as_ref(), &copy)?;
+        Ok(copy)
+    }
+
+    fn append(&self, name: &str, text: &str) -> io::Result<()> {
+        use io::Write;
+        fs::File::options()
+            .append(true)
+            .open(self.data.join(name))?
+            .write_all(text.as_bytes())
+    }
+}
+
+/// Small, quick to start, and as durable as ever: an order that was acknowledged is on the disk.
+const SETTINGS: &str = "
+max_connections = 40
+shared_buffers = 16MB
+unix_socket_directories = ''
+wal_level = replica
+max_wal_senders = 5
+wal_keep_size = 64MB
+hot_standby = on
+# A promotion right after the primary's death would otherwise wait for up to 5 s.
+wal_retrieve_retry_interval = 100ms
+wal_receiver_status_interval = 1s
+wal_receiver_timeout = 30s
+autovacuum = off
+";
+
+fn usual_folders() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    // Debian, Red Hat, Homebrew on either processor, Postgres.app.
+    for (parent, below) in [
+        ("/usr/lib/postgresql", "bin"),
+        ("/usr", "bin"),
+        ("/opt/homebrew/opt", "bin"),
+        ("/usr/local/opt", "bin"),
+        ("/Applications/Postgres.app/Contents/Versions", "bin"),
+    ] {
+        let Ok(entries) = fs::read_dir(parent) else {
+            continue;
+        };
+        folders.extend(
+            entries
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .map(|folder| folder.join(below)),
+        );
+    }
+    folders
+}
+
+/// Runs a command to its end; its last words are the error.
+fn finish(command: &mut Command) -> io::Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let words = said.trim().lines().last().unwrap_or("no message").to_owned();
+    Err(io::Error::other(format!("{name}: {words}")))
+}

@@ -1,0 +1,275 @@
+//! The network of the demo: what goes to and from a site passes a relay, whose line can be made silent.
+//!
+//! A silent line is a partition: what is under way stays open and hears nothing more, what is new is not answered.
+//! Where the other end refuses, the relay refuses too, as a host without the service would.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time,
+};
+
+/// Connections that may wait to be taken.
+const BACKLOG: i32 = 512;
+/// How often a service that refused is tried again.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What a line does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    Open,
+    Silent,
+}
+
+/// A line that several relays share: a site's network.
+#[derive(Clone, Debug)]
+pub struct Cable(Arc<watch::Sender<Line>>);
+
+impl Cable {
+    /// An open line.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(Line::Open)))
+    }
+
+    /// From now on nothing comes through, and nothing says so.
+    pub fn silence(&self) {
+        self.0.send_replace(Line::Silent);
+    }
+
+    /// From now on everything comes through again.
+    pub fn open(&self) {
+        self.0.send_replace(Line::Open);
+    }
+}
+
+/// A relay; it ends when it is dropped.
+#[derive(Debug)]
+pub struct Relay(JoinHandle<()>);
+
+impl Relay {
+    /// Relays from one address to another.
+    ///
+    /// # Errors
+    /// Where the address cannot be bound.
+    pub fn start(listen: SocketAddr, to: SocketAddr, cable: &Cable) -> io::Result<Self> {
+        let listener = bind(listen)?;
+        let line = cable.0.subscribe();
+        Ok(Self(tokio::spawn(relay(listener, listen, to, line))))
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn relay(
+    mut listener: TcpListener,
+    listen: SocketAddr,
+    to: SocketAddr,
+    mut line: watch::Receiver<Line>,
+) {
+    let refused = Arc::new(Notify::new());
+    loop {
+        let now = *line.borrow_and_update();
+        if now == Line::Silent {
+            let queue = fill(&listener, listen).await;
+            if line.changed().await.is_err() {
+                return;
+            }
+            drop(queue);
+            let _ = SockRef::from(&listener).listen(BACKLOG);
+            continue;
+        }
+        tokio::select! {
+            changed = line.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            () = refused.notified() => {
+                drop(listener);
+                listener = reopen(listen, to).await;
+            }
+            accepted = listener.accept() => {
+                if let Ok((client, _)) = accepted {
+                    tokio::spawn(join(client, to, line.clone(), Arc::clone(&refused)));
+                }
+            }
+        }
+    }
+}
+
+/// Fills the queue of connections that wait, so that the kernel drops new ones as a dead network would.
+async fn fill(listener: &TcpListener, listen: SocketAddr) -> Vec<TcpStream> {
+    let _ = SockRef::from(listener).listen(0);
+    let mut queue = Vec::new();
+    for _ in 0..4 {
+        match time::timeout(Duration::from_millis(50), TcpStream::connect(listen)).await {
+            Ok(Ok(stream)) => queue.push(stream),
+            Ok(Err(_)) | Err(_) => break,
+        }
+    }
+    queue
+}
+
+/// Refuses until the service is there again.
+async fn reopen(listen: SocketAddr, to: SocketAddr) -> TcpListener {
+    loop {
+        time::sleep(AGAIN).await;
+        if let Ok(Ok(_)) = time::timeout(AGAIN, TcpStream::connect(to)).await
+            && let Ok(listener) = bind(listen)
+        {
+            return listener;
+        }
+    }
+}
+
+async fn join(
+    client: TcpStream,
+    to: SocketAddr,
+    line: watch::Receiver<Line>,
+    refused: Arc<Notify>,
+) {
+    let server = match TcpStream::connect(to).await {
+        Ok(server) => server,
+        Err(error) => {
+            let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
+            if error.kind() == io::ErrorKind::ConnectionRefused {
+                refused.notify_one();
+            }
+            return;
+        }
+    };
+    let _ = client.set_nodelay(true);
+    let _ = server.set_nodelay(true);
+    let (client_read, client_write) = client.into_split();
+    let (server_read, server_write) = server.into_split();
+    let _ = tokio::join!(
+        pump(client_read, server_write, line.clone()),
+        pump(server_read, client_write, line),
+    );
+}
+
+async fn pump(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut line: watch::Receiver<Line>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let read = from.read(&mut buffer).await;
+        // Whatever came, an end too, stays in the cable while it is silent.
+        if line.wait_for(|l| *l == Line::Open).await.is_err() {
+            return Ok(());
+        }
+        match read {
+            Ok(0) | Err(_) => return to.shutdown().await,
+            Ok(n) => to.write_all(&buffer[..n]).await?,
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn echo() -> (SocketAddr, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut read, mut write) = stream.split();
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                });
+            }
+        });
+        (address, task)
+    }
+
+    async fn says(stream: &mut TcpStream, word: &[u8; 4]) -> Option<[u8; 4]> {
+        let mut answer = [0; 4];
+        stream.write_all(word).await.ok()?;
+        time::timeout(Duration::from_millis(500), stream.read_exact(&mut answer))
+            .await
+            .ok()?
+            .ok()?;
+        Some(answer)
+    }
+
+    #[tokio::test]
+    async fn a_silent_cable_holds_everything_back_and_loses_nothing() {
+        let (to, _server) = echo().await;
+        let listen = bind("127.0.0.1:0".parse().unwrap())
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let cable = Cable::new();
+        let _relay = Relay::start(listen, to, &cable).unwrap();
+        let mut stream = TcpStream::connect(listen).await.unwrap();
+        assert_eq!(says(&mut stream, b"ping").await, Some(*b"ping"));
+
+        cable.silence();
+        assert_eq!(says(&mut stream, b"lost").await, None);
+
+        cable.open();
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"lost");
+        let mut fresh = TcpStream::connect(listen).await.unwrap();
+        assert_eq!(says(&mut fresh, b"well").await, Some(*b"well"));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_gone_is_refused_and_comes_back() {
+        let (to, server) = echo().await;
+        let listen = bind("127.0.0.1:0".parse().unwrap())
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let _relay = Relay::start(listen, to, &Cable::new()).unwrap();
+        server.abort();
+        let _ = server.await;
+        let refused = async {
+            loop {
+                match TcpStream::connect(listen).await {
+                    Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => break,
+                    Ok(_) | Err(_) => time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        time::timeout(Duration::from_secs(10), refused)
+            .await
+            .unwrap();
+        let back = TcpListener::bind(to).await.unwrap();
+        let served = async {
+            loop {
+                if TcpStream::connect(listen).await.is_ok() {
+                    break;
+                }
+                time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        time::timeout(Duration::from_secs(10), served)
+            .await
+            .unwrap();
+        drop(back);
+    }
+}

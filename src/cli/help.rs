@@ -1,0 +1,289 @@
+//! `failover help`: commands, topics and error codes.
+
+use std::fmt::Write as _;
+
+use clap::CommandFactory;
+use owo_colors::Style;
+
+use super::{
+    arguments::{self, Arguments},
+    output::{self, Output},
+};
+use crate::{
+    driver::registry,
+    error::{self, Error},
+    port::kind::{Kind, Make},
+};
+
+/// A page of Markdown.
+struct Topic {
+    name: &'static str,
+    summary: &'static str,
+    text: &'static str,
+}
+
+/// Every page, in the order in which they are listed; a new one is a file and an entry here.
+const TOPICS: &[Topic] = &[
+    Topic {
+        name: "quickstart",
+        summary: "from nothing to a protected PostgreSQL",
+        text: include_str!("help/quickstart.md"),
+    },
+    Topic {
+        name: "modes",
+        summary: "observe, ask, automatic, and how automatic is earned",
+        text: include_str!("help/modes.md"),
+    },
+    Topic {
+        name: "fencing",
+        summary: "how it is proved that the old primary cannot write",
+        text: include_str!("help/fencing.md"),
+    },
+    Topic {
+        name: "approvals",
+        summary: "who may say yes, tokens, break-glass",
+        text: include_str!("help/approvals.md"),
+    },
+    Topic {
+        name: "commands",
+        summary: "the contract of your own commands for fence, promote and probe",
+        text: include_str!("help/commands.md"),
+    },
+    Topic {
+        name: "templates",
+        summary: "the words that customers get, and their variables",
+        text: include_str!("help/templates.md"),
+    },
+    Topic {
+        name: "exit-statuses",
+        summary: "0, 1 and 2",
+        text: include_str!("help/exit-statuses.md"),
+    },
+];
+
+/// `failover help`.
+///
+/// # Errors
+/// Where there is no such page.
+pub fn help(args: &arguments::Help, output: Output) -> Result<(), Error> {
+    let words: Vec<&str> = args.topic.iter().map(String::as_str).collect();
+    let text = match words.as_slice() {
+        [] => contents(),
+        ["kinds"] => kinds(),
+        ["errors"] => errors(),
+        ["kinds", name] => kind(name)?,
+        [word] if word.to_ascii_uppercase().starts_with("FO-") => code(word)?,
+        words => match TOPICS.iter().find(|t| [t.name] == *words) {
+            Some(topic) => topic.text.to_owned(),
+            None => match registry::kinds().get(&words.join("/")) {
+                Some(found) => render_kind(found),
+                None => command(words)?,
+            },
+        },
+    };
+    output.text(&headings(&text, output.color))
+}
+
+/// What there is to read.
+fn contents() -> String {
+    let mut text = String::from("# Topics\n\n");
+    let rest = [
+        ("kinds", "every adapter that documents may name in 'uses'"),
+        ("errors", "every error code, FO-001 and up"),
+    ];
+    let topics = TOPICS.iter().map(|t| (t.name, t.summary)).chain(rest);
+    for (name, summary) in topics {
+        let _ = writeln!(text, "  {name:<16}{summary}");
+    }
+    text.push_str(
+        "\nfailover help TOPIC         one of these\n\
+         failover help COMMAND       a command, with examples\n\
+         failover help kinds KIND    an adapter, with its settings and an example\n\
+         failover help FO-012        an error: cause and fix\n\
+         failover --help             all commands\n",
+    );
+    text
+}
+
+fn missing(topic: &str) -> Error {
+    Error::NoTopic {
+        topic: topic.to_owned(),
+    }
+}
+
+fn command(words: &[&str]) -> Result<String, Error> {
+    let mut found = Arguments::command();
+    found.build();
+    for word in words {
+        found = found
+            .find_subcommand(word)
+            .filter(|c| !c.is_hide_set())
+            .ok_or_else(|| missing(&words.join(" ")))?
+            .clone();
+    }
+    Ok(found.render_long_help().to_string())
+}
+
+fn code(word: &str) -> Result<String, Error> {
+    let name = word.to_ascii_uppercase();
+    error::CODES
+        .iter()
+        .find(|c| c.name == name)
+        .map(|c| page(c.name, c.title, c.cause, c.fix))
+        .ok_or_else(|| missing(word))
+}
+
+fn page(name: &str, title: &str, cause: &str, fix: &str) -> String {
+    format!(
+        "# {name}: {title}\n\n{}\n\nWhat to do: {}\n",
+        wrap(cause),
+        wrap(fix)
+    )
+}
+
+fn errors() -> String {
+    let mut text = String::from("# Error codes\n\n");
+    for code in error::CODES {
+        let _ = writeln!(text, "  {}  {}", code.name, code.title);
+    }
+    text.push_str("\n'failover help FO-012' has cause and fix.\n");
+    text
+}
+
+fn kinds() -> String {
+    let mut text = String::from(
+        "# Adapters\n\nWhat documents may name in 'uses'. 'failover help kinds KIND' has settings and an example.\n",
+    );
+    let groups: [(&str, fn(&Kind) -> bool); 6] = [
+        ("Probes", |k| matches!(k.make, Make::Probe(_))),
+        ("Fences", |k| {
+            matches!(k.make, Make::Action(_)) && k.rung.is_some()
+        }),
+        ("Steps", |k| {
+            matches!(k.make, Make::Action(_)) && k.rung.is_none()
+        }),
+        ("DNS providers", |k| matches!(k.make, Make::Dns(_))),
+        ("Channels", |k| matches!(k.make, Make::Channel(_))),
+        ("Places of the status page", |k| {
+            matches!(k.make, Make::Target(_))
+        }),
+    ];
+    for (title, belongs) in groups {
+        let _ = write!(text, "\n## {title}\n");
+        for kind in registry::kinds().0.iter().filter(|k| belongs(k)) {
+            let _ = writeln!(text, "  {:<22}{}", kind.name, kind.summary);
+        }
+    }
+    text
+}
+
+fn kind(name: &str) -> Result<String, Error> {
+    registry::kinds()
+        .get(name)
+        .map(render_kind)
+        .ok_or_else(|| missing(name))
+}
+
+fn render_kind(kind: &Kind) -> String {
+    let mut text = format!("# {}\n\n{}\n", kind.name, wrap(kind.summary));
+    if let Some(phase) = kind.phase {
+        let _ = writeln!(text, "\nPart of a run: {phase}");
+    }
+    if let Some(rung) = kind.rung {
+        let _ = writeln!(text, "Proof that it can reach: {rung}");
+    }
+    if let Some(evidence) = kind.evidence {
+        let _ = writeln!(text, "\nEvidence: {evidence}");
+    }
+    let _ = write!(text, "\n## Example\n\nuses: {}\nwith:\n", kind.name);
+    for line in kind.example.trim_matches('\n').lines() {
+        let _ = writeln!(text, "  {line}");
+    }
+    let mut generator = schemars::SchemaGenerator::default();
+    let schema = (kind.schema)(&mut generator);
+    let Some(properties) = schema.get("properties").and_then(|p| p.as_object()) else {
+        return text;
+    };
+    let required: Vec<&str> = schema
+        .get("required")
+        .and_then(|r| r.as_array())
+        .into_iter()
+        .flatten()
+        .filter_map(|v| v.as_str())
+        .collect();
+    text.push_str("\n## Settings\n");
+    for (name, property) in properties {
+        let about = property
+            .get("description")
+            .and_then(|d| d.as_str())
+            .unwrap_or_default()
+            .replace('\n', " ");
+        let must = if required.contains(&name.as_str()) {
+            " (required)"
+        } else {
+            ""
+        };
+        let _ = writeln!(text, "  {name}{must}\n      {about}");
+    }
+    text
+}
+
+/// Breaks a paragraph at 100 columns.
+fn wrap(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.len() - 1;
+        if !lines[last].is_empty() && lines[last].len() + 1 + word.len() > 100 {
+            lines.push(word.to_owned());
+        } else {
+            if !lines[last].is_empty() {
+                lines[last].push(' ');
+            }
+            lines[last].push_str(word);
+        }
+    }
+    lines.join("\n")
+}
+
+/// Headings stand out where there is colour, and lose nothing where there is none.
+fn headings(text: &str, color: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        match line.trim_start_matches('#') {
+            rest if rest.len() < line.len() && rest.starts_with(' ') => {
+                out.push_str(&output::paint(rest.trim_start(), Style::new().bold(), color));
+            }
+            _ => out.push_str(line),
+        }
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_begins_with_a_heading_and_fits_on_a_terminal() {
+        for topic in TOPICS {
+            assert!(topic.text.starts_with("# "), "{}", topic.name);
+            for line in topic.text.lines() {
+                assert!(line.chars().count() <= 110, "{}: {line}", topic.name);
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_code_has_its_page() {
+        let text = code("fo-012").unwrap();
+        assert!(text.starts_with("# FO-012: No controller answers."));
+        assert!(matches!(code("FO-999"), Err(Error::NoTopic { .. })));
+    }
+
+    #[test]
+    fn a_command_within_a_command_has_its_page() {
+        assert!(command(&["journal", "verify"]).unwrap().contains("--from"));
+        assert!(command(&["demo-part"]).is_err());
+    }
+}

@@ -1,0 +1,122 @@
+//! Where a controller keeps its state and listens.
+
+use std::{
+    env, fs,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use super::arguments::Global;
+use crate::error::Error;
+
+/// The journal's file within the state folder.
+pub const JOURNAL: &str = "journal.sqlite";
+
+/// Where a controller keeps its state and listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Folder of journal and lists.
+    pub state: PathBuf,
+    /// The control socket.
+    pub socket: PathBuf,
+}
+
+impl Place {
+    /// As flags and environment say.
+    ///
+    /// # Errors
+    /// Where nothing says where the state is.
+    pub fn new(global: &Global) -> Result<Self, Error> {
+        let state = match &global.state {
+            Some(path) => path.clone(),
+            None => default_state(
+                nix::unistd::geteuid().is_root(),
+                env::var_os("XDG_STATE_HOME").map(PathBuf::from),
+                env::var_os("HOME").map(PathBuf::from),
+            )
+            .ok_or(Error::NoHome)?,
+        };
+        let socket = global
+            .socket
+            .clone()
+            .unwrap_or_else(|| state.join("control").join("failover.sock"));
+        Ok(Self { state, socket })
+    }
+
+    /// The journal's file.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.state.join(JOURNAL)
+    }
+
+    /// Makes the state folder for its owner alone, where there is none.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn prepare(&self) -> Result<(), Error> {
+        private_folder(&self.state).map_err(|source| Error::State {
+            path: self.state.clone(),
+            source,
+        })
+    }
+}
+
+/// Makes a folder (and those above it) that only its owner may enter, where there is none.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn private_folder(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+/// Whether a folder is this user's and nobody else may enter it.
+///
+/// # Errors
+/// Where it cannot be looked at.
+pub fn is_private(path: &Path) -> std::io::Result<bool> {
+    let meta = fs::metadata(path)?;
+    Ok(meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o077 == 0)
+}
+
+fn default_state(root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
+    if root {
+        return Some(PathBuf::from("/var/lib/failover"));
+    }
+    let base = xdg
+        .filter(|p| p.is_absolute())
+        .or_else(|| home.map(|h| h.join(".local/state")))?;
+    Some(base.join("failover"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_is_where_the_platform_keeps_it() {
+        let home = Some(PathBuf::from("/home/ann"));
+        assert_eq!(
+            default_state(true, None, home.clone()),
+            Some("/var/lib/failover".into())
+        );
+        assert_eq!(
+            default_state(false, None, home.clone()),
+            Some("/home/ann/.local/state/failover".into())
+        );
+        assert_eq!(
+            default_state(false, Some("/x".into()), home.clone()),
+            Some("/x/failover".into())
+        );
+        assert_eq!(
+            default_state(false, Some("relative".into()), home),
+            Some("/home/ann/.local/state/failover".into())
+        );
+        assert_eq!(default_state(false, None, None), None);
+    }
+}
