@@ -6,10 +6,14 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 pub mod arguments;
+mod demo;
 mod help;
+mod identity;
 mod output;
 mod place;
+pub mod socket;
 mod token;
+mod view;
 
 use arguments::{Arguments, Command};
 use output::Output;

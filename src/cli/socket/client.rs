@@ -1,0 +1,132 @@
+//! The commands' end of the control socket.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+
+use super::message::{Answer, Envelope, Event, Refusal, Request, Token, VERSION};
+use crate::{error::Error, model::secret::Secret};
+
+/// A connection to the running controller.
+#[derive(Debug)]
+pub struct Client {
+    socket: PathBuf,
+    read: Lines<BufReader<OwnedReadHalf>>,
+    write: OwnedWriteHalf,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Where no controller answers, or it does not talk to this user.
+    pub async fn connect(socket: &Path) -> Result<Self, Error> {
+        let stream = UnixStream::connect(socket).await.map_err(|source| {
+            if source.kind() == io::ErrorKind::PermissionDenied {
+                Error::Peer {
+                    socket: socket.to_owned(),
+                }
+            } else {
+                Error::NoController {
+                    socket: socket.to_owned(),
+                    source,
+                }
+            }
+        })?;
+        let (read, write) = stream.into_split();
+        Ok(Self {
+            socket: socket.to_owned(),
+            read: BufReader::new(read).lines(),
+            write,
+        })
+    }
+
+    /// Asks, and gives the answer; a refusal is an error.
+    ///
+    /// # Errors
+    /// Where the controller refuses or goes away.
+    pub async fn ask(&mut self, request: Request, token: Option<&Secret>) -> Result<Answer, Error> {
+        let what = wanted(&request);
+        let envelope = Envelope {
+            version: VERSION,
+            token: token.map(Token::new),
+            request,
+        };
+        let lost = |source| Error::Lost { source };
+        let mut line = serde_json::to_vec(&envelope).map_err(|e| lost(e.into()))?;
+        line.push(b'\n');
+        self.write.write_all(&line).await.map_err(lost)?;
+        match self.next::<Answer>().await? {
+            Some(Answer::Refused(refusal)) => Err(refused(refusal, what)),
+            Some(answer) => Ok(answer),
+            None => Err(lost(io::Error::from(io::ErrorKind::UnexpectedEof))),
+        }
+    }
+
+    /// The next event, after the answer to `Watch`; none when the controller has stopped.
+    ///
+    /// # Errors
+    /// Where the connection breaks.
+    pub async fn event(&mut self) -> Result<Option<Event>, Error> {
+        self.next().await
+    }
+
+    async fn next<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
+        let lost = |source| Error::Lost { source };
+        match self.read.next_line().await.map_err(lost)? {
+            Some(line) => serde_json::from_str(&line)
+                .map(Some)
+                .map_err(|e| lost(e.into())),
+            None => Ok(None),
+        }
+    }
+
+    /// Which socket it is connected to.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+/// What a request wants, for the sentence that asks for a token.
+fn wanted(request: &Request) -> &'static str {
+    match request {
+        Request::Command { .. } => "give commands",
+        Request::Status { .. }
+        | Request::Plan { .. }
+        | Request::Explain { .. }
+        | Request::Check { .. }
+        | Request::Preview { .. }
+        | Request::Watch { .. } => "look",
+    }
+}
+
+fn refused(refusal: Refusal, what: &str) -> Error {
+    match refusal {
+        Refusal::Version { ours } => Error::Version {
+            theirs: ours,
+            ours: VERSION,
+        },
+        Refusal::NoService { name, known } => Error::NoService { name, known },
+        Refusal::TokenNeeded => Error::TokenNeeded {
+            what: what.to_owned(),
+        },
+        Refusal::TokenUnknown { service } => Error::TokenUnknown {
+            service: service.to_string(),
+        },
+        Refusal::NoPlan { service, reason } => Error::Plan {
+            service: service.to_string(),
+            reason,
+        },
+        Refusal::Engine { reason } => Error::Refused { reason },
+    }
+}

@@ -1,0 +1,449 @@
+//! What is said over the control socket.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    announcement::Phase,
+    check::CheckItem,
+    id::{
+        AskId, ComponentName, Epoch, PageId, PersonName, PlanHash, RunId, ServiceName, SiteName,
+        StepId,
+    },
+    plan::{Plan, RunKind, StepPhase},
+    record::{ForecastPart, Record},
+    secret::Secret,
+    service::Mode,
+    span::Span,
+    time::Time,
+    verdict::Verdict,
+};
+
+/// Version of these messages; both ends are one program, and a restart after an update makes them agree again.
+pub const VERSION: u32 = 1;
+
+/// What a client sends.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Envelope {
+    /// Version of the messages.
+    pub version: u32,
+    /// The personal token, where the command needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
+    /// What is wanted.
+    pub request: Request,
+}
+
+/// A token on its way; it never shows in a log.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(String);
+
+impl Token {
+    /// A token to send.
+    #[must_use]
+    pub fn new(secret: &Secret) -> Self {
+        Self(secret.expose().to_owned())
+    }
+
+    /// The token that was sent.
+    #[must_use]
+    pub fn secret(&self) -> Secret {
+        Secret::new(self.0.clone())
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Request {
+    /// How services stand.
+    Status {
+        /// Which; none: all.
+        service: Option<ServiceName>,
+    },
+    /// The plan of a run.
+    Plan {
+        /// Of which service.
+        service: ServiceName,
+        /// What for.
+        kind: RunKind,
+        /// To which site; none: the first standby.
+        to: Option<SiteName>,
+    },
+    /// Why it did, did not, or would fail over.
+    Explain {
+        /// Which service.
+        service: ServiceName,
+    },
+    /// Try everything, and record what came of it.
+    Check {
+        /// Which service.
+        service: ServiceName,
+    },
+    /// The messages of each channel.
+    Preview {
+        /// Of which service.
+        service: ServiceName,
+        /// Of which phases.
+        phases: Vec<Phase>,
+        /// Text of a person instead of the template's.
+        text: Option<String>,
+    },
+    /// Change something.
+    Command {
+        /// Of which services; empty: all.
+        services: Vec<ServiceName>,
+        /// What.
+        wish: Wish,
+    },
+    /// Records as they are written, until the client goes away.
+    Watch {
+        /// Of which service; none: all.
+        service: Option<ServiceName>,
+    },
+}
+
+/// What a person wants changed; who it is comes with the token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Wish {
+    /// Begin a run.
+    Open {
+        /// What for.
+        kind: RunKind,
+        /// To which site; none: the first standby.
+        to: Option<SiteName>,
+        /// Why.
+        reason: String,
+        /// Only if the plan's hash begins like this.
+        plan: Option<String>,
+    },
+    /// Answer a question with yes.
+    Approve {
+        /// Which.
+        ask: AskId,
+        /// Why.
+        reason: Option<String>,
+        /// Decide alone.
+        break_glass: bool,
+    },
+    /// Answer a question with no.
+    Deny {
+        /// Which.
+        ask: AskId,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Begin nothing automatically.
+    Pause {
+        /// Why.
+        reason: String,
+    },
+    /// End a pause.
+    Resume,
+    /// Stop a run.
+    Abort {
+        /// Which.
+        run: RunId,
+        /// Why.
+        reason: String,
+    },
+    /// Stop paging; without a page, acknowledge the last failover.
+    Acknowledge {
+        /// Which page.
+        page: Option<PageId>,
+    },
+    /// Tell customers.
+    Announce {
+        /// Which phase.
+        phase: Phase,
+        /// In these words.
+        text: Option<String>,
+    },
+    /// Lower the mode.
+    SetMode {
+        /// To.
+        mode: Mode,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a controller answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Answer {
+    /// How services stand.
+    Status(Vec<ServiceStatus>),
+    /// The plan of a run.
+    Plan(Box<PlanView>),
+    /// Why, in sentences.
+    Explain(Explanation),
+    /// What the check saw.
+    Check(Vec<CheckItem>),
+    /// The messages.
+    Preview(Vec<PreviewItem>),
+    /// Done, per service.
+    Done(BTreeMap<ServiceName, String>),
+    /// From now on, events.
+    Watching,
+    /// Not done.
+    Refused(Refusal),
+}
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Refusal {
+    /// The client's messages have another version.
+    Version {
+        /// The controller's version.
+        ours: u32,
+    },
+    /// There is no such service.
+    NoService {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The command needs a token.
+    TokenNeeded,
+    /// The token is nobody's.
+    TokenUnknown {
+        /// In the team of which service.
+        service: ServiceName,
+    },
+    /// No plan can be made.
+    NoPlan {
+        /// Of which service.
+        service: ServiceName,
+        /// Why.
+        reason: String,
+    },
+    /// The engine said no.
+    Engine {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A record as it is written, for whoever watches.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// The record.
+    pub record: Record,
+    /// In one line.
+    pub line: String,
+    /// The open run, after the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunView>,
+}
+
+/// How a service stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// Its name.
+    pub service: ServiceName,
+    /// As customers know it.
+    pub title: String,
+    /// The mode in force.
+    pub mode: Mode,
+    /// The mode that the documents ask for.
+    pub wanted_mode: Mode,
+    /// Epoch in force.
+    pub epoch: Epoch,
+    /// The site that serves.
+    pub active: Option<SiteName>,
+    /// Verdicts, and since when.
+    pub verdicts: BTreeMap<ComponentName, VerdictView>,
+    /// What would be lost by a failover now, in words.
+    pub loss: String,
+    /// The open incident, in one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<String>,
+    /// Why nothing is done about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<String>,
+    /// The open run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunView>,
+    /// Open questions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asks: Vec<AskView>,
+    /// Pages that nobody acknowledged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<PageView>,
+    /// Who paused it, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// The last readiness check, in words.
+    pub readiness: String,
+    /// A failover that nobody acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unacknowledged: Option<RunId>,
+}
+
+/// A verdict, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerdictView {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Since when.
+    pub since: Time,
+}
+
+/// A run as it stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunView {
+    /// Its id.
+    pub run: RunId,
+    /// What for.
+    pub kind: RunKind,
+    /// From where.
+    pub from: SiteName,
+    /// To where.
+    pub to: SiteName,
+    /// When the outage began.
+    pub since: Time,
+    /// The moment at which the RTO is lost.
+    pub deadline: Time,
+    /// Whether the service was verified: the RTO ended then.
+    pub verified: bool,
+    /// Its steps.
+    pub steps: Vec<StepView>,
+}
+
+/// A step as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepView {
+    /// Its id.
+    pub id: StepId,
+    /// For people.
+    pub name: String,
+    /// The part of the run.
+    pub phase: StepPhase,
+    /// `waiting`, `running`, `done`, `failed`, `unclear`, `skipped`, …
+    pub state: String,
+    /// What it is expected to take.
+    pub expected: Span,
+    /// What it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took: Option<Span>,
+    /// What is known of it, in one sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// An open question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AskView {
+    /// Its id.
+    pub ask: AskId,
+    /// What it is about, in a few words.
+    pub subject: String,
+    /// Why it is asked.
+    pub reasons: Vec<String>,
+    /// What would be lost, in words.
+    pub loss: String,
+    /// The forecast against the RTO, in one sentence.
+    pub forecast: String,
+    /// The plan's hash.
+    pub plan: PlanHash,
+    /// How many different people must approve.
+    pub required: u32,
+    /// Who did.
+    pub approved: Vec<PersonName>,
+    /// When it ends by itself.
+    pub expires: Time,
+}
+
+/// An open page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PageView {
+    /// Its id.
+    pub page: PageId,
+    /// How urgent.
+    pub severity: crate::model::page::Severity,
+    /// One line.
+    pub title: String,
+}
+
+/// A plan, its forecast, and what the linter says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanView {
+    /// The plan.
+    pub plan: Plan,
+    /// Its hash.
+    pub hash: PlanHash,
+    /// What each part is expected to take.
+    pub forecast: Vec<ForecastPart>,
+    /// All parts together.
+    pub total: Span,
+    /// What was promised.
+    pub rto: Span,
+    /// What each step is expected to take.
+    pub expected: BTreeMap<StepId, Span>,
+    /// What would be lost, in words.
+    pub loss: String,
+    /// What the linter says.
+    pub remarks: Vec<RemarkView>,
+}
+
+/// A remark of the linter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RemarkView {
+    /// What is noticed.
+    pub text: String,
+    /// What to do.
+    pub fix: String,
+}
+
+/// Why it did, did not, or would fail over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// The service.
+    pub service: ServiceName,
+    /// In sentences, the most important first.
+    pub lines: Vec<String>,
+}
+
+/// A message of one channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviewItem {
+    /// The channel.
+    pub channel: String,
+    /// The adapter.
+    pub uses: String,
+    /// The phase.
+    pub phase: Phase,
+    /// How many would get it, or why that is not known.
+    pub recipients: String,
+    /// Its subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Its text.
+    pub text: String,
+    /// What a person should know before it goes out.
+    pub remarks: Vec<String>,
+}
