@@ -144,6 +144,10 @@ codes! {
     FILE = "FO-037", "A file cannot be read or written.",
         "The path does not exist, or this user may not use it, or the disk is full.",
         "Check the path and its rights.";
+    /// A file that is no export.
+    EXPORT = "FO-038", "The file is no exported journal.",
+        "A line of it does not have the shape that 'failover journal export' writes.",
+        "Name a file that 'failover journal export' wrote, or a segment of a journal's copy.";
     /// Readiness is not green.
     NOT_READY = "FO-040", "A failover would suffer.",
         "At least one item of the check is 'fail' or 'unknown'. What could not be told is never green.",
@@ -335,6 +339,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Not an export.
+    #[error("{} is no exported journal", path.display())]
+    Export {
+        /// Which file.
+        path: PathBuf,
+        /// Where it is wrong.
+        #[source]
+        source: crate::journal::export::ExportError,
+    },
     /// Not green.
     #[error("{failing} not ready")]
     NotReady {
@@ -452,6 +465,7 @@ impl Error {
             },
             Self::Exists { .. } => &EXISTS,
             Self::File { .. } => &FILE,
+            Self::Export { .. } => &EXPORT,
             Self::NotReady { .. } => &NOT_READY,
             Self::Plan { .. } => &PLAN,
             Self::InitDatabase { .. } => &INIT_DATABASE,

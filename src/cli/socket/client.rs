@@ -103,7 +103,6 @@ fn wanted(request: &Request) -> &'static str {
         Request::Command { .. } => "give commands",
         Request::Status { .. }
         | Request::Plan { .. }
-        | Request::Explain { .. }
         | Request::Check { .. }
         | Request::Preview { .. }
         | Request::Watch { .. } => "look",

@@ -4,20 +4,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    announcement::Phase,
-    check::CheckItem,
-    id::{
-        AskId, ComponentName, Epoch, PageId, PersonName, PlanHash, RunId, ServiceName, SiteName,
-        StepId,
+use crate::{
+    decide::explain::Report,
+    model::{
+        announcement::Phase,
+        check::CheckItem,
+        id::{AskId, PageId, PlanHash, RunId, ServiceName, SiteName, StepId},
+        plan::{Plan, RunKind},
+        record::{ForecastPart, Record},
+        secret::Secret,
+        service::Mode,
+        span::Span,
     },
-    plan::{Plan, RunKind, StepPhase},
-    record::{ForecastPart, Record},
-    secret::Secret,
-    service::Mode,
-    span::Span,
-    time::Time,
-    verdict::Verdict,
 };
 
 /// Version of these messages; both ends are one program, and a restart after an update makes them agree again.
@@ -78,11 +76,6 @@ pub enum Request {
         kind: RunKind,
         /// To which site; none: the first standby.
         to: Option<SiteName>,
-    },
-    /// Why it did, did not, or would fail over.
-    Explain {
-        /// Which service.
-        service: ServiceName,
     },
     /// Try everything, and record what came of it.
     Check {
@@ -182,12 +175,10 @@ pub enum Wish {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Answer {
-    /// How services stand.
-    Status(Vec<ServiceStatus>),
+    /// How services stand, and why.
+    Status(Vec<Report>),
     /// The plan of a run.
     Plan(Box<PlanView>),
-    /// Why, in sentences.
-    Explain(Explanation),
     /// What the check saw.
     Check(Vec<CheckItem>),
     /// The messages.
@@ -243,146 +234,8 @@ pub enum Refusal {
 pub struct Event {
     /// The record.
     pub record: Record,
-    /// In one line.
-    pub line: String,
-    /// The open run, after the record.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run: Option<RunView>,
-}
-
-/// How a service stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ServiceStatus {
-    /// Its name.
-    pub service: ServiceName,
-    /// As customers know it.
-    pub title: String,
-    /// The mode in force.
-    pub mode: Mode,
-    /// The mode that the documents ask for.
-    pub wanted_mode: Mode,
-    /// Epoch in force.
-    pub epoch: Epoch,
-    /// The site that serves.
-    pub active: Option<SiteName>,
-    /// Verdicts, and since when.
-    pub verdicts: BTreeMap<ComponentName, VerdictView>,
-    /// What would be lost by a failover now, in words.
-    pub loss: String,
-    /// The open incident, in one sentence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub incident: Option<String>,
-    /// Why nothing is done about it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub held: Vec<String>,
-    /// The open run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run: Option<RunView>,
-    /// Open questions.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub asks: Vec<AskView>,
-    /// Pages that nobody acknowledged.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pages: Vec<PageView>,
-    /// Who paused it, and why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub paused: Option<String>,
-    /// The last readiness check, in words.
-    pub readiness: String,
-    /// A failover that nobody acknowledged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unacknowledged: Option<RunId>,
-}
-
-/// A verdict, and since when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VerdictView {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// Since when.
-    pub since: Time,
-}
-
-/// A run as it stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RunView {
-    /// Its id.
-    pub run: RunId,
-    /// What for.
-    pub kind: RunKind,
-    /// From where.
-    pub from: SiteName,
-    /// To where.
-    pub to: SiteName,
-    /// When the outage began.
-    pub since: Time,
-    /// The moment at which the RTO is lost.
-    pub deadline: Time,
-    /// Whether the service was verified: the RTO ended then.
-    pub verified: bool,
-    /// Its steps.
-    pub steps: Vec<StepView>,
-}
-
-/// A step as it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StepView {
-    /// Its id.
-    pub id: StepId,
-    /// For people.
-    pub name: String,
-    /// The part of the run.
-    pub phase: StepPhase,
-    /// `waiting`, `running`, `done`, `failed`, `unclear`, `skipped`, …
-    pub state: String,
-    /// What it is expected to take.
-    pub expected: Span,
-    /// What it took.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub took: Option<Span>,
-    /// What is known of it, in one sentence.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub detail: String,
-}
-
-/// An open question.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AskView {
-    /// Its id.
-    pub ask: AskId,
-    /// What it is about, in a few words.
-    pub subject: String,
-    /// Why it is asked.
-    pub reasons: Vec<String>,
-    /// What would be lost, in words.
-    pub loss: String,
-    /// The forecast against the RTO, in one sentence.
-    pub forecast: String,
-    /// The plan's hash.
-    pub plan: PlanHash,
-    /// How many different people must approve.
-    pub required: u32,
-    /// Who did.
-    pub approved: Vec<PersonName>,
-    /// When it ends by itself.
-    pub expires: Time,
-}
-
-/// An open page.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PageView {
-    /// Its id.
-    pub page: PageId,
-    /// How urgent.
-    pub severity: crate::model::page::Severity,
-    /// One line.
-    pub title: String,
+    /// How the service stands after it.
+    pub report: Box<Report>,
 }
 
 /// A plan, its forecast, and what the linter says.
@@ -415,16 +268,6 @@ pub struct RemarkView {
     pub text: String,
     /// What to do.
     pub fix: String,
-}
-
-/// Why it did, did not, or would fail over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Explanation {
-    /// The service.
-    pub service: ServiceName,
-    /// In sentences, the most important first.
-    pub lines: Vec<String>,
 }
 
 /// A message of one channel.

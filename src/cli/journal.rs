@@ -1,0 +1,221 @@
+//! `failover journal` and `failover timeline`: read the journal itself, whether or not a controller runs.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, BufWriter, Write},
+    path::Path,
+};
+
+use owo_colors::Style;
+
+use super::{
+    arguments,
+    line::{self, Line, Weight},
+    output::Output,
+    place::Place,
+};
+use crate::{
+    error::Error,
+    journal::{
+        export::{self, ExportError},
+        file::JournalFile,
+        verify::{self, Finding},
+    },
+    model::{
+        id::{Seq, ServiceName},
+        record::Record,
+    },
+    port::journal::JournalError,
+};
+
+/// `failover journal …`.
+///
+/// # Errors
+/// Where the journal cannot be read, or is not whole.
+pub fn journal(args: &arguments::Journal, place: &Place, output: Output) -> Result<(), Error> {
+    match args {
+        arguments::Journal::Show(args) => show(args, place, output),
+        arguments::Journal::Export(args) => export(args, place, output),
+        arguments::Journal::Verify(args) => verify(args, place, output),
+    }
+}
+
+/// `failover timeline`.
+///
+/// # Errors
+/// Where the journal cannot be read.
+pub fn timeline(args: &arguments::Timeline, place: &Place, output: Output) -> Result<(), Error> {
+    let file = open(place)?;
+    let chain = chain(&file, &args.service)?;
+    let records = file.records(&chain, Seq(1))?;
+    let skip = args.last.map_or(0, |n| records.len().saturating_sub(n));
+    for record in &records[skip..] {
+        let line = line::of(record);
+        if output.json() {
+            output.value_line(&serde_json::json!({
+                "seq": record.seq, "at": record.at, "topic": line.topic, "text": line.text,
+            }))?;
+        } else {
+            output.line(&told(record, &line, output))?;
+        }
+    }
+    Ok(())
+}
+
+/// A record's line with its time, for people.
+#[must_use]
+pub fn told(record: &Record, line: &Line, output: Output) -> String {
+    let style = match line.weight {
+        Weight::Detail => Style::new().dimmed(),
+        Weight::Normal => Style::new(),
+        Weight::Heavy => Style::new().bold(),
+        Weight::Bad => Style::new().bold().red(),
+    };
+    format!(
+        "{}  {:<10} {}",
+        record.at,
+        line.topic,
+        output.paint(&line.text, style)
+    )
+}
+
+fn show(args: &arguments::JournalShow, place: &Place, output: Output) -> Result<(), Error> {
+    let file = open(place)?;
+    let chain = chain(&file, &args.service)?;
+    for record in file.records(&chain, Seq(args.from.max(1)))? {
+        if output.json() {
+            output.value_line(&record)?;
+        } else {
+            let line = line::of(&record);
+            output.line(&format!(
+                "{:>6}  e{}  {}  {:<20}  {}",
+                record.seq,
+                record.epoch,
+                record.at,
+                record.body.kind(),
+                line.text
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn export(args: &arguments::JournalExport, place: &Place, output: Output) -> Result<(), Error> {
+    let file = open(place)?;
+    let chains = match &args.service {
+        Some(name) => vec![chain(&file, name)?],
+        None => file.heads()?.into_iter().map(|(chain, _)| chain).collect(),
+    };
+    let Some(path) = &args.to else {
+        return match export::write(&file, &chains, &mut io::stdout().lock()) {
+            Ok(_) => Ok(()),
+            Err(ExportError::Write(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(ExportError::Write(e)) => Err(Error::Output(e)),
+            Err(error) => Err(failed(error, &place.journal())),
+        };
+    };
+    let made = File::options().write(true).create_new(true).open(path);
+    let out = made.map_err(|source| {
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            Error::Exists { path: path.clone() }
+        } else {
+            cannot("write", path, source)
+        }
+    })?;
+    let mut out = BufWriter::new(out);
+    let written = export::write(&file, &chains, &mut out).map_err(|e| failed(e, path))?;
+    out.flush()
+        .and_then(|()| out.get_ref().sync_all())
+        .map_err(|source| cannot("write", path, source))?;
+    if output.json() {
+        output.value(&serde_json::json!({ "records": written, "file": path }))
+    } else {
+        output.line(&format!("{written} records in {}", path.display()))
+    }
+}
+
+fn verify(args: &arguments::JournalVerify, place: &Place, output: Output) -> Result<(), Error> {
+    let findings = match &args.from {
+        Some(path) => {
+            let file = File::open(path).map_err(|source| cannot("read", path, source))?;
+            verify::export(&mut BufReader::new(file)).map_err(|e| failed(e, path))?
+        }
+        None => verify::journal(&open(place)?)?,
+    };
+    if output.json() {
+        output.value(&serde_json::json!({
+            "whole": findings.iter().all(|f| f.broken.is_none()),
+            "chains": findings,
+        }))?;
+    } else {
+        for finding in &findings {
+            output.line(&sentence(finding))?;
+        }
+        if findings.is_empty() {
+            output.note("The journal holds no records yet.");
+        }
+    }
+    match findings.iter().find_map(|f| Some((f, f.broken.as_ref()?))) {
+        Some((finding, broken)) => Err(Error::Journal(JournalError::Broken {
+            chain: finding.chain.clone(),
+            seq: broken.seq,
+            reason: broken.reason.clone(),
+        })),
+        None => Ok(()),
+    }
+}
+
+fn sentence(finding: &Finding) -> String {
+    let state = if finding.broken.is_none() {
+        "whole"
+    } else {
+        "BROKEN after"
+    };
+    format!(
+        "{}: {state}, {} records, epoch {}, last hash {}",
+        finding.chain, finding.records, finding.epoch, finding.hash
+    )
+}
+
+/// Opens the state folder's journal to look at it.
+///
+/// # Errors
+/// Where there is none, or it cannot be read.
+pub fn open(place: &Place) -> Result<JournalFile, Error> {
+    let path = place.journal();
+    if !path.exists() {
+        return Err(Error::NoJournal { path });
+    }
+    Ok(JournalFile::open_to_read(&path)?)
+}
+
+fn chain(file: &JournalFile, name: &str) -> Result<ServiceName, Error> {
+    let heads = file.heads()?;
+    match heads.iter().find(|(chain, _)| chain.as_str() == name) {
+        Some((chain, _)) => Ok(chain.clone()),
+        None => Err(Error::NoService {
+            name: name.to_owned(),
+            known: heads.iter().map(|(chain, _)| chain.to_string()).collect(),
+        }),
+    }
+}
+
+fn cannot(verb: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::File {
+        verb,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn failed(error: ExportError, path: &Path) -> Error {
+    match error {
+        ExportError::Journal(error) => Error::Journal(error),
+        ExportError::Write(source) => cannot("write", path, source),
+        ExportError::Read(source) => cannot("read", path, source),
+        error @ ExportError::Shape { .. } => Error::Export {
+            path: path.to_owned(),
+            source: error,
+        },
+    }
+}

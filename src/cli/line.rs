@@ -1,0 +1,369 @@
+//! One record in one line, for timelines and for whoever watches.
+
+use crate::model::{
+    announcement::Tally,
+    record::{AskOutcome, Record, RecordBody, Settlement},
+    step::{Presence, StepResult},
+};
+
+/// How much a record matters to a person who reads a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// A detail.
+    Detail,
+    /// Worth a line.
+    Normal,
+    /// What everybody wants to see.
+    Heavy,
+    /// Bad news.
+    Bad,
+}
+
+/// A record in one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What part of the work it belongs to, in one word.
+    pub topic: &'static str,
+    /// What happened.
+    pub text: String,
+    /// How much it matters.
+    pub weight: Weight,
+}
+
+fn line(topic: &'static str, weight: Weight, text: impl Into<String>) -> Line {
+    Line {
+        topic,
+        text: text.into(),
+        weight,
+    }
+}
+
+/// Puts a record into one line.
+#[must_use]
+pub fn of(record: &Record) -> Line {
+    use Weight::{Bad, Detail, Heavy, Normal};
+    match &record.body {
+        RecordBody::ControllerStarted { version, mode, .. } => line(
+            "controller",
+            Normal,
+            format!("controller {version} takes up the service, mode {mode}"),
+        ),
+        RecordBody::DocumentsChanged { mode, .. } => line(
+            "documents",
+            Normal,
+            format!("the documents changed; they ask for mode {mode}"),
+        ),
+        RecordBody::ModeChanged { mode, by, reason } => line(
+            "mode",
+            Normal,
+            format!("mode {mode}{}: {reason}", by_whom(by.as_ref())),
+        ),
+        RecordBody::Checked {
+            green: true,
+            problems,
+            ..
+        } if problems.is_empty() => line("check", Detail, "the check is green"),
+        RecordBody::Checked {
+            green, problems, ..
+        } => {
+            let names: Vec<_> = problems.iter().map(|p| p.name.as_str()).collect();
+            let (weight, word) = if *green {
+                (Detail, "green, with remarks")
+            } else {
+                (Normal, "not green")
+            };
+            line(
+                "check",
+                weight,
+                format!("the check is {word}: {}", names.join(", ")),
+            )
+        }
+        RecordBody::VerdictChanged {
+            component,
+            from,
+            to,
+            reason,
+            ..
+        } => {
+            let bad = matches!(
+                to,
+                crate::model::verdict::Verdict::Down | crate::model::verdict::Verdict::Suspect
+            );
+            line(
+                "verdict",
+                if bad { Heavy } else { Normal },
+                format!("{component}: {from} -> {to} ({reason})"),
+            )
+        }
+        RecordBody::IncidentOpened { since, reason, .. } => line(
+            "incident",
+            Bad,
+            format!("an outage since {}: {reason}", since.clock()),
+        ),
+        RecordBody::IncidentClosed { reason, .. } => {
+            line("incident", Heavy, format!("the outage is over: {reason}"))
+        }
+        RecordBody::Held { reasons, .. } => line(
+            "gate",
+            Heavy,
+            format!("nothing is begun: {}", reasons.join("; ")),
+        ),
+        RecordBody::WouldAct {
+            kind, plan, loss, ..
+        } => line(
+            "observe",
+            Heavy,
+            format!(
+                "would have begun a {kind} from {} to {}; loss {loss}",
+                plan.from, plan.to
+            ),
+        ),
+        RecordBody::AskOpened { ask, .. } => line(
+            "ask",
+            Bad,
+            format!(
+                "asks about {}: {}",
+                crate::decide::event::subject_words(&ask.subject),
+                ask.reasons.join("; ")
+            ),
+        ),
+        RecordBody::Approved {
+            ask,
+            by,
+            reason,
+            break_glass,
+        } => line(
+            "ask",
+            Heavy,
+            format!(
+                "{by} approved {ask}{}{}",
+                if *break_glass {
+                    " alone, breaking the glass"
+                } else {
+                    ""
+                },
+                because(reason.as_deref())
+            ),
+        ),
+        RecordBody::AskClosed { ask, outcome } => {
+            line("ask", Normal, format!("{ask} {}", ended(outcome)))
+        }
+        RecordBody::RunOpened {
+            kind,
+            plan,
+            reason,
+            loss,
+            ..
+        } => line(
+            "run",
+            Heavy,
+            format!(
+                "{kind} from {} to {} begins: {reason}; loss {loss}; plan {}",
+                plan.from,
+                plan.to,
+                plan.hash().short()
+            ),
+        ),
+        RecordBody::EpochRaised {
+            epoch,
+            site,
+            evidence,
+            ..
+        } => line(
+            "epoch",
+            Normal,
+            format!("epoch {epoch} belongs to {site}: {evidence}"),
+        ),
+        RecordBody::StepIntent { step, attempt, .. } => line(
+            "step",
+            Detail,
+            if attempt.0 > 1 {
+                format!("{step} begins, attempt {attempt}")
+            } else {
+                format!("{step} begins")
+            },
+        ),
+        RecordBody::StepOutcome {
+            step, result, took, ..
+        } => match result {
+            StepResult::Done(proof) => line(
+                "step",
+                Normal,
+                format!("{step} done in {took}: {}", proof.summary),
+            ),
+            StepResult::Failed { reason } => {
+                line("step", Bad, format!("{step} failed after {took}: {reason}"))
+            }
+            StepResult::Indeterminate { reason } => line(
+                "step",
+                Bad,
+                format!("{step} cannot be told after {took}: {reason}"),
+            ),
+        },
+        RecordBody::StepObserved { step, presence, .. } => match presence {
+            Presence::InPlace(proof) => line(
+                "step",
+                Normal,
+                format!("{step} is in place: {}", proof.summary),
+            ),
+            Presence::Absent { reason } => line(
+                "step",
+                Normal,
+                format!("{step} is not in place: {reason}"),
+            ),
+            Presence::Unknown { reason } => line(
+                "step",
+                Bad,
+                format!("whether {step} is in place cannot be told: {reason}"),
+            ),
+        },
+        RecordBody::StepSettled { step, how, .. } => {
+            line("step", Normal, format!("{step} {}", settled(how)))
+        }
+        RecordBody::Attested { by, statement, .. } => line(
+            "fence",
+            Heavy,
+            format!("{by} attests that the old primary cannot write: {statement}"),
+        ),
+        RecordBody::Unwinding { by, reason, .. } => line(
+            "run",
+            Heavy,
+            format!("the run goes back{}: {reason}", by_whom(by.as_ref())),
+        ),
+        RecordBody::Verified {
+            downtime,
+            within_rto,
+            ..
+        } => line(
+            "run",
+            Heavy,
+            format!(
+                "verified: the service works again after {downtime}, {} the RTO",
+                if *within_rto { "within" } else { "beyond" }
+            ),
+        ),
+        RecordBody::RunClosed {
+            outcome,
+            reason,
+            active,
+            ..
+        } => line(
+            "run",
+            Heavy,
+            format!(
+                "run ended {}: {reason}; {active} serves",
+                format!("{outcome:?}").to_lowercase()
+            ),
+        ),
+        RecordBody::PhaseEntered {
+            phase,
+            announcement,
+        } => {
+            let channels: Vec<_> = announcement.channels.iter().map(|c| c.as_str()).collect();
+            let to = if channels.is_empty() {
+                "on no channel".to_owned()
+            } else {
+                format!("on {}", channels.join(", "))
+            };
+            line("tell", Normal, format!("customers hear: {phase}, {to}"))
+        }
+        RecordBody::AnnouncementSettled {
+            announcement,
+            tallies,
+        } => {
+            let counts: Vec<_> = tallies
+                .iter()
+                .map(|(channel, tally)| format!("{channel} {}", counted(tally)))
+                .collect();
+            line(
+                "tell",
+                Normal,
+                format!("{announcement}: {}", counts.join(", ")),
+            )
+        }
+        RecordBody::PageRaised { page } => line("page", Normal, page.title.clone()),
+        RecordBody::PageClosed { page, by } => line(
+            "page",
+            Detail,
+            match by {
+                Some(by) => format!("{by} acknowledged {page}"),
+                None => format!("{page} is no longer needed"),
+            },
+        ),
+        RecordBody::Paused { by, reason } => {
+            line("pause", Heavy, format!("{by} paused it: {reason}"))
+        }
+        RecordBody::Resumed { by } => line("pause", Heavy, format!("{by} ended the pause")),
+        RecordBody::FailoverAcknowledged { by } => line(
+            "run",
+            Normal,
+            format!("{by} acknowledged the last failover: another may follow"),
+        ),
+        RecordBody::TtlChanged {
+            name,
+            from,
+            to,
+            done,
+        } => line(
+            "dns",
+            Detail,
+            format!(
+                "TTL of {name} {} from {from} s to {to} s",
+                if *done { "changed" } else { "is being changed" }
+            ),
+        ),
+        RecordBody::Note { by, text } => line("note", Normal, format!("{by}: {text}")),
+    }
+}
+
+fn by_whom(by: Option<&crate::model::id::PersonName>) -> String {
+    by.map(|by| format!(" by {by}")).unwrap_or_default()
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map(|r| format!(": {r}")).unwrap_or_default()
+}
+
+fn ended(outcome: &AskOutcome) -> String {
+    match outcome {
+        AskOutcome::Approved => "has enough approvals".to_owned(),
+        AskOutcome::Denied { by, reason } => {
+            format!("was denied by {by}{}", because(reason.as_deref()))
+        }
+        AskOutcome::Expired { proceed: true } => {
+            "was not answered in time; the policy is to proceed".to_owned()
+        }
+        AskOutcome::Expired { proceed: false } => {
+            "was not answered in time; nothing is done".to_owned()
+        }
+        AskOutcome::Void { reason } => format!("is void: {reason}"),
+    }
+}
+
+fn settled(how: &Settlement) -> String {
+    match how {
+        Settlement::Manual { by } => format!("was done by {by}"),
+        Settlement::Skipped { reason } => format!("is left out: {reason}"),
+        Settlement::Undone { summary } => format!("was taken back: {summary}"),
+    }
+}
+
+/// Only what is not zero.
+fn counted(tally: &Tally) -> String {
+    let parts: Vec<_> = [
+        (tally.sent, "sent"),
+        (tally.queued, "queued"),
+        (tally.unknown, "unknown"),
+        (tally.failed, "failed"),
+        (tally.suppressed, "suppressed"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+    .map(|(n, word)| format!("{n} {word}"))
+    .collect();
+    if parts.is_empty() {
+        "nobody to tell".to_owned()
+    } else {
+        parts.join(" ")
+    }
+}
