@@ -1,6 +1,6 @@
 //! Why it did, did not, or would fail over, in plain sentences: what every front end renders.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     budget,
@@ -25,7 +25,7 @@ use crate::model::{
 };
 
 /// Where a service stands, with the reasons.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// The service.
@@ -75,7 +75,7 @@ pub struct Report {
 }
 
 /// A component with its evidence.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ComponentReport {
     /// Its name.
@@ -89,7 +89,7 @@ pub struct ComponentReport {
 }
 
 /// What one gate says.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GateReport {
     /// Which gate.
@@ -101,7 +101,7 @@ pub struct GateReport {
 }
 
 /// A run, step by step.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunReport {
     /// Its id.
@@ -127,7 +127,7 @@ pub struct RunReport {
 }
 
 /// One step of a run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepReport {
     /// Its id.
@@ -147,7 +147,7 @@ pub struct StepReport {
 }
 
 /// An open question.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AskReport {
     /// Its id.
@@ -169,7 +169,7 @@ pub struct AskReport {
 }
 
 /// An open page.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PageReport {
     /// Its id.
