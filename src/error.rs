@@ -561,11 +561,7 @@ mod tests {
         sorted.sort_unstable();
         sorted.dedup();
         assert_eq!(names, sorted);
-        assert!(
-            names
-                .iter()
-                .all(|n| n.len() == 6 && n.starts_with("FO-0"))
-        );
+        assert!(names.iter().all(|n| n.len() == 6 && n.starts_with("FO-0")));
     }
 
     #[test]

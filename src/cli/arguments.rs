@@ -40,14 +40,26 @@ pub struct Global {
         value_name = "FORMAT"
     )]
     pub output: Format,
-    /// Folder of journal, lists and control socket [default: $XDG_STATE_HOME/failover; /var/lib/failover as root].
-    #[arg(long, global = true, env = "FAILOVER_STATE", value_name = "DIR")]
+    /// Folder of journal, lists and control socket.
+    #[arg(
+        long,
+        global = true,
+        env = "FAILOVER_STATE",
+        value_name = "DIR",
+        help = "Folder of journal, lists and control socket [default: $XDG_STATE_HOME/failover; /var/lib/failover as root]"
+    )]
     pub state: Option<PathBuf>,
     /// Control socket of the running controller [default: control/failover.sock in the state folder].
     #[arg(long, global = true, env = "FAILOVER_SOCKET", value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// What is logged to standard error: error, warn, info, debug, trace, or a filter such as failover::dns=debug.
-    #[arg(long, global = true, env = "FAILOVER_LOG", value_name = "LEVEL")]
+    /// What is logged to standard error.
+    #[arg(
+        long,
+        global = true,
+        env = "FAILOVER_LOG",
+        value_name = "LEVEL",
+        help = "What is logged to standard error: error, warn, info, debug, trace, or a filter such as failover::dns=debug"
+    )]
     pub log: Option<String>,
     /// How log lines look.
     #[arg(
@@ -78,7 +90,7 @@ pub enum Format {
 /// When to use colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {
-    /// On a terminal, unless NO_COLOR is set.
+    /// On a terminal, unless the variable `NO_COLOR` is set.
     #[default]
     Auto,
     /// Always.
@@ -150,8 +162,12 @@ pub enum Command {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Who you are")]
 pub struct Identity {
-    /// File with your personal token [default: $FAILOVER_TOKEN, else asked for on a terminal].
-    #[arg(long, value_name = "PATH")]
+    /// File with the personal token.
+    #[arg(
+        long,
+        value_name = "PATH",
+        help = "File with your personal token [default: $FAILOVER_TOKEN, else asked for on a terminal]"
+    )]
     pub token_file: Option<PathBuf>,
 }
 
@@ -222,8 +238,12 @@ pub struct Init {
     /// Name of the service in the documents [default: first label of NAME].
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
-    /// URL that tells whether the application is well [default: https://NAME/].
-    #[arg(long, value_name = "URL")]
+    /// URL that tells whether the application is well.
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "URL that tells whether the application is well [default: https://NAME/]"
+    )]
     pub url: Option<String>,
     /// Ask this DNS server instead of the system's.
     #[arg(long, value_name = "ADDRESS:PORT")]

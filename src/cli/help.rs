@@ -150,11 +150,14 @@ fn errors() -> String {
     text
 }
 
+/// Whether a kind belongs to a group of the list.
+type Belongs = fn(&Kind) -> bool;
+
 fn kinds() -> String {
     let mut text = String::from(
         "# Adapters\n\nWhat documents may name in 'uses'. 'failover help kinds KIND' has settings and an example.\n",
     );
-    let groups: [(&str, fn(&Kind) -> bool); 6] = [
+    let groups: [(&str, Belongs); 6] = [
         ("Probes", |k| matches!(k.make, Make::Probe(_))),
         ("Fences", |k| {
             matches!(k.make, Make::Action(_)) && k.rung.is_some()
@@ -251,7 +254,11 @@ fn headings(text: &str, color: bool) -> String {
     for line in text.lines() {
         match line.trim_start_matches('#') {
             rest if rest.len() < line.len() && rest.starts_with(' ') => {
-                out.push_str(&output::paint(rest.trim_start(), Style::new().bold(), color));
+                out.push_str(&output::paint(
+                    rest.trim_start(),
+                    Style::new().bold(),
+                    color,
+                ));
             }
             _ => out.push_str(line),
         }

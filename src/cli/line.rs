@@ -206,11 +206,9 @@ pub fn of(record: &Record) -> Line {
                 Normal,
                 format!("{step} is in place: {}", proof.summary),
             ),
-            Presence::Absent { reason } => line(
-                "step",
-                Normal,
-                format!("{step} is not in place: {reason}"),
-            ),
+            Presence::Absent { reason } => {
+                line("step", Normal, format!("{step} is not in place: {reason}"))
+            }
             Presence::Unknown { reason } => line(
                 "step",
                 Bad,
@@ -259,7 +257,11 @@ pub fn of(record: &Record) -> Line {
             phase,
             announcement,
         } => {
-            let channels: Vec<_> = announcement.channels.iter().map(|c| c.as_str()).collect();
+            let channels: Vec<_> = announcement
+                .channels
+                .iter()
+                .map(crate::model::id::ChannelName::as_str)
+                .collect();
             let to = if channels.is_empty() {
                 "on no channel".to_owned()
             } else {
@@ -310,6 +312,14 @@ pub fn of(record: &Record) -> Line {
             format!(
                 "TTL of {name} {} from {from} s to {to} s",
                 if *done { "changed" } else { "is being changed" }
+            ),
+        ),
+        RecordBody::JournalResumed { since, reason } => line(
+            "journal",
+            Bad,
+            format!(
+                "the journal could not be written from {} on: {reason}; nothing was done in that time",
+                since.clock()
             ),
         ),
         RecordBody::Note { by, text } => line("note", Normal, format!("{by}: {text}")),

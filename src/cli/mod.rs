@@ -6,17 +6,20 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 pub mod arguments;
-mod demo;
-mod help;
-mod identity;
-mod output;
-mod place;
+pub mod demo;
+pub mod help;
+pub mod identity;
+pub mod journal;
+pub mod line;
+pub mod output;
+pub mod place;
 pub mod socket;
-mod token;
-mod view;
+pub mod token;
+pub mod view;
 
 use arguments::{Arguments, Command};
 use output::Output;
+use place::Place;
 
 use crate::error::Error;
 
@@ -35,11 +38,33 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
+    let global = args.global;
     match args.command {
+        Command::Journal(args) => journal::journal(&args, &Place::new(&global)?, output),
+        Command::Timeline(args) => journal::timeline(&args, &Place::new(&global)?, output),
         Command::Token(args) => token::token(&args, output),
         Command::Help(args) => help::help(&args, output),
         Command::Completions(args) => completions(&args, output),
-        _ => todo!()
+        Command::Demo(_)
+        | Command::Init(_)
+        | Command::Validate(_)
+        | Command::Schema(_)
+        | Command::Run(_)
+        | Command::Check(_)
+        | Command::Plan(_)
+        | Command::Explain(_)
+        | Command::Status(_)
+        | Command::Failover(_)
+        | Command::Approve(_)
+        | Command::Deny(_)
+        | Command::Pause(_)
+        | Command::Resume(_)
+        | Command::Abort(_)
+        | Command::Ack(_)
+        | Command::Mode(_)
+        | Command::Announce(_)
+        | Command::Runbook(_)
+        | Command::DemoPart(_) => Err(Error::Usage("this command is not built in yet".to_owned())),
     }
 }
 

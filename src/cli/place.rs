@@ -81,7 +81,8 @@ pub fn private_folder(path: &Path) -> std::io::Result<()> {
 /// Where it cannot be looked at.
 pub fn is_private(path: &Path) -> std::io::Result<bool> {
     let meta = fs::metadata(path)?;
-    Ok(meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o077 == 0)
+    let others = meta.mode() & 0o077;
+    Ok(meta.uid() == nix::unistd::geteuid().as_raw() && others == 0)
 }
 
 fn default_state(root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {

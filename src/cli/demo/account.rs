@@ -53,9 +53,7 @@ impl Account {
     /// Where it cannot be given away.
     pub fn own(account: Option<&Self>, path: &Path) -> io::Result<()> {
         match account {
-            Some(account) => {
-                std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid))
-            }
+            Some(account) => std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid)),
             None => Ok(()),
         }
     }

@@ -86,7 +86,9 @@ pub async fn follow(
     let http = client()?;
     let mut all = Vec::with_capacity(messages.len());
     for message in messages {
-        let found = urls(&message.text).into_iter().find(|u| leads_to(u, fallback));
+        let found = urls(&message.text)
+            .into_iter()
+            .find(|u| leads_to(u, fallback));
         let works = match &found {
             Some(url) => opens(&http, url, site).await,
             None => false,

@@ -29,7 +29,7 @@ use tokio_postgres::NoTls;
 use super::{postgres::Cluster, process, shop::ShopSettings};
 
 /// How long a part may take to answer after its start.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// How often a part that starts is asked.
 const ASK: Duration = Duration::from_millis(20);
 

@@ -1,9 +1,11 @@
 //! The demo.
-mod account;
-mod address;
-mod host;
-mod outside;
-mod postgres;
-mod process;
-mod relay;
-mod shop;
+pub mod account;
+pub mod address;
+pub mod auditor;
+pub mod customer;
+pub mod host;
+pub mod outside;
+pub mod postgres;
+pub mod process;
+pub mod relay;
+pub mod shop;

@@ -35,7 +35,7 @@ impl Programs {
         folders
             .into_iter()
             .filter_map(Self::in_folder)
-            .max_by_key(|found| found.major())
+            .max_by_key(Self::major)
             .filter(|found| found.major() >= OLDEST)
     }
 
@@ -68,7 +68,10 @@ impl Programs {
     pub fn command(&self, name: &str, account: Option<&Account>) -> Command {
         let mut command = Command::new(self.folder.join(name));
         // Nothing of this user's own settings (PGHOST, PGSERVICE, …) shall reach the demo's database.
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("LC_ALL", "C");
         command.current_dir("/");
         Account::apply(account, &mut command);
         command
@@ -114,7 +117,12 @@ impl Cluster {
         fs::remove_file(&password)?;
         ended?;
         // The account's own files: written through a copy, since this user may be another.
-        self.append("pg_hba.conf", &format!("host all all {allow} scram-sha-256\nhost replication all {allow} scram-sha-256\n"))?;
+        self.append(
+            "pg_hba.conf",
+            &format!(
+                "host all all {allow} scram-sha-256\nhost replication all {allow} scram-sha-256\n"
+            ),
+        )?;
         self.append("postgresql.conf", SETTINGS)
     }
 
@@ -244,6 +252,11 @@ fn finish(command: &mut Command) -> io::Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let words = said.trim().lines().last().unwrap_or("no message").to_owned();
+    let words = said
+        .trim()
+        .lines()
+        .last()
+        .unwrap_or("no message")
+        .to_owned();
     Err(io::Error::other(format!("{name}: {words}")))
 }

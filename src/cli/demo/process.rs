@@ -115,11 +115,7 @@ fn parents() -> BTreeMap<u32, u32> {
             Some((pid, state_and_parent(&stat)?.1))
         })
         .collect();
-    if known.is_empty() {
-        from_ps()
-    } else {
-        known
-    }
+    if known.is_empty() { from_ps() } else { known }
 }
 
 /// State and parent from `/proc/PID/stat`; the name before them may hold anything, brackets too.
@@ -149,10 +145,7 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_does_not_confuse() {
-        assert_eq!(
-            state_and_parent("7 (a) b) (c) S 3 7 7 0"),
-            Some(('S', 3))
-        );
+        assert_eq!(state_and_parent("7 (a) b) (c) S 3 7 7 0"), Some(('S', 3)));
         assert_eq!(state_and_parent("rubbish"), None);
     }
 

@@ -30,13 +30,14 @@ enum Line {
 #[derive(Clone, Debug)]
 pub struct Cable(Arc<watch::Sender<Line>>);
 
-impl Cable {
+impl Default for Cable {
     /// An open line.
-    #[must_use]
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self(Arc::new(watch::Sender::new(Line::Open)))
     }
+}
 
+impl Cable {
     /// From now on nothing comes through, and nothing says so.
     pub fn silence(&self) {
         self.0.send_replace(Line::Silent);
@@ -221,7 +222,7 @@ mod tests {
             .unwrap()
             .local_addr()
             .unwrap();
-        let cable = Cable::new();
+        let cable = Cable::default();
         let _relay = Relay::start(listen, to, &cable).unwrap();
         let mut stream = TcpStream::connect(listen).await.unwrap();
         assert_eq!(says(&mut stream, b"ping").await, Some(*b"ping"));
@@ -244,7 +245,7 @@ mod tests {
             .unwrap()
             .local_addr()
             .unwrap();
-        let _relay = Relay::start(listen, to, &Cable::new()).unwrap();
+        let _relay = Relay::start(listen, to, &Cable::default()).unwrap();
         server.abort();
         let _ = server.await;
         let refused = async {
@@ -259,7 +260,7 @@ mod tests {
             .await
             .unwrap();
         let back = TcpListener::bind(to).await.unwrap();
-        let served = async {
+        let back_again = async {
             loop {
                 if TcpStream::connect(listen).await.is_ok() {
                     break;
@@ -267,7 +268,7 @@ mod tests {
                 time::sleep(Duration::from_millis(5)).await;
             }
         };
-        time::timeout(Duration::from_secs(10), served)
+        time::timeout(Duration::from_secs(10), back_again)
             .await
             .unwrap();
         drop(back);

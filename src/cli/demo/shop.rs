@@ -159,7 +159,9 @@ async fn front(State(shop): State<Arc<Shop>>) -> (StatusCode, Html<String>) {
         ),
         Err(reason) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            Html(format!("<h1>The shop is closed</h1><p>{site}: {reason}</p>")),
+            Html(format!(
+                "<h1>The shop is closed</h1><p>{site}: {reason}</p>"
+            )),
         ),
     }
 }
@@ -186,7 +188,8 @@ async fn order(
     let seal = match &shop.store {
         Store::Database { .. } => {
             let client = shop.client().await.map_err(closed)?;
-            let insert = "INSERT INTO orders (id, site) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING";
+            let insert =
+                "INSERT INTO orders (id, site) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING";
             shop.ask(client.execute(insert, &[&order.id, &shop.site]))
                 .await
                 .map_err(closed)?;

@@ -107,7 +107,10 @@ async fn converse(stream: UnixStream, desk: Arc<dyn Desk>) -> io::Result<()> {
     let peer = stream.peer_cred()?.uid();
     let own = nix::unistd::geteuid();
     if peer != own.as_raw() && peer != 0 {
-        tracing::warn!(uid = peer, "another user was turned away from the control socket");
+        tracing::warn!(
+            uid = peer,
+            "another user was turned away from the control socket"
+        );
         return Ok(());
     }
     let (read, mut write) = stream.into_split();

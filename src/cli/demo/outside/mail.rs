@@ -91,9 +91,7 @@ async fn converse(mut stream: TcpStream, inbox: &Inbox) -> io::Result<()> {
 }
 
 /// One line without its end; none where the other side is gone.
-async fn line(
-    read: &mut (impl tokio::io::AsyncBufRead + Unpin),
-) -> io::Result<Option<Vec<u8>>> {
+async fn line(read: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
     use tokio::io::AsyncReadExt;
     let mut line = Vec::new();
     let n = read.take(LONGEST).read_until(b'\n', &mut line).await?;
@@ -136,10 +134,10 @@ fn deliver(raw: &[u8], envelope: &Envelope, inbox: &Inbox) {
         .as_ref()
         .and_then(|m| m.subject())
         .map(str::to_owned);
-    let text = message
-        .as_ref()
-        .and_then(|m| m.body_text(0))
-        .map_or_else(|| String::from_utf8_lossy(raw).into_owned(), |t| t.into_owned());
+    let text = message.as_ref().and_then(|m| m.body_text(0)).map_or_else(
+        || String::from_utf8_lossy(raw).into_owned(),
+        std::borrow::Cow::into_owned,
+    );
     for to in &envelope.to {
         inbox.put(Received {
             at: now(),

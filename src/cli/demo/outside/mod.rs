@@ -38,22 +38,13 @@ pub enum Service {
 }
 
 /// Everything that was received.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Inbox {
     received: Arc<Mutex<Vec<Received>>>,
     count: Arc<watch::Sender<usize>>,
 }
 
 impl Inbox {
-    /// An empty one.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            received: Arc::default(),
-            count: Arc::new(watch::Sender::new(0)),
-        }
-    }
-
     /// Takes a message in.
     pub fn put(&self, message: Received) {
         let mut all = self.received.lock().unwrap_or_else(PoisonError::into_inner);

@@ -87,10 +87,10 @@ async fn call(
 
 impl Bot {
     fn chat(&self, body: &Value) -> Option<i64> {
-        let id = match &body["chat_id"] {
-            Value::String(text) => text.parse().ok(),
-            other => other.as_i64(),
-        };
+        let chat = &body["chat_id"];
+        let id = chat
+            .as_i64()
+            .or_else(|| chat.as_str().and_then(|text| text.parse().ok()));
         id.filter(|id| self.chats.contains(id))
     }
 
@@ -104,7 +104,9 @@ impl Bot {
             Some("MarkdownV2") => match plain(raw) {
                 Some(text) => text,
                 None => {
-                    return bad("Bad Request: can't parse entities: a character is reserved and must be escaped");
+                    return bad(
+                        "Bad Request: can't parse entities: a character is reserved and must be escaped",
+                    );
                 }
             },
             Some(_) | None => raw.to_owned(),

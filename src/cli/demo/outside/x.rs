@@ -63,10 +63,11 @@ pub fn router(keys: Keys, inbox: Inbox) -> Router {
 
 async fn me(State(account): State<Arc<Account>>, headers: HeaderMap) -> Response {
     let mut seen = account.lock();
-    match account.authorised(&headers, &mut seen) {
-        true => Json(json!({ "data": { "id": "1", "name": "The shop", "username": "shop" } }))
-            .into_response(),
-        false => problem(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized"),
+    if account.authorised(&headers, &mut seen) {
+        Json(json!({ "data": { "id": "1", "name": "The shop", "username": "shop" } }))
+            .into_response()
+    } else {
+        problem(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
     }
 }
 
@@ -83,11 +84,23 @@ async fn tweet(
     seen.posted.retain(|t| *t > at.as_secs() - WINDOW);
     let text = body["text"].as_str().unwrap_or_default().to_owned();
     let refused = if seen.posted.len() >= LIMIT {
-        Some((StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", "Too Many Requests"))
+        Some((
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too Many Requests",
+            "Too Many Requests",
+        ))
     } else if text.is_empty() || weight(&text) > LONGEST {
-        Some((StatusCode::BAD_REQUEST, "Invalid Request", "One or more parameters to your request was invalid."))
+        Some((
+            StatusCode::BAD_REQUEST,
+            "Invalid Request",
+            "One or more parameters to your request was invalid.",
+        ))
     } else if !seen.texts.insert(text.clone()) {
-        Some((StatusCode::FORBIDDEN, "Forbidden", "You are not allowed to create a Tweet with duplicate content."))
+        Some((
+            StatusCode::FORBIDDEN,
+            "Forbidden",
+            "You are not allowed to create a Tweet with duplicate content.",
+        ))
     } else {
         None
     };
@@ -176,7 +189,9 @@ fn weight(text: &str) -> usize {
             if bare.starts_with("http://") || bare.starts_with("https://") {
                 23 + word.chars().count() - bare.chars().count()
             } else {
-                word.chars().map(|c| if c <= '\u{10ff}' { 1 } else { 2 }).sum()
+                word.chars()
+                    .map(|c| if c <= '\u{10ff}' { 1 } else { 2 })
+                    .sum()
             }
         })
         .sum()
