@@ -69,6 +69,12 @@ pub trait DnsProvider: Send + Sync {
         1
     }
 
+    /// Why resolvers see something else than what the provider holds for this name, where that is by design (a proxy
+    /// stands in front); `None` where they see what it holds.
+    async fn fronted(&self, _name: &str, _kind: RecordKind) -> Option<String> {
+        None
+    }
+
     /// Tries credentials and grants without changing anything, for `failover check`.
     async fn check(&self, name: &str, kind: RecordKind) -> Vec<CheckItem>;
 }
