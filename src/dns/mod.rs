@@ -5,13 +5,17 @@
 
 use crate::port::kind::Kind;
 
+pub mod cutover;
 pub mod embedded;
+pub mod live;
+pub mod readiness;
 pub mod repoint;
 pub mod rfc2136;
 pub mod rrset;
 pub mod tsig;
+pub mod ttl;
 pub mod update;
 pub mod wire;
 
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[rfc2136::KIND, embedded::KIND, repoint::KIND];
+pub const KINDS: &[Kind] = &[rfc2136::KIND, embedded::KIND, repoint::KIND, cutover::KIND];

@@ -51,22 +51,31 @@ pub struct Bind {
 }
 
 impl Bind {
+    /// Starts BIND as a resolver that remembers answers, and asks `upstream` for `demo.test`.
+    pub async fn resolver(upstream: SocketAddr) -> Self {
+        Self::run(|at, port| resolving(at, port, upstream)).await
+    }
+
     /// Starts BIND with the zones `demo.test` (both keys may update), `closed.test` (nobody may) and
     /// `policy.test` (`failover-key.` may update A of `app.policy.test` only).
     pub async fn start() -> Self {
+        Self::run(configuration).await
+    }
+
+    async fn run(configuration: impl Fn(&Path, u16) -> String) -> Self {
         for _ in 0..5 {
-            if let Some(bind) = Self::try_start().await {
+            if let Some(bind) = Self::try_start(&configuration).await {
                 return bind;
             }
         }
         panic!("BIND does not start");
     }
 
-    async fn try_start() -> Option<Self> {
+    async fn try_start(configuration: &impl Fn(&Path, u16) -> String) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         let at = folder.path();
-        for zone in ["demo.test", "closed.test", "policy.test"] {
+        for zone in ["demo.test", "closed.test", "policy.test", "ready.test"] {
             fs::write(at.join(zone), ZONE).unwrap();
         }
         fs::write(at.join("named.conf"), configuration(at, port)).unwrap();
@@ -97,7 +106,7 @@ impl Bind {
     }
 
     async fn ready(&mut self) -> bool {
-        let name = rrset::name("policy.test").unwrap();
+        let name = rrset::name("ready.test").unwrap();
         let deadline = Instant::now() + Duration::from_secs(15);
         while Instant::now() < deadline {
             if self.child.try_wait().unwrap().is_some() {
@@ -154,6 +163,29 @@ impl Drop for Bind {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn resolving(at: &Path, port: u16, upstream: SocketAddr) -> String {
+    let (at, ip, theirs) = (at.display(), upstream.ip(), upstream.port());
+    format!(
+        r#"
+options {{
+    directory "{at}";
+    pid-file none;
+    session-keyfile none;
+    listen-on port {port} {{ 127.0.0.1; }};
+    listen-on-v6 {{ none; }};
+    recursion yes;
+    allow-recursion {{ any; }};
+    dnssec-validation no;
+    empty-zones-enable no;
+    qname-minimization off;
+}};
+controls {{ }};
+zone "." {{ type forward; forward only; forwarders {{ {ip} port {theirs}; }}; }};
+zone "ready.test" {{ type primary; file "ready.test"; }};
+"#
+    )
 }
 
 /// Runs `nsupdate` with a key, and gives what it says of the answer.
@@ -220,6 +252,7 @@ zone "closed.test" {{
     type primary;
     file "closed.test";
 }};
+zone "ready.test" {{ type primary; file "ready.test"; }};
 zone "policy.test" {{
     type primary;
     file "policy.test";

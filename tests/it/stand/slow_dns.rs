@@ -44,6 +44,7 @@ pub struct Relay {
     pub address: SocketAddr,
     fates: Arc<Mutex<Fates>>,
     seen: Arc<AtomicUsize>,
+    asked: Arc<AtomicUsize>,
     tcp: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
@@ -62,12 +63,14 @@ impl Relay {
             updates: Fate::Pass,
             queries: Fate::Pass,
         }));
-        let (seen, tcp) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (seen, asked) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let tcp = Arc::<AtomicUsize>::default();
         let mut tasks = JoinSet::new();
         let path = Path {
             upstream,
             fates: fates.clone(),
             seen: seen.clone(),
+            asked: asked.clone(),
         };
         tasks.spawn(datagrams(socket, path.clone()));
         tasks.spawn(connections(listener, path, tcp.clone()));
@@ -75,6 +78,7 @@ impl Relay {
             address,
             fates,
             seen,
+            asked,
             tcp,
             _tasks: tasks,
         }
@@ -102,11 +106,20 @@ impl Relay {
 
     /// Waits until an update has come.
     pub async fn update_came(&self) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-        while self.updates_seen() == 0 {
-            assert!(tokio::time::Instant::now() < deadline, "no update came");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        reaches(&self.seen, 1).await;
+    }
+
+    /// Waits until so many more questions have come.
+    pub async fn questions_came(&self, more: usize) {
+        reaches(&self.asked, self.asked.load(Ordering::SeqCst) + more).await;
+    }
+}
+
+async fn reaches(count: &AtomicUsize, enough: usize) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while count.load(Ordering::SeqCst) < enough {
+        assert!(tokio::time::Instant::now() < deadline, "nothing came");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -115,6 +128,7 @@ struct Path {
     upstream: SocketAddr,
     fates: Arc<Mutex<Fates>>,
     seen: Arc<AtomicUsize>,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Path {
@@ -125,6 +139,7 @@ impl Path {
             self.seen.fetch_add(1, Ordering::SeqCst);
             fates.updates.clone()
         } else {
+            self.asked.fetch_add(1, Ordering::SeqCst);
             fates.queries.clone()
         }
     }
