@@ -14,6 +14,7 @@ pub mod line;
 pub mod output;
 pub mod place;
 pub mod socket;
+pub mod telemetry;
 pub mod token;
 pub mod view;
 
