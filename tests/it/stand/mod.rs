@@ -1,7 +1,12 @@
 //! Stand-ins for services that cannot be had here, and fixtures of real parts. Each misbehaves as its service does.
 
+pub mod authority;
 pub mod bind;
 pub mod clock;
 pub mod disk;
+pub mod host;
+pub mod name_server;
+pub mod proxy;
 pub mod s3;
 pub mod slow_dns;
+pub mod virtual_time;
