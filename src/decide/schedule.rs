@@ -282,7 +282,7 @@ fn give_up(
 }
 
 fn finish(service: &Service, run: &Run, now: Time) -> Vec<RecordBody> {
-    if run.verified.is_none() && run.settled_through(StepPhase::Verify) {
+    if run.verified.is_none() && run.serves() {
         let downtime = now.since(run.since);
         return vec![RecordBody::Verified {
             run: run.id.clone(),

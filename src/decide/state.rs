@@ -259,6 +259,18 @@ impl Run {
             .max()
     }
 
+    /// Whether it is proved that the new site serves. DNS is apart from that: the fallback URL works before it does.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        let counts = |phase| match phase {
+            StepPhase::Fence | StepPhase::Promote | StepPhase::Verify => true,
+            StepPhase::Traffic | StepPhase::Tell => false,
+        };
+        self.steps()
+            .filter(|(s, _)| counts(s.phase))
+            .all(|(_, at)| at.is_some_and(Step::is_settled))
+    }
+
     /// Whether every step of the phases up to this one is settled.
     #[must_use]
     pub fn settled_through(&self, phase: StepPhase) -> bool {

@@ -106,7 +106,6 @@ fn filled_in(
             scope.add(complaint);
         }
     }
-    let tells = step.phase == StepPhase::Tell;
     RunbookStep {
         id: StepId::new(&step.spec.id),
         name: step
@@ -131,11 +130,18 @@ fn filled_in(
         on_failure: change
             .on_failure
             .or(step.spec.on_failure)
-            .unwrap_or(if tells {
-                OnFailure::Continue
-            } else {
-                OnFailure::Stop
-            }),
+            .unwrap_or_else(|| on_failure(step)),
+    }
+}
+
+/// A fence that cannot be proved is for a person to judge; a write that still succeeds, or a promotion that fails,
+/// ends the run; after the promotion one step that fails does not keep the others from being done.
+fn on_failure(step: &OutlineStep<'_>) -> OnFailure {
+    match step.phase {
+        StepPhase::Fence if step.kind.is_some_and(|k| k.rung.is_some()) => OnFailure::Ask,
+        StepPhase::Fence | StepPhase::Promote => OnFailure::Stop,
+        StepPhase::Traffic | StepPhase::Verify => OnFailure::Ask,
+        StepPhase::Tell => OnFailure::Continue,
     }
 }
 

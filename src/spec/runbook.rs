@@ -54,7 +54,8 @@ pub struct StepSpec {
     /// The kinds of run it takes part in. Default: fence and promote in a failover only, all others in a redirect too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<Vec<Run>>,
-    /// What happens when it has failed for good. Default: stop; continue in the phase tell.
+    /// What happens when it has failed for good. Default: ask where a fence cannot be proved and after the promotion,
+    /// stop for other fences and promotions, continue in the phase tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
 }
