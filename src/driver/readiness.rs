@@ -122,13 +122,13 @@ async fn targets(service: &Service, fitting: &Fitting) -> Vec<CheckItem> {
 }
 
 async fn dns(core: &Core, fitting: &Fitting) -> Vec<CheckItem> {
-    let (Some(dns), Some(provider)) = (&core.service().dns, &fitting.wiring().dns) else {
+    let service = core.service();
+    let active = core.state().serving.as_ref().and_then(|s| service.site(s));
+    let (Some(provider), Some(active)) = (&fitting.wiring().dns, active) else {
         return Vec::new();
     };
-    let mut items = Vec::new();
-    for record in &dns.records {
-        items.extend(provider.check(&record.name, record.kind).await);
-    }
+    let mut items = crate::dns::readiness::provider(service, provider, active).await;
+    items.extend(crate::dns::readiness::live(service, provider, active).await);
     items
 }
 
