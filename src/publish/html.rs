@@ -108,20 +108,15 @@ fn drills(view: &StatusView) -> Markup {
 }
 
 fn now(view: &StatusView, headline: &str) -> Markup {
-    let helpless = view
-        .services
-        .iter()
-        .any(|s| s.status >= Status::PartialOutage && s.fallback.is_none());
+    let several = view.services.len() > 1;
     let next = view.services.iter().filter_map(|s| s.next_update).min();
     html! {
         section class="now" aria-labelledby="headline" {
             h1 id="headline" { (headline) }
             @for service in &view.services { (call(view, service)) }
-            @for service in &view.services { (symptom(service)) }
-            @if helpless {
-                p class="lead" {
-                    "There is no other address to use yet. It will stand here as soon as one is seen to work."
-                }
+            @for service in &view.services {
+                (symptom(service, several))
+                (helpless(service, several))
             }
             @if view.worst() == Status::Operational && view.open().next().is_none() {
                 @if let Some(last) = view.just_ended() { (ended(view, last)) }
@@ -136,16 +131,30 @@ fn now(view: &StatusView, headline: &str) -> Markup {
 
 /// What is wrong in customers' words; beside an address that works, it is said of the usual one, until that leads to
 /// the same place.
-fn symptom(service: &ServiceView) -> Markup {
+fn symptom(service: &ServiceView, named: bool) -> Markup {
     let usual = service.fallback.is_some();
     let gone = usual && service.dns == Some(CutOver::Switched);
     html! {
         @if let Some(symptom) = &service.symptom {
             @if service.status != Status::Operational && !gone {
                 p class="lead" {
+                    @if named { strong { (service.title) } ": " }
                     @if usual { "At the usual address: " }
                     (symptom)
                 }
+            }
+        }
+    }
+}
+
+/// Says that there is nothing to say yet, where customers would look for an address.
+fn helpless(service: &ServiceView, named: bool) -> Markup {
+    html! {
+        @if service.status >= Status::PartialOutage && service.fallback.is_none() {
+            p class="lead" {
+                "There is no other address to use "
+                @if named { "for " (service.title) " " }
+                "yet. It will stand here as soon as one is seen to work."
             }
         }
     }
@@ -516,6 +525,22 @@ mod tests {
         assert!(
             page.contains("Next update by <time datetime=\"2026-11-21T14:25:00.000Z\">14:25 UTC")
         );
+    }
+
+    #[test]
+    fn several_services_are_told_apart() {
+        let mut view = views::on_standby();
+        let mut mail = views::outage().services.remove(0);
+        mail.name = "mail".into();
+        mail.title = "Example Mail".into();
+        view.services.push(mail);
+        let page = page(&view);
+        tags(&page);
+        assert!(page.contains("<strong>Example Mail</strong>: The shop does not open"));
+        assert!(page.contains("<strong>Example Shop</strong>: At the usual address: "));
+        assert!(page.contains("no other address to use for Example Mail yet"));
+        assert!(!page.contains("no other address to use for Example Shop"));
+        assert!(page.contains("<h3>Example Mail</h3>"));
     }
 
     #[test]
