@@ -1,137 +1,402 @@
-//! Drives one mailing: every recipient is told once, as far as the other side can tell; survives a crash.
+//! Drives one mailing to its end: every recipient is told once, or the ledger says why not.
+//!
+//! A recipient is marked as being sent to before anything leaves, and with the outcome after. Dropping the future at
+//! any await loses nothing: the next run takes up what was queued, and settles what was under way.
 
-use futures::{StreamExt, stream};
+use std::collections::BTreeMap;
+
+use futures::{
+    StreamExt,
+    future::{Either, select},
+    stream::FuturesUnordered,
+};
+use sha2::{Digest, Sha256};
 
 use crate::{
-    model::{announcement::Tally, span::Span, time::Time},
+    model::{announcement::Tally, id::IdempotencyKey, span::Span, time::Time},
     port::{
-        channel::{Compiled, Recipient, Sent, SharedChannel},
-        ledger::{Delivery, LedgerError, Mailing, SharedLedger},
-        runtime::SharedRuntime,
+        channel::{Channel, Compiled, Notice, Recipient, RecipientsError, Sent},
+        ledger::{Delivery, Ledger, LedgerError, Mailing},
+        runtime::Runtime,
     },
 };
 
-/// Recipients that are taken from the ledger at once.
-const BATCH: usize = 200;
-/// A mailing that is not through by then is given up.
-const LONGEST: Span = Span::from_secs(24 * 3600);
+/// How patient a fan-out is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// First wait before a recipient is tried again; it doubles each time.
+    pub first: Span,
+    /// Longest wait between two tries, unless the other side wants more.
+    pub longest: Span,
+    /// How long one sending may take before its outcome counts as unknown.
+    pub sending: Span,
+    /// After this, counted from the announcement, what is left is given up.
+    pub total: Span,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            first: Span::from_secs(5),
+            longest: Span::from_secs(10 * 60),
+            sending: Span::from_secs(5 * 60),
+            total: Span::from_secs(24 * 3600),
+        }
+    }
+}
 
 /// What a mailing came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// How many got what.
+    /// How many recipients got what. Some are still queued where the channel is broken.
     pub tally: Tally,
-    /// Why the channel cannot send, where it cannot.
+    /// Why the channel cannot send at all: people are to be paged.
     pub broken: Option<String>,
+    /// Why single recipients failed or are unknown, and how many in this run; no addresses.
+    pub problems: BTreeMap<String, u64>,
 }
 
-/// Sends a message to everyone who has not got it yet. Ends when nothing is left to send.
-pub async fn run(
-    channel: &SharedChannel,
-    message: &Compiled,
-    mailing: &Mailing,
-    ledger: &SharedLedger,
-    runtime: &SharedRuntime,
-) -> Outcome {
-    let began = runtime.now();
-    match drive(channel, message, mailing, ledger, runtime, began).await {
-        Ok(broken) => Outcome {
-            tally: ledger.tally(mailing).await.unwrap_or_default(),
-            broken,
-        },
-        Err(error) => Outcome {
-            tally: Tally::default(),
-            broken: Some(error.to_string()),
-        },
-    }
+/// Why a mailing could not be driven.
+#[derive(Debug, thiserror::Error)]
+pub enum FanoutError {
+    /// There is no list.
+    #[error("nobody can be told")]
+    Recipients(#[source] RecipientsError),
+    /// The ledger failed; a later run goes on where this one stopped.
+    #[error("who was told what cannot be recorded")]
+    Ledger(#[source] LedgerError),
 }
 
-async fn drive(
-    channel: &SharedChannel,
-    message: &Compiled,
-    mailing: &Mailing,
-    ledger: &SharedLedger,
-    runtime: &SharedRuntime,
-    began: Time,
-) -> Result<Option<String>, LedgerError> {
-    match channel.recipients().await {
-        Ok(all) => ledger.enqueue(mailing, &all, began).await?,
-        Err(error) => return Ok(Some(error.reason)),
+/// One mailing and everything it needs.
+pub struct Fanout<'a> {
+    /// Time.
+    pub runtime: &'a dyn Runtime,
+    /// Who was told what.
+    pub ledger: &'a dyn Ledger,
+    /// Where it goes out.
+    pub channel: &'a dyn Channel,
+    /// Its name in the ledger.
+    pub mailing: &'a Mailing,
+    /// How patient to be.
+    pub patience: Patience,
+}
+
+/// A recipient that is not settled yet.
+struct Job {
+    to: Recipient,
+    key: IdempotencyKey,
+    tries: u32,
+    /// An earlier sending has an unknown outcome.
+    unsure: bool,
+}
+
+/// Where one try has led.
+enum Told {
+    /// Nothing more to do.
+    Settled,
+    /// The other side has it.
+    Accepted,
+    /// Settled, but not as one would wish.
+    Problem(String),
+    /// To be tried again.
+    Again {
+        job: Job,
+        after: Span,
+        everyone: bool,
+    },
+    /// The channel cannot send at all.
+    Broken(String),
+}
+
+/// Who waits, and for what.
+#[derive(Default)]
+struct Queue {
+    waiting: BTreeMap<(Time, Recipient), Job>,
+    /// Nobody sends before this.
+    pause: Time,
+    /// How often the whole channel was slowed down since something was accepted.
+    slowed: u32,
+    /// Nothing new is begun.
+    stopped: bool,
+}
+
+enum Next {
+    Send(Job),
+    Wait(Time),
+    Done,
+}
+
+impl Fanout<'_> {
+    /// Sends `notice` to everybody who has not got it yet. Ends when every recipient is settled, or the channel is
+    /// broken.
+    ///
+    /// # Errors
+    /// Where there is no list of recipients, or the ledger fails.
+    pub async fn run(&self, notice: &Notice) -> Result<Outcome, FanoutError> {
+        let message = self.channel.compile(notice);
+        let mut queue = self.open().await?;
+        let until = match notice {
+            Notice::Announcement { announcement, .. } => announcement.at,
+            Notice::Page { .. } => self.runtime.now(),
+        }
+        .after(self.patience.total);
+        let (mut outcome, mut failed) = (Outcome::default(), None);
+        let mut flying = FuturesUnordered::new();
+        loop {
+            let next = queue.next(self.runtime.now(), until);
+            let told = match next {
+                Next::Send(job) if flying.len() < self.channel.workers().max(1) => {
+                    flying.push(self.tell(job, &message, until));
+                    continue;
+                }
+                Next::Send(job) => {
+                    queue.wait(Time::default(), job);
+                    flying.next().await
+                }
+                Next::Done => flying.next().await,
+                Next::Wait(at) if flying.is_empty() => {
+                    self.runtime.sleep_until(at).await;
+                    continue;
+                }
+                Next::Wait(at) => match select(flying.next(), self.runtime.sleep_until(at)).await {
+                    Either::Left((told, _)) => told,
+                    Either::Right(_) => continue,
+                },
+            };
+            match told {
+                None => break,
+                Some(Ok(told)) => self.take_in(told, &mut queue, &mut outcome),
+                Some(Err(e)) => {
+                    queue.stopped = true;
+                    failed = failed.or(Some(e));
+                }
+            }
+        }
+        if let Some(e) = failed {
+            return Err(FanoutError::Ledger(e));
+        }
+        let tally = self.ledger.tally(self.mailing).await;
+        outcome.tally = tally.map_err(FanoutError::Ledger)?;
+        Ok(outcome)
     }
-    for to in ledger.interrupted(mailing).await? {
-        let key = mailing.key(&to);
-        let sent = channel
-            .resume(message, &to, &key)
+
+    /// Enqueues who is to be told, and lists who is not settled. A mailing that has begun goes on without its list.
+    async fn open(&self) -> Result<Queue, FanoutError> {
+        match self.channel.recipients().await {
+            Ok(to) => self
+                .ledger
+                .enqueue(self.mailing, &to, self.runtime.now())
+                .await
+                .map_err(FanoutError::Ledger)?,
+            Err(e) => {
+                let tally = self.ledger.tally(self.mailing).await;
+                if tally.map_err(FanoutError::Ledger)? == Tally::default() {
+                    return Err(FanoutError::Recipients(e));
+                }
+            }
+        }
+        let interrupted = self.ledger.interrupted(self.mailing).await;
+        let interrupted = interrupted.map_err(FanoutError::Ledger)?;
+        let most = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
+        let queued = self.ledger.queued(self.mailing, most).await;
+        let queued = queued.map_err(FanoutError::Ledger)?;
+        let mut queue = Queue::default();
+        for (to, unsure) in queued
+            .into_iter()
+            .map(|to| (to, false))
+            .chain(interrupted.into_iter().map(|to| (to, true)))
+        {
+            let job = Job {
+                key: self.mailing.key(&to),
+                to,
+                tries: 0,
+                unsure,
+            };
+            queue.wait(Time::default(), job);
+        }
+        Ok(queue)
+    }
+
+    /// One try, from the mark before it to the mark after it.
+    async fn tell(&self, job: Job, message: &Compiled, until: Time) -> Result<Told, LedgerError> {
+        if self.runtime.now() >= until {
+            return self.give_up(&job).await;
+        }
+        let service = &self.mailing.service;
+        if !job.unsure && self.ledger.suppressed(service, &job.to).await? {
+            self.mark(&job, Delivery::Suppressed, "").await?;
+            return Ok(Told::Settled);
+        }
+        let sent = if job.unsure {
+            self.in_time(self.channel.resume(message, &job.to, &job.key))
+                .await
+                .unwrap_or_else(|| Sent::Unknown {
+                    reason: "the controller stopped before the answer came".to_owned(),
+                })
+        } else {
+            self.mark(&job, Delivery::Sending, "").await?;
+            let trying = async { Some(self.channel.send(message, &job.to, &job.key).await) };
+            self.in_time(trying).await.unwrap_or_else(|| Sent::Unknown {
+                reason: format!("no answer within {}", self.patience.sending),
+            })
+        };
+        self.settle(job, sent).await
+    }
+
+    /// What a try came to; `None` where it came to nothing in time.
+    async fn in_time(&self, trying: impl Future<Output = Option<Sent>>) -> Option<Sent> {
+        let limit = self.runtime.now().after(self.patience.sending);
+        match select(Box::pin(trying), self.runtime.sleep_until(limit)).await {
+            Either::Left((sent, _)) => sent,
+            Either::Right(_) => None,
+        }
+    }
+
+    async fn settle(&self, job: Job, sent: Sent) -> Result<Told, LedgerError> {
+        match sent {
+            Sent::Accepted { reference } => {
+                let reference = reference.unwrap_or_default();
+                self.mark(&job, Delivery::Sent, &reference).await?;
+                Ok(Told::Accepted)
+            }
+            Sent::Unknown { reason } => {
+                self.mark(&job, Delivery::Unknown, &reason).await?;
+                Ok(Told::Problem(reason))
+            }
+            Sent::Unsure { after, .. } => Ok(Told::Again {
+                job: Job {
+                    unsure: true,
+                    ..job
+                },
+                after,
+                everyone: false,
+            }),
+            Sent::Later {
+                after,
+                everyone,
+                reason,
+            } => {
+                if !job.unsure {
+                    self.mark(&job, Delivery::Queued, &reason).await?;
+                }
+                Ok(Told::Again {
+                    job,
+                    after,
+                    everyone,
+                })
+            }
+            Sent::Refused { reason, suppress } => {
+                if suppress {
+                    let (service, now) = (&self.mailing.service, self.runtime.now());
+                    self.ledger.suppress(service, &job.to, &reason, now).await?;
+                }
+                self.mark(&job, Delivery::Failed, &reason).await?;
+                Ok(Told::Problem(reason))
+            }
+            Sent::Broken { reason } => {
+                if !job.unsure {
+                    self.mark(&job, Delivery::Queued, &reason).await?;
+                }
+                Ok(Told::Broken(reason))
+            }
+        }
+    }
+
+    async fn give_up(&self, job: &Job) -> Result<Told, LedgerError> {
+        let reason = format!("gave up after {}", self.patience.total);
+        let delivery = if job.unsure {
+            Delivery::Unknown
+        } else {
+            Delivery::Failed
+        };
+        self.mark(job, delivery, &reason).await?;
+        Ok(Told::Problem(reason))
+    }
+
+    async fn mark(&self, job: &Job, delivery: Delivery, why: &str) -> Result<(), LedgerError> {
+        let mark = (job.to.clone(), delivery, why.to_owned());
+        self.ledger
+            .mark(self.mailing, &[mark], self.runtime.now())
             .await
-            .unwrap_or(Sent::Unknown {
-                reason: "interrupted".to_owned(),
-            });
-        if let Some(broken) = settle(mailing, ledger, runtime, to, sent).await? {
-            return Ok(Some(broken));
-        }
     }
-    loop {
-        let batch = ledger.queued(mailing, BATCH).await?;
-        if batch.is_empty() || runtime.now().since(began) > LONGEST {
-            return Ok(None);
-        }
-        let sends =
-            stream::iter(batch).map(|to| one(channel, message, mailing, ledger, runtime, to));
-        let results: Vec<_> = sends
-            .buffer_unordered(channel.workers().max(1))
-            .collect()
-            .await;
-        for result in results {
-            if let Some(broken) = result? {
-                return Ok(Some(broken));
+
+    fn take_in(&self, told: Told, queue: &mut Queue, outcome: &mut Outcome) {
+        let now = self.runtime.now();
+        match told {
+            Told::Settled => {}
+            Told::Accepted => queue.slowed = 0,
+            Told::Problem(reason) => *outcome.problems.entry(reason).or_default() += 1,
+            Told::Broken(reason) => {
+                queue.stopped = true;
+                outcome.broken.get_or_insert(reason);
+            }
+            Told::Again {
+                mut job,
+                after,
+                everyone,
+            } => {
+                if everyone {
+                    // Sendings that hit the same limit at once count as one.
+                    let wait = self.back_off(queue.slowed).max(after);
+                    queue.slowed += u32::from(now >= queue.pause);
+                    queue.pause = queue.pause.max(now.after(wait));
+                }
+                let wait = self.back_off(job.tries).max(after);
+                let wait = wait.saturating_add(jitter(wait, &job.key, job.tries));
+                job.tries += 1;
+                queue.wait(now.after(wait), job);
             }
         }
     }
-}
 
-async fn one(
-    channel: &SharedChannel,
-    message: &Compiled,
-    mailing: &Mailing,
-    ledger: &SharedLedger,
-    runtime: &SharedRuntime,
-    to: Recipient,
-) -> Result<Option<String>, LedgerError> {
-    ledger
-        .mark(
-            mailing,
-            &[(to.clone(), Delivery::Sending, String::new())],
-            runtime.now(),
-        )
-        .await?;
-    let sent = channel.send(message, &to, &mailing.key(&to)).await;
-    settle(mailing, ledger, runtime, to, sent).await
-}
-
-async fn settle(
-    mailing: &Mailing,
-    ledger: &SharedLedger,
-    runtime: &SharedRuntime,
-    to: Recipient,
-    sent: Sent,
-) -> Result<Option<String>, LedgerError> {
-    let now = runtime.now();
-    let (delivery, note, wait, broken) = match sent {
-        Sent::Accepted { reference } => (Delivery::Sent, reference.unwrap_or_default(), None, None),
-        Sent::Unknown { reason } => (Delivery::Unknown, reason, None, None),
-        Sent::Later { after, reason, .. } => (Delivery::Queued, reason, Some(after), None),
-        Sent::Unsure { after, reason } => (Delivery::Unknown, reason, Some(after), None),
-        Sent::Refused { reason, suppress } => {
-            if suppress {
-                ledger.suppress(&mailing.service, &to, &reason, now).await?;
-            }
-            (Delivery::Failed, reason, None, None)
-        }
-        Sent::Broken { reason } => (Delivery::Failed, reason.clone(), None, Some(reason)),
-    };
-    ledger.mark(mailing, &[(to, delivery, note)], now).await?;
-    if let Some(wait) = wait {
-        runtime.sleep_until(now.after(wait)).await;
+    fn back_off(&self, tries: u32) -> Span {
+        self.patience
+            .first
+            .saturating_mul(1 << tries.min(20))
+            .min(self.patience.longest)
     }
-    Ok(broken)
+}
+
+impl Queue {
+    fn wait(&mut self, due: Time, job: Job) {
+        self.waiting.insert((due, job.to.clone()), job);
+    }
+
+    fn next(&mut self, now: Time, until: Time) -> Next {
+        if self.stopped {
+            return Next::Done;
+        }
+        let Some(entry) = self.waiting.first_entry() else {
+            return Next::Done;
+        };
+        let due = entry.key().0.max(self.pause).min(until);
+        if due > now {
+            return Next::Wait(due);
+        }
+        Next::Send(entry.remove())
+    }
+}
+
+/// Up to a quarter of the wait, the same for the same key and try: spreads the recipients without randomness.
+fn jitter(wait: Span, key: &IdempotencyKey, tries: u32) -> Span {
+    let digest = Sha256::digest(format!("{key}.{tries}").as_bytes());
+    let part = u64::from(digest[0]);
+    Span::from_millis(wait.as_millis().min(3_600_000) / 4 * part / 255)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn jitter_is_at_most_a_quarter_and_differs() {
+        let key = |n: u32| IdempotencyKey(format!("shop-i7.mail.{n}"));
+        let wait = Span::from_secs(60);
+        let spread: BTreeSet<Span> = (0..50).map(|n| jitter(wait, &key(n), 0)).collect();
+        assert!(spread.len() > 25);
+        assert!(spread.iter().all(|j| *j <= Span::from_secs(15)));
+        assert_eq!(jitter(wait, &key(1), 3), jitter(wait, &key(1), 3));
+    }
 }

@@ -3,12 +3,17 @@
 use crate::port::kind::Kind;
 
 mod cut;
+mod endpoint;
 pub mod fanout;
 pub mod ledger;
 pub mod message;
+pub mod telegram;
+pub mod template;
+pub mod weight;
+pub mod x;
+
 #[cfg(test)]
 mod sample;
-pub mod template;
 
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[telegram::KIND, x::KIND];
