@@ -3,6 +3,7 @@
 use crate::port::kind::Kind;
 
 mod cut;
+pub mod email;
 mod endpoint;
 pub mod fanout;
 pub mod ledger;
@@ -16,4 +17,4 @@ pub mod x;
 mod sample;
 
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[telegram::KIND, x::KIND];
+pub const KINDS: &[Kind] = &[email::KIND, telegram::KIND, x::KIND];

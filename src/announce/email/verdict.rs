@@ -1,0 +1,300 @@
+//! What a mail server's refusal means for the recipient and for the channel.
+
+use super::{
+    address,
+    smtp::{Failure, Stage},
+};
+use crate::{model::span::Span, port::channel::Sent};
+
+/// Wait after the server could not be reached, or slows everybody down.
+const EVERYONE: Span = Span::from_secs(30);
+
+/// Wait after the server put off one recipient; greylisting wants a minute and more.
+const ONE: Span = Span::from_secs(60);
+
+/// So many refusals for policy in a row, with nothing accepted before, mean that everybody is refused.
+const ALL_AT_FIRST: u32 = 5;
+
+/// The same once something was accepted.
+const ALL_AT_LAST: u32 = 20;
+
+/// Refusals for policy (spam, relaying) since something was accepted: one may lie in the recipient, many do not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Policy {
+    accepted: bool,
+    in_a_row: u32,
+}
+
+impl Policy {
+    /// A mail was accepted.
+    pub fn accepted(&mut self) {
+        *self = Self {
+            accepted: true,
+            in_a_row: 0,
+        };
+    }
+
+    fn refused(&mut self, reason: String) -> Sent {
+        self.in_a_row += 1;
+        let all = if self.accepted {
+            ALL_AT_LAST
+        } else {
+            ALL_AT_FIRST
+        };
+        if self.in_a_row >= all {
+            Sent::Broken {
+                reason: format!("{reason} ({} recipients in a row)", self.in_a_row),
+            }
+        } else if self.accepted {
+            Sent::Refused {
+                reason,
+                suppress: false,
+            }
+        } else {
+            Sent::Later {
+                after: EVERYONE,
+                everyone: false,
+                reason,
+            }
+        }
+    }
+}
+
+/// What a failure means.
+pub fn judge(failure: &Failure, policy: &mut Policy) -> Sent {
+    match failure {
+        Failure::Setup { reason } => Sent::Broken {
+            reason: reason.clone(),
+        },
+        Failure::Address { reason } => Sent::Refused {
+            reason: reason.clone(),
+            suppress: false,
+        },
+        Failure::Lost {
+            stage: Stage::End,
+            what,
+        } => Sent::Unknown {
+            reason: format!("the mail was handed over whole, but the mail server {what}"),
+        },
+        Failure::Lost { what, .. } => Sent::Later {
+            after: EVERYONE,
+            everyone: true,
+            reason: format!("the mail server {what}"),
+        },
+        Failure::Answer { stage, code, text } => answer(*stage, *code, text, policy),
+    }
+}
+
+fn answer(stage: Stage, code: u16, text: &str, policy: &mut Policy) -> Sent {
+    let said: String = address::hide(text).chars().take(200).collect();
+    let reason = format!("the mail server answered {code} {said}");
+    if !(500..600).contains(&code) {
+        let everyone = is_throttling(stage, code, text);
+        return Sent::Later {
+            after: if everyone { EVERYONE } else { ONE },
+            everyone,
+            reason,
+        };
+    }
+    let relaying = || text.to_ascii_lowercase().contains("relay");
+    match (stage, enhanced(text)) {
+        // 5.1.7 and 5.1.8 speak of the sender's address.
+        (Stage::Connect | Stage::Login | Stage::Sender, _)
+        | (Stage::Recipient, Some((1, 7 | 8))) => Sent::Broken { reason },
+        (Stage::Recipient, Some((1, _))) => Sent::Refused {
+            reason,
+            suppress: true,
+        },
+        (Stage::Recipient, None) if says_unknown(text) => Sent::Refused {
+            reason,
+            suppress: true,
+        },
+        (Stage::Data | Stage::End, _) | (Stage::Recipient, Some((7, _))) => policy.refused(reason),
+        (Stage::Recipient, None) if relaying() => policy.refused(reason),
+        (Stage::Recipient, _) => Sent::Refused {
+            reason,
+            suppress: false,
+        },
+    }
+}
+
+/// Whether a "not now" is meant for everybody.
+fn is_throttling(stage: Stage, code: u16, text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    stage < Stage::Recipient
+        || matches!(code, 421 | 454)
+        || [
+            "throttl",
+            "rate limit",
+            "transmit rate",
+            "too many",
+            "too fast",
+            "slow down",
+        ]
+        .iter()
+        .any(|word| text.contains(word))
+}
+
+/// Subject and detail of an enhanced status code (RFC 3463) at the beginning of a text.
+fn enhanced(text: &str) -> Option<(u16, u16)> {
+    let mut numbers = text.split_whitespace().next()?.split('.').map(str::parse);
+    let _class: u16 = numbers.next()?.ok()?;
+    let (subject, detail) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    numbers.next().is_none().then_some((subject, detail))
+}
+
+/// Servers without enhanced codes say in words that there is no such mailbox.
+fn says_unknown(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    [
+        "user unknown",
+        "unknown user",
+        "no such user",
+        "no such mailbox",
+        "mailbox not found",
+        "does not exist",
+        "invalid recipient",
+    ]
+    .iter()
+    .any(|words| text.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn kind(sent: &Sent) -> &'static str {
+        match sent {
+            Sent::Accepted { .. } => "accepted",
+            Sent::Unknown { .. } => "unknown",
+            Sent::Unsure { .. } => "unsure",
+            Sent::Later { everyone: true, .. } => "everyone later",
+            Sent::Later { .. } => "later",
+            Sent::Refused { suppress: true, .. } => "suppressed",
+            Sent::Refused { .. } => "refused",
+            Sent::Broken { .. } => "broken",
+        }
+    }
+
+    fn judged(stage: Stage, code: u16, text: &str) -> Sent {
+        let failure = Failure::Answer {
+            stage,
+            code,
+            text: text.to_owned(),
+        };
+        judge(&failure, &mut Policy::default())
+    }
+
+    #[rstest]
+    #[case(
+        Stage::Recipient,
+        550,
+        "5.1.1 <ann@example.com>: user unknown",
+        "suppressed"
+    )]
+    #[case(
+        Stage::Recipient,
+        556,
+        "5.1.10 recipient domain has null MX",
+        "suppressed"
+    )]
+    #[case(Stage::Recipient, 550, "Invalid recipient", "suppressed")]
+    #[case(Stage::Recipient, 550, "5.2.1 mailbox disabled", "refused")]
+    #[case(Stage::Recipient, 552, "5.2.2 mailbox full", "refused")]
+    #[case(
+        Stage::Recipient,
+        550,
+        "5.1.8 sender's domain does not exist",
+        "broken"
+    )]
+    #[case(Stage::Recipient, 550, "5.7.1 blocked", "later")]
+    #[case(Stage::Recipient, 550, "relaying denied", "later")]
+    #[case(Stage::Recipient, 550, "no", "refused")]
+    #[case(Stage::End, 554, "5.7.1 spam", "later")]
+    #[case(Stage::Sender, 550, "5.7.1 not yours", "broken")]
+    #[case(Stage::Login, 535, "5.7.8 authentication failed", "broken")]
+    #[case(Stage::Connect, 554, "no service", "broken")]
+    #[case(Stage::Recipient, 450, "4.2.0 greylisted", "later")]
+    #[case(Stage::Recipient, 452, "4.2.2 over quota", "later")]
+    #[case(
+        Stage::Sender,
+        450,
+        "4.7.0 Transmit rate limit exceeded",
+        "everyone later"
+    )]
+    #[case(
+        Stage::Recipient,
+        450,
+        "4.7.0 Transmit rate limit exceeded",
+        "everyone later"
+    )]
+    #[case(
+        Stage::End,
+        454,
+        "Throttling failure: Maximum sending rate exceeded.",
+        "everyone later"
+    )]
+    #[case(Stage::Data, 421, "4.3.2 shutting down", "everyone later")]
+    #[case(
+        Stage::Login,
+        454,
+        "4.7.0 temporary authentication failure",
+        "everyone later"
+    )]
+    fn answers(
+        #[case] stage: Stage,
+        #[case] code: u16,
+        #[case] text: &str,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(kind(&judged(stage, code, text)), expected);
+    }
+
+    #[test]
+    fn only_after_the_final_dot_is_it_unknown() {
+        for stage in [
+            Stage::Connect,
+            Stage::Login,
+            Stage::Sender,
+            Stage::Recipient,
+            Stage::Data,
+        ] {
+            let what = "closed the connection".to_owned();
+            let sent = judge(&Failure::Lost { stage, what }, &mut Policy::default());
+            assert_eq!(kind(&sent), "everyone later");
+        }
+        let what = "closed the connection".to_owned();
+        let lost = Failure::Lost {
+            stage: Stage::End,
+            what,
+        };
+        assert_eq!(kind(&judge(&lost, &mut Policy::default())), "unknown");
+    }
+
+    #[test]
+    fn a_policy_that_hits_everybody_breaks_the_channel() {
+        let mut policy = Policy::default();
+        let no = |policy: &mut Policy| {
+            kind(&answer(
+                Stage::Recipient,
+                554,
+                "5.7.1 relay access denied",
+                policy,
+            ))
+        };
+        let first: Vec<_> = (0..5).map(|_| no(&mut policy)).collect();
+        assert_eq!(first, ["later", "later", "later", "later", "broken"]);
+        policy.accepted();
+        let then: Vec<_> = (0..20).map(|_| no(&mut policy)).collect();
+        assert!(then[..19].iter().all(|k| *k == "refused"));
+        assert_eq!(then[19], "broken");
+    }
+
+    #[test]
+    fn no_address_shows() {
+        let sent = judged(Stage::Recipient, 550, "5.1.1 <ann@example.com>: unknown");
+        assert!(matches!(&sent, Sent::Refused { reason, .. } if !reason.contains("ann")));
+    }
+}
