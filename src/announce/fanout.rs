@@ -3,7 +3,7 @@
 //! A recipient is marked as being sent to before anything leaves, and with the outcome after. Dropping the future at
 //! any await loses nothing: the next run takes up what was queued, and settles what was under way.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, error::Error};
 
 use futures::{
     StreamExt,
@@ -15,9 +15,9 @@ use sha2::{Digest, Sha256};
 use crate::{
     model::{announcement::Tally, id::IdempotencyKey, span::Span, time::Time},
     port::{
-        channel::{Channel, Compiled, Notice, Recipient, RecipientsError, Sent},
-        ledger::{Delivery, Ledger, LedgerError, Mailing},
-        runtime::Runtime,
+        channel::{Channel, Compiled, Recipient, RecipientsError, Sent, SharedChannel},
+        ledger::{Delivery, Ledger, LedgerError, Mailing, SharedLedger},
+        runtime::{Runtime, SharedRuntime},
     },
 };
 
@@ -79,6 +79,38 @@ pub struct Fanout<'a> {
     pub mailing: &'a Mailing,
     /// How patient to be.
     pub patience: Patience,
+    /// When the message was made: patience counts from here.
+    pub since: Time,
+}
+
+/// Sends a message to everybody who has not got it yet, with ordinary patience. What keeps it from being driven at
+/// all counts as broken.
+pub async fn run(
+    channel: &SharedChannel,
+    message: &Compiled,
+    mailing: &Mailing,
+    ledger: &SharedLedger,
+    runtime: &SharedRuntime,
+) -> Outcome {
+    let fanout = Fanout {
+        runtime: runtime.as_ref(),
+        ledger: ledger.as_ref(),
+        channel: channel.as_ref(),
+        mailing,
+        patience: Patience::default(),
+        since: runtime.now(),
+    };
+    match fanout.run(message).await {
+        Ok(outcome) => outcome,
+        Err(e) => Outcome {
+            tally: ledger.tally(mailing).await.unwrap_or_default(),
+            broken: Some(match e.source() {
+                Some(cause) => format!("{e}: {cause}"),
+                None => e.to_string(),
+            }),
+            problems: BTreeMap::new(),
+        },
+    }
 }
 
 /// A recipient that is not settled yet.
@@ -127,26 +159,21 @@ enum Next {
 }
 
 impl Fanout<'_> {
-    /// Sends `notice` to everybody who has not got it yet. Ends when every recipient is settled, or the channel is
+    /// Sends `message` to everybody who has not got it yet. Ends when every recipient is settled, or the channel is
     /// broken.
     ///
     /// # Errors
     /// Where there is no list of recipients, or the ledger fails.
-    pub async fn run(&self, notice: &Notice) -> Result<Outcome, FanoutError> {
-        let message = self.channel.compile(notice);
+    pub async fn run(&self, message: &Compiled) -> Result<Outcome, FanoutError> {
         let mut queue = self.open().await?;
-        let until = match notice {
-            Notice::Announcement { announcement, .. } => announcement.at,
-            Notice::Page { .. } => self.runtime.now(),
-        }
-        .after(self.patience.total);
+        let until = self.since.after(self.patience.total);
         let (mut outcome, mut failed) = (Outcome::default(), None);
         let mut flying = FuturesUnordered::new();
         loop {
             let next = queue.next(self.runtime.now(), until);
             let told = match next {
                 Next::Send(job) if flying.len() < self.channel.workers().max(1) => {
-                    flying.push(self.tell(job, &message, until));
+                    flying.push(self.tell(job, message, until));
                     continue;
                 }
                 Next::Send(job) => {
