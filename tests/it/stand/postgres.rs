@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -36,7 +37,7 @@ pub struct Cluster {
     pub port: u16,
     server: Option<Child>,
     // Shared by both servers of a pair.
-    _folder: std::sync::Arc<TempDir>,
+    folder: Arc<TempDir>,
 }
 
 /// A primary and a standby that streams from it through a slot.
@@ -93,7 +94,7 @@ impl Cluster {
             data,
             port: 0,
             server: None,
-            _folder: folder,
+            folder,
         };
         cluster.boot();
         cluster.sql(&format!("CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'"));
@@ -131,7 +132,7 @@ impl Cluster {
             data,
             port: 0,
             server: None,
-            _folder: std::sync::Arc::clone(&self._folder),
+            folder: Arc::clone(&self.folder),
         };
         standby.boot();
         until("the standby streams", || standby.streams());
@@ -334,6 +335,10 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
+    #[expect(
+        clippy::print_stdout,
+        reason = "a failed test shows what the server said"
+    )]
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("{}:\n{}", self.data.display(), self.log());
@@ -358,7 +363,7 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-fn folder() -> std::sync::Arc<TempDir> {
+fn folder() -> Arc<TempDir> {
     let folder = TempDir::with_prefix("failover-pg-").unwrap();
     // Servers and clients may be different users.
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -370,7 +375,7 @@ fn folder() -> std::sync::Arc<TempDir> {
         )
         .unwrap();
     }
-    std::sync::Arc::new(folder)
+    Arc::new(folder)
 }
 
 /// Whom PostgreSQL runs as, where that is not ourselves.
