@@ -27,7 +27,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// `command/fence`.
 pub const KIND: Kind = Kind::new::<StepsWith>(
     "command/fence",
-    "Runs a program that stops the old primary; proved when `observe` then says that it is stopped.",
+    "runs a program that stops the old primary; proved once `observe` says that it is stopped",
     "perform: [/usr/local/sbin/stop-primary, --now]\n\
      observe: [/usr/local/sbin/stop-primary, --is-stopped]\n\
      undo: [/usr/local/sbin/stop-primary, --start-again]\n\

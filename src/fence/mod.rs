@@ -1,8 +1,14 @@
 //! Fences: how the old primary is kept from writing, and the proof of it. Knows `port/` and `model/` only.
+//!
+//! A named person's attestation is no kind of this room: the engine asks for it where the fences' proof does not
+//! reach the rung that a service requires.
 
 use crate::port::kind::Kind;
 
 mod command;
+mod postgres;
+mod server;
+mod write_attempt;
 
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[command::KIND];
+pub const KINDS: &[Kind] = &[command::KIND, postgres::KIND, write_attempt::KIND];

@@ -29,7 +29,7 @@ const ACCOUNT: Duration = Duration::from_millis(50);
 /// `probe/command`.
 pub const KIND: Kind = Kind::new::<CommandWith>(
     "probe/command",
-    "Runs a program: exit status 0 is up, 1 is down, anything else is unknown.",
+    "runs a program: exit status 0 is up, 1 is down, anything else is unknown",
     "run: [/usr/local/bin/check-shop, --quick]\n\
      env:\n  SHOP_TOKEN: {env: SHOP_TOKEN}\n",
     Make::Probe(make),

@@ -1,4 +1,6 @@
 //! `probe/postgres`: speaks PostgreSQL's own protocol to a server.
+//!
+//! Each look is a session of its own: one that was kept would hide what a new client meets.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,16 +11,22 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_postgres::SimpleQueryRow;
 
+use super::{
+    dial::{self, Endpoint, dial},
+    fault::Fault,
+    progress::Progress,
+};
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
         observation::{DatabaseFacts, DatabaseRole, Evidence, Look, Lsn, Sight},
         secret::SecretRef,
+        service::Via,
         span::Span,
     },
     port::{
         kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
-        postgres::{Conninfo, Login, PostgresError, Whose},
+        postgres::{Conninfo, Host, Login, PostgresError, Session, Whose},
         probe::{LookContext, Probe, SharedProbe},
     },
 };
@@ -26,7 +34,7 @@ use crate::{
 /// `probe/postgres`.
 pub const KIND: Kind = Kind::new::<PostgresWith>(
     "probe/postgres",
-    "Logs in at a PostgreSQL server and asks for its role and positions.",
+    "logs in at a PostgreSQL server and asks for its role and positions",
     "connection: host=db-a.example.com user=failover sslmode=verify-full\n\
      password: {env: FAILOVER_DB_PASSWORD}\n\
      role: primary\n",
@@ -115,17 +123,17 @@ FROM (SELECT pg_is_in_recovery() AS r) AS server";
 impl Probe for PostgresProbe {
     async fn look(&self, context: &LookContext) -> Look {
         let started = Instant::now();
-        let mut look = match self.ask(context.timeout.to_std()).await {
+        let mut look = match self.ask(context).await {
             Ok(look) => look,
-            Err(e) => failed(&e),
+            Err(e) => Look::new(e.sight(), e.told()),
         };
         look.latency = Some(Span::from(started.elapsed()));
         look
     }
 
     async fn check(&self, context: &LookContext) -> Vec<CheckItem> {
-        let name = "probe/postgres";
-        vec![match self.ask(context.timeout.to_std()).await {
+        let name = format!("probe/postgres {}", self.login.conninfo.server());
+        vec![match self.ask(context).await {
             Ok(look) if look.sight == Sight::Up => CheckItem::ok(name, look.detail),
             Ok(look) => CheckItem::bad(
                 name,
@@ -133,14 +141,14 @@ impl Probe for PostgresProbe {
                 look.detail,
                 "let connection name the right server, or set role",
             ),
-            Err(e) => checked(name, &e),
+            Err(e) => e.into_item(name),
         }]
     }
 }
 
 impl PostgresProbe {
-    async fn ask(&self, within: Duration) -> Result<Look, PostgresError> {
-        let session = self.login.open(within).await?;
+    async fn ask(&self, context: &LookContext) -> Result<Look, NoAnswer> {
+        let session = enter(&self.login, context).await?;
         let row = session.row(LOOK).await?;
         if let Some(query) = &self.query {
             let sql = format!("BEGIN READ ONLY; {query}\n; ROLLBACK");
@@ -208,32 +216,83 @@ pub(super) fn seconds(text: Option<&str>) -> Option<Span> {
     ))
 }
 
-/// A look that did not come to an answer.
-pub(super) fn failed(error: &PostgresError) -> Look {
-    let sight = match error.whose() {
-        Whose::Ours => Sight::Unknown,
-        Whose::Theirs => Sight::Down,
-        // A server without a free connection lives: promoting another would not give it more.
-        Whose::Busy => Sight::Up,
+/// Opens a session the vantage point's way.
+pub(super) async fn enter(login: &Login, context: &LookContext) -> Result<Session, NoAnswer> {
+    let within = context.timeout.to_std();
+    let at = &login.conninfo;
+    let host = match &at.host {
+        // A socket of this machine has no way to choose.
+        Host::Socket(_) => return Ok(login.open(within).await?),
+        Host::Name(name) => {
+            let Ok(host) = name.parse::<dial::Host>();
+            host
+        }
+        Host::Address(address, _) => dial::Host::Address(*address),
     };
-    let told = error.told();
-    let detail = match (sight, error.fix()) {
-        (Sight::Up, _) => format!("alive but degraded: {told}"),
-        (Sight::Unknown, Some(fix)) => format!("{told}; {fix}"),
-        (Sight::Unknown | Sight::Down, _) => told,
+    let endpoint = Endpoint {
+        host,
+        port: at.port,
     };
-    Look::new(sight, detail)
+    let via: &Via = &context.via;
+    let progress = Progress::start();
+    let stream = progress
+        .within(context.timeout, dial(&endpoint, via, None, &progress))
+        .await
+        .map_err(|fault| NoAnswer::Way(at.server(), fault))?;
+    let left = within.saturating_sub(progress.elapsed().to_std());
+    Ok(login.over(stream, left).await?)
 }
 
-/// The same for `failover check`.
-pub(super) fn checked(name: &str, error: &PostgresError) -> CheckItem {
-    let status = if error.is_timeout() {
-        CheckStatus::Unknown
-    } else {
-        CheckStatus::Fail
-    };
-    let fix = error
-        .fix()
-        .unwrap_or("look whether the server runs, and the way to it");
-    CheckItem::bad(name, status, error.told(), fix)
+/// Why a look did not come to an answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAnswer {
+    /// No connection.
+    #[error("{0}")]
+    Way(String, #[source] Fault),
+    /// No session, or an error in it.
+    #[error(transparent)]
+    Server(#[from] PostgresError),
+}
+
+impl NoAnswer {
+    fn sight(&self) -> Sight {
+        match self {
+            Self::Way(_, fault) => fault.sight(),
+            Self::Server(e) => match e.whose() {
+                Whose::Ours => Sight::Unknown,
+                Whose::Theirs => Sight::Down,
+                // A server without a free connection lives: promoting another would not give it more.
+                Whose::Busy => Sight::Up,
+            },
+        }
+    }
+
+    /// In one line, with what to do where that is on our side.
+    pub(super) fn told(&self) -> String {
+        match self {
+            Self::Way(server, fault) => format!("{server}: {}", fault.detail()),
+            Self::Server(e) => match (e.whose(), e.fix()) {
+                (Whose::Busy, _) => format!("alive, but {}", e.told()),
+                (Whose::Ours, Some(fix)) => format!("{}; {fix}", e.told()),
+                (Whose::Ours | Whose::Theirs, _) => e.told(),
+            },
+        }
+    }
+
+    /// The same for `failover check`.
+    pub(super) fn into_item(self, name: String) -> CheckItem {
+        let (status, detail, fix) = match self {
+            Self::Way(..) => {
+                let status = match self.sight() {
+                    Sight::Unknown => CheckStatus::Unknown,
+                    Sight::Up | Sight::Down => CheckStatus::Fail,
+                };
+                (status, self.told(), None)
+            }
+            Self::Server(e) if e.is_timeout() => (CheckStatus::Unknown, e.told(), None),
+            Self::Server(e) => (CheckStatus::Fail, e.told(), e.fix()),
+        };
+        let fix = fix.unwrap_or("look whether the server runs, and at the way to it");
+        CheckItem::bad(name, status, detail, fix)
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_postgres::SimpleQueryRow;
 
-use super::postgres::{checked, seconds};
+use super::postgres::{NoAnswer, enter, seconds};
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
@@ -19,7 +19,7 @@ use crate::{
     },
     port::{
         kind::{Kind, Make, MakeError, Wiring, With, read},
-        postgres::{Conninfo, Login, PostgresError},
+        postgres::{Conninfo, Login},
         probe::{LookContext, Probe, SharedProbe},
     },
 };
@@ -32,7 +32,7 @@ const LATE: Duration = Duration::from_secs(3);
 /// `probe/postgres-standby`.
 pub const KIND: Kind = Kind::new::<StandbyWith>(
     "probe/postgres-standby",
-    "Asks the PostgreSQL standby whether its WAL receiver still hears the primary, and how far it lags.",
+    "asks a PostgreSQL standby whether it still hears its primary, and how far it lags",
     "connection: host=db-b.example.com user=failover sslmode=verify-full\n\
      password: {env: FAILOVER_DB_PASSWORD}\n\
      sender: db-a.example.com\n",
@@ -104,15 +104,12 @@ FROM (SELECT 1) AS one LEFT JOIN pg_stat_wal_receiver AS receiver ON true";
 impl Probe for StandbyProbe {
     async fn look(&self, context: &LookContext) -> Look {
         let started = Instant::now();
-        let mut look = match self.ask(context.timeout.to_std()).await {
+        let mut look = match self.ask(context).await {
             Ok(look) => look,
             // Whatever ails the standby says nothing about the primary.
             Err(e) => Look::new(
                 Sight::Unknown,
-                match e.fix() {
-                    Some(fix) => format!("the standby cannot be asked: {}; {fix}", e.told()),
-                    None => format!("the standby cannot be asked: {}", e.told()),
-                },
+                format!("the standby cannot be asked: {}", e.told()),
             ),
         };
         look.latency = Some(Span::from(started.elapsed()));
@@ -120,8 +117,8 @@ impl Probe for StandbyProbe {
     }
 
     async fn check(&self, context: &LookContext) -> Vec<CheckItem> {
-        let name = "probe/postgres-standby";
-        vec![match self.ask(context.timeout.to_std()).await {
+        let name = format!("probe/postgres-standby {}", self.login.conninfo.server());
+        vec![match self.ask(context).await {
             Ok(look) => match look.sight {
                 Sight::Up => CheckItem::ok(name, look.detail),
                 Sight::Down | Sight::Unknown => CheckItem::bad(
@@ -131,14 +128,14 @@ impl Probe for StandbyProbe {
                     "look into the standby's log; check primary_conninfo and the role's grants (pg_monitor)",
                 ),
             },
-            Err(e) => checked(name, &e),
+            Err(e) => e.into_item(name),
         }]
     }
 }
 
 impl StandbyProbe {
-    async fn ask(&self, within: Duration) -> Result<Look, PostgresError> {
-        let session = self.login.open(within).await?;
+    async fn ask(&self, context: &LookContext) -> Result<Look, NoAnswer> {
+        let session = enter(&self.login, context).await?;
         let row = session.row(LOOK).await?;
         let mut look = self.judge(&row);
         look.facts.database = Some(facts(&row));

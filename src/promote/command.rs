@@ -23,7 +23,7 @@ use crate::{
 /// `command/promote`.
 pub const KIND: Kind = Kind::new::<StepsWith>(
     "command/promote",
-    "Runs a program that makes the standby take over; `observe` tells whether it has.",
+    "runs a program that makes the standby take over; `observe` tells whether it has",
     "perform: [/usr/local/sbin/standby, promote]\n\
      observe: [/usr/local/sbin/standby, is-promoted]\n\
      env:\n  STANDBY_TOKEN: {file: /etc/failover/standby.token}\n",

@@ -291,7 +291,8 @@ fn outside(name: &str, command: &str, from: &Site) -> Option<CheckItem> {
         None => warn(
             &format!("promote/{name}"),
             format!("a promotion runs it and waits for it: {command}"),
-            "make sure that it ends soon and works while the primary's site is gone",
+            "make sure that it ends soon while the primary's site is gone, and with a status of at most 125: at a \
+             higher one, such as 255 of ssh, PostgreSQL stops the standby",
         ),
     })
 }

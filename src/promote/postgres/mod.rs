@@ -38,7 +38,7 @@ const RESERVE: Duration = Duration::from_secs(15);
 /// `postgres/promote`.
 pub const KIND: Kind = Kind::new::<PostgresWith>(
     "postgres/promote",
-    "Promotes a PostgreSQL standby once it has replayed what it received, and proves it by a write.",
+    "promotes a PostgreSQL standby once it has replayed what it received, and proves it by a write",
     "connection: host=db-b.example.com user=failover sslmode=verify-full\n\
      password: {env: FAILOVER_DB_PASSWORD}\n",
     Make::Action(make),
