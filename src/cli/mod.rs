@@ -13,6 +13,7 @@ pub mod journal;
 pub mod line;
 pub mod output;
 pub mod place;
+pub mod preview;
 pub mod socket;
 pub mod telemetry;
 pub mod token;
