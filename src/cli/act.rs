@@ -53,7 +53,14 @@ pub async fn failover(
     } else {
         None
     };
-    give(&mut client, vec![service.clone()], wish, &args.identity, output).await?;
+    give(
+        &mut client,
+        vec![service.clone()],
+        wish,
+        &args.identity,
+        output,
+    )
+    .await?;
     match watcher {
         Some(watcher) => watcher.until_run_ends(output).await,
         None => Ok(()),
@@ -64,7 +71,11 @@ pub async fn failover(
 ///
 /// # Errors
 /// Where it is refused.
-pub async fn approve(args: &arguments::Approve, place: &Place, output: Output) -> Result<(), Error> {
+pub async fn approve(
+    args: &arguments::Approve,
+    place: &Place,
+    output: Output,
+) -> Result<(), Error> {
     let service = owner(&args.id, 'a')?;
     let mut client = Client::connect(&place.socket).await?;
     let wish = Wish::Approve {
@@ -77,7 +88,14 @@ pub async fn approve(args: &arguments::Approve, place: &Place, output: Output) -
     } else {
         None
     };
-    give(&mut client, vec![service.clone()], wish, &args.identity, output).await?;
+    give(
+        &mut client,
+        vec![service.clone()],
+        wish,
+        &args.identity,
+        output,
+    )
+    .await?;
     match watcher {
         Some(watcher) => watcher.until_run_ends(output).await,
         None => Ok(()),
@@ -105,7 +123,14 @@ pub async fn pause(args: &arguments::Pause, place: &Place, output: Output) -> Re
     let wish = Wish::Pause {
         reason: args.reason.clone(),
     };
-    simple(place, named(args.service.as_ref()), wish, &args.identity, output).await
+    simple(
+        place,
+        named(args.service.as_ref()),
+        wish,
+        &args.identity,
+        output,
+    )
+    .await
 }
 
 /// `failover resume`.
@@ -304,7 +329,10 @@ fn said(done: &BTreeMap<ServiceName, String>, output: Output) -> Result<(), Erro
 }
 
 fn named(service: Option<&String>) -> Vec<ServiceName> {
-    service.map(|s| ServiceName(s.clone())).into_iter().collect()
+    service
+        .map(|s| ServiceName(s.clone()))
+        .into_iter()
+        .collect()
 }
 
 /// The service that an id such as `shop-a12` belongs to.

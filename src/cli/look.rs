@@ -32,11 +32,7 @@ use crate::{
 ///
 /// # Errors
 /// Where no controller answers, or it does not know the service.
-pub async fn status(
-    args: &arguments::Status,
-    place: &Place,
-    output: Output,
-) -> Result<(), Error> {
+pub async fn status(args: &arguments::Status, place: &Place, output: Output) -> Result<(), Error> {
     let service = args.service.as_deref().map(ServiceName::from);
     let mut client = Client::connect(&place.socket).await?;
     let reports = reports(&mut client, service.clone()).await?;
@@ -54,7 +50,10 @@ pub async fn status(
         }
     }
     if args.watch {
-        super::watch::follow(place, service, None, output).await?;
+        super::watch::Watcher::connect(place, service)
+            .await?
+            .follow(output)
+            .await?;
     }
     Ok(())
 }
@@ -121,8 +120,8 @@ pub async fn check(args: &arguments::Check, place: &Place, output: Output) -> Re
         }
     } else {
         for offline in Offline::all(&args.file, service.as_ref(), place, output)? {
-            let items = offline.check().await?;
-            checked.push((offline.service().clone(), items));
+            let name = offline.service().clone();
+            checked.push((name, offline.check().await?));
         }
     }
     if output.json() {
@@ -177,7 +176,10 @@ pub async fn plan_of(
     kind: RunKind,
     to: Option<crate::model::id::SiteName>,
 ) -> Result<PlanView, Error> {
-    match client.ask(Request::Plan { service, kind, to }, None).await? {
+    match client
+        .ask(Request::Plan { service, kind, to }, None)
+        .await?
+    {
         Answer::Plan(view) => Ok(*view),
         other => Err(unexpected(&other)),
     }
@@ -210,7 +212,10 @@ fn overview(report: &Report, output: Output) -> String {
     let mode = if report.mode == report.mode_wanted {
         report.mode.to_string()
     } else {
-        format!("{} (the documents ask for {})", report.mode, report.mode_wanted)
+        format!(
+            "{} (the documents ask for {})",
+            report.mode, report.mode_wanted
+        )
     };
     let _ = writeln!(text, "  mode       {mode}, epoch {}", report.epoch);
     if let Some(paused) = &report.paused {
@@ -218,7 +223,11 @@ fn overview(report: &Report, output: Output) -> String {
     }
     for component in &report.components {
         let verdict = output.paint(&component.verdict.to_string(), color(component.verdict));
-        let _ = writeln!(text, "  {:<10} {verdict}: {}", component.name, component.reason);
+        let _ = writeln!(
+            text,
+            "  {:<10} {verdict}: {}",
+            component.name, component.reason
+        );
     }
     let _ = writeln!(text, "  loss now   {}", report.loss);
     let _ = writeln!(text, "  readiness  {}", report.readiness);
@@ -287,7 +296,11 @@ fn explanation(report: &Report, output: Output) -> String {
     let _ = writeln!(text, "\n{}", bold("What is seen"));
     for component in &report.components {
         let verdict = output.paint(&component.verdict.to_string(), color(component.verdict));
-        let _ = writeln!(text, "  {}: {verdict}. {}", component.name, component.reason);
+        let _ = writeln!(
+            text,
+            "  {}: {verdict}. {}",
+            component.name, component.reason
+        );
         for w in &component.witnesses {
             let sight = match w.sight {
                 Sight::Up => Style::new().green(),
@@ -386,7 +399,12 @@ fn forecast_text(parts: &[ForecastPart], rto: Span) -> String {
         );
     }
     let verdict = if total <= rto { "within" } else { "BEYOND" };
-    let _ = writeln!(text, "  {:<8} {:>8}  {verdict} the RTO of {rto}", "total", total.to_string());
+    let _ = writeln!(
+        text,
+        "  {:<8} {:>8}  {verdict} the RTO of {rto}",
+        "total",
+        total.to_string()
+    );
     text
 }
 
@@ -394,7 +412,12 @@ fn check_text(service: &ServiceName, items: &[CheckItem], output: Output) -> Str
     let word = if green(items) { "green" } else { "not green" };
     let mut text = output.paint(&format!("{service}: {word}"), Style::new().bold());
     text.push('\n');
-    let widest = items.iter().map(|i| i.name.len()).max().unwrap_or(0).min(36);
+    let widest = items
+        .iter()
+        .map(|i| i.name.len())
+        .max()
+        .unwrap_or(0)
+        .min(36);
     for item in items {
         let style = match item.status {
             CheckStatus::Ok => Style::new().green(),

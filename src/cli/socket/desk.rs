@@ -106,7 +106,11 @@ impl Desk {
         Ok(Answer::Preview(items))
     }
 
-    fn watch(self: &Arc<Self>, service: Option<&ServiceName>) -> Result<Events, Refusal> {
+    /// Records as they are written, from now on.
+    ///
+    /// # Errors
+    /// Where there is no such service.
+    pub fn watch(self: &Arc<Self>, service: Option<&ServiceName>) -> Result<Events, Refusal> {
         let mut all = Vec::new();
         for service in self.named(service.cloned().into_iter().collect())? {
             let records = self

@@ -101,11 +101,10 @@ impl Drop for Socket {
 }
 
 async fn converse(stream: UnixStream, desk: Arc<Desk>) -> io::Result<()> {
-    let peer = stream.peer_cred()?.uid();
-    let own = nix::unistd::geteuid();
-    if peer != own.as_raw() && peer != 0 {
+    let peer = Uid::from_raw(stream.peer_cred()?.uid());
+    if peer != nix::unistd::geteuid() && !peer.is_root() {
         tracing::warn!(
-            uid = peer,
+            uid = peer.as_raw(),
             "another user was turned away from the control socket"
         );
         return Ok(());
