@@ -281,16 +281,50 @@ pub struct Schema {}
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     failover run -f documents/\n  \
-    failover run -f documents/ --listen 0.0.0.0:8080 --log-format json\n\n\
+    failover run -f documents/ --listen 0.0.0.0:8080 --log-format json\n  \
+    failover run -f documents/ --journal-copy s3://backup/failover\n\n\
     SIGHUP, or a changed file, reads the documents again; a run in flight is never loosened.\n\
     SIGTERM and Ctrl-C end cleanly; the next start goes on where this one stopped.")]
 pub struct Run {
     /// The documents.
     #[command(flatten)]
     pub documents: Documents,
-    /// Address of the status page, /metrics, /healthz and /readyz; 'off' for none.
+    /// Address of the status page, for the public; 'off' for none.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
-    pub listen: String,
+    pub listen: Listen,
+    /// Address of /metrics, /healthz and /readyz, not for the public; 'off' for none.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9633")]
+    pub metrics: Listen,
+    /// Where a copy of the journal follows it: s3://bucket/prefix or file:///folder.
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "Where a copy of the journal follows it: s3://bucket/prefix or file:///folder [S3: AWS_ACCESS_KEY_ID, \
+                AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL]"
+    )]
+    pub journal_copy: Option<String>,
+}
+
+/// Where something is listened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// Here.
+    At(std::net::SocketAddr),
+}
+
+impl std::str::FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse().map(Self::At).map_err(|_| {
+            "expected ADDRESS:PORT, such as 0.0.0.0:8080 or [::]:8080, or off".to_owned()
+        })
+    }
 }
 
 /// `failover check`.
@@ -681,15 +715,16 @@ pub enum Runbook {
 /// `failover runbook show`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    failover runbook show -f documents/\n  \
-    failover runbook show -f documents/ postgresql > postgresql.md")]
+    failover runbook show                                  those that come with the program\n  \
+    failover runbook show postgres-failover > runbook.md\n  \
+    failover runbook show -f documents/                    those of the services in these documents")]
 pub struct RunbookShow {
     /// Runbook; every one where none is named.
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
-    /// The documents.
-    #[command(flatten)]
-    pub documents: Documents,
+    /// Show the runbooks of these documents, as their services use them.
+    #[arg(short = 'f', long = "file", value_name = "PATH")]
+    pub file: Vec<PathBuf>,
 }
 
 /// `failover token`.
@@ -744,10 +779,19 @@ pub enum DemoPart {
     },
     /// Asks a host's agent to stop its database for good, or whether it did.
     Fence {
-        /// `perform` or `observe`.
-        verb: String,
+        /// What is asked.
+        verb: FenceVerb,
         /// The agent's address.
         #[arg(long)]
         agent: std::net::SocketAddr,
     },
+}
+
+/// What the demo's fence is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FenceVerb {
+    /// Stop for good.
+    Perform,
+    /// Is it stopped?
+    Observe,
 }

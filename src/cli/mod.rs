@@ -5,22 +5,33 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
+mod act;
 pub mod arguments;
-pub mod demo;
-pub mod help;
-pub mod identity;
-pub mod journal;
-pub mod line;
-pub mod output;
-pub mod place;
-pub mod socket;
+mod demo;
+mod documents;
+mod engine;
+mod help;
+mod identity;
+mod journal;
+mod line;
+mod look;
+mod offline;
+mod output;
+mod place;
+mod preview;
+mod progress;
+mod run;
+mod runbook;
+mod socket;
 pub mod telemetry;
-pub mod token;
-pub mod view;
+mod token;
+mod view;
+mod watch;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Format, Global};
 use output::Output;
 use place::Place;
+use telemetry::Lines;
 
 use crate::error::Error;
 
@@ -40,33 +51,67 @@ pub fn main() -> ExitCode {
 
 fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
     let global = args.global;
+    let place = || Place::new(&global);
     match args.command {
-        Command::Journal(args) => journal::journal(&args, &Place::new(&global)?, output),
-        Command::Timeline(args) => journal::timeline(&args, &Place::new(&global)?, output),
+        Command::Init(_) | Command::Demo(_) => Err(Error::Usage("not built in yet".to_owned())),
+        Command::Validate(args) => documents::validate(&args, output),
+        Command::Schema(_) => documents::schema(output),
+        Command::Run(args) => {
+            log(&global, if output.live { "warn" } else { "info" })?;
+            wait(run::run(&args, &place()?, output))
+        }
+        Command::Check(args) => quietly(&global, look::check(&args, &place()?, output)),
+        Command::Plan(args) => quietly(&global, look::plan(&args, &place()?, output)),
+        Command::Explain(args) => quietly(&global, look::explain(&args, &place()?, output)),
+        Command::Status(args) => quietly(&global, look::status(&args, &place()?, output)),
+        Command::Timeline(args) => journal::timeline(&args, &place()?, output),
+        Command::Failover(args) => quietly(&global, act::failover(&args, &place()?, output)),
+        Command::Approve(args) => quietly(&global, act::approve(&args, &place()?, output)),
+        Command::Deny(args) => quietly(&global, act::deny(&args, &place()?, output)),
+        Command::Pause(args) => quietly(&global, act::pause(&args, &place()?, output)),
+        Command::Resume(args) => quietly(&global, act::resume(&args, &place()?, output)),
+        Command::Abort(args) => quietly(&global, act::abort(&args, &place()?, output)),
+        Command::Ack(args) => quietly(&global, act::ack(&args, &place()?, output)),
+        Command::Mode(args) => quietly(&global, act::mode(&args, &place()?, output)),
+        Command::Announce(arguments::Announce::Preview(args)) => {
+            quietly(&global, act::preview(&args, &place()?, output))
+        }
+        Command::Announce(arguments::Announce::Send(args)) => {
+            quietly(&global, act::announce(&args, &place()?, output))
+        }
+        Command::Journal(args) => journal::journal(&args, &place()?, output),
+        Command::Runbook(arguments::Runbook::Show(args)) => runbook::show(&args, output),
         Command::Token(args) => token::token(&args, output),
         Command::Help(args) => help::help(&args, output),
         Command::Completions(args) => completions(&args, output),
-        Command::Demo(_)
-        | Command::Init(_)
-        | Command::Validate(_)
-        | Command::Schema(_)
-        | Command::Run(_)
-        | Command::Check(_)
-        | Command::Plan(_)
-        | Command::Explain(_)
-        | Command::Status(_)
-        | Command::Failover(_)
-        | Command::Approve(_)
-        | Command::Deny(_)
-        | Command::Pause(_)
-        | Command::Resume(_)
-        | Command::Abort(_)
-        | Command::Ack(_)
-        | Command::Mode(_)
-        | Command::Announce(_)
-        | Command::Runbook(_)
-        | Command::DemoPart(_) => Err(Error::Usage("this command is not built in yet".to_owned())),
+        Command::DemoPart(part) => {
+            log(&global, "warn")?;
+            wait(demo::part(part))
+        }
     }
+}
+
+/// Waits for a command that only looks or asks, with nothing logged but trouble.
+fn quietly(global: &Global, command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    log(global, "error")?;
+    wait(command)
+}
+
+fn log(global: &Global, filter: &str) -> Result<(), Error> {
+    let lines = match global.log_format {
+        Format::Text => Lines::Text {
+            color: std::io::IsTerminal::is_terminal(&std::io::stderr()),
+        },
+        Format::Json => Lines::Json,
+    };
+    telemetry::init(global.log.as_deref().or(Some(filter)), lines)
+        .map_err(|e| Error::Usage(e.to_string()))
+}
+
+fn wait(command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    tokio::runtime::Runtime::new()
+        .map_err(|e| engine::cannot_start(&e))?
+        .block_on(command)
 }
 
 fn completions(args: &arguments::Completions, output: Output) -> Result<(), Error> {

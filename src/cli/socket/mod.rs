@@ -4,5 +4,6 @@
 //! one answer a line, then, where it was asked for, one event a line.
 
 pub mod client;
+pub mod desk;
 pub mod message;
 pub mod server;

@@ -8,27 +8,24 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, stream::BoxStream};
+use futures::StreamExt;
+use nix::unistd::Uid;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
     time,
 };
 
-use super::message::{Answer, Envelope, Event, Refusal, VERSION};
+use super::{
+    desk::{Desk, Events},
+    message::{Answer, Envelope, Refusal, VERSION},
+};
 use crate::{cli::place, error::Error};
 
 /// The longest request.
 const LONGEST: u64 = 256 * 1024;
 /// How long a client may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What answers requests: the answer, and what follows where the client wants to watch.
-#[async_trait::async_trait]
-pub trait Desk: Send + Sync {
-    /// Answers one request.
-    async fn answer(&self, envelope: Envelope) -> (Answer, Option<BoxStream<'static, Event>>);
-}
 
 /// A bound control socket; its file is removed when it is dropped.
 #[derive(Debug)]
@@ -77,7 +74,7 @@ impl Socket {
     }
 
     /// Serves until its task ends.
-    pub async fn serve(&self, desk: Arc<dyn Desk>) {
+    pub async fn serve(&self, desk: Arc<Desk>) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
@@ -103,12 +100,11 @@ impl Drop for Socket {
     }
 }
 
-async fn converse(stream: UnixStream, desk: Arc<dyn Desk>) -> io::Result<()> {
-    let peer = stream.peer_cred()?.uid();
-    let own = nix::unistd::geteuid();
-    if peer != own.as_raw() && peer != 0 {
+async fn converse(stream: UnixStream, desk: Arc<Desk>) -> io::Result<()> {
+    let peer = Uid::from_raw(stream.peer_cred()?.uid());
+    if peer != nix::unistd::geteuid() && !peer.is_root() {
         tracing::warn!(
-            uid = peer,
+            uid = peer.as_raw(),
             "another user was turned away from the control socket"
         );
         return Ok(());
@@ -126,7 +122,7 @@ async fn converse(stream: UnixStream, desk: Arc<dyn Desk>) -> io::Result<()> {
             return Ok(());
         }
         let (answer, events) = match serde_json::from_slice::<Envelope>(&line) {
-            Ok(envelope) if envelope.version == VERSION => desk.answer(envelope).await,
+            Ok(envelope) if envelope.version == VERSION => desk.answer(envelope, peer).await,
             // Not understood at all means another version too: both ends are one program.
             Ok(_) | Err(_) => (Answer::Refused(Refusal::Version { ours: VERSION }), None),
         };
@@ -141,7 +137,7 @@ async fn converse(stream: UnixStream, desk: Arc<dyn Desk>) -> io::Result<()> {
 async fn follow(
     read: &mut BufReader<tokio::net::unix::OwnedReadHalf>,
     write: &mut OwnedWriteHalf,
-    events: &mut BoxStream<'static, Event>,
+    events: &mut Events,
 ) -> io::Result<()> {
     let mut end = [0; 1];
     loop {

@@ -1,0 +1,233 @@
+//! A controller with everything around it: journal, ledger, control socket, status page and figures. `run` and the demo
+//! start the very same.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time};
+
+use super::{
+    arguments::Listen,
+    place::Place,
+    socket::{desk::Desk, server::Socket},
+};
+use crate::{
+    announce::ledger::SqliteLedger,
+    driver::{
+        clock::HostRuntime,
+        controller::{Controller, Ends, Means},
+        metrics::{self, Metrics},
+        registry,
+        service::LoopError,
+    },
+    error::Error,
+    journal::{copy::Copy, sqlite::SqliteJournal},
+    model::{id::ServiceName, secret::SecretRef, service::Service},
+    port::{
+        runtime::SharedRuntime,
+        secret::{HostSecrets, SharedSecrets},
+        store::StoreWith,
+    },
+    publish::listener::{self, Limits, Pages},
+};
+
+/// How long loops may take to end.
+const END: Duration = Duration::from_secs(20);
+
+/// Where a controller is to listen, and where its journal is copied to.
+#[derive(Clone, Debug)]
+pub struct Outlets {
+    /// The status page.
+    pub page: Listen,
+    /// Figures, liveness and readiness.
+    pub metrics: Listen,
+    /// The journal's copy.
+    pub journal_copy: Option<String>,
+}
+
+/// A running controller with everything around it.
+pub struct Engine {
+    /// The controller.
+    pub controller: Arc<Controller>,
+    /// Answers requests.
+    pub desk: Arc<Desk>,
+    /// How loops ended.
+    pub ends: Ends,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// Its time.
+    pub runtime: SharedRuntime,
+    tasks: Vec<JoinHandle<()>>,
+    listeners: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Engine {
+    /// Starts everything, or nothing.
+    ///
+    /// # Errors
+    /// Where a part of it cannot be had; what was begun ends again.
+    pub async fn start(
+        services: Vec<Service>,
+        place: &Place,
+        outlets: &Outlets,
+    ) -> Result<Self, Error> {
+        place.prepare()?;
+        let runtime: SharedRuntime = Arc::new(HostRuntime::new());
+        let secrets: SharedSecrets = Arc::new(HostSecrets);
+        let socket = Socket::bind(&place.socket).await?;
+        let page = bind(outlets.page).await?;
+        let figures = bind(outlets.metrics).await?;
+        let journal = Arc::new(SqliteJournal::open(&place.journal())?);
+        let ledger =
+            SqliteLedger::open(&place.state.join("ledger.sqlite")).map_err(|e| cannot_start(&e))?;
+        let copy = match &outlets.journal_copy {
+            Some(url) => {
+                let store = store(url).open(&secrets).map_err(|e| cannot_start(&e))?;
+                Some(Copy::new(journal.clone(), store, runtime.clone()))
+            }
+            None => None,
+        };
+        let metrics = Arc::new(Metrics::new(runtime.clone(), env!("CARGO_PKG_VERSION")));
+        let pages = Pages::default();
+        let means = Means {
+            kinds: registry::kinds(),
+            journal,
+            ledger: Arc::new(ledger),
+            runtime: runtime.clone(),
+            secrets,
+            state: place.state.clone(),
+            metrics: metrics.clone(),
+            pages: pages.clone(),
+            upkeep: true,
+        };
+        let (controller, ends) = Controller::start(services, means)
+            .await
+            .map_err(|e| cannot_start(&e))?;
+        let desk = Arc::new(Desk {
+            controller: controller.clone(),
+            runtime: runtime.clone(),
+        });
+        let mut engine = Self {
+            controller,
+            desk: desk.clone(),
+            ends,
+            metrics: metrics.clone(),
+            runtime,
+            tasks: vec![tokio::spawn(async move { socket.serve(desk).await })],
+            listeners: Vec::new(),
+        };
+        if let Some(copy) = copy {
+            engine
+                .tasks
+                .push(tokio::spawn(async move { copy.follow().await }));
+        }
+        if let Some(page) = page {
+            engine.serve(page, listener::router(pages));
+        }
+        if let Some(figures) = figures {
+            engine.serve(figures, metrics::routes(metrics));
+        }
+        Ok(engine)
+    }
+
+    fn serve(&mut self, listener: TcpListener, routes: axum::Router) {
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        let task = tokio::spawn(listener::serve(
+            listener,
+            routes,
+            Limits::default(),
+            stopped,
+        ));
+        self.listeners.push((stop, task));
+    }
+
+    /// Stops cleanly: loops end after what they are recording.
+    pub async fn stop(mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+        let waiting = self.controller.services().len();
+        self.controller.stop();
+        let ended = async {
+            for _ in 0..waiting {
+                if self.ends.next().await.is_none() {
+                    return;
+                }
+            }
+        };
+        if time::timeout(END, ended).await.is_err() {
+            tracing::warn!("a service did not end in time");
+        }
+        for (stop, task) in self.listeners.drain(..) {
+            let _ = stop.send(());
+            let _ = task.await;
+        }
+    }
+}
+
+/// How a loop that was not asked to ended, as an error.
+#[must_use]
+pub fn ended(service: &ServiceName, end: Result<(), LoopError>) -> Option<Error> {
+    match end {
+        Ok(()) => None,
+        Err(error) => Some(Error::Start {
+            reason: format!("the loop of {service} ended: {}", chain(&error)),
+        }),
+    }
+}
+
+/// An error and its causes in one sentence.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+/// Something that keeps a controller from starting.
+#[must_use]
+pub fn cannot_start(error: &dyn std::error::Error) -> Error {
+    Error::Start {
+        reason: chain(error),
+    }
+}
+
+async fn bind(listen: Listen) -> Result<Option<TcpListener>, Error> {
+    let address: SocketAddr = match listen {
+        Listen::Off => return Ok(None),
+        Listen::At(address) => address,
+    };
+    TcpListener::bind(address)
+        .await
+        .map(Some)
+        .map_err(|source| Error::Listen { address, source })
+}
+
+/// The journal's copy, its credentials in the variables that every S3 tool reads.
+fn store(url: &str) -> StoreWith {
+    let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let secret = |name: &str| variable(name).map(|_| SecretRef::Env(name.to_owned()));
+    let endpoint = variable("AWS_ENDPOINT_URL");
+    StoreWith {
+        url: url.to_owned(),
+        allow_http: endpoint.as_ref().is_some_and(|e| e.starts_with("http://")),
+        endpoint,
+        region: variable("AWS_REGION"),
+        access_key_id: secret("AWS_ACCESS_KEY_ID"),
+        secret_access_key: secret("AWS_SECRET_ACCESS_KEY"),
+        virtual_host: false,
+    }
+}
+
+/// Where the ledger of who was told what stands.
+#[must_use]
+pub fn ledger(place: &Place) -> PathBuf {
+    place.state.join("ledger.sqlite")
+}

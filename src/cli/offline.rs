@@ -1,0 +1,219 @@
+//! A service without a controller: its core from documents and, where there is one, the state folder's journal. It
+//! decides nothing and performs nothing.
+
+use std::{path::PathBuf, sync::Arc};
+
+use futures::StreamExt;
+
+use super::{
+    documents, journal,
+    output::Output,
+    place::Place,
+    preview,
+    socket::message::{PlanView, PreviewItem},
+    view,
+};
+use crate::{
+    decide::{core::Core, event::Event},
+    driver::{
+        clock::HostRuntime,
+        fitting::Fitting,
+        readiness, registry,
+        watch::{self, Lookouts, Watch},
+    },
+    error::Error,
+    model::{
+        announcement::Phase,
+        check::CheckItem,
+        id::{Epoch, Seq, ServiceName, SiteName},
+        plan::RunKind,
+        record::{FORMAT, Record},
+        service::Service,
+        span::Span,
+        time::Time,
+    },
+    port::{runtime::SharedRuntime, secret::HostSecrets},
+};
+
+/// Longest time that probes are given to look once.
+const LOOK: Span = Span::from_secs(15);
+
+/// A service without a controller.
+pub struct Offline {
+    core: Core,
+    runtime: SharedRuntime,
+    state: PathBuf,
+}
+
+impl Offline {
+    /// The service of that name, from documents.
+    ///
+    /// # Errors
+    /// Where the documents have errors, or no such service.
+    pub fn new(
+        paths: &[PathBuf],
+        service: &ServiceName,
+        place: &Place,
+        output: Output,
+    ) -> Result<Self, Error> {
+        let services = documents::load(paths, output)?;
+        let known = services.iter().map(|s| s.name.to_string()).collect();
+        match services.into_iter().find(|s| s.name == *service) {
+            Some(found) => Self::of(found, place),
+            None => Err(Error::NoService {
+                name: service.to_string(),
+                known,
+            }),
+        }
+    }
+
+    /// The services of documents; only the one of that name, where one is given.
+    ///
+    /// # Errors
+    /// Where the documents have errors, or no such service.
+    pub fn all(
+        paths: &[PathBuf],
+        service: Option<&ServiceName>,
+        place: &Place,
+        output: Output,
+    ) -> Result<Vec<Self>, Error> {
+        match service {
+            Some(service) => Ok(vec![Self::new(paths, service, place, output)?]),
+            None => documents::load(paths, output)?
+                .into_iter()
+                .map(|found| Self::of(found, place))
+                .collect(),
+        }
+    }
+
+    fn of(service: Service, place: &Place) -> Result<Self, Error> {
+        let runtime: SharedRuntime = Arc::new(HostRuntime::new());
+        let name = service.name.clone();
+        let mut core = Core::new(Arc::new(service));
+        if place.journal().exists() {
+            for record in journal::open(place)?.records(&name, Seq(1))? {
+                core.replay(&record);
+            }
+        }
+        begin(&mut core, runtime.now());
+        Ok(Self {
+            core,
+            runtime,
+            state: place.state.clone(),
+        })
+    }
+
+    /// The service's name.
+    #[must_use]
+    pub fn service(&self) -> &ServiceName {
+        &self.core.service().name
+    }
+
+    /// The plan of a run that could be begun now.
+    ///
+    /// # Errors
+    /// Where none can be made.
+    pub fn plan(&self, kind: RunKind, to: Option<&SiteName>) -> Result<PlanView, Error> {
+        view::plan(&self.core, kind, to, self.runtime.now()).map_err(|reason| Error::Plan {
+            service: self.service().to_string(),
+            reason,
+        })
+    }
+
+    /// Everything a failover needs, tried from here.
+    ///
+    /// # Errors
+    /// Where an adapter cannot be made.
+    pub async fn check(mut self) -> Result<Vec<CheckItem>, Error> {
+        let service = self.core.service().clone();
+        let fitting = self.fitting()?;
+        let maker = watch::maker(registry::kinds(), fitting.wiring());
+        let lookouts = Lookouts::new(&service, &self.runtime, maker);
+        let lookouts = Arc::new(lookouts.map_err(|e| start(&e))?);
+        let fitting = fitting.with_lookouts(lookouts.clone());
+        self.observe(&lookouts).await;
+        let customers = fitting
+            .channels(&service.announcements.channels)
+            .map_err(|e| start(&e))?;
+        let team = fitting
+            .channels(&service.team.channels)
+            .map_err(|e| start(&e))?;
+        let (customers, team) = (customers.into_iter().collect(), team.into_iter().collect());
+        let now = self.runtime.now();
+        Ok(readiness::check(&self.core, &fitting, &lookouts, &customers, &team, now).await)
+    }
+
+    /// The messages of some phases.
+    ///
+    /// # Errors
+    /// Where a channel cannot be made.
+    pub async fn preview(&self, phases: &[Phase]) -> Result<Vec<PreviewItem>, Error> {
+        let fitting = self.fitting()?;
+        let channels = fitting
+            .channels(&self.core.service().announcements.channels)
+            .map_err(|e| start(&e))?;
+        let channels = channels.into_iter().collect();
+        let now = self.runtime.now();
+        Ok(preview::of(&self.core, &channels, phases, None, now).await)
+    }
+
+    fn fitting(&self) -> Result<Fitting, Error> {
+        Fitting::new(
+            self.core.service(),
+            registry::kinds(),
+            self.runtime.clone(),
+            Arc::new(HostSecrets),
+            &self.state,
+        )
+        .map_err(|e| start(&e))
+    }
+
+    /// Lets every vantage point look once through every probe.
+    async fn observe(&mut self, lookouts: &Arc<Lookouts>) {
+        let service = self.core.service().clone();
+        let mut watch = Watch::new(&service, lookouts, &self.runtime, 0);
+        let wanted: usize = service
+            .components
+            .iter()
+            .flat_map(|c| &c.probes)
+            .map(|p| match p.from.len() {
+                0 => service.vantage_points.len(),
+                n => n,
+            })
+            .sum();
+        let deadline = tokio::time::Instant::now() + LOOK.to_std();
+        while self.core.view().voices.len() < wanted {
+            let Ok(Some(seen)) = tokio::time::timeout_at(deadline, watch.next()).await else {
+                return;
+            };
+            // What the core would do about it is not done: nothing is journaled, and no effect is performed.
+            drop(self.core.step(Event::Observed(seen), self.runtime.now()));
+        }
+    }
+}
+
+/// The records that a controller would begin with, applied but not journaled.
+fn begin(core: &mut Core, now: Time) {
+    for body in core.start(env!("CARGO_PKG_VERSION"), now) {
+        let record = Record {
+            format: FORMAT,
+            chain: core.service().name.clone(),
+            seq: core.state().seq.next(),
+            epoch: core.state().epoch.max(Epoch(1)),
+            at: now,
+            prev: String::new(),
+            body,
+        };
+        core.committed(&record);
+    }
+}
+
+fn start(error: &dyn std::error::Error) -> Error {
+    let mut reason = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        reason = format!("{reason}: {cause}");
+        next = cause.source();
+    }
+    Error::Start { reason }
+}

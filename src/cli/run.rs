@@ -1,0 +1,200 @@
+//! `failover run`: a controller on documents, until it is told to stop.
+
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+
+use futures::{StreamExt, stream::BoxStream};
+use notify::{RecursiveMode, Watcher as _};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time,
+};
+
+use super::{
+    arguments::{self, Listen},
+    documents,
+    engine::{self, Engine, Outlets},
+    output::Output,
+    place::Place,
+    progress::Progress,
+    socket::message::Event,
+};
+use crate::{
+    driver::registry,
+    error::Error,
+    spec::{self, Severity},
+};
+
+/// Editors write a file in several goes: documents are read again when they have been still for so long.
+const STILL: Duration = Duration::from_millis(500);
+
+/// Runs a controller until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// Where it cannot start, or a service's loop ends by itself.
+pub async fn run(args: &arguments::Run, place: &Place, output: Output) -> Result<(), Error> {
+    let on = |kind| signal(kind).map_err(|e| engine::cannot_start(&e));
+    let (mut terminate, mut interrupt) =
+        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    let mut hang_up = on(SignalKind::hangup())?;
+    let paths = &args.documents.file;
+    let services = documents::load(paths, output)?;
+    let outlets = Outlets {
+        page: args.listen,
+        metrics: args.metrics,
+        journal_copy: args.journal_copy.clone(),
+    };
+    let mut changes = Changes::of(paths);
+    let mut engine = Engine::start(services, place, &outlets).await?;
+    engine.metrics.documents_loaded();
+    greet(&engine, place, &outlets, output);
+    let mut progress = Progress::new(output);
+    let mut events = follow(&engine);
+    let ended = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            end = engine.ends.next() => match end {
+                Some((service, end)) => if let Some(error) = engine::ended(&service, end) {
+                    break Err(error);
+                },
+                None => break Ok(()),
+            },
+            Some(event) = events.next() => progress.event(&event)?,
+            _ = hang_up.recv() => {
+                reload(&engine, paths, output).await;
+                events = follow(&engine);
+            }
+            () = changes.next() => {
+                reload(&engine, paths, output).await;
+                events = follow(&engine);
+            }
+        }
+    };
+    drop(progress);
+    tracing::info!("stopping");
+    engine.stop().await;
+    ended
+}
+
+fn greet(engine: &Engine, place: &Place, outlets: &Outlets, output: Output) {
+    let names: Vec<_> = engine
+        .controller
+        .services()
+        .iter()
+        .map(|s| format!("{} ({})", s.name, s.mode))
+        .collect();
+    output.note(&format!("protecting {}", names.join(", ")));
+    if let Listen::At(address) = outlets.page {
+        output.note(&format!("status page on http://{address}/"));
+    }
+    if let Listen::At(address) = outlets.metrics {
+        output.note(&format!("figures on http://{address}/metrics"));
+    }
+    output.note(&format!("commands through {}", place.socket.display()));
+}
+
+/// Records of all services from now on.
+fn follow(engine: &Engine) -> BoxStream<'static, Event> {
+    match engine.desk.watch(None) {
+        Ok(events) => events,
+        // Every service that runs can be followed; one that has just ended is no reason to stop.
+        Err(_) => futures::stream::pending().boxed(),
+    }
+}
+
+/// Reads the documents again. What is wrong with them changes nothing and is told to the team.
+async fn reload(engine: &Engine, paths: &[PathBuf], output: Output) {
+    let loaded = spec::load(paths, registry::kinds());
+    if !loaded.is_usable() {
+        let errors: Vec<_> = loaded
+            .diagnostics
+            .iter()
+            .filter(|d| d.severity == Severity::Error)
+            .collect();
+        let first = errors.first().map_or_else(String::new, |d| {
+            let line = d.line.map(|n| format!(":{n}")).unwrap_or_default();
+            format!("{}{line}: {}", d.file, d.message)
+        });
+        let problem = format!("{} errors, the first in {first}", errors.len());
+        tracing::error!(%problem, "the changed documents cannot be used; the old ones stay in force");
+        engine.metrics.documents_refused();
+        engine.controller.documents(Some(&problem));
+        return;
+    }
+    match engine.controller.reload(loaded.services).await {
+        Ok(changes) => {
+            engine.metrics.documents_loaded();
+            engine.controller.documents(None);
+            for change in changes {
+                output.note(&format!("documents: {change}"));
+            }
+        }
+        Err(error) => {
+            let problem = engine::chain(&error);
+            tracing::error!(%problem, "the changed documents cannot be used; the old ones stay in force");
+            engine.metrics.documents_refused();
+            engine.controller.documents(Some(&problem));
+        }
+    }
+}
+
+/// Changes of documents on disk.
+struct Changes {
+    seen: mpsc::Receiver<()>,
+    /// Looks for as long as it lives.
+    _watcher: Option<notify::RecommendedWatcher>,
+}
+
+impl Changes {
+    /// Of these files, and of everything in these folders. Where the system cannot tell, SIGHUP still does.
+    fn of(paths: &[PathBuf]) -> Self {
+        let (tell, seen) = mpsc::channel(1);
+        let told = move |event: notify::Result<notify::Event>| {
+            let ours = event.is_ok_and(|e| !e.kind.is_access() && e.paths.iter().any(is_document));
+            if ours {
+                // A full channel has told already.
+                let _ = tell.try_send(());
+            }
+        };
+        let watcher = notify::recommended_watcher(told).and_then(|mut watcher| {
+            for folder in folders(paths) {
+                watcher.watch(&folder, RecursiveMode::Recursive)?;
+            }
+            Ok(watcher)
+        });
+        if let Err(error) = &watcher {
+            tracing::warn!(%error, "changes of documents are not seen by themselves: send SIGHUP");
+        }
+        Self {
+            seen,
+            _watcher: watcher.ok(),
+        }
+    }
+
+    /// Ends when something has changed and is still again.
+    async fn next(&mut self) {
+        if self.seen.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+        while let Ok(Some(())) = time::timeout(STILL, self.seen.recv()).await {}
+    }
+}
+
+/// A document, or the link that Kubernetes turns when it replaces mounted files.
+fn is_document(path: &PathBuf) -> bool {
+    path.extension().is_some_and(|e| e == "yaml" || e == "yml")
+        || path.file_name().is_some_and(|n| n == "..data")
+}
+
+/// A file is watched by its folder: editors put a new file in the place of the old one.
+fn folders(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
+    paths
+        .iter()
+        .map(|path| match path.parent() {
+            Some(_) if path.is_dir() => path.clone(),
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            Some(_) | None => PathBuf::from("."),
+        })
+        .collect()
+}

@@ -1,0 +1,311 @@
+//! What the controller answers: each request read from a running controller, each command given to it under the name of
+//! the person who speaks.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use nix::unistd::{Uid, User};
+
+use super::message::{Answer, Envelope, Event, Refusal, Request, Wish};
+use crate::{
+    cli::{preview, token, view},
+    decide::{
+        event::{Command, Reply},
+        explain,
+    },
+    driver::controller::{CommandError, Controller},
+    model::{
+        id::{PersonName, ServiceName},
+        secret::Secret,
+        service::Service,
+    },
+    port::runtime::SharedRuntime,
+};
+
+/// Answers for a controller.
+pub struct Desk {
+    /// The controller.
+    pub controller: Arc<Controller>,
+    /// Its time.
+    pub runtime: SharedRuntime,
+}
+
+/// Events for a client that watches.
+pub type Events = BoxStream<'static, Event>;
+
+impl Desk {
+    /// Answers one request of a local user.
+    pub async fn answer(
+        self: &Arc<Self>,
+        envelope: Envelope,
+        peer: Uid,
+    ) -> (Answer, Option<Events>) {
+        let token = envelope.token.map(|t| t.secret());
+        let answered = match envelope.request {
+            Request::Watch { service } => match self.watch(service.as_ref()) {
+                Ok(events) => return (Answer::Watching, Some(events)),
+                Err(refusal) => Err(refusal),
+            },
+            Request::Status { service } => self.status(service.as_ref()).await,
+            Request::Plan { service, kind, to } => match self.core(&service).await {
+                Ok(core) => view::plan(&core, kind, to.as_ref(), self.runtime.now())
+                    .map(|plan| Answer::Plan(Box::new(plan)))
+                    .map_err(|reason| Refusal::NoPlan { service, reason }),
+                Err(refusal) => Err(refusal),
+            },
+            Request::Check { service } => self
+                .controller
+                .check(&service)
+                .await
+                .map(Answer::Check)
+                .map_err(|e| self.refuse(&e)),
+            Request::Preview {
+                service,
+                phases,
+                text,
+            } => self.preview(&service, &phases, text).await,
+            Request::Command { services, wish } => {
+                self.command(services, &wish, token.as_ref(), peer).await
+            }
+        };
+        (answered.unwrap_or_else(Answer::Refused), None)
+    }
+
+    async fn core(&self, service: &ServiceName) -> Result<Box<crate::decide::core::Core>, Refusal> {
+        self.controller
+            .show(service)
+            .await
+            .map_err(|e| self.refuse(&e))
+    }
+
+    async fn status(&self, service: Option<&ServiceName>) -> Result<Answer, Refusal> {
+        let mut reports = Vec::new();
+        for name in self.named(service.cloned().into_iter().collect())? {
+            let core = self.core(&name.name).await?;
+            reports.push(explain::report(&core, self.runtime.now()));
+        }
+        Ok(Answer::Status(reports))
+    }
+
+    async fn preview(
+        &self,
+        service: &ServiceName,
+        phases: &[crate::model::announcement::Phase],
+        text: Option<String>,
+    ) -> Result<Answer, Refusal> {
+        let core = self.core(service).await?;
+        let channels = self
+            .controller
+            .channels(service)
+            .map_err(|e| self.refuse(&e))?;
+        let now = self.runtime.now();
+        let items = preview::of(&core, &channels, phases, text.as_deref(), now).await;
+        Ok(Answer::Preview(items))
+    }
+
+    /// Records as they are written, from now on.
+    ///
+    /// # Errors
+    /// Where there is no such service.
+    pub fn watch(self: &Arc<Self>, service: Option<&ServiceName>) -> Result<Events, Refusal> {
+        let mut all = Vec::new();
+        for service in self.named(service.cloned().into_iter().collect())? {
+            let records = self
+                .controller
+                .follow(&service.name)
+                .map_err(|e| self.refuse(&e))?;
+            let desk = Arc::clone(self);
+            let events = records.filter_map(move |record| {
+                let desk = Arc::clone(&desk);
+                async move {
+                    let core = desk.controller.show(&record.chain).await.ok()?;
+                    let report = Box::new(explain::report(&core, desk.runtime.now()));
+                    Some(Event { record, report })
+                }
+            });
+            all.push(events.boxed());
+        }
+        Ok(stream::select_all(all).boxed())
+    }
+
+    async fn command(
+        &self,
+        services: Vec<ServiceName>,
+        wish: &Wish,
+        token: Option<&Secret>,
+        peer: Uid,
+    ) -> Result<Answer, Refusal> {
+        let services = self.named(services)?;
+        // Everybody is asked before anything is done, so that a kill switch works everywhere or nowhere.
+        let mut speakers = Vec::with_capacity(services.len());
+        for service in &services {
+            speakers.push(speaker(service, wish, token, peer)?);
+        }
+        let alone = services.len() == 1;
+        let mut done = BTreeMap::new();
+        for (service, by) in services.iter().zip(speakers) {
+            match self.give(service, wish, by).await {
+                Ok(said) => {
+                    done.insert(service.name.clone(), said);
+                }
+                Err(refusal) if alone => return Err(refusal),
+                Err(Refusal::Engine { reason }) => {
+                    done.insert(service.name.clone(), format!("not done: {reason}"));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(Answer::Done(done))
+    }
+
+    async fn give(
+        &self,
+        service: &Service,
+        wish: &Wish,
+        by: PersonName,
+    ) -> Result<String, Refusal> {
+        let engine = |reason: String| Refusal::Engine { reason };
+        match wish {
+            Wish::Open {
+                kind,
+                to,
+                plan: Some(wanted),
+                ..
+            } => {
+                let core = self.core(&service.name).await?;
+                let now = self.runtime.now();
+                let plan = view::plan(&core, *kind, to.as_ref(), now).map_err(engine)?;
+                if !plan.hash.0.starts_with(wanted.as_str()) {
+                    return Err(engine(format!(
+                        "the plan has changed: it is {} now, look at it with 'failover plan {}'",
+                        plan.hash.short(),
+                        service.name
+                    )));
+                }
+            }
+            Wish::Abort { run, .. } => {
+                let core = self.core(&service.name).await?;
+                if core.state().run.as_ref().is_none_or(|open| open.id != *run) {
+                    return Err(engine(format!("run {run} is not in progress")));
+                }
+            }
+            Wish::Open { plan: None, .. }
+            | Wish::Approve { .. }
+            | Wish::Deny { .. }
+            | Wish::Pause { .. }
+            | Wish::Resume
+            | Wish::Acknowledge { .. }
+            | Wish::Announce { .. }
+            | Wish::SetMode { .. } => {}
+        }
+        match self
+            .controller
+            .command(&service.name, command(wish.clone(), by))
+            .await
+        {
+            Ok(Reply::Ok(said)) => Ok(said),
+            Ok(Reply::Refused(refusal)) => Err(engine(refusal.to_string())),
+            Err(error) => Err(self.refuse(&error)),
+        }
+    }
+
+    /// The services that are named; all of them where none is.
+    fn named(&self, names: Vec<ServiceName>) -> Result<Vec<Arc<Service>>, Refusal> {
+        let all = self.controller.services();
+        if names.is_empty() {
+            return Ok(all);
+        }
+        names
+            .into_iter()
+            .map(|name| {
+                all.iter()
+                    .find(|s| s.name == name)
+                    .cloned()
+                    .ok_or_else(|| self.unknown(&name))
+            })
+            .collect()
+    }
+
+    fn unknown(&self, name: &ServiceName) -> Refusal {
+        Refusal::NoService {
+            name: name.to_string(),
+            known: self
+                .controller
+                .services()
+                .iter()
+                .map(|s| s.name.to_string())
+                .collect(),
+        }
+    }
+
+    fn refuse(&self, error: &CommandError) -> Refusal {
+        match error {
+            CommandError::NoService(name) => self.unknown(name),
+            CommandError::Ended(_) | CommandError::Journal(_) => Refusal::Engine {
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+/// Who speaks. A pause needs no token: whoever can reach the socket could stop the controller as well, and the brake has
+/// to work at once. Nor does a service whose team has no tokens; then it is the local user who is written down.
+fn speaker(
+    service: &Service,
+    wish: &Wish,
+    token: Option<&Secret>,
+    peer: Uid,
+) -> Result<PersonName, Refusal> {
+    let people = &service.team.people;
+    if let Some(token) = token {
+        return token::owner(people, token).ok_or_else(|| Refusal::TokenUnknown {
+            service: service.name.clone(),
+        });
+    }
+    let brake = matches!(wish, Wish::Pause { .. });
+    if !brake && people.iter().any(|p| p.token_hash.is_some()) {
+        return Err(Refusal::TokenNeeded);
+    }
+    let name = User::from_uid(peer)
+        .ok()
+        .flatten()
+        .map_or_else(|| peer.to_string(), |user| user.name);
+    Ok(PersonName(format!("local/{name}")))
+}
+
+fn command(wish: Wish, by: PersonName) -> Command {
+    match wish {
+        Wish::Open {
+            kind, to, reason, ..
+        } => Command::Open {
+            kind,
+            to,
+            by,
+            reason,
+        },
+        Wish::Approve {
+            ask,
+            reason,
+            break_glass,
+        } => Command::Approve {
+            ask: Some(ask),
+            by,
+            reason,
+            break_glass,
+        },
+        Wish::Deny { ask, reason } => Command::Deny {
+            ask: Some(ask),
+            by,
+            reason,
+        },
+        Wish::Pause { reason } => Command::Pause { by, reason },
+        Wish::Resume => Command::Resume { by },
+        Wish::Abort { reason, .. } => Command::Abort { by, reason },
+        Wish::Acknowledge { page } => Command::Acknowledge { page, by },
+        Wish::Announce { phase, text } => Command::Announce { phase, text, by },
+        Wish::SetMode { mode, reason } => Command::SetMode { mode, by, reason },
+    }
+}
