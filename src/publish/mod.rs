@@ -80,6 +80,14 @@ mod tests {
     use super::{view::tests as views, *};
 
     #[test]
+    fn every_example_is_valid() {
+        for kind in KINDS {
+            let with: serde_json::Value = serde_saphyr::from_str(kind.example).unwrap();
+            assert_eq!((kind.check)(&with), [], "{}", kind.name);
+        }
+    }
+
+    #[test]
     fn renders_every_file_with_the_page_last() {
         let files = render(&views::on_standby());
         let paths: Vec<&str> = files.iter().map(|f| f.path.as_str()).collect();
