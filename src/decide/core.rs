@@ -77,7 +77,14 @@ impl Core {
             self.view.not_before.clear();
             self.view.fresh.clear();
         }
+        let before = (self.state.active.clone(), self.state.serving.clone());
         self.state.apply(record);
+        if before.0.is_some() && before != (self.state.active.clone(), self.state.serving.clone()) {
+            // Another site is judged now: everyone looks again before anything is concluded.
+            self.view.voices.clear();
+            self.view.positions.clear();
+            self.view.started = Some(record.at);
+        }
     }
 
     /// Begins to use changed documents. A run in flight keeps its plan; the mode is never raised by a change.

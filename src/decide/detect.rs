@@ -79,7 +79,19 @@ pub fn judge(
         .objectives
         .response_time
         .filter(|limit| slow.is_some_and(|s| s > *limit));
-    let (verdict, reason) = sentence(component, agreement, over.zip(slow), &witnesses, &kinds);
+    let failing_from: BTreeSet<_> = heard
+        .iter()
+        .filter(|h| matches!(h.says, Says::Failing | Says::Down))
+        .map(|h| &h.network)
+        .collect();
+    let (verdict, reason) = sentence(
+        component,
+        agreement,
+        over.zip(slow),
+        failing_from.len(),
+        &witnesses,
+        &kinds,
+    );
     Judgement {
         verdict,
         reason,
@@ -182,6 +194,7 @@ fn sentence(
     component: &Component,
     agreement: Agreement,
     slow: Option<(Span, Span)>,
+    failing: usize,
     witnesses: &[Witness],
     kinds: &BTreeMap<Evidence, quorum::KindSays>,
 ) -> (Verdict, String) {
@@ -230,8 +243,7 @@ fn sentence(
         (Agreement::Suspect, _) => (
             Verdict::Suspect,
             format!(
-                "{name} fails from {} of {of} networks: not yet enough, or not yet long enough, to be called down",
-                count(Sight::Down)
+                "{name} fails from {failing} of {of} networks: not yet enough, or not yet long enough, to be called down"
             ),
         ),
         (Agreement::Down, _) => (

@@ -566,6 +566,10 @@ impl State {
         if matches!(outcome, RunOutcome::Stuck | RunOutcome::Aborted) {
             self.stuck = Some(run.id.clone());
         }
+        if outcome == RunOutcome::Done || run.epoch.is_some() {
+            // What was said of the old site says nothing of the new one.
+            self.verdicts.clear();
+        }
         if run.epoch.is_some() {
             self.unacknowledged = Some(run.id.clone());
             self.active = Some(run.plan.to.clone());

@@ -598,13 +598,18 @@ mod tests {
 
     #[test]
     fn refuses_bombs_and_loops() {
-        let bomb: String = (1..9)
+        let lines: Vec<String> = (1..9)
             .map(|n| {
-                let alias = format!("*a{}", n - 1);
-                format!("a{n}: &a{n} [{}]\n", vec![alias; 10].join(", "))
+                format!(
+                    "a{n}: &a{n} [{}]",
+                    vec![format!("*a{}", n - 1); 10].join(", ")
+                )
             })
             .collect();
-        let bomb = format!("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n{bomb}");
+        let bomb = format!(
+            "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n{}\n",
+            lines.join("\n")
+        );
         assert_eq!(codes(&bomb), [Code::TooLarge]);
         assert_eq!(codes("a: &a [*a]\n"), [Code::TooLarge]);
         assert_eq!(
