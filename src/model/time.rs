@@ -98,7 +98,11 @@ impl Serialize for Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
-        Self::parse(&text).map_err(de::Error::custom)
+        Self::parse(&text).map_err(|_| {
+            de::Error::custom(format!(
+                "`{text}` is no moment in RFC 3339 with its offset, such as 2026-12-01T02:00:00Z"
+            ))
+        })
     }
 }
 

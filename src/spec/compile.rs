@@ -1,5 +1,7 @@
 //! A `ProtectedService` document becomes the service that the engine works with.
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -9,6 +11,7 @@ use super::{
     outline::Outline,
     path::FieldPath,
     people, place,
+    ready::RUNBOOKS,
     scope::Scope,
     service::{ProtectedServiceSpec, TriggerSpec},
     tell, watch,
@@ -157,15 +160,11 @@ fn runbook(
     if let Some(outline) = outlines.iter().find(|o| o.name == spec.runbook) {
         return fit::fit(scope, spec, outline);
     }
-    let known: Vec<_> = outlines.iter().map(|o| o.name).collect();
+    let given = outlines.iter().map(|o| o.name);
+    let known: BTreeSet<_> = given.chain(RUNBOOKS.iter().map(|r| r.name)).collect();
+    let known: Vec<_> = known.into_iter().collect();
     let path = FieldPath::spec().key("runbook");
-    scope.refers(
-        "runbook",
-        &spec.runbook,
-        &known,
-        &path,
-        &FieldPath::parse("kind: Runbook"),
-    );
+    scope.refers("runbook", &spec.runbook, &known, &path, &FieldPath::root());
     Runbook {
         name: RunbookName::new(&spec.runbook),
         title: spec.runbook.clone(),

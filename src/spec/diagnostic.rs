@@ -135,6 +135,7 @@ impl Diagnostic {
         let handler = GraphicalReportHandler::new_themed(theme)
             .with_width(width)
             .with_links(false)
+            .with_wrap_lines(look == Look::Fancy)
             .with_context_lines(1);
         match handler.render_report(&mut out, &Drawn::new(self)) {
             Ok(()) => out,

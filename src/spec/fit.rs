@@ -190,14 +190,16 @@ fn blamed(
     }
     let uses = step.spec.uses.as_deref().unwrap_or_default();
     let mut complaint = scope.misfit(found, &own);
-    complaint.key = true;
+    if !spec.steps.contains_key(id) {
+        complaint.path = FieldPath::spec().key("runbook");
+    }
+    complaint.key = false;
     complaint.message = format!(
         "the step `{id}` ({uses}) of the runbook `{}`: {}",
         outline.name, complaint.message
     );
-    if complaint.hint.is_none() {
-        complaint.hint = Some(format!("give it under `spec.steps.{id}.with`"));
-    }
+    complaint.expected = complaint.expected.or(complaint.hint.take());
+    complaint.hint = Some(format!("give it under `spec.steps.{id}.with`"));
     complaint
 }
 

@@ -33,19 +33,32 @@ const KEYS: [&str; 20] = [
     "credentials",
 ];
 
+/// A secret in a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leak {
+    /// Where it stands.
+    pub path: FieldPath,
+    /// Whether it is only a part of the text there.
+    pub within: bool,
+}
+
 /// The secrets at and below a node.
 #[must_use]
-pub fn find(root: &Node) -> Vec<FieldPath> {
+pub fn find(root: &Node) -> Vec<Leak> {
     let mut found = Vec::new();
     walk(root, None, &FieldPath::root(), &mut found);
     found
 }
 
-fn walk(node: &Node, key: Option<&str>, path: &FieldPath, found: &mut Vec<FieldPath>) {
+fn walk(node: &Node, key: Option<&str>, path: &FieldPath, found: &mut Vec<Leak>) {
     match &node.data {
         Data::Scalar(Value::String(text)) => {
-            if !text.is_empty() && (key.is_some_and(is_key) || is_secret(key, text)) {
-                found.push(path.clone());
+            let whole = key.is_some_and(is_key) && !text.is_empty();
+            if whole || is_secret(key, text) {
+                found.push(Leak {
+                    path: path.clone(),
+                    within: !whole,
+                });
             }
         }
         Data::Scalar(_) => {}
@@ -107,27 +120,44 @@ fn is_bot_token(text: &str) -> bool {
     })
 }
 
-/// Where a text that is no YAML probably holds secrets: behind keys that have such names.
+/// Where a text that is no YAML probably holds secrets: behind keys that have such names, to the end of the line, and
+/// in the lines that are indented below them.
 #[must_use]
 pub fn in_broken(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
+    let mut below: Option<usize> = None;
     let mut begin = 0;
     for line in text.split_inclusive('\n') {
         let body = line.trim_end();
-        if let Some((key, value)) = body.split_once(':') {
-            let key = key
-                .trim()
-                .trim_start_matches("- ")
-                .trim_matches(['"', '\'']);
-            let value = value.trim_start();
-            if (is_key(key) && !value.starts_with('{')) || is_secret(Some(key), value) {
-                let end = begin + body.len();
-                found.push(end - value.len()..end);
+        let indent = body.len() - body.trim_start().len();
+        if below.is_some_and(|key| indent > key) && !body.is_empty() {
+            found.push(begin..begin + body.len());
+        } else {
+            below = None;
+            if let Some(at) = secret_value(body) {
+                found.push(begin + at..begin + body.len());
+                below = Some(indent);
             }
         }
         begin += line.len();
     }
     found
+}
+
+/// Where in a line a value begins that is probably a secret.
+fn secret_value(line: &str) -> Option<usize> {
+    line.match_indices(':').find_map(|(at, _)| {
+        let key = line[..at]
+            .trim_end_matches(['"', '\'', ' '])
+            .rsplit(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_'))
+            .next()
+            .unwrap_or("");
+        let rest = &line[at + 1..];
+        let value = rest.trim_start();
+        let is_reference = value.starts_with('{');
+        let secret = (is_key(key) && !is_reference) || is_secret(Some(key), value);
+        secret.then(|| at + 1 + rest.len() - value.len())
+    })
 }
 
 #[cfg(test)]
@@ -139,7 +169,7 @@ mod tests {
         let forest = tree::read(text);
         find(&forest.documents[0])
             .iter()
-            .map(ToString::to_string)
+            .map(|leak| leak.path.to_string())
             .collect()
     }
 
@@ -166,8 +196,8 @@ mod tests {
 
     #[test]
     fn finds_secrets_in_what_is_no_yaml() {
-        let text = "a: [\n  password: \"hunter2\n  token: {env: T}\n";
+        let text = "a: [\n  password: \"hunter2\n  token: {env: T}\nb: {name: x, secret: y}}\nc:\n  api-key: |\n    zz\nd: 1\n";
         let found: Vec<_> = in_broken(text).into_iter().map(|r| &text[r]).collect();
-        assert_eq!(found, ["\"hunter2"]);
+        assert_eq!(found, ["\"hunter2", "y}}", "|", "    zz"]);
     }
 }

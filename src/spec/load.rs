@@ -1,7 +1,7 @@
 //! Files and folders are read, and everything in them is put together into services.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     ops::Range,
     path::{Path, PathBuf},
@@ -233,19 +233,9 @@ impl Reading {
         });
         for root in forest.documents {
             let doc = DocId(self.documents.len());
-            for path in leak::find(&root) {
-                let complaint = Complaint::new(
-                    Code::SecretValue,
-                    doc,
-                    path,
-                    "a secret must be given as a reference, never as a value",
-                );
-                self.complaints.push(
-                    complaint
-                        .expected("{env: NAME} or {file: /path}")
-                        .hint("if this value was ever committed, replace it: it is known"),
-                );
-            }
+            let leaks = leak::find(&root);
+            self.complaints
+                .extend(leaks.into_iter().map(|l| leaked(doc, l)));
             self.documents.push(Located {
                 file,
                 root,
@@ -383,15 +373,18 @@ impl Reading {
             .any(|(f, _, d)| *f == file && d.severity == Severity::Error)
     }
 
-    /// Complaints and faults with their places, in order of files and lines.
+    /// Complaints and faults with their places, in order of files and lines. Where the text itself is at fault,
+    /// nothing more is said of what it seems to mean.
     fn diagnostics(&self, mut complaints: Vec<Complaint>) -> Vec<(usize, usize, Diagnostic)> {
         let texts = self.masked_texts(&complaints);
         let mut seen = BTreeSet::new();
         complaints.retain(|c| seen.insert((c.doc, c.path.clone(), c.code, c.message.clone())));
-        let mut secrets = BTreeSet::new();
-        complaints
-            .retain(|c| c.code != Code::SecretValue || secrets.insert((c.doc, c.path.clone())));
-        let mut found: Vec<_> = complaints.iter().map(|c| self.located(c, &texts)).collect();
+        one_a_secret(&mut complaints);
+        let mut found: Vec<_> = complaints
+            .iter()
+            .map(|c| self.located(c, &texts))
+            .filter(|(file, at, _)| !self.files[*file].faults.iter().any(|f| f.at.start == *at))
+            .collect();
         for (n, file) in self.files.iter().enumerate() {
             for fault in &file.faults {
                 found.push((n, fault.at.start, faulty(file, &texts[n], fault)));
@@ -455,6 +448,43 @@ impl Reading {
             }
         }
     }
+}
+
+fn leaked(doc: DocId, leak: leak::Leak) -> Complaint {
+    if leak.within {
+        return Complaint::new(Code::SecretValue, doc, leak.path, "a secret stands in this text").hint(
+            "take it out and give it as a reference where the adapter has a field for it; if it was ever committed, replace it",
+        );
+    }
+    let message = "a secret must be given as a reference, never as a value";
+    Complaint::new(Code::SecretValue, doc, leak.path, message)
+        .expected("{env: NAME} or {file: /path}")
+        .hint("if this value was ever committed, replace it: it is known")
+}
+
+/// Of several complaints about one field that holds a secret keeps one, with what the adapter says of it.
+fn one_a_secret(complaints: &mut Vec<Complaint>) {
+    let advice: BTreeMap<_, _> = complaints
+        .iter()
+        .filter(|c| c.code == Code::With)
+        .filter_map(|c| Some(((c.doc, c.path.clone()), c.hint.clone()?)))
+        .collect();
+    let secrets: BTreeSet<_> = complaints
+        .iter()
+        .filter(|c| c.code == Code::SecretValue)
+        .map(|c| (c.doc, c.path.clone()))
+        .collect();
+    let mut seen = BTreeSet::new();
+    complaints.retain_mut(|complaint| {
+        let place = (complaint.doc, complaint.path.clone());
+        if complaint.code != Code::SecretValue {
+            return !(secrets.contains(&place) && complaint.code == Code::With);
+        }
+        if let Some(advice) = advice.get(&place) {
+            complaint.hint = Some(advice.clone());
+        }
+        seen.insert(place)
+    });
 }
 
 fn faulty(file: &File, text: &Arc<str>, fault: &tree::Fault) -> Diagnostic {

@@ -25,6 +25,25 @@ pub struct Found {
     pub hint: Option<String>,
 }
 
+impl Found {
+    /// A deserialiser's message about a field.
+    #[must_use]
+    pub fn new(path: FieldPath, message: &str) -> Self {
+        let misfit = misfit::classify(message);
+        // A bare word where a map was expected is blamed on the map's key that it names.
+        let is_word = matches!(&misfit, Misfit::Type { found, .. } if found == "unit variant");
+        let path = match path.split() {
+            Some((above, _)) if is_word => above,
+            Some(_) | None => path,
+        };
+        Self {
+            path,
+            misfit,
+            hint: None,
+        }
+    }
+}
+
 /// What one try came to.
 pub enum Tried<T> {
     /// It fits.
@@ -50,11 +69,10 @@ pub fn read<T: DeserializeOwned>(value: Value, schema: &Value) -> Mended<T> {
         schema,
         |value| match serde_path_to_error::deserialize::<_, T>(value) {
             Ok(read) => Tried::Fits(read),
-            Err(e) => Tried::Misfits(vec![Found {
-                path: FieldPath::from(e.path()),
-                misfit: misfit::classify(&e.inner().to_string()),
-                hint: None,
-            }]),
+            Err(e) => Tried::Misfits(vec![Found::new(
+                FieldPath::from(e.path()),
+                &e.inner().to_string(),
+            )]),
         },
     )
 }
@@ -100,10 +118,14 @@ pub fn mend<T>(
             }
             let is_meant = matches!(&found.misfit, Misfit::MissingField(field)
                 if meant.get(&found.path).is_some_and(|m| m.contains(field)));
-            mended.tainted.insert(spot);
             if !again && !is_meant {
-                mended.found.push(found);
+                let meaning = meaning(&found, schema, &spot);
+                mended.found.push(Found {
+                    hint: found.hint.clone().or(meaning),
+                    ..found
+                });
             }
+            mended.tainted.insert(spot);
         }
         if !goes_on {
             break;
@@ -190,6 +212,17 @@ fn spot(found: &Found) -> FieldPath {
         | Misfit::Unit(_)
         | Misfit::Other(_) => found.path.clone(),
     }
+}
+
+/// What a missing field is for, as its type says.
+fn meaning(found: &Found, schema: &Value, spot: &FieldPath) -> Option<String> {
+    let Misfit::MissingField(field) = &found.misfit else {
+        return None;
+    };
+    let text = schema_at(schema, spot)?.get("description")?.as_str()?;
+    let sentence = text.split(". ").next()?.split("\n\n").next()?;
+    let sentence = sentence.replace('\n', " ");
+    Some(format!("`{field}`: {}", sentence.trim_end_matches('.')))
 }
 
 /// Takes an unknown field away, and puts a stand-in in the place of a wrong or missing value.

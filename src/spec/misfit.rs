@@ -105,7 +105,9 @@ fn typed(message: &str) -> Option<(String, String)> {
 fn in_plain_words(expected: &str) -> String {
     let word = match expected {
         "a string" => "text",
-        "a map" | "map with a single key" => return "a map with one key".to_owned(),
+        "a map" | "map with a single key" | "string or map" => {
+            return "a map with one key".to_owned();
+        }
         "a sequence" => "a list",
         "a boolean" => "true or false",
         "u16" | "u32" | "u64" | "usize" => "a whole number, not negative",
@@ -146,6 +148,7 @@ impl Misfit {
             Self::SecretValue => {
                 "a secret must be given as a reference, never as a value".to_owned()
             }
+            Self::Type { found, .. } if found == "null" => "nothing stands here".to_owned(),
             Self::Type { found, .. } => format!("{} is not what belongs here", spoken(found)),
             Self::Unit(message) | Self::Other(message) => message.clone(),
         }
@@ -181,8 +184,8 @@ impl Misfit {
             Self::SecretValue => Some(
                 "give a reference: {env: NAME} or {file: /path}; if this value was ever committed, replace it".to_owned(),
             ),
-            Self::Type { found, expected } if found == "null" => {
-                Some(format!("nothing stands behind the colon: write {expected}"))
+            Self::Type { found, .. } if found == "null" => {
+                Some("write a value behind the colon, or leave the field out".to_owned())
             }
             Self::Type { found, expected } if expected == "text" && !found.starts_with(['m', 's']) => {
                 Some("put it in quotes where text is meant".to_owned())
@@ -197,7 +200,6 @@ fn spoken(found: &str) -> String {
     match found {
         "map" => "a map".to_owned(),
         "sequence" => "a list".to_owned(),
-        "null" | "unit value" => "nothing".to_owned(),
         "unit variant" => "a bare word".to_owned(),
         other => {
             let (kind, value) = other.split_once(' ').unwrap_or((other, ""));

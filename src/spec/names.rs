@@ -140,9 +140,9 @@ fn record(
                 path.key("name"),
                 format!("`{}` does not lie in the zone `{bare}`", said.name),
             )
-            .hint(format!(
-                "did you mean `{}.{bare}`?",
-                said.name.trim_end_matches('.')
+            .expected(format!(
+                "a name in it, such as {}.{bare}",
+                said.name.split('.').next().unwrap_or("www")
             ))
             .rests_on(zone_path.clone());
         scope.add(complaint);

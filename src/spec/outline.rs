@@ -11,7 +11,10 @@ use super::{
     scope::{Family, Scope},
 };
 use crate::{
-    model::{plan::StepPhase, span::Span},
+    model::{
+        plan::{RunKind, StepPhase},
+        span::Span,
+    },
     port::kind::Kind,
 };
 
@@ -91,7 +94,9 @@ pub fn outline<'a>(scope: &mut Scope<'_>, document: &'a RunbookDocument) -> Outl
         steps,
         whole,
     };
+    let ids: BTreeSet<_> = spec.steps.iter().map(|s| &s.id).collect();
     if whole
+        && ids.len() == spec.steps.len()
         && needs_lead_somewhere(scope, spec.steps.as_slice(), &list)
         && !goes_round(scope, &outline)
     {
@@ -251,11 +256,13 @@ fn default_timeout(phase: StepPhase, manual: bool) -> Span {
     })
 }
 
-/// The steps of the last phase before this one that has any in the same run.
+/// The steps of the last phase before this one that has any in the same run. A verification does not wait for traffic:
+/// the service is seen to work at its new site before DNS has come round.
 fn phase_before(step: &OutlineStep<'_>, steps: &[OutlineStep<'_>]) -> Vec<String> {
     let earlier = steps
         .iter()
-        .filter(|s| s.phase < step.phase && !s.runs.is_disjoint(&step.runs));
+        .filter(|s| s.phase < step.phase && !s.runs.is_disjoint(&step.runs))
+        .filter(|s| step.phase != StepPhase::Verify || s.phase != StepPhase::Traffic);
     let mut needs = Vec::new();
     for run in &step.runs {
         let last = earlier
@@ -339,39 +346,54 @@ fn circle<'a>(left: &BTreeMap<&'a str, &'a OutlineStep<'a>>) -> Option<Vec<&'a s
     }
 }
 
-/// Checks that promotions wait for fences, traffic for promotions, verification for traffic.
+/// Checks that promotions wait for fences, traffic and verification for promotions, and that something verifies.
 fn ordered(scope: &mut Scope<'_>, outline: &Outline<'_>, list: &FieldPath) {
+    let mut unverified = Vec::new();
     for run in [Run::Failover, Run::Redirect] {
         let part: Vec<_> = outline
             .steps
             .iter()
             .filter(|s| s.runs.contains(&run))
             .collect();
-        for step in &part {
-            let before = all_before(step, &part);
-            for earlier in &part {
-                let must = must_wait(step.phase, earlier.phase);
-                if must && !before.contains(earlier.spec.id.as_str()) {
-                    complain_of_order(scope, step, earlier);
-                }
-            }
+        for (step, earlier) in too_early(&part) {
+            complain_of_order(scope, step, earlier);
         }
         let acts = part.iter().any(|s| s.phase != StepPhase::Tell);
         if acts && !part.iter().any(|s| s.phase == StepPhase::Verify) {
-            let name = match run {
-                Run::Failover => "failover",
-                Run::Redirect => "redirect",
-            };
-            let complaint = scope
-                .about(
-                    Code::NoVerify,
-                    list.clone(),
-                    format!("no step of the phase verify takes part in a {name}"),
-                )
-                .hint("add `- {id: verify, uses: service/verify}`");
-            scope.add(complaint.on_key());
+            unverified.push(RunKind::from(run).to_string());
         }
     }
+    if !unverified.is_empty() {
+        let message = format!(
+            "no step of the phase verify takes part in a {}",
+            unverified.join(" or a ")
+        );
+        let complaint = scope
+            .about(Code::NoVerify, list.clone(), message)
+            .hint("add `- {id: verify, uses: service/verify}`");
+        scope.add(complaint.on_key());
+    }
+}
+
+/// Steps that may begin before one that they must wait for. Of steps that follow from each other the first is told.
+fn too_early<'a>(part: &[&'a OutlineStep<'a>]) -> Vec<(&'a OutlineStep<'a>, &'a OutlineStep<'a>)> {
+    let is_early = |step: &OutlineStep<'_>, earlier: &OutlineStep<'_>| {
+        must_wait(step.phase, earlier.phase)
+            && !all_before(step, part).contains(earlier.spec.id.as_str())
+    };
+    let mut found = Vec::new();
+    for step in part {
+        let before = all_before(step, part);
+        for earlier in part {
+            let follows = part
+                .iter()
+                .any(|s| before.contains(s.spec.id.as_str()) && is_early(s, earlier));
+            if is_early(step, earlier) && !follows {
+                found.push((*step, *earlier));
+            }
+        }
+    }
+    found
 }
 
 /// Whether a step of one phase may only begin when all steps of the other are done.
@@ -380,7 +402,7 @@ const fn must_wait(phase: StepPhase, earlier: StepPhase) -> bool {
         StepPhase::Fence | StepPhase::Tell => false,
         StepPhase::Promote => matches!(earlier, StepPhase::Fence),
         StepPhase::Traffic => matches!(earlier, StepPhase::Fence | StepPhase::Promote),
-        StepPhase::Verify => matches!(earlier, StepPhase::Promote | StepPhase::Traffic),
+        StepPhase::Verify => matches!(earlier, StepPhase::Promote),
     }
 }
 

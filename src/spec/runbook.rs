@@ -42,7 +42,8 @@ pub struct StepSpec {
     /// The part of the run it belongs to. Default: the adapter's own; a manual step must say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<StepPhase>,
-    /// Steps that must be done before. Default: all steps of the phase before this one.
+    /// Steps that must be done before. Default: all steps of the phase before this one; verify does not wait for
+    /// traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<Vec<String>>,
     /// Time-out of one attempt. Default by phase: fence 30s, promote 1m, traffic 5m, verify 1m, tell 1m; manual 1h.

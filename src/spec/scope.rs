@@ -149,10 +149,10 @@ impl Scope<'_> {
         if known.contains(&name) {
             return true;
         }
-        let expected = if known.is_empty() {
-            format!("{what}, but `{list}` declares none")
-        } else {
-            format!("one of {}", known.join(", "))
+        let expected = match known {
+            [] => format!("a name from `{list}`, which holds none"),
+            [only] => (*only).to_owned(),
+            _ => format!("one of {}", known.join(", ")),
         };
         let complaint = self
             .about(
@@ -193,15 +193,15 @@ impl Scope<'_> {
             .map(|k| k.name)
             .collect();
         let Some(kind) = self.kinds.get(uses) else {
-            let complaint = self
-                .about(
-                    Code::UnknownKind,
-                    path,
-                    format!("there is no adapter `{uses}`"),
-                )
-                .expected(format!("one of {}", fitting.join(", ")))
-                .maybe_hint(nearest::hint(uses, &fitting));
-            self.add(complaint);
+            let complaint = self.about(
+                Code::UnknownKind,
+                path,
+                format!("there is no adapter `{uses}`"),
+            );
+            self.add(match nearest::hint(uses, &fitting) {
+                Some(hint) => complaint.hint(hint),
+                None => complaint.expected(format!("one of {}", fitting.join(", "))),
+            });
             return None;
         };
         let own = Family::of(kind);

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{
     mend::{self, Found, Tried},
-    misfit::{self, Misfit},
+    misfit::Misfit,
     path::FieldPath,
 };
 use crate::port::kind::Kind;
@@ -38,9 +38,8 @@ pub fn check(kind: &Kind, with: &Value) -> Vec<Found> {
         let found: Vec<_> = (kind.check)(value)
             .into_iter()
             .map(|problem| Found {
-                path: FieldPath::parse(&problem.path),
-                misfit: misfit::classify(&problem.message),
                 hint: problem.hint,
+                ..Found::new(FieldPath::parse(&problem.path), &problem.message)
             })
             .collect();
         if found.is_empty() {

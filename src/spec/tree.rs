@@ -598,19 +598,12 @@ mod tests {
 
     #[test]
     fn refuses_bombs_and_loops() {
-        let lines: Vec<String> = (1..9)
-            .map(|n| {
-                format!(
-                    "a{n}: &a{n} [{}]",
-                    vec![format!("*a{}", n - 1); 10].join(", ")
-                )
-            })
-            .collect();
-        let bomb = format!(
-            "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n{}\n",
-            lines.join("\n")
-        );
-        assert_eq!(codes(&bomb), [Code::TooLarge]);
+        let ten = |item: &str| [item; 10].join(", ");
+        let mut bomb = vec![format!("a0: &a0 [{}]", ten("x"))];
+        for n in 1..9 {
+            bomb.push(format!("a{n}: &a{n} [{}]", ten(&format!("*a{}", n - 1))));
+        }
+        assert_eq!(codes(&bomb.join("\n")), [Code::TooLarge]);
         assert_eq!(codes("a: &a [*a]\n"), [Code::TooLarge]);
         assert_eq!(
             codes(&("[".repeat(100) + &"]".repeat(100))),

@@ -396,13 +396,21 @@ fn voices(
     let kinds: BTreeSet<_> = component.probes.iter().map(|p| p.evidence).collect();
     let list = FieldPath::spec().key("vantagePoints");
     let all: BTreeSet<_> = vantage_points.iter().map(|v| &v.network).collect();
+    let from_known = component
+        .probes
+        .iter()
+        .flat_map(|p| &p.from)
+        .all(|name| vantage_points.iter().any(|v| &v.name == name));
+    if !from_known {
+        return;
+    }
     if networks.len() < quorum.networks && quorum.networks <= all.len() {
         let complaint = scope
             .about(
                 Code::Quorum,
                 path.key("probes"),
                 format!(
-                    "{} networks must agree on `{}`, but only {} look at it",
+                    "{} networks must agree on `{}`, but it is looked at from {} only",
                     quorum.networks,
                     component.name,
                     networks.len()

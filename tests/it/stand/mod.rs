@@ -5,6 +5,7 @@ pub mod bind;
 pub mod clock;
 pub mod disk;
 pub mod host;
+pub mod kinds;
 pub mod name_server;
 pub mod postgres;
 pub mod proxy;
