@@ -5,6 +5,7 @@
 
 use crate::port::kind::Kind;
 
+pub mod cloudflare;
 pub mod cutover;
 pub mod embedded;
 pub mod live;
@@ -18,4 +19,10 @@ pub mod update;
 pub mod wire;
 
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[rfc2136::KIND, embedded::KIND, repoint::KIND, cutover::KIND];
+pub const KINDS: &[Kind] = &[
+    rfc2136::KIND,
+    cloudflare::KIND,
+    embedded::KIND,
+    repoint::KIND,
+    cutover::KIND,
+];

@@ -1,6 +1,7 @@
 //! Tests of DNS: real BIND, the embedded server against BIND's own tools, and stand-ins for what goes wrong on the wire.
 
 mod bind;
+mod cloudflare;
 mod cutover;
 mod embedded;
 mod repoint;

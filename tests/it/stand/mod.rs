@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod bind;
 pub mod clock;
+pub mod cloudflare;
 pub mod disk;
 pub mod host;
 pub mod kinds;
