@@ -14,6 +14,7 @@ mod progress;
 mod proxy;
 mod readiness;
 mod resolve;
+pub mod sockets;
 pub mod tcp;
 pub mod tls;
 
