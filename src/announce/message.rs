@@ -51,6 +51,12 @@ impl Message {
 
     fn announcement(a: &Announcement, template: &Template) -> Self {
         let mark = if a.drill { DRILL } else { "" };
+        let ready = template::ready_made(a.phase);
+        let template = if template.text.trim().is_empty() {
+            &ready
+        } else {
+            template
+        };
         let own = a.text.as_deref();
         let say = |text: &str| Body {
             head: format!("{mark}{}", template::fill(text, a)),
@@ -170,6 +176,18 @@ mod tests {
         });
         assert_eq!(m.long.text(), "[DRILL] It was us, Shop.");
         assert_eq!(m.short, m.long);
+    }
+
+    #[test]
+    fn an_empty_template_is_the_ready_made_one() {
+        let notice = |template| Notice::Announcement {
+            announcement: Box::new(sample::announcement(Phase::OnStandby)),
+            template,
+        };
+        assert_eq!(
+            Message::of(&notice(Template::default())),
+            Message::of(&notice(template::ready_made(Phase::OnStandby)))
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::port::kind::Kind;
 
+mod address;
 mod cut;
 pub mod email;
 mod endpoint;
@@ -10,6 +11,7 @@ pub mod ledger;
 pub mod message;
 pub mod telegram;
 pub mod template;
+pub mod webhook;
 pub mod weight;
 pub mod x;
 
@@ -17,4 +19,4 @@ pub mod x;
 mod sample;
 
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[email::KIND, telegram::KIND, x::KIND];
+pub const KINDS: &[Kind] = &[email::KIND, telegram::KIND, webhook::KIND, x::KIND];

@@ -6,19 +6,6 @@ use crate::model::{
     time::Time,
 };
 
-/// The variables that a template may hold, in braces.
-pub const VARIABLES: [&str; 9] = [
-    "service",
-    "symptom",
-    "started",
-    "fallbackUrl",
-    "statusUrl",
-    "nextUpdate",
-    "dataSafety",
-    "incident",
-    "phase",
-];
-
 /// What is said when the last message knows of no loss.
 const NO_LOSS: &str = "No loss of data is known.";
 
@@ -109,7 +96,7 @@ fn fill_line(line: &str, announcement: &Announcement) -> Option<String> {
     (variables == 0 || empty < variables).then(|| out.trim_end().to_owned())
 }
 
-/// The value of a variable; `None` where the name is none of [`VARIABLES`].
+/// The value of a variable; `None` where the name is none of [`Template::VARIABLES`].
 fn value(name: &str, a: &Announcement) -> Option<String> {
     Some(match name {
         "service" => a.title.clone(),
