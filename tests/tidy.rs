@@ -11,7 +11,11 @@ use std::{
     process::Command,
 };
 
-use failover::{driver::registry, port::kind::Kind};
+use failover::{
+    driver::registry,
+    port::kind::Kind,
+    spec::{self, Severity},
+};
 use serde_json::Value;
 
 /// What each room of `src/` may know besides itself. `lib.rs` and `main.rs` stand above all rooms.
@@ -270,6 +274,30 @@ fn every_kind_is_documented_and_its_example_is_right() {
         );
     }
     none("kinds", &wrong);
+}
+
+#[test]
+fn every_ready_made_runbook_is_right_and_built_in() {
+    let mut wrong = Vec::new();
+    let built_in: BTreeSet<&str> = spec::RUNBOOKS.iter().map(|r| r.text).collect();
+    let files = files();
+    let runbooks: Vec<&File> = files
+        .iter()
+        .filter(|f| f.path.starts_with("runbooks/"))
+        .collect();
+    assert!(!runbooks.is_empty(), "the runbooks were not found");
+    for file in runbooks {
+        let loaded = spec::read_text(&file.path, &file.text, registry::kinds());
+        let errors = loaded
+            .diagnostics
+            .iter()
+            .filter(|d| d.severity == Severity::Error);
+        wrong.extend(errors.map(|d| format!("{}: {}", file.path, d.message)));
+        if !built_in.contains(file.text.as_str()) {
+            wrong.push(format!("{}: not built in", file.path));
+        }
+    }
+    none("ready-made runbooks", &wrong);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! hashed. `user_version` is the format of the file, `origin` says where it was made.
 
 use std::{
+    ffi::OsString,
     fs::OpenOptions,
     io,
     os::unix::fs::OpenOptionsExt,
@@ -11,7 +12,9 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::statvfs::{FsFlags, statvfs};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use url::Url;
 
 use super::{
     chain::{self, Checker, Head},
@@ -82,15 +85,35 @@ impl JournalFile {
         Ok(file)
     }
 
-    /// Opens a journal to look at it, also while a controller writes to it.
+    /// Opens a journal to look at it, also while a controller writes to it, and also where nothing can be written.
     ///
     /// # Errors
     /// `Newer`, or `Io` where the file is no journal or cannot be read.
     pub fn open_to_read(path: &Path) -> Result<Self, JournalError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let file = Self::connect(path, flags)?;
-        file.check_format()?;
-        Ok(file)
+        match file.check_format() {
+            Err(JournalError::Io { .. }) if !log_of(path).exists() => {
+                // Readers too keep their place in shared memory beside the file, and there may be no room for that:
+                // a read-only disk, somebody else's folder. A file that has no log is whole without it.
+                let file = Self::connect_unchanging(path, flags)?;
+                file.check_format().map(|()| file)
+            }
+            checked => checked.map(|()| file),
+        }
+    }
+
+    fn connect_unchanging(path: &Path, flags: OpenFlags) -> Result<Self, JournalError> {
+        let absolute = path.canonicalize().map_err(|e| trouble(path, e.into()))?;
+        let mut uri = Url::from_file_path(&absolute)
+            .map_err(|()| trouble(path, "the path is no absolute one".into()))?;
+        uri.set_query(Some("immutable=1"));
+        let uri = PathBuf::from(uri.as_str());
+        let file = Self::connect(&uri, flags | OpenFlags::SQLITE_OPEN_URI)?;
+        Ok(Self {
+            path: path.to_owned(),
+            ..file
+        })
     }
 
     fn connect(path: &Path, flags: OpenFlags) -> Result<Self, JournalError> {
@@ -384,6 +407,12 @@ fn end_of(chain: &ServiceName, line: &Line) -> Result<Head, JournalError> {
     }
 }
 
+fn log_of(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push("-wal");
+    PathBuf::from(name)
+}
+
 /// What a failure of SQLite means for the journal.
 fn sqlite_trouble(path: &Path, error: rusqlite::Error) -> JournalError {
     if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
@@ -419,6 +448,6 @@ fn full(path: &Path) -> JournalError {
 
 fn has_no_room(path: &Path) -> bool {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    nix::sys::statvfs::statvfs(folder.unwrap_or(Path::new(".")))
-        .is_ok_and(|fs| fs.blocks_available() == 0)
+    statvfs(folder.unwrap_or(Path::new(".")))
+        .is_ok_and(|fs| fs.blocks_available() == 0 && !fs.flags().contains(FsFlags::ST_RDONLY))
 }

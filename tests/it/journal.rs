@@ -377,6 +377,23 @@ async fn a_full_disk_under_a_start_is_called_by_its_name() {
 }
 
 #[tokio::test]
+async fn a_journal_on_a_read_only_disk_can_be_looked_at() {
+    let disk = SmallDisk::new(1024);
+    let path = disk.path().join("journal of ?100%.sqlite");
+    three(&path).await;
+    disk.make_read_only();
+    let file = JournalFile::open_to_read(&path).unwrap();
+    assert_eq!(
+        texts(&file.records(&shop(), Seq(1)).unwrap()),
+        ["a", "b", "c"]
+    );
+    assert!(matches!(
+        SqliteJournal::open(&path),
+        Err(JournalError::Io { .. })
+    ));
+}
+
+#[tokio::test]
 async fn a_bucket_takes_an_object_once_and_only_with_the_right_key() {
     let s3 = S3::start();
     let store = s3.with("shop").open(&S3::secrets()).unwrap();

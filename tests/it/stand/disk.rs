@@ -54,6 +54,12 @@ impl SmallDisk {
         std::fs::remove_file(self.ballast()).unwrap();
     }
 
+    /// Lets nobody write any more.
+    pub fn make_read_only(&self) {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(None::<&str>, self.path(), None::<&str>, flags, None::<&str>).unwrap();
+    }
+
     fn ballast(&self) -> PathBuf {
         self.folder.path().join("ballast")
     }
