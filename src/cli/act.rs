@@ -1,6 +1,6 @@
 //! The commands that change something, each under the name of the person whose token they bring.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{
     arguments::{self, Identity, ModeName, PhaseName},
@@ -262,10 +262,10 @@ async fn messages(
         phases,
         text,
     };
-    match client.ask(request, None).await? {
-        Answer::Preview(items) => Ok(items),
-        other => Err(look::unexpected(&other)),
-    }
+    let Answer::Preview(items) = client.ask(request, None).await? else {
+        return Err(look::unexpected());
+    };
+    Ok(items)
 }
 
 fn message(item: &PreviewItem) -> String {
@@ -274,10 +274,10 @@ fn message(item: &PreviewItem) -> String {
         item.phase, item.channel, item.uses, item.recipients
     );
     for remark in &item.remarks {
-        text.push_str(&format!("   {remark}\n"));
+        let _ = writeln!(text, "   {remark}");
     }
     if let Some(subject) = &item.subject {
-        text.push_str(&format!("Subject: {subject}\n"));
+        let _ = writeln!(text, "Subject: {subject}");
     }
     text.push_str(item.text.trim_end());
     text.push('\n');
@@ -312,10 +312,10 @@ async fn give(
         },
         other => other,
     };
-    match answer? {
-        Answer::Done(done) => said(&done, output),
-        other => Err(look::unexpected(&other)),
-    }
+    let Answer::Done(done) = answer? else {
+        return Err(look::unexpected());
+    };
+    said(&done, output)
 }
 
 fn said(done: &BTreeMap<ServiceName, String>, output: Output) -> Result<(), Error> {

@@ -295,7 +295,7 @@ pub struct Run {
     /// Address of /metrics, /healthz and /readyz, not for the public; 'off' for none.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9633")]
     pub metrics: Listen,
-    /// Where a copy of the journal follows it: s3://bucket/prefix or file:///folder.
+    /// Where a copy of the journal follows it.
     #[arg(
         long,
         value_name = "URL",

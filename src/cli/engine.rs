@@ -1,7 +1,7 @@
 //! A controller with everything around it: journal, ledger, control socket, status page and figures. `run` and the demo
 //! start the very same.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time};
@@ -55,8 +55,6 @@ pub struct Engine {
     pub ends: Ends,
     /// Figures.
     pub metrics: Arc<Metrics>,
-    /// Its time.
-    pub runtime: SharedRuntime,
     tasks: Vec<JoinHandle<()>>,
     listeners: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
@@ -105,14 +103,13 @@ impl Engine {
             .map_err(|e| cannot_start(&e))?;
         let desk = Arc::new(Desk {
             controller: controller.clone(),
-            runtime: runtime.clone(),
+            runtime,
         });
         let mut engine = Self {
             controller,
             desk: desk.clone(),
             ends,
             metrics: metrics.clone(),
-            runtime,
             tasks: vec![tokio::spawn(async move { socket.serve(desk).await })],
             listeners: Vec::new(),
         };
@@ -224,10 +221,4 @@ fn store(url: &str) -> StoreWith {
         secret_access_key: secret("AWS_SECRET_ACCESS_KEY"),
         virtual_host: false,
     }
-}
-
-/// Where the ledger of who was told what stands.
-#[must_use]
-pub fn ledger(place: &Place) -> PathBuf {
-    place.state.join("ledger.sqlite")
 }

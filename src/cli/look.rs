@@ -160,10 +160,10 @@ pub async fn reports(
     client: &mut Client,
     service: Option<ServiceName>,
 ) -> Result<Vec<Report>, Error> {
-    match client.ask(Request::Status { service }, None).await? {
-        Answer::Status(reports) => Ok(reports),
-        other => Err(unexpected(&other)),
-    }
+    let Answer::Status(reports) = client.ask(Request::Status { service }, None).await? else {
+        return Err(unexpected());
+    };
+    Ok(reports)
 }
 
 /// The plan of a run, from the controller.
@@ -176,22 +176,20 @@ pub async fn plan_of(
     kind: RunKind,
     to: Option<crate::model::id::SiteName>,
 ) -> Result<PlanView, Error> {
-    match client
-        .ask(Request::Plan { service, kind, to }, None)
-        .await?
-    {
-        Answer::Plan(view) => Ok(*view),
-        other => Err(unexpected(&other)),
-    }
+    let request = Request::Plan { service, kind, to };
+    let Answer::Plan(view) = client.ask(request, None).await? else {
+        return Err(unexpected());
+    };
+    Ok(*view)
 }
 
 /// An answer to another question than was asked: the other end is another program.
 #[must_use]
-pub fn unexpected(answer: &Answer) -> Error {
+pub fn unexpected() -> Error {
     Error::Lost {
         source: std::io::Error::new(
             std::io::ErrorKind::InvalidData,
-            format!("an answer that does not fit: {answer:.60?}"),
+            "an answer that does not fit the question",
         ),
     }
 }

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 
 mod act;
 pub mod arguments;
-mod demo;
+pub mod demo;
 mod documents;
 mod engine;
 mod help;
@@ -16,7 +16,7 @@ mod journal;
 mod line;
 mod look;
 mod offline;
-mod output;
+pub mod output;
 mod place;
 mod preview;
 mod progress;

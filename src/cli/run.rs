@@ -1,6 +1,10 @@
 //! `failover run`: a controller on documents, until it is told to stop.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use futures::{StreamExt, stream::BoxStream};
 use notify::{RecursiveMode, Watcher as _};
@@ -151,7 +155,8 @@ impl Changes {
     fn of(paths: &[PathBuf]) -> Self {
         let (tell, seen) = mpsc::channel(1);
         let told = move |event: notify::Result<notify::Event>| {
-            let ours = event.is_ok_and(|e| !e.kind.is_access() && e.paths.iter().any(is_document));
+            let ours =
+                event.is_ok_and(|e| !e.kind.is_access() && e.paths.iter().any(|p| is_document(p)));
             if ours {
                 // A full channel has told already.
                 let _ = tell.try_send(());
@@ -182,7 +187,7 @@ impl Changes {
 }
 
 /// A document, or the link that Kubernetes turns when it replaces mounted files.
-fn is_document(path: &PathBuf) -> bool {
+fn is_document(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "yaml" || e == "yml")
         || path.file_name().is_some_and(|n| n == "..data")
 }

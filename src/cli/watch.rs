@@ -29,10 +29,10 @@ impl Watcher {
     /// Where no controller answers.
     pub async fn connect(place: &Place, service: Option<ServiceName>) -> Result<Self, Error> {
         let mut client = Client::connect(&place.socket).await?;
-        match client.ask(Request::Watch { service }, None).await? {
-            Answer::Watching => Ok(Self { client }),
-            other => Err(super::look::unexpected(&other)),
-        }
+        let Answer::Watching = client.ask(Request::Watch { service }, None).await? else {
+            return Err(super::look::unexpected());
+        };
+        Ok(Self { client })
     }
 
     /// Prints what happens until the controller stops.

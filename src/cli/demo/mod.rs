@@ -1,16 +1,16 @@
 //! The demo.
 
-mod account;
-mod address;
-mod auditor;
-mod customer;
-mod fence;
-mod host;
-mod outside;
-mod postgres;
-mod process;
-mod relay;
-mod shop;
+pub mod account;
+pub mod address;
+pub mod auditor;
+pub mod customer;
+pub mod fence;
+pub mod host;
+pub mod outside;
+pub mod postgres;
+pub mod process;
+pub mod relay;
+pub mod shop;
 
 use super::{arguments::DemoPart, engine};
 use crate::error::Error;

@@ -1,9 +1,6 @@
 //! The commands' end of the control socket.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::Path};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
@@ -19,7 +16,6 @@ use crate::{error::Error, model::secret::Secret};
 /// A connection to the running controller.
 #[derive(Debug)]
 pub struct Client {
-    socket: PathBuf,
     read: Lines<BufReader<OwnedReadHalf>>,
     write: OwnedWriteHalf,
 }
@@ -44,7 +40,6 @@ impl Client {
         })?;
         let (read, write) = stream.into_split();
         Ok(Self {
-            socket: socket.to_owned(),
             read: BufReader::new(read).lines(),
             write,
         })
@@ -88,12 +83,6 @@ impl Client {
                 .map_err(|e| lost(e.into())),
             None => Ok(None),
         }
-    }
-
-    /// Which socket it is connected to.
-    #[must_use]
-    pub fn socket(&self) -> &Path {
-        &self.socket
     }
 }
 
