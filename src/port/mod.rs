@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod lookout;
 pub mod postgres;
 pub mod probe;
+pub mod request;
 pub mod runtime;
 pub mod secret;
 pub mod store;

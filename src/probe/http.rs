@@ -13,7 +13,7 @@ use serde_json::Value;
 use url::Url;
 
 use self::exchange::Answer;
-pub use self::with::{BodyWith, HeaderWith, HttpMethod, HttpWith, StatusRange};
+pub use self::with::{HttpMethod, HttpWith};
 use super::{
     dial::{Endpoint, dial},
     fault::Fault,
@@ -31,6 +31,7 @@ use crate::{
     port::{
         kind::{Kind, Make, MakeError, Wiring, read},
         probe::{LookContext, Probe, SharedProbe},
+        request::HeaderError,
         runtime::SharedRuntime,
         secret::SharedSecrets,
     },
@@ -192,17 +193,10 @@ impl HttpProbe {
         for (name, value) in &self.with.headers {
             let shape = || Fault::SecretShape(name.clone());
             let key = HeaderName::try_from(name.as_str()).map_err(|_| shape())?;
-            let text = match (&value.value, &value.secret) {
-                (_, Some(secret)) => {
-                    let secret = self.secrets.read(secret).map_err(Fault::Secret)?;
-                    let prefix = value.prefix.as_deref().unwrap_or_default();
-                    format!("{prefix}{}", secret.expose())
-                }
-                (Some(value), None) => value.clone(),
-                (None, None) => String::new(),
-            };
-            let mut text = HeaderValue::try_from(text).map_err(|_| shape())?;
-            text.set_sensitive(value.secret.is_some());
+            let text = value.read(&*self.secrets).map_err(|e| match e {
+                HeaderError::Secret(e) => Fault::Secret(e),
+                HeaderError::Shape => shape(),
+            })?;
             headers.insert(key, text);
         }
         Ok(())

@@ -5,6 +5,7 @@
 )]
 
 mod announce;
+mod command;
 mod copy;
 mod demo;
 mod dns;
@@ -12,6 +13,7 @@ mod journal;
 mod kill;
 mod postgres;
 mod probe;
+mod promote;
 mod publish;
 mod run;
 mod spec;

@@ -94,6 +94,12 @@ impl Context {
         told
     }
 
+    /// The context as one JSON object.
+    #[must_use]
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
     fn with_sites(mut self, from: &Site, to: &Site) -> Self {
         self.env
             .insert("FAILOVER_FROM".to_owned(), from.name.to_string());
