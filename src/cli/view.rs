@@ -17,7 +17,7 @@ pub fn plan(
     now: Time,
 ) -> Result<PlanView, String> {
     let (service, state) = (core.service(), core.state());
-    let since = state.incident.as_ref().map_or(now, |i| i.since);
+    let since = state.incident.as_ref().map_or(now, |i| i.outage);
     let proposal = incident::propose(service, state, core.view(), kind, to, since, now)?;
     let total = budget::total(&proposal.parts);
     let remarks = lint::lint(service, &proposal.plan, total);

@@ -115,7 +115,7 @@ fn open(
             "{id} (already open: approve or deny it)"
         )));
     }
-    let since = state.incident.as_ref().map_or(now, |i| i.since);
+    let since = state.incident.as_ref().map_or(now, |i| i.outage);
     let proposal = incident::propose(service, state, view, kind, to, since, now)
         .map_err(|_| Refusal::NoSteps(kind))?;
     let concerns: Vec<String> = proposal

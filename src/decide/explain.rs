@@ -191,7 +191,7 @@ pub fn report(core: &Core, now: Time) -> Report {
     } else {
         RunKind::Failover
     };
-    let since = state.incident.as_ref().map_or(now, |i| i.since);
+    let since = state.incident.as_ref().map_or(now, |i| i.outage);
     let proposal = incident::propose(service, state, view, kind, None, since, now);
     let (gates, forecast, loss) = match &proposal {
         Ok(p) => (
@@ -230,7 +230,7 @@ pub fn report(core: &Core, now: Time) -> Report {
             .incident
             .as_ref()
             .filter(|_| need != Need::Nothing || state.run.is_some())
-            .map(|i| service.objectives.rto.saturating_sub(now.since(i.since))),
+            .map(|i| service.objectives.rto.saturating_sub(now.since(i.outage))),
         incident: state.incident.as_ref().map(|i| i.id.clone()),
         run: run.map(|r| run_report(core, r, now)),
         asks: asks(core),
@@ -375,7 +375,7 @@ fn sentences(
 
 fn prospects(core: &Core, proposal: &incident::Proposal, now: Time) -> Vec<String> {
     let (service, state) = (core.service(), core.state());
-    let since = state.incident.as_ref().map_or(now, |i| i.since);
+    let since = state.incident.as_ref().map_or(now, |i| i.outage);
     let mut out = Vec::new();
     if state.mode(now, gate::CHECK_MAX_AGE) == Mode::Observe {
         out.push("It does nothing because the mode is observe; the journal holds what it would have done.".to_owned());

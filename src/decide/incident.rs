@@ -235,7 +235,7 @@ pub fn consider(
         Need::Failover => RunKind::Failover,
         Need::Redirect => RunKind::Redirect,
     };
-    match propose(service, state, view, kind, None, incident.since, now) {
+    match propose(service, state, view, kind, None, incident.outage, now) {
         Ok(proposal) => decide(service, state, incident, &proposal, now),
         Err(reason) => (held(incident, vec![reason]), None),
     }
@@ -248,7 +248,7 @@ fn decide(
     proposal: &Proposal,
     now: Time,
 ) -> (Vec<RecordBody>, Option<Time>) {
-    let due = budget::due(service, incident.since, &proposal.parts);
+    let due = budget::due(service, incident.outage, &proposal.parts);
     if state.mode(now, gate::CHECK_MAX_AGE) == Mode::Observe {
         return match due {
             Some((at, _)) if now < at => (Vec::new(), Some(at)),
@@ -266,7 +266,7 @@ fn decide(
                 vec![opened(
                     proposal,
                     Some(&incident.id),
-                    incident.since,
+                    incident.outage,
                     format!("{}; {why}", incident.reason),
                     None,
                     Vec::new(),
@@ -384,7 +384,10 @@ fn granted(service: &Service, state: &State, view: &View, now: Time) -> Option<V
     let AskSubject::Open { kind } = question.ask.subject else {
         return None;
     };
-    let since = state.incident.as_ref().map_or(question.opened, |i| i.since);
+    let since = state
+        .incident
+        .as_ref()
+        .map_or(question.opened, |i| i.outage);
     let to = question.plan.as_ref().map(|p| &p.to);
     let void = |reason: String| {
         vec![RecordBody::AskClosed {

@@ -95,6 +95,11 @@ pub struct Incident {
     pub id: IncidentId,
     /// When the first voice saw it.
     pub since: Time,
+    /// When the present outage began: later than `since` where everything was well again in between. Patience and
+    /// RTO count from here.
+    pub outage: Time,
+    /// Whether everything was well after the present outage began.
+    pub well: bool,
     /// When it was opened.
     pub opened: Time,
     /// In one sentence.
@@ -302,6 +307,21 @@ impl State {
             .is_some_and(|c| c.green && c.config == self.config && now.since(c.at) <= max_age)
     }
 
+    /// A primary that flaps is one incident, but each outage has a budget of its own.
+    fn note_outage(&mut self, to: Verdict, at: Time) {
+        let well = |v: &(Verdict, Time)| matches!(v.0, Verdict::Healthy | Verdict::Degraded);
+        let all_well = self.verdicts.values().all(well);
+        let Some(incident) = &mut self.incident else {
+            return;
+        };
+        if all_well {
+            incident.well = true;
+        } else if to == Verdict::Down && incident.well {
+            incident.well = false;
+            incident.outage = at;
+        }
+    }
+
     /// Takes in one record; the only place where state changes.
     pub fn apply(&mut self, record: &Record) {
         self.seq = record.seq;
@@ -342,6 +362,7 @@ impl State {
             }
             RecordBody::VerdictChanged { component, to, .. } => {
                 self.verdicts.insert(component.clone(), (*to, at));
+                self.note_outage(*to, at);
             }
             RecordBody::IncidentOpened {
                 components,
@@ -352,6 +373,8 @@ impl State {
                 self.incident = Some(Incident {
                     id: IncidentId::of(&record.chain, record.seq),
                     since: *since,
+                    outage: *since,
+                    well: false,
                     opened: at,
                     reason: reason.clone(),
                     components: components.clone(),

@@ -44,7 +44,7 @@ pub async fn check(
     }
     items.extend(targets(service, fitting).await);
     items.extend(dns(core, fitting).await);
-    let since = core.state().incident.as_ref().map_or(now, |i| i.since);
+    let since = core.state().incident.as_ref().map_or(now, |i| i.outage);
     match incident::propose(
         service,
         core.state(),

@@ -278,6 +278,31 @@ fn a_flapping_primary_is_one_incident() {
 }
 
 #[test]
+fn each_outage_of_a_flapping_primary_has_its_own_patience() {
+    let mut service = shop();
+    service.trigger = Trigger::Budget {
+        patience: Span::from_secs(10),
+    };
+    let told = Stage::new(service).play(
+        "well
+        check green
+        down db a b c
+        wait 3s
+        up db a b c
+        up web a b c
+        wait 10s
+        up db a b c
+        up web a b c
+        down db a b c
+        wait 3s
+        up db a b c
+        up web a b c",
+    );
+    assert!(!told.contains("run opened"), "{told}");
+    assert_snapshot!(told);
+}
+
+#[test]
 fn after_a_restart_nothing_is_concluded_before_everyone_has_looked() {
     let mut service = shop();
     service.mode = Mode::Ask;
