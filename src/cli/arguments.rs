@@ -187,6 +187,9 @@ pub struct Demo {
     /// Leave everything running until Ctrl-C.
     #[arg(long)]
     pub keep: bool,
+    /// Export the journal to this file, so that it outlives the demo.
+    #[arg(long, value_name = "PATH")]
+    pub journal: Option<PathBuf>,
     /// Protect the stateless shop even where PostgreSQL is found.
     #[arg(long)]
     pub without_database: bool,

@@ -114,24 +114,41 @@ fn export(args: &arguments::JournalExport, place: &Place, output: Output) -> Res
             Err(error) => Err(failed(error, &place.journal())),
         };
     };
-    let made = File::options().write(true).create_new(true).open(path);
-    let out = made.map_err(|source| {
-        if source.kind() == io::ErrorKind::AlreadyExists {
-            Error::Exists { path: path.clone() }
-        } else {
-            cannot("write", path, source)
-        }
-    })?;
-    let mut out = BufWriter::new(out);
-    let written = export::write(&file, &chains, &mut out).map_err(|e| failed(e, path))?;
-    out.flush()
-        .and_then(|()| out.get_ref().sync_all())
-        .map_err(|source| cannot("write", path, source))?;
+    let written = write_to(&file, &chains, path)?;
     if output.json() {
         output.value(&serde_json::json!({ "records": written, "file": path }))
     } else {
         output.line(&format!("{written} records in {}", path.display()))
     }
+}
+
+/// Exports every chain to a file that must not exist yet. Gives the number of records.
+///
+/// # Errors
+/// Where the journal cannot be read, or the file not be written.
+pub fn export_to(place: &Place, path: &Path) -> Result<u64, Error> {
+    let file = open(place)?;
+    let chains: Vec<_> = file.heads()?.into_iter().map(|(chain, _)| chain).collect();
+    write_to(&file, &chains, path)
+}
+
+fn write_to(file: &JournalFile, chains: &[ServiceName], path: &Path) -> Result<u64, Error> {
+    let made = File::options().write(true).create_new(true).open(path);
+    let out = made.map_err(|source| {
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            Error::Exists {
+                path: path.to_owned(),
+            }
+        } else {
+            cannot("write", path, source)
+        }
+    })?;
+    let mut out = BufWriter::new(out);
+    let written = export::write(file, chains, &mut out).map_err(|e| failed(e, path))?;
+    out.flush()
+        .and_then(|()| out.get_ref().sync_all())
+        .map_err(|source| cannot("write", path, source))?;
+    Ok(written)
 }
 
 fn verify(args: &arguments::JournalVerify, place: &Place, output: Output) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 
 mod act;
 pub mod arguments;
-pub mod demo;
+mod demo;
 mod documents;
 mod engine;
 mod help;
@@ -53,7 +53,11 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
     let global = args.global;
     let place = || Place::new(&global);
     match args.command {
-        Command::Init(_) | Command::Demo(_) => Err(Error::Usage("not built in yet".to_owned())),
+        Command::Init(_) => Err(Error::Usage("not built in yet".to_owned())),
+        Command::Demo(args) => {
+            log(&global, "error")?;
+            demo::demo(&args, output)
+        }
         Command::Validate(args) => documents::validate(&args, output),
         Command::Schema(_) => documents::schema(output),
         Command::Run(args) => {

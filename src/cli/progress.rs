@@ -68,9 +68,14 @@ impl Progress {
     /// # Errors
     /// Where standard output cannot be written.
     pub fn print(&self, text: &str) -> Result<(), Error> {
+        self.aside(|| self.output.line(text))
+    }
+
+    /// Does something without disturbing the bar.
+    pub fn aside<T>(&self, something: impl FnOnce() -> T) -> T {
         match &self.bar {
-            Some(bar) => bar.suspend(|| self.output.line(text)),
-            None => self.output.line(text),
+            Some(bar) => bar.suspend(something),
+            None => something(),
         }
     }
 

@@ -311,6 +311,7 @@ fn steps(stage: &Stage) -> io::Result<String> {
             "    promote:
       with:
         url: \"{0}promote\"
+        observe: {{url: \"{0}promote\"}}
       timeout: 5s
 ",
             stage.standby_url()

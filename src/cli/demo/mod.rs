@@ -1,19 +1,109 @@
-//! The demo.
+//! The demo: two sites, customers, a controller and an outage, all on this machine and all real.
+//!
+//! [`stage`] builds everything that is not the controller, [`documents`] writes what the controller runs on, [`show`]
+//! makes the outage and finds out what came of it, [`story`] tells it. The controller is the same as under
+//! `failover run`.
 
-pub mod account;
-pub mod address;
-pub mod auditor;
-pub mod customer;
-pub mod fence;
-pub mod host;
-pub mod outside;
-pub mod postgres;
-pub mod process;
-pub mod relay;
-pub mod shop;
+use std::path::Path;
 
-use super::{arguments::DemoPart, engine};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+mod account;
+mod address;
+mod auditor;
+mod customer;
+mod documents;
+mod fence;
+mod findings;
+mod host;
+mod outside;
+mod postgres;
+mod process;
+mod relay;
+mod shop;
+mod show;
+mod stage;
+mod story;
+
+use self::{
+    findings::{Findings, Outcome},
+    postgres::Programs,
+    show::Show,
+    stage::Stage,
+    story::Story,
+};
+use super::{
+    arguments::{self, DemoPart},
+    engine,
+    output::Output,
+    place::Place,
+};
 use crate::error::Error;
+
+/// How long tasks may take to end when the demo is over.
+const END: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Shows the whole story, and leaves nothing behind.
+///
+/// # Errors
+/// Where it cannot be shown, is stopped, or ends otherwise than it should.
+pub fn demo(args: &arguments::Demo, output: Output) -> Result<(), Error> {
+    let runtime = Runtime::new().map_err(|e| engine::cannot_start(&e))?;
+    let mut stage = None;
+    let shown = runtime.block_on(show(args, output, &mut stage));
+    // First every task of the controller ends, then the stage is struck: nobody writes to a folder that goes away.
+    runtime.shutdown_timeout(END);
+    drop(stage);
+    shown
+}
+
+async fn show(
+    args: &arguments::Demo,
+    output: Output,
+    stage: &mut Option<Stage>,
+) -> Result<(), Error> {
+    let mut stop = Stop::new()?;
+    let programs = if args.without_database {
+        None
+    } else {
+        Programs::find(args.postgres.as_deref())
+    };
+    let mut story = Story::new(output);
+    introduce(&mut story, args, programs.as_ref());
+    let stage = tokio::select! {
+        built = Stage::build(programs) => stage.insert(built?),
+        () = stop.wait() => return Err(Error::DemoStopped),
+    };
+    describe(&story, stage);
+    let opened = tokio::select! {
+        opened = Show::open(args, stage, story, output) => opened,
+        () = stop.wait() => return Err(Error::DemoStopped),
+    };
+    let mut show = opened?;
+    let played = tokio::select! {
+        played = show.play() => played,
+        () = stop.wait() => Err(Error::DemoStopped),
+    };
+    let told = match played {
+        Ok((findings, fault)) => tell(args, &show, findings, output).and(match fault {
+            Some(fault) => Err(Error::DemoOutcome(fault)),
+            None => Ok(()),
+        }),
+        Err(error) => Err(error),
+    };
+    if args.keep && !matches!(told, Err(Error::DemoStopped)) {
+        show.addresses();
+        tokio::select! {
+            () = show.keep() => {}
+            () = stop.wait() => {}
+        }
+    }
+    show.close().await;
+    told
+}
 
 /// Runs a part of the demo in a process of its own.
 ///
@@ -32,4 +122,105 @@ pub async fn part(part: DemoPart) -> Result<(), Error> {
         DemoPart::Fence { verb, agent } => fence::run(verb, agent).await,
     };
     ended.map_err(|e| engine::cannot_start(&e))
+}
+
+fn introduce(story: &mut Story, args: &arguments::Demo, programs: Option<&Programs>) {
+    story.heading("A shop at two sites, and what happens when the first one is lost");
+    if let Some(programs) = programs {
+        let folder = programs.folder.display();
+        story.fact(
+            "database",
+            &format!("PostgreSQL {} from {folder}", programs.version),
+        );
+    } else if args.without_database {
+        story.fact(
+            "database",
+            "none: the shop is stateless, its orders are signed receipts",
+        );
+    } else {
+        story.fact(
+            "database",
+            "no PostgreSQL 13 or newer was found: the shop is stateless, its orders are signed receipts",
+        );
+        story.fact("", &format!("to see it with a real one: {}", install()));
+    }
+}
+
+/// The line that installs PostgreSQL here.
+fn install() -> &'static str {
+    let has = |path: &str| Path::new(path).exists();
+    if has("/usr/bin/apt-get") {
+        "sudo apt-get install postgresql"
+    } else if has("/usr/bin/dnf") {
+        "sudo dnf install postgresql-server"
+    } else if has("/sbin/apk") {
+        "sudo apk add postgresql"
+    } else if has("/usr/bin/pacman") {
+        "sudo pacman -S postgresql"
+    } else {
+        "brew install postgresql"
+    }
+}
+
+fn describe(story: &Story, stage: &Stage) {
+    let primary = stage.url(address::Spot::Primary);
+    let kept = match (&stage.standby, &stage.account) {
+        (Some(_), Some(account)) => format!(", database as user {}", account.name),
+        (Some(_), None) => ", database as this user".to_owned(),
+        (None, _) => String::new(),
+    };
+    story.fact(documents::PRIMARY, &format!("serves at {primary}{kept}"));
+    let follows = if stage.standby.is_some() {
+        ", a streaming standby"
+    } else {
+        ""
+    };
+    story.fact(
+        documents::STANDBY,
+        &format!("stands by at {}{follows}", stage.standby_url()),
+    );
+}
+
+/// Tells what was found, and exports the journal where it shall stay.
+fn tell(
+    args: &arguments::Demo,
+    show: &Show<'_>,
+    mut findings: Findings,
+    output: Output,
+) -> Result<(), Error> {
+    if let Some(path) = &args.journal {
+        show.export(path)?;
+        findings.journal.clone_from(path);
+    }
+    show.summary(&findings);
+    if output.json() {
+        output.value(&findings)?;
+    }
+    Ok(())
+}
+
+/// What ends the demo by hand.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self, Error> {
+        let on = |kind| signal(kind).map_err(|e| engine::cannot_start(&e));
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hang_up: on(SignalKind::hangup())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
 }

@@ -4,9 +4,12 @@
 use std::{
     env, fs, io,
     net::SocketAddr,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -14,7 +17,6 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::{
     net::{TcpListener, TcpStream},
-    process::{Child, Command},
     task::JoinHandle,
     time,
 };
@@ -180,7 +182,7 @@ impl Stage {
 
     /// Stops every process at the primary without ending it.
     pub fn freeze(&self) {
-        if let Some(pid) = self.hosts.first().and_then(Child::id) {
+        if let Some(pid) = self.hosts.first().map(Child::id) {
             process::signal_all(&process::tree(pid), Signal::SIGSTOP);
         }
     }
@@ -211,8 +213,18 @@ impl Stage {
             fs::Permissions::from_mode(0o700),
         )?;
         for name in [
-            "superuser", "shop", "failover", "receipts", "unsubscribe", "telegram", "x-api-key",
-            "x-api-secret", "x-access-token", "x-access-secret", "ann", "bob",
+            "superuser",
+            "shop",
+            "failover",
+            "receipts",
+            "unsubscribe",
+            "telegram",
+            "x-api-key",
+            "x-api-secret",
+            "x-access-token",
+            "x-access-secret",
+            "ann",
+            "bob",
         ] {
             write_private(&self.secret(name), token::fresh().expose())?;
         }
@@ -337,7 +349,11 @@ impl Stage {
             promote: true,
             fence: self.has_parameter_grants(),
         });
-        execute(&config, &format!("CREATE ROLE {SHOP} LOGIN PASSWORD '{}'", secret("shop")?)).await?;
+        execute(
+            &config,
+            &format!("CREATE ROLE {SHOP} LOGIN PASSWORD '{}'", secret("shop")?),
+        )
+        .await?;
         execute(&config, &format!("CREATE DATABASE {SHOP} OWNER {SHOP}")).await?;
         let mut config = config;
         config.dbname(SHOP);
@@ -346,7 +362,11 @@ impl Stage {
         if !self.has_parameter_grants() {
             execute(&config, &format!("ALTER ROLE {ROLE} SUPERUSER")).await?;
         }
-        execute(&config, &format!("ALTER ROLE {ROLE} PASSWORD '{}'", secret("failover")?)).await
+        execute(
+            &config,
+            &format!("ALTER ROLE {ROLE} PASSWORD '{}'", secret("failover")?),
+        )
+        .await
     }
 
     async fn host(
@@ -406,7 +426,6 @@ impl Stage {
             .stdout(Stdio::null())
             .stderr(log)
             .process_group(0)
-            .kill_on_drop(true)
             .spawn()
             .map_err(io_failed)?;
         self.hosts.push(child);
@@ -426,8 +445,9 @@ impl Drop for Stage {
         for task in &self.tasks {
             task.abort();
         }
-        for pid in self.hosts.iter().filter_map(Child::id) {
-            process::kill_tree(pid);
+        for host in &mut self.hosts {
+            process::kill_tree(host.id());
+            let _ = host.wait();
         }
         // Backends that lost their parent before.
         process::sweep(self.folder.path());
