@@ -6,6 +6,7 @@ pub mod clock;
 pub mod cloudflare;
 pub mod disk;
 pub mod host;
+pub mod json_schema;
 pub mod kinds;
 pub mod listener;
 pub mod name_server;
