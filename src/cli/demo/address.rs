@@ -14,10 +14,8 @@ pub enum Spot {
     Primary,
     /// The primary's host behind its network.
     PrimaryHost,
-    /// The public address of the standby site.
+    /// The standby site.
     Standby,
-    /// The standby's host behind its network.
-    StandbyHost,
     /// The controller: DNS and status page.
     Controller,
     /// Mail server, X and Telegram.
@@ -51,7 +49,6 @@ impl Block {
             Spot::Primary => 10,
             Spot::PrimaryHost => 11,
             Spot::Standby => 20,
-            Spot::StandbyHost => 21,
             Spot::Controller => 30,
             Spot::Outside => 40,
             Spot::Vantage(n) => 100 + n,
@@ -59,12 +56,20 @@ impl Block {
         IpAddr::V4(Ipv4Addr::new(127, self.0, self.1, last))
     }
 
-    /// A port that is free at a spot now.
+    /// Ports that are free at a spot now, each another.
     ///
     /// # Errors
-    /// Where none is.
-    pub fn free(self, spot: Spot) -> io::Result<SocketAddr> {
-        TcpListener::bind((self.at(spot), 0))?.local_addr()
+    /// Where there are none.
+    pub fn free<const N: usize>(self, spot: Spot) -> io::Result<[SocketAddr; N]> {
+        let mut held = Vec::with_capacity(N);
+        let mut free = [SocketAddr::new(self.at(spot), 0); N];
+        for address in &mut free {
+            let listener = TcpListener::bind((self.at(spot), 0))?;
+            *address = listener.local_addr()?;
+            // Held until all are found.
+            held.push(listener);
+        }
+        Ok(free)
     }
 
     /// A port that is free at both spots now.

@@ -54,7 +54,9 @@ impl Programs {
         Some(Self { folder, version })
     }
 
-    fn major(&self) -> u32 {
+    /// `15`.
+    #[must_use]
+    pub fn major(&self) -> u32 {
         let digits: String = self
             .version
             .chars()

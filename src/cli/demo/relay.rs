@@ -8,7 +8,10 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::{Notify, watch},
     task::JoinHandle,
     time,
@@ -24,6 +27,8 @@ const AGAIN: Duration = Duration::from_millis(50);
 enum Line {
     Open,
     Silent,
+    /// Counted, so that each cut is seen.
+    Cut(u64),
 }
 
 /// A line that several relays share: a site's network.
@@ -46,6 +51,16 @@ impl Cable {
     /// From now on everything comes through again.
     pub fn open(&self) {
         self.0.send_replace(Line::Open);
+    }
+
+    /// Breaks every connection; what is under way is lost. New ones come through.
+    pub fn cut(&self) {
+        self.0.send_modify(|line| {
+            *line = match line {
+                Line::Open | Line::Silent => Line::Cut(0),
+                Line::Cut(n) => Line::Cut(*n + 1),
+            };
+        });
     }
 }
 
@@ -139,41 +154,68 @@ async fn join(
     line: watch::Receiver<Line>,
     refused: Arc<Notify>,
 ) {
+    // A relay that is broken resets both ends: neither shall believe that the other has ended in peace.
+    let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
     let server = match TcpStream::connect(to).await {
         Ok(server) => server,
         Err(error) => {
-            let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
             if error.kind() == io::ErrorKind::ConnectionRefused {
                 refused.notify_one();
             }
             return;
         }
     };
+    let _ = SockRef::from(&server).set_linger(Some(Duration::ZERO));
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
-    let (client_read, client_write) = client.into_split();
-    let (server_read, server_write) = server.into_split();
-    let _ = tokio::join!(
-        pump(client_read, server_write, line.clone()),
-        pump(server_read, client_write, line),
-    );
+    let (mut client_read, mut client_write) = client.into_split();
+    let (mut server_read, mut server_write) = server.into_split();
+    let both = async {
+        tokio::join!(
+            pump(&mut client_read, &mut server_write, line.clone()),
+            pump(&mut server_read, &mut client_write, line.clone()),
+        )
+    };
+    tokio::select! {
+        (forth, back) = both => {
+            if forth.is_ok() && back.is_ok() {
+                let _ = SockRef::from(client_write.as_ref()).set_linger(None);
+                let _ = SockRef::from(server_write.as_ref()).set_linger(None);
+            }
+        }
+        () = cut(line.clone()) => {}
+    }
+}
+
+/// Ends when the cable is cut after this moment.
+async fn cut(mut line: watch::Receiver<Line>) {
+    line.mark_unchanged();
+    loop {
+        if line.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if let Line::Cut(_) = *line.borrow_and_update() {
+            return;
+        }
+    }
 }
 
 async fn pump(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
     mut line: watch::Receiver<Line>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let read = from.read(&mut buffer).await;
         // Whatever came, an end too, stays in the cable while it is silent.
-        if line.wait_for(|l| *l == Line::Open).await.is_err() {
+        if line.wait_for(|l| *l != Line::Silent).await.is_err() {
             return Ok(());
         }
         match read {
-            Ok(0) | Err(_) => return to.shutdown().await,
+            Ok(0) => return to.shutdown().await,
             Ok(n) => to.write_all(&buffer[..n]).await?,
+            Err(error) => return Err(error),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A mail server that takes what it gets (SMTP as of RFC 5321, without TLS, for one machine) and reads it as a person's
 //! mail program would.
 
-use std::{io, net::SocketAddr};
+use std::io;
 
 use mail_parser::MessageParser;
 use tokio::{
@@ -19,9 +19,8 @@ const LONGEST: u64 = 1000;
 /// Serves until its task ends.
 ///
 /// # Errors
-/// Where the address cannot be used.
-pub async fn serve(listen: SocketAddr, inbox: Inbox) -> io::Result<()> {
-    let listener = TcpListener::bind(listen).await?;
+/// Where no connection can be accepted any more.
+pub async fn serve(listener: TcpListener, inbox: Inbox) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         let inbox = inbox.clone();
