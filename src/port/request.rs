@@ -76,6 +76,7 @@ pub struct BodyWith {
 }
 
 impl BodyWith {
+    /// Whether the body is looked at at all.
     pub fn is_judged(&self) -> bool {
         !(self.contains.is_empty() && self.not_contains.is_empty())
     }

@@ -54,18 +54,18 @@ impl Draft {
             self.sites(),
             self.watch(),
             self.dns(),
-            self.people(),
+            Self::people(),
             self.steps(),
         ]
         .concat()
     }
 
     fn head(&self) -> String {
-        let mut text = format!(
+        let mut text = String::from(
             "# Written by `failover init` from what it found. Read every line marked CHANGE.\n\
              #\n\
              # In `observe` nothing is done and nobody outside the team is told: it watches, and records what it\n\
-             # would have done. `failover check` says what is missing. Go on to `ask`, then to `automatic`.\n"
+             # would have done. `failover check` says what is missing. Go on to `ask`, then to `automatic`.\n",
         );
         for remark in &self.remarks {
             let _ = writeln!(text, "#\n# Look at this: {}", one_line(remark));
@@ -73,7 +73,10 @@ impl Draft {
         let (rpo, why) = if self.synchronous {
             ("0s", "commits wait for the standby: nothing is lost")
         } else {
-            ("1m", "replication is asynchronous: the last writes may be lost")
+            (
+                "1m",
+                "replication is asynchronous: the last writes may be lost",
+            )
         };
         let _ = write!(
             text,
@@ -96,11 +99,18 @@ impl Draft {
     fn sites(&self) -> String {
         let mut text = "  sites:\n".to_owned();
         for (role, site) in [("primary", &self.primary), ("standby", &self.standby)] {
-            let addresses: Vec<_> = site.addresses.iter().map(|a| quoted(&a.to_string())).collect();
+            let addresses: Vec<_> = site
+                .addresses
+                .iter()
+                .map(|a| quoted(&a.to_string()))
+                .collect();
             let guess = format!("https://{role}.{}/", bare(&self.public_name));
             let (url, remark) = match &site.url {
                 Some(url) => (url, ""),
-                None => (&guess, "  # CHANGE: the address of this site that works without DNS having changed"),
+                None => (
+                    &guess,
+                    "  # CHANGE: the address of this site that works without DNS having changed",
+                ),
             };
             let _ = write!(
                 text,
@@ -163,7 +173,9 @@ impl Draft {
 
     fn dns(&self) -> String {
         let name = bare(&self.public_name);
-        let parent = name.split_once('.').map_or(name.as_str(), |(_, parent)| parent);
+        let parent = name
+            .split_once('.')
+            .map_or(name.as_str(), |(_, parent)| parent);
         let zone = self.zone.as_deref().map_or_else(|| parent.to_owned(), bare);
         let live = self.live_ttl.map_or_else(String::new, |ttl| {
             format!("  # it is {ttl}s now, and would be lowered outside of observe")
@@ -213,7 +225,7 @@ impl Draft {
         }
     }
 
-    fn people(&self) -> String {
+    fn people() -> String {
         "  # CHANGE: `failover token` makes a token for each person and prints the hash to write here.\n\
          \x20 # team:\n\
          \x20 #   people:\n\

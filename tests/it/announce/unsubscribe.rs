@@ -53,11 +53,11 @@ async fn one_click_ends_it() {
         mail.contains("\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\n"),
         "{mail}"
     );
-    let line = mail
+    let header = mail
         .lines()
         .find(|l| l.starts_with("List-Unsubscribe: "))
         .unwrap();
-    let link = line
+    let link = header
         .trim_start_matches("List-Unsubscribe: <")
         .trim_end_matches('>');
     let client = wiring(folder.path()).http;

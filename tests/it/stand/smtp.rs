@@ -173,7 +173,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     all.map(|entry| entry.unwrap().path()).collect()
 }
 
-const CONF: &str = r#"
+const CONF: &str = r"
 exim_user = nobody
 exim_group = GROUP
 primary_hostname = localhost
@@ -224,7 +224,7 @@ plain:
   server_set_id = $auth2
   server_prompts = :
   server_advertise_condition = ${if def:tls_in_cipher}
-"#;
+";
 
 /// Passes everything on to a server, but cuts the line to the client when that server has answered the final dot.
 pub struct CutAfterDot {
