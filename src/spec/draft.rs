@@ -73,7 +73,10 @@ impl Draft {
         let (rpo, why) = if self.synchronous {
             ("0s", "commits wait for the standby: nothing is lost")
         } else {
-            ("1m", "replication is asynchronous: the last writes may be lost")
+            (
+                "1m",
+                "replication is asynchronous: the last writes may be lost",
+            )
         };
         let _ = write!(
             text,
@@ -88,7 +91,7 @@ impl Draft {
              \x20   rto: 15m  # CHANGE: what you promise\n\
              \x20   rpo: {rpo}  # CHANGE: what you promise; {why}\n\n",
             name = quoted(&self.service),
-            title = quoted(&self.public_name),
+            title = quoted(&bare(&self.public_name)),
         );
         text
     }
@@ -96,11 +99,18 @@ impl Draft {
     fn sites(&self) -> String {
         let mut text = "  sites:\n".to_owned();
         for (role, site) in [("primary", &self.primary), ("standby", &self.standby)] {
-            let addresses: Vec<_> = site.addresses.iter().map(|a| quoted(&a.to_string())).collect();
+            let addresses: Vec<_> = site
+                .addresses
+                .iter()
+                .map(|a| quoted(&a.to_string()))
+                .collect();
             let guess = format!("https://{role}.{}/", bare(&self.public_name));
             let (url, remark) = match &site.url {
                 Some(url) => (url, ""),
-                None => (&guess, "  # CHANGE: the address of this site that works without DNS having changed"),
+                None => (
+                    &guess,
+                    "  # CHANGE: the address of this site that works without DNS having changed",
+                ),
             };
             let _ = write!(
                 text,
@@ -163,7 +173,9 @@ impl Draft {
 
     fn dns(&self) -> String {
         let name = bare(&self.public_name);
-        let parent = name.split_once('.').map_or(name.as_str(), |(_, parent)| parent);
+        let parent = name
+            .split_once('.')
+            .map_or(name.as_str(), |(_, parent)| parent);
         let zone = self.zone.as_deref().map_or_else(|| parent.to_owned(), bare);
         let live = self.live_ttl.map_or_else(String::new, |ttl| {
             format!("  # it is {ttl}s now, and would be lowered outside of observe")
@@ -172,24 +184,34 @@ impl Draft {
         text.push_str(self.provider());
         let _ = write!(
             text,
-            "    zone: {}\n    ttl: 60s{live}\n    records:\n",
-            quoted(&zone)
+            "    zone: {}\n    ttl: 60s{live}\n    records:\n{}",
+            quoted(&zone),
+            self.records(&name)
         );
+        text.push_str("    resolvers: [1.1.1.1, 8.8.8.8, 9.9.9.9]\n\n");
+        text
+    }
+
+    /// Records that both sites have addresses for; the others as a warning.
+    fn records(&self, name: &str) -> String {
+        let name = quoted(name);
+        let mut text = String::new();
         for kind in [RecordKind::A, RecordKind::AAAA] {
             let fits = |site: &DraftSite| site.addresses.iter().any(|a| fits(kind, a));
             let _ = match (fits(&self.primary), fits(&self.standby)) {
-                (true, true) => writeln!(text, "      - {{name: {}, type: {kind}}}", quoted(&name)),
-                (true, false) => writeln!(
+                (true, true) => writeln!(text, "      - {{name: {name}, type: {kind}}}"),
+                (true, false) => write!(
                     text,
                     "      # CHANGE: the {kind} record leads to the primary, and the standby has no such address:\n\
                      \x20     # users would still be led there. Give the standby one, or take the record out of DNS.\n\
-                     \x20     # - {{name: {}, type: {kind}}}",
-                    one_line(&quoted(&name))
+                     \x20     # - {{name: {name}, type: {kind}}}\n"
                 ),
                 (false, _) => Ok(()),
             };
         }
-        text.push_str("    resolvers: [1.1.1.1, 8.8.8.8, 9.9.9.9]\n\n");
+        if !text.contains("\n      - ") && !text.starts_with("      - ") {
+            text.push_str("      []  # CHANGE: the two sites have no kind of address in common\n");
+        }
         text
     }
 

@@ -493,6 +493,21 @@ fn what_init_writes_is_valid_and_touches_nothing() {
 }
 
 #[test]
+fn init_says_where_nothing_can_be_repointed() {
+    let mut draft = draft();
+    draft.standby.addresses = vec!["2001:db8::20".parse().unwrap()];
+    draft.primary.addresses = vec!["192.0.2.10".parse().unwrap()];
+    let loaded = read(&draft.document());
+    let found: Vec<_> = loaded.diagnostics.iter().map(|d| d.path.as_str()).collect();
+    assert_eq!(
+        found,
+        ["spec.dns.records"],
+        "{}",
+        plain(&loaded.diagnostics)
+    );
+}
+
+#[test]
 fn what_init_finds_cannot_break_out_of_the_document() {
     let mut draft = draft();
     draft.name_servers = vec!["ada.ns.cloudflare.com.".into()];
@@ -502,7 +517,11 @@ fn what_init_finds_cannot_break_out_of_the_document() {
     let loaded = read(&draft.document());
     let errors: Vec<_> = loaded.diagnostics.iter().map(|d| &d.path).collect();
     // The adapter may refuse such a connection; the document itself stays what it was.
-    assert!(errors.iter().all(|p| p.contains("connection")), "{}", plain(&loaded.diagnostics));
+    assert!(
+        errors.iter().all(|p| p.contains("connection")),
+        "{}",
+        plain(&loaded.diagnostics)
+    );
 }
 
 /// The documents of a text as any YAML reader sees them.
@@ -514,7 +533,9 @@ fn values(text: &str) -> Vec<Value> {
 fn the_schema_accepts_what_the_reader_accepts() {
     let schema = spec::schema(kinds());
     let ready = spec::RUNBOOKS.map(|r| (r.name.to_owned(), r.text.to_owned()));
-    let examples = EXAMPLES.iter().flat_map(|e| files(&format!("examples/{e}")));
+    let examples = EXAMPLES
+        .iter()
+        .flat_map(|e| files(&format!("examples/{e}")));
     let init = ("init".to_owned(), draft().document());
     for (name, text) in examples.chain(ready).chain([init]) {
         for value in values(&text) {

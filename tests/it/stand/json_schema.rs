@@ -64,10 +64,18 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, faults: &mut Vec
             "type" => is_type(says, value),
             "minimum" => value.as_f64().is_none_or(|n| n >= says.as_f64().unwrap()),
             "maximum" => value.as_f64().is_none_or(|n| n <= says.as_f64().unwrap()),
-            "minItems" => value.as_array().is_none_or(|a| a.len() as u64 >= says.as_u64().unwrap()),
-            "maxItems" => value.as_array().is_none_or(|a| a.len() as u64 <= says.as_u64().unwrap()),
-            "minProperties" => value.as_object().is_none_or(|o| o.len() as u64 >= says.as_u64().unwrap()),
-            "maxProperties" => value.as_object().is_none_or(|o| o.len() as u64 <= says.as_u64().unwrap()),
+            "minItems" => value
+                .as_array()
+                .is_none_or(|a| a.len() as u64 >= says.as_u64().unwrap()),
+            "maxItems" => value
+                .as_array()
+                .is_none_or(|a| a.len() as u64 <= says.as_u64().unwrap()),
+            "minProperties" => value
+                .as_object()
+                .is_none_or(|o| o.len() as u64 >= says.as_u64().unwrap()),
+            "maxProperties" => value
+                .as_object()
+                .is_none_or(|o| o.len() as u64 <= says.as_u64().unwrap()),
             "required" => value
                 .as_object()
                 .is_none_or(|o| options().all(|k| o.contains_key(k.as_str().unwrap()))),
@@ -103,7 +111,13 @@ fn fields(
 ) {
     for (key, field) in value.as_object().into_iter().flatten() {
         let own = schema.get("properties").and_then(|p| p.get(key));
-        check(root, own.unwrap_or(others), field, &format!("{at}.{key}"), faults);
+        check(
+            root,
+            own.unwrap_or(others),
+            field,
+            &format!("{at}.{key}"),
+            faults,
+        );
     }
 }
 
