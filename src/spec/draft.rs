@@ -91,7 +91,7 @@ impl Draft {
              \x20   rto: 15m  # CHANGE: what you promise\n\
              \x20   rpo: {rpo}  # CHANGE: what you promise; {why}\n\n",
             name = quoted(&self.service),
-            title = quoted(&self.public_name),
+            title = quoted(&bare(&self.public_name)),
         );
         text
     }
@@ -184,24 +184,34 @@ impl Draft {
         text.push_str(self.provider());
         let _ = write!(
             text,
-            "    zone: {}\n    ttl: 60s{live}\n    records:\n",
-            quoted(&zone)
+            "    zone: {}\n    ttl: 60s{live}\n    records:\n{}",
+            quoted(&zone),
+            self.records(&name)
         );
+        text.push_str("    resolvers: [1.1.1.1, 8.8.8.8, 9.9.9.9]\n\n");
+        text
+    }
+
+    /// Records that both sites have addresses for; the others as a warning.
+    fn records(&self, name: &str) -> String {
+        let name = quoted(name);
+        let mut text = String::new();
         for kind in [RecordKind::A, RecordKind::AAAA] {
             let fits = |site: &DraftSite| site.addresses.iter().any(|a| fits(kind, a));
             let _ = match (fits(&self.primary), fits(&self.standby)) {
-                (true, true) => writeln!(text, "      - {{name: {}, type: {kind}}}", quoted(&name)),
-                (true, false) => writeln!(
+                (true, true) => writeln!(text, "      - {{name: {name}, type: {kind}}}"),
+                (true, false) => write!(
                     text,
                     "      # CHANGE: the {kind} record leads to the primary, and the standby has no such address:\n\
                      \x20     # users would still be led there. Give the standby one, or take the record out of DNS.\n\
-                     \x20     # - {{name: {}, type: {kind}}}",
-                    one_line(&quoted(&name))
+                     \x20     # - {{name: {name}, type: {kind}}}\n"
                 ),
                 (false, _) => Ok(()),
             };
         }
-        text.push_str("    resolvers: [1.1.1.1, 8.8.8.8, 9.9.9.9]\n\n");
+        if !text.contains("\n      - ") && !text.starts_with("      - ") {
+            text.push_str("      []  # CHANGE: the two sites have no kind of address in common\n");
+        }
         text
     }
 

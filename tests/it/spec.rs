@@ -493,6 +493,21 @@ fn what_init_writes_is_valid_and_touches_nothing() {
 }
 
 #[test]
+fn init_says_where_nothing_can_be_repointed() {
+    let mut draft = draft();
+    draft.standby.addresses = vec!["2001:db8::20".parse().unwrap()];
+    draft.primary.addresses = vec!["192.0.2.10".parse().unwrap()];
+    let loaded = read(&draft.document());
+    let found: Vec<_> = loaded.diagnostics.iter().map(|d| d.path.as_str()).collect();
+    assert_eq!(
+        found,
+        ["spec.dns.records"],
+        "{}",
+        plain(&loaded.diagnostics)
+    );
+}
+
+#[test]
 fn what_init_finds_cannot_break_out_of_the_document() {
     let mut draft = draft();
     draft.name_servers = vec!["ada.ns.cloudflare.com.".into()];
