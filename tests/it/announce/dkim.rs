@@ -34,7 +34,8 @@ pub fn prove(mail: &str, public: &[u8]) -> Result<Vec<String>, String> {
     let mut signed = String::new();
     for name in &names {
         if let Some((name, value)) = find(name) {
-            signed.push_str(&format!("{}\r\n", relaxed_header(name, value)));
+            signed.push_str(&relaxed_header(name, value));
+            signed.push_str("\r\n");
         }
     }
     // The signature's own value is left empty in what is signed; `bh=` comes before it.

@@ -144,7 +144,7 @@ async fn connections_are_kept_between_mails() {
     let people: Vec<String> = (0..12).map(|n| format!("user{n}@example.com")).collect();
     let people: Vec<&str> = people.iter().map(String::as_str).collect();
     let channel = email(&folder, open(exim.port), &people, |with| {
-        with["workers"] = json!(2)
+        with["workers"] = json!(2);
     });
     let message = channel.compile(&saying("Many."));
     let outcome = tell(&*channel, &*ledger(folder.path()), &message, &mailing("m1")).await;
@@ -244,7 +244,7 @@ async fn a_line_lost_after_the_final_dot_is_unknown_and_not_sent_again() {
     let relay = CutAfterDot::before(exim.port, 1).await;
     let people = ["ann@example.com", "bob@example.com", "cy@example.com"];
     let channel = email(&folder, open(relay.port), &people, |with| {
-        with["workers"] = json!(1)
+        with["workers"] = json!(1);
     });
     let ledger = ledger(folder.path());
     let message = channel.compile(&saying("Once."));
