@@ -25,6 +25,10 @@ use crate::stand::{
 };
 
 /// A channel whose list is `addresses`, with changes to its settings.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "each caller makes the value for this call"
+)]
 fn email(
     folder: &TempDir,
     smtp: Value,
