@@ -303,7 +303,8 @@ async fn a_kept_connection_that_was_closed_costs_nothing() {
     let server = Scripted::start(&[]).await;
     let channel = email(&folder, open(server.port), &["ann@example.com"], |_| {});
     let message = channel.compile(&saying("One."));
-    let send = || channel.send(&message, &to("ann@example.com"), &key("k"));
+    let (ann, key) = (to("ann@example.com"), key("k"));
+    let send = || channel.send(&message, &ann, &key);
     assert!(matches!(send().await, Sent::Accepted { .. }));
     server.next([("MAIL", "")]);
     assert!(matches!(send().await, Sent::Accepted { .. }));

@@ -70,8 +70,7 @@ async fn a_repeat_has_the_same_id_and_is_taken_once() {
     ]);
     let ledger = ledger(stage.folder.path());
     let message = stage.channel.compile(&notice(Phase::OnStandby));
-    let quick = tell(&*stage.channel, &*ledger, &message, &mailing("m1"));
-    let outcome = quick.await;
+    let outcome = tell(&*stage.channel, &*ledger, &message, &mailing("m1")).await;
     assert_eq!(outcome.tally.sent, 1, "{outcome:?}");
     let seen = stage.receiver.seen.lock().unwrap();
     assert_eq!(seen.taken.len(), 1);
