@@ -284,13 +284,11 @@ async fn killed_everywhere(recognises: bool) -> usize {
         };
         crowd.answer("bob", [later(true)]);
         crowd.answer("cy", [later(false)]);
-        crowd.answer(
-            "gone",
-            [Sent::Refused {
-                reason: "no such mailbox".to_owned(),
-                suppress: true,
-            }],
-        );
+        let refused = Sent::Refused {
+            reason: "no such mailbox".to_owned(),
+            suppress: true,
+        };
+        crowd.answer("gone", std::iter::repeat_n(refused, 10));
         if recognises {
             crowd.answer(
                 "dan",

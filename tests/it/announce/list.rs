@@ -141,7 +141,7 @@ async fn a_query_gives_addresses_and_cannot_write() {
     server.sql("INSERT INTO customer VALUES ('ann@example.com', true), ('bob@example.com', true), ('cy@example.com', false), (NULL, true)");
     server.sql("GRANT ALL ON customer TO failover");
     let (conninfo, password) = (
-        server.conninfo(),
+        server.conninfo() + " dbname=postgres",
         secret(folder.path(), "db", postgres::PASSWORD),
     );
     let list =

@@ -8,7 +8,7 @@ use failover::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{channel, key, ledger, mailing, notice, secret, tell, to};
+use super::{channel, key, notice, secret, to};
 use crate::stand::{
     webhook::{Receiver, SECRET, Turn},
     wiring::wiring,
@@ -68,10 +68,15 @@ async fn a_repeat_has_the_same_id_and_is_taken_once() {
         Turn::Status(502, Some("1")),
         Turn::Status(429, Some("1")),
     ]);
-    let ledger = ledger(stage.folder.path());
     let message = stage.channel.compile(&notice(Phase::OnStandby));
-    let outcome = tell(&*stage.channel, &*ledger, &message, &mailing("m1")).await;
-    assert_eq!(outcome.tally.sent, 1, "{outcome:?}");
+    let (hook, key) = (to("webhook"), key("k"));
+    let mut sent = stage.channel.send(&message, &hook, &key).await;
+    for _ in 0..4 {
+        assert!(matches!(sent, Sent::Unsure { .. }), "{sent:?}");
+        let resumed = stage.channel.resume(&message, &hook, &key).await;
+        sent = resumed.unwrap();
+    }
+    assert_eq!(sent, Sent::Accepted { reference: None });
     let seen = stage.receiver.seen.lock().unwrap();
     assert_eq!(seen.taken.len(), 1);
     assert_eq!(seen.ids.len(), 5);
