@@ -567,12 +567,12 @@ mod tests {
     #[test]
     fn an_error_says_what_happened_why_and_what_to_do() {
         let error = Error::NoController {
-            socket: "/tmp/x.sock".into(),
+            socket: "/run/failover.sock".into(),
             source: io::Error::from(io::ErrorKind::NotFound),
         };
         assert_eq!(
             error.render(),
-            "error[FO-012]: no controller answers at /tmp/x.sock\n  \
+            "error[FO-012]: no controller answers at /run/failover.sock\n  \
              cause: entity not found\n  \
              help: start it with 'failover run -f DIR', or name the right one with --socket or --state\n  \
              more: failover help FO-012\n"

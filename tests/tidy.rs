@@ -484,11 +484,12 @@ fn example_faults(kind: &Kind) -> Vec<String> {
     faults
 }
 
-/// Hosts of the URLs that settings hold under keys that are connected to.
+/// Hosts of the URLs that settings hold under keys that are connected to. What stands below `unsubscribe` is a link
+/// for the reader of a message.
 fn hosts_in(with: &Value) -> BTreeSet<String> {
     let mut hosts = BTreeSet::new();
     if let Value::Object(fields) = with {
-        for (key, value) in fields {
+        for (key, value) in fields.iter().filter(|(key, _)| *key != "unsubscribe") {
             let connects = matches!(key.as_str(), "url" | "endpoint" | "server" | "address");
             let url = value.as_str().and_then(|text| url::Url::parse(text).ok());
             let host = url.filter(|u| matches!(u.scheme(), "http" | "https"));

@@ -19,7 +19,7 @@ use crate::{
     },
     model::{
         announcement::Announcement,
-        id::{ChannelName, PageId},
+        id::{ChannelName, PageId, ServiceName},
         page::Page,
         plan::{Action as Doing, PlanStep},
         service::Template,
@@ -217,12 +217,13 @@ impl Performer {
         );
     }
 
-    fn send_page(&self, service: crate::model::id::ServiceName, message: String, notice: Notice) {
+    fn send_page(&self, service: ServiceName, message: String, notice: Notice) {
         let performer = self.clone();
         let task = async move {
             for (name, channel) in performer.team.iter() {
+                // Whoever unsubscribed as a customer is still paged.
                 let mailing = Mailing {
-                    service: service.clone(),
+                    service: ServiceName::new(format!("{service}/team")),
                     message: message.clone(),
                     channel: name.clone(),
                 };

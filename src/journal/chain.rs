@@ -6,6 +6,8 @@
 //! kept as they were hashed and never written anew: a later version that would spell a record differently still
 //! finds the old hashes right.
 
+use std::{iter, panic::resume_unwind, thread};
+
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -38,10 +40,74 @@ impl Default for Head {
     }
 }
 
+/// Chains longer than this are checked by several threads.
+const LONG: usize = 4096;
+
+/// The most threads that check a chain.
+const THREADS: usize = 8;
+
 /// The hash of a line: SHA-256 in lower-case hex.
 #[must_use]
 pub fn hash(line: &str) -> String {
     hex::encode(Sha256::digest(line.as_bytes()))
+}
+
+/// Checks lines that follow `head`, and reads their records. A start waits for this, so a long chain is cut into parts
+/// that are checked side by side: each part begins behind the hash that the line before it is kept with, and the part
+/// before finds out whether that hash is right.
+///
+/// # Errors
+/// The first line's that does not fit: `Newer` where a newer version wrote it, `Broken` otherwise.
+pub fn check(chain: &ServiceName, head: Head, lines: &[Line]) -> Result<Vec<Record>, JournalError> {
+    let threads = if lines.len() < LONG {
+        1
+    } else {
+        thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(THREADS)
+    };
+    check_in_parts(chain, head, lines, lines.len().div_ceil(threads).max(1))
+}
+
+fn check_in_parts(
+    chain: &ServiceName,
+    head: Head,
+    lines: &[Line],
+    size: usize,
+) -> Result<Vec<Record>, JournalError> {
+    if lines.len() <= size {
+        return check_part(chain, head, lines);
+    }
+    let ends = lines.chunks(size).filter_map(<[Line]>::last);
+    let heads = iter::once(head).chain(ends.map(|line| Head {
+        seq: line.seq,
+        hash: line.hash.clone(),
+    }));
+    let parts: Vec<Result<Vec<Record>, JournalError>> = thread::scope(|scope| {
+        let running: Vec<_> = lines
+            .chunks(size)
+            .zip(heads)
+            .map(|(part, head)| scope.spawn(move || check_part(chain, head, part)))
+            .collect();
+        running
+            .into_iter()
+            .map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
+    });
+    let mut records = Vec::with_capacity(lines.len());
+    for part in parts {
+        records.append(&mut part?);
+    }
+    Ok(records)
+}
+
+fn check_part(
+    chain: &ServiceName,
+    head: Head,
+    lines: &[Line],
+) -> Result<Vec<Record>, JournalError> {
+    let mut checker = Checker::behind(chain.clone(), head);
+    lines.iter().map(|line| checker.next(line)).collect()
 }
 
 /// Gives drafts their places behind `head`, which moves on.
@@ -190,9 +256,8 @@ mod tests {
             .collect()
     }
 
-    fn check(lines: &[Line]) -> Result<(), JournalError> {
-        let mut checker = Checker::behind("shop".into(), Head::default());
-        lines.iter().try_for_each(|l| checker.next(l).map(|_| ()))
+    fn check(lines: &[Line]) -> Result<Vec<Record>, JournalError> {
+        super::check(&"shop".into(), Head::default(), lines)
     }
 
     #[test]
@@ -211,6 +276,29 @@ mod tests {
     #[test]
     fn a_whole_chain_passes() {
         assert!(check(&lines(&["a", "b", "c"])).is_ok());
+    }
+
+    #[test]
+    fn parts_of_a_chain_are_read_in_order_and_the_first_break_found() {
+        let texts: Vec<String> = (0..12).map(|n| n.to_string()).collect();
+        let mut lines = lines(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let check = |lines: &[Line]| check_in_parts(&"shop".into(), Head::default(), lines, 5);
+        let records = check(&lines).unwrap();
+        assert!(records.iter().zip(1..).all(|(r, n)| r.seq == Seq(n)));
+        assert_eq!(records.len(), lines.len());
+
+        // Also where the parts meet: a wrong hash is found at its record, a wrong link at the record behind it.
+        for at in 0..11 {
+            let right = lines[at].clone();
+            START.clone_into(&mut lines[at].hash);
+            let error = check(&lines).unwrap_err().to_string();
+            assert!(error.contains(&format!("sequence {}:", at + 1)), "{error}");
+            lines[at].text = lines[at].text.replace("ana", "eve");
+            lines[at].hash = hash(&lines[at].text);
+            let error = check(&lines).unwrap_err().to_string();
+            assert!(error.contains(&format!("sequence {}:", at + 2)), "{error}");
+            lines[at] = right;
+        }
     }
 
     #[test]

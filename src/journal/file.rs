@@ -248,12 +248,11 @@ impl JournalFile {
     /// # Errors
     /// `Broken` or `Newer` where the chain cannot be followed.
     pub fn records(&self, chain: &ServiceName, from: Seq) -> Result<Vec<Record>, JournalError> {
-        let mut records = Vec::new();
-        self.each_record(chain, from, |record, _| {
-            records.push(record);
-            Ok(())
-        })?;
-        Ok(records)
+        let before = Seq(from.0.saturating_sub(1));
+        match self.head_at(chain, before)? {
+            Some(head) => chain::check(chain, head, &self.lines(chain, before.next(), usize::MAX)?),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Hands over one record after the other from `from` on, each checked against the hash chain, and its line.

@@ -76,11 +76,14 @@ pub struct BodyWith {
 }
 
 impl BodyWith {
+    /// Whether the body matters at all.
+    #[must_use]
     pub fn is_judged(&self) -> bool {
         !(self.contains.is_empty() && self.not_contains.is_empty())
     }
 
     /// What is wrong with a body, in a few words.
+    #[must_use]
     pub fn wrong(&self, body: &[u8]) -> Option<String> {
         let holds = |text: &&String| {
             text.is_empty() || body.windows(text.len()).any(|w| w == text.as_bytes())

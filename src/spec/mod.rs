@@ -9,6 +9,7 @@ mod compile;
 mod complaint;
 mod diagnostic;
 pub mod document;
+pub mod draft;
 mod fit;
 mod leak;
 mod load;

@@ -19,7 +19,7 @@ use failover::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::stand::kinds::kinds;
+use crate::stand::{json_schema, kinds::kinds};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -457,5 +457,111 @@ proptest! {
         for diagnostic in &loaded.diagnostics {
             prop_assert!(!diagnostic.render(Look::Plain, 80).is_empty());
         }
+    }
+}
+
+fn draft() -> spec::draft::Draft {
+    let site = |host: &str, addresses: &[&str]| spec::draft::DraftSite {
+        connection: format!("host={host} user=failover"),
+        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        url: None,
+    };
+    spec::draft::Draft {
+        service: "shop".into(),
+        public_name: "Shop.example.com.".into(),
+        zone: None,
+        name_servers: vec!["ns1.example.net.".into()],
+        live_ttl: Some(3600),
+        health_url: "https://shop.example.com/".into(),
+        primary: site("db-a", &["192.0.2.10", "2001:db8::10"]),
+        standby: site("db-b", &["198.51.100.10"]),
+        sender: Some("db-a".into()),
+        synchronous: false,
+        remarks: Vec::new(),
+    }
+}
+
+#[test]
+fn what_init_writes_is_valid_and_touches_nothing() {
+    let text = draft().document();
+    let service = service(&text);
+    assert_eq!(service.mode, Mode::Observe);
+    let records = service.dns.unwrap().records;
+    assert_eq!(records.len(), 1, "the standby has no IPv6 address:\n{text}");
+    assert_eq!(records[0].name, "shop.example.com.");
+    insta::assert_snapshot!("init", text);
+}
+
+#[test]
+fn init_says_where_nothing_can_be_repointed() {
+    let mut draft = draft();
+    draft.standby.addresses = vec!["2001:db8::20".parse().unwrap()];
+    draft.primary.addresses = vec!["192.0.2.10".parse().unwrap()];
+    let loaded = read(&draft.document());
+    let found: Vec<_> = loaded.diagnostics.iter().map(|d| d.path.as_str()).collect();
+    assert_eq!(
+        found,
+        ["spec.dns.records"],
+        "{}",
+        plain(&loaded.diagnostics)
+    );
+}
+
+#[test]
+fn what_init_finds_cannot_break_out_of_the_document() {
+    let mut draft = draft();
+    draft.name_servers = vec!["ada.ns.cloudflare.com.".into()];
+    draft.remarks = vec!["a\nmode: automatic\u{85}mode: automatic".into()];
+    draft.primary.connection = "host='a: b\" #' user=\"x\\\" dbname={y}".into();
+    draft.sender = Some("db-a\", evil: \"1".into());
+    let loaded = read(&draft.document());
+    let errors: Vec<_> = loaded.diagnostics.iter().map(|d| &d.path).collect();
+    // The adapter may refuse such a connection; the document itself stays what it was.
+    assert!(
+        errors.iter().all(|p| p.contains("connection")),
+        "{}",
+        plain(&loaded.diagnostics)
+    );
+}
+
+/// The documents of a text as any YAML reader sees them.
+fn values(text: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(text).unwrap()
+}
+
+#[test]
+fn the_schema_accepts_what_the_reader_accepts() {
+    let schema = spec::schema(kinds());
+    let ready = spec::RUNBOOKS.map(|r| (r.name.to_owned(), r.text.to_owned()));
+    let examples = EXAMPLES
+        .iter()
+        .flat_map(|e| files(&format!("examples/{e}")));
+    let init = ("init".to_owned(), draft().document());
+    for (name, text) in examples.chain(ready).chain([init]) {
+        for value in values(&text) {
+            let faults = json_schema::faults(&schema, &value);
+            assert!(faults.is_empty(), "{name}: {faults:#?}");
+        }
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_has_the_wrong_shape() {
+    let schema = spec::schema(kinds());
+    for (right, wrong) in [
+        ("rto: 15m", "rto: 15"),
+        ("rto: 15m, ", ""),
+        ("role: standby", "role: standbye"),
+        ("uses: probe/http", "uses: probe/htpp"),
+        ("with: {url:", "with: {urll:"),
+        (", with: {url: \"https://shop.example.com/\"}", ""),
+        ("{env: KEY}", "hunter2"),
+        ("kind: ProtectedService", "kind: Service"),
+        ("runbook: redirect", "runbok: redirect"),
+    ] {
+        assert!(SHOP.contains(right), "{right}");
+        let value = &values(&SHOP.replace(right, wrong))[0];
+        let faults = json_schema::faults(&schema, value);
+        assert!(!faults.is_empty(), "{wrong}");
     }
 }

@@ -1,7 +1,7 @@
 //! The list of recipients: fetched ahead of need into a file of our own, because its source may be gone when it matters.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -199,17 +199,19 @@ impl List {
         let lines = source::fetch(&self.source, secrets, timeout)
             .await
             .map_err(ListError::Source)?;
-        let mut new = Kept {
-            at: now,
-            skipped: 0,
-            recipients: BTreeSet::new(),
-        };
+        // The same mailbox in capitals is the same mailbox; what is written is the first spelling.
+        let (mut found, mut skipped) = (BTreeMap::new(), 0);
         for line in lines {
             match address::normal(&line) {
-                Some(address) => _ = new.recipients.insert(address),
-                None => new.skipped += 1,
+                Some(address) => _ = found.entry(address.to_lowercase()).or_insert(address),
+                None => skipped += 1,
             }
         }
+        let new = Kept {
+            at: now,
+            skipped,
+            recipients: found.into_values().collect(),
+        };
         if new.recipients.is_empty() {
             return Err(ListError::Empty {
                 skipped: new.skipped,
@@ -224,7 +226,10 @@ impl List {
     fn keep(&self, new: Kept) -> Result<Kept, ListError> {
         if let Some(old) = self.kept()? {
             let before = old.recipients.len();
-            let lost = old.recipients.difference(&new.recipients).count();
+            let lower = |kept: &Kept| -> BTreeSet<String> {
+                kept.recipients.iter().map(|r| r.to_lowercase()).collect()
+            };
+            let lost = lower(&old).difference(&lower(&new)).count();
             if lost * 100 > before * usize::from(self.may_lose) {
                 return Err(ListError::Shrunk {
                     lost,

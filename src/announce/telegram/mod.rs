@@ -25,6 +25,7 @@ use crate::{
         check::{CheckItem, CheckStatus},
         id::IdempotencyKey,
         secret::{Secret, SecretRef},
+        span::Span,
     },
     port::{
         channel::{Channel, Compiled, Notice, Recipient, RecipientsError, Sent, SharedChannel},
@@ -60,6 +61,13 @@ pub struct TelegramWith {
     /// Where the Bot API is.
     #[serde(default = "base_url")]
     pub base_url: String,
+    /// Time-out of one request.
+    #[serde(default = "timeout")]
+    pub timeout: Span,
+}
+
+fn timeout() -> Span {
+    Span::from_secs(17)
 }
 
 fn base_url() -> String {
@@ -246,6 +254,7 @@ impl Telegram {
         let client = match kept.as_ref() {
             Some((_, bot)) => bot.client().clone(),
             None => teloxide::net::default_reqwest_settings()
+                .timeout(self.with.timeout.to_std())
                 .build()
                 .map_err(|_| {
                     "no HTTPS client can be made: check this host's root certificates".to_owned()

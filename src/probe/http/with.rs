@@ -134,7 +134,7 @@ impl With for HttpWith {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{super::KIND, *};
+    use super::super::KIND;
 
     fn problems(with: &Value) -> Vec<(String, String)> {
         (KIND.check)(with)
