@@ -135,7 +135,7 @@ fn components(stage: &Stage) -> String {
           with: {{url: \"{}health\"}}
           site: {site}
           every: 500ms
-          timeout: 1s
+          timeout: 450ms
 ",
             stage.url(spot)
         )
@@ -159,7 +159,7 @@ fn components(stage: &Stage) -> String {
             password: {}
 {more}          site: {site}
           every: 500ms
-          timeout: 1s
+          timeout: 450ms
 ",
                 secret(stage, "failover")
             )

@@ -287,7 +287,8 @@ mod tests {
             .unwrap()
             .local_addr()
             .unwrap();
-        let _relay = Relay::start(listen, to, &Cable::default()).unwrap();
+        let cable = Cable::default();
+        let _relay = Relay::start(listen, to, &cable).unwrap();
         server.abort();
         let _ = server.await;
         let refused = async {
