@@ -254,7 +254,7 @@ impl Fallback {
         );
         let mut with = json!({ "url": target });
         if let Some(text) = &self.with.contains {
-            with["contains"] = json!(text);
+            with["body"] = json!({ "contains": [text] });
         }
         let uses = Uses {
             uses: KindName::new("probe/http"),

@@ -135,6 +135,10 @@ impl Probe for PostgresProbe {
         let name = format!("probe/postgres {}", self.login.conninfo.server());
         vec![match self.ask(context).await {
             Ok(look) if look.sight == Sight::Up => CheckItem::ok(name, look.detail),
+            // Before a failover the server that shall take over is a standby: it can be asked, that is what counts.
+            Ok(look) if self.role == Role::Primary && look.facts.database.is_some() => {
+                CheckItem::ok(name, look.detail)
+            }
             Ok(look) => CheckItem::bad(
                 name,
                 CheckStatus::Fail,

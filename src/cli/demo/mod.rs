@@ -28,18 +28,11 @@ mod show;
 mod stage;
 mod story;
 
-use self::{
-    findings::{Findings, Outcome},
-    postgres::Programs,
-    show::Show,
-    stage::Stage,
-    story::Story,
-};
+use self::{findings::Findings, postgres::Programs, show::Show, stage::Stage, story::Story};
 use super::{
     arguments::{self, DemoPart},
     engine,
     output::Output,
-    place::Place,
 };
 use crate::error::Error;
 

@@ -43,9 +43,9 @@ use crate::{
 };
 
 /// How long the service may take to be well and ready at first.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 /// How long the controller may take to come to its decision.
-const DECISION: Duration = Duration::from_secs(120);
+const DECISION: Duration = Duration::from_mins(2);
 /// Orders that are acknowledged before the outage.
 const WARM: usize = 100;
 /// How far the standby is behind before the primary is killed, in `lagging`; above the RPO of the documents.
@@ -98,10 +98,10 @@ impl<'a> Show<'a> {
         let folder = documents::write(stage, tuning).map_err(failed)?;
         story.fact("documents", &folder.display().to_string());
         let services = loading::load(&[folder], output)?;
-        let state = stage.folder().join("state");
+        let kept = stage.folder().join("state");
         let place = Place {
-            socket: state.join("control").join("failover.sock"),
-            state,
+            socket: kept.join("control").join("failover.sock"),
+            state: kept,
         };
         let outlets = Outlets {
             page: Listen::At(stage.addresses.page),
