@@ -7,14 +7,11 @@
 mod announce;
 mod command;
 mod copy;
-mod demo;
 mod dns;
 mod journal;
-mod kill;
 mod postgres;
 mod probe;
 mod promote;
 mod publish;
-mod run;
 mod spec;
 mod stand;

@@ -261,15 +261,16 @@ impl<'a> Show<'a> {
             "orders",
             &format!("{} acknowledged; {kept}", findings.acknowledged_writes),
         );
+        let accepted: Vec<String> = findings
+            .announcements
+            .iter()
+            .map(|(channel, n)| format!("{channel} {n}"))
+            .collect();
         story.fact(
             "customers",
             &format!(
-                "{}first told after {}; {} of {} fallback URLs in their messages work",
-                findings
-                    .announcements
-                    .iter()
-                    .map(|(channel, n)| format!("{channel} {n}, "))
-                    .collect::<String>(),
+                "{}; first told after {}; {} of {} fallback URLs in their messages work",
+                accepted.join(", "),
                 secs(findings.time_to_first_announcement_s),
                 findings.fallback_checks.worked,
                 findings.fallback_checks.messages
@@ -307,7 +308,7 @@ impl<'a> Show<'a> {
     /// Goes on telling, for ever.
     pub async fn keep(&mut self) {
         loop {
-            self.pass(Duration::from_secs(3600)).await;
+            self.pass(Duration::from_hours(1)).await;
         }
     }
 
@@ -700,27 +701,24 @@ impl<'a> Show<'a> {
             Outcome::Stayed => false,
             Outcome::Asks | Outcome::Stuck => return Ok(None),
         };
-        let found = match &self.stage.standby {
-            Some(cluster) => {
-                let at = if standby {
-                    cluster.listen
-                } else {
-                    self.stage.addresses.primary_database
-                };
-                let mut config = cluster
-                    .superuser(at)
-                    .map_err(|e| Error::DemoOutcome(e.to_string()))?;
-                config.dbname(SERVICE);
-                auditor::missing_rows(&config, orders).await
-            }
-            None => {
-                let spot = if standby {
-                    Spot::Standby
-                } else {
-                    Spot::Primary
-                };
-                auditor::refused_receipts(&self.stage.url(spot), orders).await
-            }
+        let found = if let Some(cluster) = &self.stage.standby {
+            let at = if standby {
+                cluster.listen
+            } else {
+                self.stage.addresses.primary_database
+            };
+            let mut config = cluster
+                .superuser(at)
+                .map_err(|e| Error::DemoOutcome(e.to_string()))?;
+            config.dbname(SERVICE);
+            auditor::missing_rows(&config, orders).await
+        } else {
+            let spot = if standby {
+                Spot::Standby
+            } else {
+                Spot::Primary
+            };
+            auditor::refused_receipts(&self.stage.url(spot), orders).await
         };
         found.map(Some).map_err(Error::DemoOutcome)
     }
@@ -729,10 +727,9 @@ impl<'a> Show<'a> {
     fn fault(&self, findings: &Findings, lost: &[i64], orders: &[Acknowledged]) -> Option<String> {
         let wanted = match self.scenario {
             Scenario::Crash => Outcome::FailedOver,
-            Scenario::Freeze | Scenario::Partition => Outcome::Asks,
             // Without data there is nothing to be behind with.
             Scenario::Lagging if self.stage.standby.is_none() => Outcome::FailedOver,
-            Scenario::Lagging => Outcome::Asks,
+            Scenario::Freeze | Scenario::Partition | Scenario::Lagging => Outcome::Asks,
             Scenario::Flapping => Outcome::Stayed,
         };
         if findings.outcome != wanted {

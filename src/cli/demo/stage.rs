@@ -97,7 +97,7 @@ pub struct Stage {
     /// The network between the sites.
     pub replication: Cable,
     hosts: Vec<Child>,
-    _relays: Vec<Relay>,
+    relays: Vec<Relay>,
     tasks: Vec<JoinHandle<()>>,
     /// Last: it is removed when everything in it has ended.
     folder: TempDir,
@@ -133,7 +133,7 @@ impl Stage {
             network: Cable::default(),
             replication: Cable::default(),
             hosts: Vec::new(),
-            _relays: Vec::new(),
+            relays: Vec::new(),
             tasks: Vec::new(),
             folder,
         };
@@ -270,7 +270,7 @@ impl Stage {
             (self.addresses.agent, agent, &self.network),
             (self.addresses.replication, database, &self.replication),
         ] {
-            self._relays
+            self.relays
                 .push(Relay::start(listen, to, cable).map_err(failed)?);
         }
         if let Some(primary) = &primary {
