@@ -1,6 +1,6 @@
 //! Probes: how components are looked at, one file a kind. Knows `port/` and `model/` only.
 //!
-//! Whatever keeps a probe from an answer is a [`fault`], which says whose side it lies on: a refusal, silence and a
+//! Whatever keeps a probe from an answer is a `fault`, which says whose side it lies on: a refusal, silence and a
 //! wrong answer are Down; what the looker lacks (a route, a resolver, sockets, a proxy) is Unknown.
 
 mod command;

@@ -1,7 +1,7 @@
 //! Documents: read with places and paths, validated into `model::service` types. Knows `port/` and `model/` only.
 //!
-//! A text becomes a [`tree`] that knows its places; the tree a value; the value a document ([`service`],
-//! [`runbook`]), with every misfit found at once ([`mend`]); documents together become services ([`compile`]).
+//! A text becomes a `tree` that knows its places; the tree a value; the value a document ([`service`],
+//! [`runbook`]), with every misfit found at once (`mend`); documents together become services (`compile`).
 //! Everything wrong is a complaint about a path until [`load`] looks its place up and makes a [`Diagnostic`] of it.
 
 pub mod code;
