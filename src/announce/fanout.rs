@@ -15,11 +15,15 @@ use sha2::{Digest, Sha256};
 use crate::{
     model::{announcement::Tally, id::IdempotencyKey, span::Span, time::Time},
     port::{
-        channel::{Channel, Compiled, Recipient, RecipientsError, Sent, SharedChannel},
-        ledger::{Delivery, Ledger, LedgerError, Mailing, SharedLedger},
-        runtime::{Runtime, SharedRuntime},
+        channel::{Channel, Compiled, Recipient, RecipientsError, Sent},
+        ledger::{Delivery, Ledger, LedgerError, Mailing},
+        runtime::Runtime,
     },
 };
+
+/// After so many refusals of the whole channel with nothing accepted between them, people are to know: with ordinary
+/// patience that is about half a minute.
+const STALLED: u32 = 4;
 
 /// How patient a fan-out is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,19 @@ impl Default for Patience {
             longest: Span::from_secs(10 * 60),
             sending: Span::from_secs(5 * 60),
             total: Span::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl Patience {
+    /// For pages to the team: one that is late is of no use, since the next is on its way.
+    #[must_use]
+    pub fn page() -> Self {
+        Self {
+            first: Span::from_secs(2),
+            longest: Span::from_secs(60),
+            sending: Span::from_secs(60),
+            total: Span::from_secs(15 * 60),
         }
     }
 }
@@ -81,36 +98,8 @@ pub struct Fanout<'a> {
     pub patience: Patience,
     /// When the message was made: patience counts from here.
     pub since: Time,
-}
-
-/// Sends a message to everybody who has not got it yet, with ordinary patience. What keeps it from being driven at
-/// all counts as broken.
-pub async fn run(
-    channel: &SharedChannel,
-    message: &Compiled,
-    mailing: &Mailing,
-    ledger: &SharedLedger,
-    runtime: &SharedRuntime,
-) -> Outcome {
-    let fanout = Fanout {
-        runtime: runtime.as_ref(),
-        ledger: ledger.as_ref(),
-        channel: channel.as_ref(),
-        mailing,
-        patience: Patience::default(),
-        since: runtime.now(),
-    };
-    match fanout.run(message).await {
-        Ok(outcome) => outcome,
-        Err(e) => Outcome {
-            tally: ledger.tally(mailing).await.unwrap_or_default(),
-            broken: Some(match e.source() {
-                Some(cause) => format!("{e}: {cause}"),
-                None => e.to_string(),
-            }),
-            problems: BTreeMap::new(),
-        },
-    }
+    /// Told why, once, when the whole channel has been refusing for a while; sending is still tried.
+    pub stalled: &'a (dyn Fn(&str) + Send + Sync),
 }
 
 /// A recipient that is not settled yet.
@@ -135,6 +124,7 @@ enum Told {
         job: Job,
         after: Span,
         everyone: bool,
+        reason: String,
     },
     /// The channel cannot send at all.
     Broken(String),
@@ -148,6 +138,8 @@ struct Queue {
     pause: Time,
     /// How often the whole channel was slowed down since something was accepted.
     slowed: u32,
+    /// Whether a stall was told.
+    stalled: bool,
     /// Nothing new is begun.
     stopped: bool,
 }
@@ -159,6 +151,21 @@ enum Next {
 }
 
 impl Fanout<'_> {
+    /// Sends `message` to everybody who has not got it yet. What keeps it from being driven at all counts as broken.
+    pub async fn drive(&self, message: &Compiled) -> Outcome {
+        match self.run(message).await {
+            Ok(outcome) => outcome,
+            Err(e) => Outcome {
+                tally: self.ledger.tally(self.mailing).await.unwrap_or_default(),
+                broken: Some(match e.source() {
+                    Some(cause) => format!("{e}: {cause}"),
+                    None => e.to_string(),
+                }),
+                problems: BTreeMap::new(),
+            },
+        }
+    }
+
     /// Sends `message` to everybody who has not got it yet. Ends when every recipient is settled, or the channel is
     /// broken.
     ///
@@ -290,13 +297,14 @@ impl Fanout<'_> {
                 self.mark(&job, Delivery::Unknown, &reason).await?;
                 Ok(Told::Problem(reason))
             }
-            Sent::Unsure { after, .. } => Ok(Told::Again {
+            Sent::Unsure { after, reason } => Ok(Told::Again {
                 job: Job {
                     unsure: true,
                     ..job
                 },
                 after,
                 everyone: false,
+                reason,
             }),
             Sent::Later {
                 after,
@@ -310,6 +318,7 @@ impl Fanout<'_> {
                     job,
                     after,
                     everyone,
+                    reason,
                 })
             }
             Sent::Refused { reason, suppress } => {
@@ -361,12 +370,17 @@ impl Fanout<'_> {
                 mut job,
                 after,
                 everyone,
+                reason,
             } => {
                 if everyone {
                     // Sendings that hit the same limit at once count as one.
                     let wait = self.back_off(queue.slowed).max(after);
                     queue.slowed += u32::from(now >= queue.pause);
                     queue.pause = queue.pause.max(now.after(wait));
+                    if queue.slowed >= STALLED && !queue.stalled {
+                        queue.stalled = true;
+                        (self.stalled)(&reason);
+                    }
                 }
                 let wait = self.back_off(job.tries).max(after);
                 let wait = wait.saturating_add(jitter(wait, &job.key, job.tries));

@@ -12,10 +12,10 @@ use super::{
     socket::{desk::Desk, server::Socket},
 };
 use crate::{
-    announce::ledger::SqliteLedger,
+    announce::{email::unsubscribe, ledger::SqliteLedger},
     driver::{
         clock::HostRuntime,
-        controller::{Controller, Ends, Means},
+        controller::{Controller, Ends, Means, StartError},
         metrics::{self, Metrics},
         registry,
         service::LoopError,
@@ -24,10 +24,12 @@ use crate::{
     journal::{copy::Copy, sqlite::SqliteJournal},
     model::{id::ServiceName, secret::SecretRef, service::Service},
     port::{
+        ledger::SharedLedger,
         runtime::SharedRuntime,
         secret::{HostSecrets, SharedSecrets},
         store::StoreWith,
     },
+    probe::sockets,
     publish::listener::{self, Limits, Pages},
 };
 
@@ -55,6 +57,7 @@ pub struct Engine {
     pub ends: Ends,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    unsubscribe: Arc<unsubscribe::Desk>,
     tasks: Vec<JoinHandle<()>>,
     listeners: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
@@ -70,14 +73,16 @@ impl Engine {
         outlets: &Outlets,
     ) -> Result<Self, Error> {
         place.prepare()?;
+        raise_limit();
         let runtime: SharedRuntime = Arc::new(HostRuntime::new());
         let secrets: SharedSecrets = Arc::new(HostSecrets);
         let socket = Socket::bind(&place.socket).await?;
         let page = bind(outlets.page).await?;
         let figures = bind(outlets.metrics).await?;
         let journal = Arc::new(SqliteJournal::open(&place.journal())?);
-        let ledger =
-            SqliteLedger::open(&place.state.join("ledger.sqlite")).map_err(|e| cannot_start(&e))?;
+        let ledger: SharedLedger = Arc::new(
+            SqliteLedger::open(&place.state.join("ledger.sqlite")).map_err(|e| cannot_start(&e))?,
+        );
         let copy = match &outlets.journal_copy {
             Some(url) => {
                 let store = store(url).open(&secrets).map_err(|e| cannot_start(&e))?;
@@ -87,10 +92,16 @@ impl Engine {
         };
         let metrics = Arc::new(Metrics::new(runtime.clone(), env!("CARGO_PKG_VERSION")));
         let pages = Pages::default();
+        let unsubscribe = Arc::new(unsubscribe::Desk::new(
+            secrets.clone(),
+            ledger.clone(),
+            runtime.clone(),
+        ));
+        unsubscribe.serve(&services);
         let means = Means {
             kinds: registry::kinds(),
             journal,
-            ledger: Arc::new(ledger),
+            ledger,
             runtime: runtime.clone(),
             secrets,
             state: place.state.clone(),
@@ -110,6 +121,7 @@ impl Engine {
             desk: desk.clone(),
             ends,
             metrics: metrics.clone(),
+            unsubscribe: unsubscribe.clone(),
             tasks: vec![tokio::spawn(async move { socket.serve(desk).await })],
             listeners: Vec::new(),
         };
@@ -119,12 +131,23 @@ impl Engine {
                 .push(tokio::spawn(async move { copy.follow().await }));
         }
         if let Some(page) = page {
-            engine.serve(page, listener::router(pages));
+            engine.serve(page, unsubscribe.router().merge(listener::router(pages)));
         }
         if let Some(figures) = figures {
             engine.serve(figures, metrics::routes(metrics));
         }
         Ok(engine)
+    }
+
+    /// Begins to use changed documents; the answer names what changed.
+    ///
+    /// # Errors
+    /// Where a changed service cannot be set up; nothing was changed then.
+    pub async fn reload(&self, services: Vec<Service>) -> Result<Vec<String>, StartError> {
+        let changes = self.controller.reload(services).await?;
+        let running = self.controller.services();
+        self.unsubscribe.serve(running.iter().map(AsRef::as_ref));
+        Ok(changes)
     }
 
     fn serve(&mut self, listener: TcpListener, routes: axum::Router) {
@@ -193,6 +216,14 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 pub fn cannot_start(error: &dyn std::error::Error) -> Error {
     Error::Start {
         reason: chain(error),
+    }
+}
+
+/// Thousands of probes hold thousands of sockets; with fewer, probes beyond the limit would see nothing and say so.
+fn raise_limit() {
+    match sockets::raise_limit() {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
     }
 }
 

@@ -126,7 +126,7 @@ async fn reload(engine: &Engine, paths: &[PathBuf], output: Output) {
         engine.controller.documents(Some(&problem));
         return;
     }
-    match engine.controller.reload(loaded.services).await {
+    match engine.reload(loaded.services).await {
         Ok(changes) => {
             engine.metrics.documents_loaded();
             engine.controller.documents(None);

@@ -11,10 +11,13 @@ use tracing::Instrument;
 use super::metrics::Metrics;
 use super::{fitting::Fitting, service::Input};
 use crate::{
-    announce::fanout,
+    announce::{
+        fanout::{self, Fanout, Patience},
+        template,
+    },
     decide::{
         core::Core,
-        event::{Call, Effect, Event},
+        event::{Call, Effect, Event, Trouble},
         state::{Run, Step},
     },
     model::{
@@ -25,10 +28,11 @@ use crate::{
         service::Template,
         span::Span,
         step::{Presence, StepResult},
+        time::Time,
     },
     port::{
         action::{SharedAction, StepContext},
-        channel::{Notice, SharedChannel},
+        channel::{Compiled, Notice, SharedChannel},
         ledger::{Mailing, SharedLedger},
         runtime::SharedRuntime,
     },
@@ -126,13 +130,7 @@ impl Performer {
     }
 
     fn announce(&self, core: &Core, announcement: Announcement) {
-        let template = core
-            .service()
-            .announcements
-            .templates
-            .get(&announcement.phase)
-            .cloned()
-            .unwrap_or_default();
+        let template = template::of(&core.service().announcements, announcement.phase);
         let service = core.service().name.clone();
         let (results, performer) = (self.results.clone(), self.clone());
         let task = async move {
@@ -150,16 +148,12 @@ impl Performer {
                         };
                         let notice = notice(&announcement, &template);
                         let (performer, name) = (&performer, name.clone());
+                        let since = announcement.at;
                         async move {
                             let message = channel.compile(&notice);
-                            let outcome = fanout::run(
-                                channel,
-                                &message,
-                                &mailing,
-                                &performer.ledger,
-                                &performer.runtime,
-                            )
-                            .await;
+                            let outcome = performer
+                                .tell(channel, &message, &mailing, Patience::default(), since)
+                                .await;
                             (name, outcome)
                         }
                         .boxed()
@@ -219,38 +213,64 @@ impl Performer {
 
     fn send_page(&self, service: ServiceName, message: String, notice: Notice) {
         let performer = self.clone();
+        let since = self.runtime.now();
         let task = async move {
-            for (name, channel) in performer.team.iter() {
+            let paging = performer.team.iter().map(|(name, channel)| {
                 // Whoever unsubscribed as a customer is still paged.
                 let mailing = Mailing {
                     service: ServiceName::new(format!("{service}/team")),
                     message: message.clone(),
                     channel: name.clone(),
                 };
-                let compiled = channel.compile(&notice);
-                let outcome = fanout::run(
-                    channel,
-                    &compiled,
-                    &mailing,
-                    &performer.ledger,
-                    &performer.runtime,
-                )
-                .await;
-                if let Some(reason) = outcome.broken {
-                    tracing::error!(%service, channel = %name, %reason, "the team could not be paged");
-                    let trouble = crate::decide::event::Trouble::Channel {
-                        channel: name.to_string(),
-                        reason,
-                    };
-                    drop(
-                        performer
-                            .results
-                            .unbounded_send(Input::Event(Event::Trouble(trouble))),
-                    );
+                let (performer, compiled) = (&performer, channel.compile(&notice));
+                async move {
+                    let outcome = performer
+                        .tell(channel, &compiled, &mailing, Patience::page(), since)
+                        .await;
+                    if let Some(reason) = outcome.broken {
+                        performer.troubled(name, &reason);
+                    }
                 }
-            }
+            });
+            futures::future::join_all(paging).await;
         };
         self.runtime.spawn("page", Box::pin(task));
+    }
+}
+
+impl Performer {
+    /// Tells everybody of a channel. Those who are not reached at once are tried again.
+    async fn tell(
+        &self,
+        channel: &SharedChannel,
+        message: &Compiled,
+        mailing: &Mailing,
+        patience: Patience,
+        since: Time,
+    ) -> fanout::Outcome {
+        let fanout = Fanout {
+            runtime: self.runtime.as_ref(),
+            ledger: self.ledger.as_ref(),
+            channel: channel.as_ref(),
+            mailing,
+            patience,
+            since,
+            stalled: &|reason| self.troubled(&mailing.channel, reason),
+        };
+        fanout.drive(message).await
+    }
+
+    /// A channel cannot send: those who can still be reached hear of it.
+    fn troubled(&self, channel: &ChannelName, reason: &str) {
+        tracing::error!(service = %self.fitting.wiring().service.name, %channel, reason, "a channel cannot send");
+        let trouble = Trouble::Channel {
+            channel: channel.to_string(),
+            reason: reason.to_owned(),
+        };
+        drop(
+            self.results
+                .unbounded_send(Input::Event(Event::Trouble(trouble))),
+        );
     }
 }
 
@@ -290,7 +310,7 @@ async fn perform(
     context: &StepContext,
     runtime: &SharedRuntime,
     call: Call,
-    began: crate::model::time::Time,
+    began: Time,
 ) -> Event {
     let result = match action {
         Err(reason) => StepResult::failed(reason),
@@ -322,7 +342,7 @@ async fn observe(
     context: &StepContext,
     runtime: &SharedRuntime,
     call: Call,
-    began: crate::model::time::Time,
+    began: Time,
 ) -> Event {
     let presence = match action {
         Err(reason) => Presence::unknown(reason),

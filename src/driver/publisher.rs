@@ -2,18 +2,20 @@
 //! way of a run.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures::{StreamExt, channel::mpsc};
+use futures::{
+    FutureExt, StreamExt, channel::mpsc, future::BoxFuture, select_biased, stream::FuturesUnordered,
+};
 
 use super::{
     history::{History, PastIncident},
     perform::sentence,
 };
 use crate::{
-    announce::message::Message,
+    announce::{message::Message, template},
     decide::{core::Core, phase, state::Step},
     model::{
         announcement::{Announcement, Phase},
@@ -37,6 +39,8 @@ use crate::{
 
 /// A page that could not be written is tried again after this.
 const RETRY: Span = Span::from_secs(10);
+/// A target that has not taken a page in this time is tried again.
+const WRITE: Span = Span::from_secs(30);
 /// A page that did not change is written again after this, so that its readers see that it is alive.
 const REFRESH: Span = Span::from_secs(60);
 
@@ -90,58 +94,106 @@ pub struct Publisher {
     pub runtime: SharedRuntime,
 }
 
+/// A target: whose, and which of them.
+type Place = (ServiceName, usize);
+
+/// What woke the publisher.
+enum Woken {
+    Changed,
+    Written(Place, bool),
+    Due,
+    Over,
+}
+
 impl Publisher {
-    /// Publishes for ever.
+    /// Publishes for ever. Each target has its own pace: one that is slow or dead keeps nothing from the others.
     pub async fn run(mut self) {
-        let mut next = self.runtime.now();
+        let mut due: BTreeMap<Place, Time> = BTreeMap::new();
+        let mut writing = FuturesUnordered::new();
+        let mut busy: BTreeSet<Place> = BTreeSet::new();
+        let mut shown = Vec::new();
+        let mut woken = Woken::Due;
+        let mut refresh = self.runtime.now();
         loop {
-            let shown = self.slot.all();
             let now = self.runtime.now();
-            if !shown.is_empty() {
-                self.pages.show(&publish::render(&view(&shown, now)));
-                next = if self.write(&shown, now).await {
-                    now.after(REFRESH)
-                } else {
-                    now.after(RETRY)
-                };
+            match woken {
+                Woken::Changed => {
+                    // One page shows all that changed until now.
+                    while let Ok(()) = self.rung.try_recv() {}
+                    shown = self.slot.all();
+                    due = self.places().into_iter().map(|p| (p, now)).collect();
+                    refresh = now;
+                }
+                Woken::Written(place, well) => {
+                    busy.remove(&place);
+                    let pause = if well { REFRESH } else { RETRY };
+                    due.entry(place).or_insert(now.after(pause));
+                }
+                Woken::Due => {}
+                Woken::Over => return,
             }
-            let sleep = self
-                .runtime
-                .sleep_until(next.max(now.after(Span::from_millis(50))));
-            match futures::future::select(self.rung.next(), sleep).await {
-                futures::future::Either::Left((None, _)) => return,
-                futures::future::Either::Left((Some(()), _))
-                | futures::future::Either::Right(_) => {}
+            if refresh <= now {
+                if !shown.is_empty() {
+                    self.pages.show(&publish::render(&view(&shown, now)));
+                }
+                refresh = now.after(REFRESH);
             }
+            let ready: Vec<Place> = due
+                .iter()
+                .filter(|(place, at)| **at <= now && !busy.contains(*place))
+                .map(|(place, _)| place.clone())
+                .collect();
+            for place in ready {
+                due.remove(&place);
+                if let Some(write) = self.write(&place, &shown, now) {
+                    busy.insert(place);
+                    writing.push(write);
+                }
+            }
+            let next = due
+                .iter()
+                .filter(|(place, _)| !busy.contains(*place))
+                .map(|(_, at)| *at)
+                .fold(refresh, Time::min);
+            woken = select_biased! {
+                rung = self.rung.next() => rung.map_or(Woken::Over, |()| Woken::Changed),
+                written = writing.select_next_some() => Woken::Written(written.0, written.1),
+                () = self.runtime.sleep_until(next).fuse() => Woken::Due,
+            };
         }
     }
 
-    async fn write(&self, shown: &[(Core, History)], now: Time) -> bool {
-        let mut well = true;
-        for (core, history) in shown {
-            let name = &core.service().name;
-            let targets = self
-                .targets
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(name)
-                .cloned()
-                .unwrap_or_default();
-            if targets.is_empty() {
-                continue;
+    fn places(&self) -> Vec<Place> {
+        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets
+            .iter()
+            .flat_map(|(name, all)| (0..all.len()).map(|n| (name.clone(), n)))
+            .collect()
+    }
+
+    /// Writes a service's own page to one of its targets; `None` where there is no such target any more.
+    fn write(
+        &self,
+        place: &Place,
+        shown: &[(Core, History)],
+        now: Time,
+    ) -> Option<BoxFuture<'static, (Place, bool)>> {
+        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let target = targets.get(&place.0)?.get(place.1)?.clone();
+        drop(targets);
+        let own = shown.iter().find(|(c, _)| c.service().name == place.0)?;
+        let files = publish::render(&view(std::slice::from_ref(own), now));
+        let (place, runtime) = (place.clone(), self.runtime.clone());
+        Some(Box::pin(async move {
+            let written = select_biased! {
+                written = target.write(&files).fuse() => written.map_err(|e| sentence(&e)),
+                () = runtime.sleep_until(now.after(WRITE)).fuse() => Err(format!("no answer within {WRITE}")),
+            };
+            if let Err(error) = &written {
+                tracing::warn!(service = %place.0, %error, "the status page could not be written; it is tried again");
             }
-            let files = publish::render(&view(
-                std::slice::from_ref(&(core.clone(), history.clone())),
-                now,
-            ));
-            for target in targets {
-                if let Err(error) = target.write(&files).await {
-                    well = false;
-                    tracing::warn!(service = %name, error = %sentence(&error), "the status page could not be written; it is tried again");
-                }
-            }
-        }
-        well
+            (place, written.is_ok())
+        }))
     }
 }
 
@@ -289,7 +341,7 @@ fn incident(core: &Core, past: &PastIncident) -> IncidentView {
             id: a.id.clone(),
             phase: a.phase,
             at: a.at,
-            text: text(a, service.announcements.templates.get(&a.phase)),
+            text: text(a, template::of(&service.announcements, a.phase)),
         })
         .collect();
     updates.reverse();
@@ -313,10 +365,10 @@ fn incident(core: &Core, past: &PastIncident) -> IncidentView {
     }
 }
 
-fn text(announcement: &Announcement, template: Option<&Template>) -> String {
+fn text(announcement: &Announcement, template: Template) -> String {
     let notice = Notice::Announcement {
         announcement: Box::new(announcement.clone()),
-        template: template.cloned().unwrap_or_default(),
+        template,
     };
     Message::of(&notice).long.text()
 }

@@ -122,6 +122,7 @@ async fn tell(
         mailing,
         patience: QUICK,
         since: runtime.now(),
+        stalled: &|_| {},
     };
     fanout.run(message).await.unwrap()
 }

@@ -13,5 +13,6 @@ mod postgres;
 mod probe;
 mod promote;
 mod publish;
+mod publisher;
 mod spec;
 mod stand;

@@ -251,6 +251,7 @@ async fn live(
             ..QUICK
         },
         since: runtime.now(),
+        stalled: &|_| {},
     };
     let message = Compiled::default();
     let dead = async {
@@ -436,6 +437,7 @@ struct Virtual {
     outcome: Arc<Mutex<Option<Outcome>>>,
     crowd: Arc<Crowd>,
     ledger: Arc<Memory>,
+    stalls: Arc<Mutex<Vec<String>>>,
 }
 
 fn begin(crowd: Crowd) -> Virtual {
@@ -445,11 +447,13 @@ fn begin(crowd: Crowd) -> Virtual {
         outcome: Arc::default(),
         crowd: Arc::new(crowd),
         ledger: Arc::default(),
+        stalls: Arc::default(),
     };
-    let (outcome, crowd, ledger) = (
+    let (outcome, crowd, ledger, stalls) = (
         begun.outcome.clone(),
         begun.crowd.clone(),
         begun.ledger.clone(),
+        begun.stalls.clone(),
     );
     let runtime = Arc::new(VirtualRuntime(time));
     let task = {
@@ -463,6 +467,7 @@ fn begin(crowd: Crowd) -> Virtual {
                 mailing: &mailing,
                 patience: Patience::default(),
                 since: runtime.now(),
+                stalled: &|reason| stalls.lock().unwrap().push(reason.to_owned()),
             };
             *outcome.lock().unwrap() = Some(fanout.run(&Compiled::default()).await.unwrap());
         }
@@ -580,6 +585,29 @@ fn tries_come_less_and_less_often() {
     assert!((10..=14).contains(&tries), "{tries}");
 }
 
+#[test]
+fn a_channel_that_refuses_everybody_for_a_while_is_told_of_once() {
+    let crowd = Crowd::of(&["ann"]);
+    crowd.answer("ann", std::iter::repeat_n(later(0, true), 1000));
+    let run = begin(crowd);
+    run.time.pass(Span::from_secs(10));
+    assert!(run.stalls.lock().unwrap().is_empty());
+    run.time.pass(Span::from_secs(110));
+    assert_eq!(*run.stalls.lock().unwrap(), ["not now"]);
+    run.time.pass(Span::from_secs(3600));
+    assert_eq!(run.stalls.lock().unwrap().len(), 1);
+    assert_eq!(run.outcome(), None);
+}
+
+#[test]
+fn one_recipient_who_is_put_off_is_no_stall() {
+    let crowd = Crowd::of(&["ann"]);
+    crowd.answer("ann", std::iter::repeat_n(later(0, false), 1000));
+    let run = begin(crowd);
+    run.time.pass(Span::from_secs(3600));
+    assert!(run.stalls.lock().unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn who_leaves_while_it_runs_is_not_told() {
     let folder = tempfile::tempdir().unwrap();
@@ -616,6 +644,7 @@ async fn a_mailing_that_has_begun_goes_on_without_its_list() {
         mailing: &mailing,
         patience: QUICK,
         since: runtime.now(),
+        stalled: &|_| {},
     };
     assert!(fanout.run(&Compiled::default()).await.is_err());
     ledger
