@@ -20,7 +20,6 @@ use super::{
 };
 use crate::{
     model::{
-        check::CheckItem,
         plan::StepPhase,
         service::{DnsRecord, Service},
         site::Site,
@@ -183,10 +182,6 @@ impl Action for Cutover {
             Ok(round) => Presence::absent(round.missing(self.with.require_resolvers)),
             Err(reason) => Presence::unknown(reason),
         }
-    }
-
-    async fn check(&self, from: &Site, _to: &Site) -> Vec<CheckItem> {
-        super::readiness::live(&self.service, &self.provider, from).await
     }
 }
 

@@ -14,7 +14,6 @@ use serde_json::Value;
 use super::rrset;
 use crate::{
     model::{
-        check::CheckItem,
         plan::StepPhase,
         service::{Dns, DnsRecord, Service},
         site::Site,
@@ -135,10 +134,6 @@ impl Action for Repoint {
                 Proof::new(format!("DNS leads to {}: {after}", step.to.name)).with("after", after),
             )
         }
-    }
-
-    async fn check(&self, from: &Site, _to: &Site) -> Vec<CheckItem> {
-        super::readiness::provider(&self.service, &self.provider, from).await
     }
 
     async fn undo(&self, step: &StepContext) -> Option<StepResult> {

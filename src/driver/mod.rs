@@ -4,6 +4,7 @@ pub mod clock;
 pub mod controller;
 pub mod fitting;
 pub mod history;
+pub mod independence;
 pub mod metrics;
 pub mod perform;
 pub mod publisher;

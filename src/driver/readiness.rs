@@ -1,24 +1,19 @@
 //! Readiness: every credential and grant tried harmlessly, and proof that nothing in the plan needs the primary.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::join_all;
 
-use super::{fitting::Fitting, watch::Lookouts};
+use super::{fitting::Fitting, independence, watch::Lookouts};
 use crate::{
     decide::{core::Core, incident, lint},
     model::{
         check::{CheckItem, CheckStatus},
         id::{ChannelName, SiteName},
-        plan::{Action as Doing, Plan, RunKind, StepPhase, Uses},
+        plan::{Action as Doing, Plan, RunKind, Uses},
         service::Service,
-        site::Site,
     },
-    port::{channel::SharedChannel, kind::Kinds},
+    port::channel::SharedChannel,
 };
 
 /// Checks one service as the failover that would come next.
@@ -56,7 +51,7 @@ pub async fn check(
     ) {
         Ok(proposal) => {
             items.extend(steps(service, fitting, &proposal.plan).await);
-            items.extend(dependence(service, fitting.kinds(), &proposal.plan).await);
+            items.extend(independence::check(service, fitting.kinds(), &proposal.plan).await);
             items.extend(certificate(service, lookouts, &proposal.plan.to).await);
             let total = crate::decide::budget::total(&proposal.parts);
             for remark in lint::lint(service, &proposal.plan, total) {
@@ -162,102 +157,6 @@ fn unmade(uses: &Uses, error: &super::fitting::FittingError) -> CheckItem {
         text,
         "see the `with` of this kind: `failover help kinds`",
     )
-}
-
-/// Nothing that runs after the fence may need the primary: its hosts are compared with the primary's addresses.
-async fn dependence(service: &Service, kinds: Kinds, plan: &Plan) -> Vec<CheckItem> {
-    let Some(from) = service.site(&plan.from) else {
-        return Vec::new();
-    };
-    let primary = primary_hosts(from).await;
-    let mut items = Vec::new();
-    let steps = plan
-        .steps
-        .iter()
-        .filter(|s| s.phase > StepPhase::Fence)
-        .filter_map(|s| match &s.action {
-            Doing::Adapter(uses) => Some((format!("step {}", s.id), uses)),
-            Doing::Manual { .. } => None,
-        });
-    let customers = service
-        .announcements
-        .channels
-        .iter()
-        .map(|c| (format!("channel {}", c.name), &c.action));
-    let team = service
-        .team
-        .channels
-        .iter()
-        .map(|c| (format!("team channel {}", c.name), &c.action));
-    let targets = service
-        .publication
-        .iter()
-        .flat_map(|p| &p.targets)
-        .map(|t| ("the status page".to_owned(), t));
-    let provider = service
-        .dns
-        .iter()
-        .map(|d| ("the DNS provider".to_owned(), &d.provider));
-    for (what, uses) in steps
-        .chain(customers)
-        .chain(team)
-        .chain(targets)
-        .chain(provider)
-    {
-        let hosts = kinds
-            .get(uses.uses.as_str())
-            .map(|k| (k.hosts)(&uses.with))
-            .unwrap_or_default();
-        for host in hosts {
-            if depends(&host, &primary).await {
-                items.push(CheckItem::bad(
-                    "independence",
-                    CheckStatus::Fail,
-                    format!(
-                        "{what} connects to {host}, which is the primary site {}",
-                        from.name
-                    ),
-                    "use something that is up when the primary is not",
-                ));
-            }
-        }
-    }
-    if items.is_empty() {
-        items.push(CheckItem::ok(
-            "independence",
-            format!("nothing after the fence connects to {}", from.name),
-        ));
-    }
-    items
-}
-
-/// Loopback is every site's own: it tells nothing.
-async fn primary_hosts(site: &Site) -> BTreeSet<IpAddr> {
-    let mut out = BTreeSet::new();
-    let url = site
-        .url
-        .as_deref()
-        .and_then(|u| url::Url::parse(u).ok())
-        .and_then(|u| u.host_str().map(str::to_owned));
-    for host in site.addresses.iter().cloned().chain(url) {
-        out.extend(addresses(&host).await);
-    }
-    out.retain(|ip| !ip.is_loopback());
-    out
-}
-
-async fn depends(host: &str, primary: &BTreeSet<IpAddr>) -> bool {
-    addresses(host).await.iter().any(|ip| primary.contains(ip))
-}
-
-async fn addresses(host: &str) -> Vec<IpAddr> {
-    if let Ok(ip) = host.trim_matches(['[', ']']).parse() {
-        return vec![ip];
-    }
-    match tokio::net::lookup_host((host, 0)).await {
-        Ok(found) => found.map(|a| a.ip()).collect(),
-        Err(_) => Vec::new(),
-    }
 }
 
 /// The standby's certificate must be good for the public name, else users who are led there are turned away.

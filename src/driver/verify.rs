@@ -88,42 +88,52 @@ fn lookouts(wiring: &Wiring) -> Result<SharedLookouts, MakeError> {
 
 fn make_verify(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
     let VerifyWith {} = kind::read(with)?;
-    Ok(Arc::new(Verify {
+    let condition = Verify {
         service: wiring.service.clone(),
         lookouts: lookouts(wiring)?,
+    };
+    Ok(Arc::new(Until {
+        condition,
         runtime: wiring.runtime.clone(),
     }))
 }
 
 fn make_fallback(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
-    Ok(Arc::new(Fallback {
+    let condition = Fallback {
         with: kind::read(with)?,
         lookouts: lookouts(wiring)?,
-        runtime: wiring.runtime.clone(),
         points: wiring.service.vantage_points.len(),
+    };
+    Ok(Arc::new(Until {
+        condition,
+        runtime: wiring.runtime.clone(),
     }))
 }
 
-struct Verify {
-    service: Arc<Service>,
-    lookouts: SharedLookouts,
+/// What a site has to show.
+#[async_trait]
+trait Condition: Send + Sync {
+    /// The proof that it holds, or what is missing.
+    async fn look(&self, to: &Site) -> Result<Proof, String>;
+}
+
+/// A step that waits until a condition holds.
+struct Until<C> {
+    condition: C,
     runtime: SharedRuntime,
 }
 
 #[async_trait]
-impl Action for Verify {
+impl<C: Condition> Action for Until<C> {
     async fn perform(&self, step: &StepContext) -> StepResult {
         let deadline = self.runtime.now().after(step.timeout).before(AGAIN);
         loop {
-            let missing = match self.look(&step.to).await {
+            let missing = match self.condition.look(&step.to).await {
                 Ok(proof) => return StepResult::Done(proof),
                 Err(missing) => missing,
             };
             if self.runtime.now() >= deadline {
-                return StepResult::failed(format!(
-                    "{} does not serve rightly: {missing}",
-                    step.to.name
-                ));
+                return StepResult::failed(missing);
             }
             self.runtime
                 .sleep_until(self.runtime.now().after(AGAIN))
@@ -132,14 +142,20 @@ impl Action for Verify {
     }
 
     async fn observe(&self, step: &StepContext) -> Presence {
-        match self.look(&step.to).await {
+        match self.condition.look(&step.to).await {
             Ok(proof) => Presence::InPlace(proof),
             Err(missing) => Presence::absent(missing),
         }
     }
 }
 
-impl Verify {
+struct Verify {
+    service: Arc<Service>,
+    lookouts: SharedLookouts,
+}
+
+#[async_trait]
+impl Condition for Verify {
     async fn look(&self, to: &Site) -> Result<Proof, String> {
         let probes: Vec<&Probe> = self
             .service
@@ -157,11 +173,14 @@ impl Verify {
         let mut seen = Vec::new();
         for probe in probes {
             let sightings = self.lookouts.look(&probe.action, probe.timeout).await;
-            seen.push(self.enough(probe, &sightings)?);
+            let enough = self.enough(probe, &sightings);
+            seen.push(enough.map_err(|why| format!("{} does not serve rightly: {why}", to.name))?);
         }
         Ok(Proof::new(seen.join("; ")))
     }
+}
 
+impl Verify {
     /// A quorum of networks sees it work, and a database that it is asked about takes writes.
     fn enough(&self, probe: &Probe, sightings: &[Sighting]) -> Result<String, String> {
         let standby = |s: &&Sighting| {
@@ -209,37 +228,11 @@ impl Verify {
 struct Fallback {
     with: FallbackWith,
     lookouts: SharedLookouts,
-    runtime: SharedRuntime,
     points: usize,
 }
 
 #[async_trait]
-impl Action for Fallback {
-    async fn perform(&self, step: &StepContext) -> StepResult {
-        let deadline = self.runtime.now().after(step.timeout).before(AGAIN);
-        loop {
-            let missing = match self.look(&step.to).await {
-                Ok(proof) => return StepResult::Done(proof),
-                Err(missing) => missing,
-            };
-            if self.runtime.now() >= deadline {
-                return StepResult::failed(missing);
-            }
-            self.runtime
-                .sleep_until(self.runtime.now().after(AGAIN))
-                .await;
-        }
-    }
-
-    async fn observe(&self, step: &StepContext) -> Presence {
-        match self.look(&step.to).await {
-            Ok(proof) => Presence::InPlace(proof),
-            Err(missing) => Presence::absent(missing),
-        }
-    }
-}
-
-impl Fallback {
+impl Condition for Fallback {
     async fn look(&self, to: &Site) -> Result<Proof, String> {
         let Some(url) = &to.url else {
             return Ok(Proof::new(format!(

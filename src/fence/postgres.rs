@@ -6,8 +6,6 @@
 use std::{fmt::Write, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -16,14 +14,13 @@ use crate::{
     model::{
         check::CheckItem,
         plan::StepPhase,
-        secret::SecretRef,
         site::Site,
         step::{Presence, Proof, StepResult},
     },
     port::{
         action::{Action, SharedAction, StepContext},
-        kind::{Kind, Make, MakeError, Wiring, With, read},
-        postgres::{Answer, Conninfo, Login, PostgresError, Session},
+        kind::{Kind, Make, MakeError, Wiring, read},
+        postgres::{Answer, Login, PostgresError, ServerWith, Session},
     },
 };
 
@@ -33,7 +30,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 const RESERVE: Duration = Duration::from_secs(2);
 
 /// `postgres/fence`.
-pub const KIND: Kind = Kind::new::<PostgresWith>(
+pub const KIND: Kind = Kind::new::<ServerWith>(
     "postgres/fence",
     "has a reachable PostgreSQL primary refuse writers and ends their sessions; proves nothing by itself",
     "connection: host=db-a.example.com user=failover sslmode=verify-full\n\
@@ -42,32 +39,10 @@ pub const KIND: Kind = Kind::new::<PostgresWith>(
 )
 .in_phase(StepPhase::Fence);
 
-/// Settings of `postgres/fence`.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PostgresWith {
-    /// How to connect to the old primary itself, never through a pooler or a name that moves. `failover init`
-    /// prints the SQL for what the role needs; before PostgreSQL 15 it must be a superuser.
-    pub connection: Conninfo,
-    /// The role's password.
-    #[serde(default)]
-    pub password: Option<SecretRef>,
-}
-
-impl With for PostgresWith {
-    fn hosts(&self) -> Vec<String> {
-        self.connection.hosts()
-    }
-}
-
 fn make(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
-    let with: PostgresWith = read(with)?;
+    let with: ServerWith = read(with)?;
     Ok(Arc::new(PostgresFence {
-        login: Login {
-            conninfo: with.connection,
-            password: with.password,
-            secrets: Arc::clone(&wiring.secrets),
-        },
+        login: with.login(wiring),
     }))
 }
 

@@ -11,6 +11,7 @@ pub mod http;
 pub mod journal;
 pub mod kind;
 pub mod ledger;
+pub mod lenient;
 pub mod lookout;
 pub mod postgres;
 pub mod probe;

@@ -9,14 +9,11 @@ use std::{
 };
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    CertificateError, ClientConfig, RootCertStore,
+    client::{Resumption, danger::ServerCertVerifier},
+    crypto::ring,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls_platform_verifier::Verifier;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -33,7 +30,7 @@ use super::{
 };
 use crate::{
     model::{span::Span, time::Time},
-    port::kind::Problem,
+    port::{kind::Problem, lenient::Lenient},
 };
 
 /// How the other side's certificate is checked.
@@ -202,8 +199,11 @@ static HOST: Shared = LazyLock::new(|| {
 });
 
 /// Trusts everybody.
-static BLIND: Shared =
-    LazyLock::new(|| checked_by(Arc::new(Unverified(Arc::new(ring::default_provider())))));
+static BLIND: Shared = LazyLock::new(|| {
+    checked_by(Arc::new(Lenient::nothing(&Arc::new(
+        ring::default_provider(),
+    ))))
+});
 
 fn checked_by(verifier: Arc<dyn ServerCertVerifier>) -> Result<Arc<ClientConfig>, rustls::Error> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -237,55 +237,6 @@ fn trusting(path: &str) -> Result<Arc<ClientConfig>, Fault> {
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
-}
-
-/// Accepts any certificate, where a document says `verify: false`. Signatures are still checked.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// A connection with or without TLS.

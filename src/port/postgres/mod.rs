@@ -2,9 +2,11 @@
 
 mod conninfo;
 mod error;
+mod server;
 mod session;
 mod tls;
 
 pub use conninfo::{ChannelBinding, Conninfo, ConninfoError, Host, TlsMode};
 pub use error::{Answer, Doing, PostgresError, Whose};
+pub use server::ServerWith;
 pub use session::{Login, Session};

@@ -3,20 +3,18 @@
 use std::{error::Error, path::Path, sync::Arc};
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    ClientConfig, RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+    crypto::{CryptoProvider, ring},
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls_platform_verifier::Verifier;
 
 use super::{
     conninfo::{Conninfo, TlsMode},
     error::PostgresError,
 };
+use crate::port::lenient::Lenient;
 
 /// The client's side of TLS for this server. Files are read anew each time, so that renewed ones are used.
 ///
@@ -103,90 +101,5 @@ fn unusable(
         server: at.server(),
         path: path.to_owned(),
         source: source.into(),
-    }
-}
-
-/// Verifies less than everything, as `require` and `verify-ca` ask for; the handshake's signature always.
-#[derive(Debug)]
-struct Lenient {
-    authority: Option<Arc<dyn ServerCertVerifier>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl Lenient {
-    fn nothing(provider: &Arc<CryptoProvider>) -> Self {
-        Self {
-            authority: None,
-            provider: Arc::clone(provider),
-        }
-    }
-
-    fn authority(inner: Arc<dyn ServerCertVerifier>, provider: &Arc<CryptoProvider>) -> Self {
-        Self {
-            authority: Some(inner),
-            provider: Arc::clone(provider),
-        }
-    }
-}
-
-impl ServerCertVerifier for Lenient {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(authority) = &self.authority else {
-            return Ok(ServerCertVerified::assertion());
-        };
-        // The name is compared last: an error about it says that the chain is right.
-        match authority.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        ) {
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            other => other,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
     }
 }

@@ -6,8 +6,6 @@ mod state;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -15,14 +13,13 @@ use crate::{
     model::{
         check::CheckItem,
         plan::StepPhase,
-        secret::SecretRef,
         site::Site,
         step::{Presence, Proof, StepResult},
     },
     port::{
         action::{Action, SharedAction, StepContext},
-        kind::{Kind, Make, MakeError, Wiring, With, read},
-        postgres::{Answer, Conninfo, Login, PostgresError, Session},
+        kind::{Kind, Make, MakeError, Wiring, read},
+        postgres::{Answer, Login, PostgresError, ServerWith, Session},
     },
 };
 use state::State;
@@ -36,7 +33,7 @@ const SETTLE: Duration = Duration::from_millis(30);
 const RESERVE: Duration = Duration::from_secs(15);
 
 /// `postgres/promote`.
-pub const KIND: Kind = Kind::new::<PostgresWith>(
+pub const KIND: Kind = Kind::new::<ServerWith>(
     "postgres/promote",
     "promotes a PostgreSQL standby once it has replayed what it received, and proves it by a write",
     "connection: host=db-b.example.com user=failover sslmode=verify-full\n\
@@ -45,32 +42,10 @@ pub const KIND: Kind = Kind::new::<PostgresWith>(
 )
 .in_phase(StepPhase::Promote);
 
-/// Settings of `postgres/promote`.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PostgresWith {
-    /// How to connect to the standby itself, never through a pooler or a name that moves. The role needs
-    /// `pg_monitor` and `EXECUTE` on `pg_promote`; `failover init` prints the SQL.
-    pub connection: Conninfo,
-    /// The role's password.
-    #[serde(default)]
-    pub password: Option<SecretRef>,
-}
-
-impl With for PostgresWith {
-    fn hosts(&self) -> Vec<String> {
-        self.connection.hosts()
-    }
-}
-
 fn make(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
-    let with: PostgresWith = read(with)?;
+    let with: ServerWith = read(with)?;
     Ok(Arc::new(PostgresPromotion {
-        login: Login {
-            conninfo: with.connection,
-            password: with.password,
-            secrets: Arc::clone(&wiring.secrets),
-        },
+        login: with.login(wiring),
     }))
 }
 

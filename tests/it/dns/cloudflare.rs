@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use failover::{
+    dns::readiness,
     model::{check::CheckStatus, service::RecordKind, span::Span, step::Presence, time::Time},
     port::dns::{SharedDns, Swap},
 };
@@ -332,7 +333,8 @@ async fn a_proxied_record_is_verified_at_the_provider() {
             .contains(&"A front.demo.test 198.51.100.1 1".into())
     );
     done(cutover.perform(&step).await);
-    let items = cutover.check(&step.to, &step.from).await;
+    let provider = world.wiring.dns.as_ref().unwrap();
+    let items = readiness::live(&world.wiring.service, provider, &step.to).await;
     let told = item(&items, "dns/authorities/front.demo.test/A");
     assert_eq!(told.status, CheckStatus::Warn, "{told:?}");
     assert!(

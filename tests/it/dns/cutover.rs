@@ -3,8 +3,16 @@
 use std::net::SocketAddr;
 
 use failover::{
-    dns::ttl::{self, TtlError},
-    model::{check::CheckStatus, span::Span, step::Presence, time::Time},
+    dns::{
+        readiness,
+        ttl::{self, TtlError},
+    },
+    model::{
+        check::{CheckItem, CheckStatus},
+        span::Span,
+        step::Presence,
+        time::Time,
+    },
 };
 use serde_json::json;
 
@@ -168,14 +176,21 @@ async fn a_server_that_never_follows_ends_the_wait_undecided() {
     );
 }
 
+async fn live(world: &World) -> Vec<CheckItem> {
+    let provider = world.wiring.dns.as_ref().unwrap();
+    readiness::live(&world.wiring.service, provider, &world.step().from).await
+}
+
+async fn provider(world: &World) -> Vec<CheckItem> {
+    let provider = world.wiring.dns.as_ref().unwrap();
+    readiness::provider(&world.wiring.service, provider, &world.step().from).await
+}
+
 #[tokio::test]
 async fn servers_are_found_through_ns_records() {
     let bind = Bind::start().await;
     let world = world(bind.address, &[], &[bind.address]);
-    let items = world
-        .action("dns/cutover", &json!({}))
-        .check(&world.step().from, &world.step().to)
-        .await;
+    let items = live(&world).await;
     let found = item(&items, "dns/authorities/app.demo.test/A");
     // Its NS record names 127.0.0.1, port 53, where nothing of this test listens.
     assert!(found.detail.contains("ns.demo.test."), "{found:?}");
@@ -184,10 +199,7 @@ async fn servers_are_found_through_ns_records() {
     lost.rfc2136(bind.address);
     let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
     lost.dns(|dns| dns.resolvers = vec![nobody.to_string()]);
-    let items = lost
-        .action("dns/cutover", &json!({}))
-        .check(&lost.step().from, &lost.step().to)
-        .await;
+    let items = live(&lost).await;
     let found = item(&items, "dns/authorities");
     assert_eq!(found.status, CheckStatus::Unknown);
     assert!(found.detail.contains("cannot be found"), "{found:?}");
@@ -197,10 +209,6 @@ async fn servers_are_found_through_ns_records() {
 async fn readiness_sees_ttl_records_and_the_other_family() {
     let bind = Bind::start().await;
     let mut world = world(bind.address, &[bind.address], &[]);
-    let live = async |world: &World| {
-        let (cutover, step) = (world.action("dns/cutover", &json!({})), world.step());
-        cutover.check(&step.from, &step.to).await
-    };
     let items = live(&world).await;
     assert_eq!(
         item(&items, "dns/authorities/app.demo.test/A").status,
@@ -231,9 +239,8 @@ async fn readiness_sees_ttl_records_and_the_other_family() {
     assert_eq!(family.status, CheckStatus::Fail);
     assert!(family.detail.contains("2001:db8::77"), "{family:?}");
 
-    let repoint = world.action("dns/repoint", &json!({}));
-    let (step, before) = (world.step(), bind.records("demo.test"));
-    let items = repoint.check(&step.from, &step.to).await;
+    let before = bind.records("demo.test");
+    let items = provider(&world).await;
     assert_eq!(item(&items, "dns/provider").status, CheckStatus::Ok);
     assert_eq!(
         item(&items, "dns/records/app.demo.test/A").status,
@@ -241,7 +248,7 @@ async fn readiness_sees_ttl_records_and_the_other_family() {
     );
     assert_eq!(bind.records("demo.test"), before);
     bind.change("update add app.demo.test. 300 A 203.0.113.7");
-    let items = repoint.check(&step.from, &step.to).await;
+    let items = provider(&world).await;
     let holds = item(&items, "dns/records/app.demo.test/A");
     assert_eq!(holds.status, CheckStatus::Fail);
     assert!(
