@@ -10,6 +10,7 @@ mod copy;
 mod dns;
 mod journal;
 mod postgres;
+mod postgres_tls;
 mod probe;
 mod promote;
 mod publish;

@@ -41,6 +41,16 @@ impl Authority {
         self.file.path().to_str().unwrap().to_owned()
     }
 
+    /// A certificate for this name and its key, both as PEM.
+    pub fn issue(&self, name: &str, usage: ExtendedKeyUsagePurpose) -> (String, String) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages.push(usage);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// A server's settings with a certificate for this name, valid from and up to these days.
     pub fn server(
         &self,

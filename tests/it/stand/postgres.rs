@@ -201,6 +201,16 @@ impl Cluster {
         until("the settings are read", || self.sql(&later) == "t");
     }
 
+    /// Puts a file into the data directory as the server wants its own: readable for itself alone.
+    pub fn put(&self, name: &str, content: &str) {
+        let file = self.data.join(name);
+        fs::write(&file, content).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some(user) = other_user() {
+            chown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+        }
+    }
+
     /// SIGKILL for the postmaster; its children see that and go.
     pub fn crash(&mut self) {
         self.end(Signal::SIGKILL);
