@@ -158,16 +158,21 @@ codes! {
         "'failover validate' and the message say which.";
     /// The database of `init`.
     INIT_DATABASE = "FO-060", "A database cannot be looked at.",
-        "The connection string does not lead to a PostgreSQL server, its user may not log in, or TLS fails.",
-        "Try the same string with psql. A password is read from $PGPASSWORD or ~/.pgpass.";
+        "The connection string does not lead to a PostgreSQL server, its user may not log in, or TLS fails. The \
+         standby may be out of reach, the primary must answer.",
+        "Try the same string with psql. A password is read from the string itself, $PGPASSWORD, or the password file \
+         ($PGPASSFILE, ~/.pgpass), which nobody else may read.";
     /// Not a pair.
     INIT_PAIR = "FO-061", "These are not a primary and its standby.",
-        "The first must take writes, the second must be in recovery, and both must have the same system identifier.",
-        "Swap --primary and --standby, or check pg_is_in_recovery() on each.";
+        "One must take writes, the other must be in recovery, and both must have the same system identifier. Which is \
+         named first does not matter.",
+        "Run 'SELECT pg_is_in_recovery(), system_identifier FROM pg_control_system()' on each. If two copies of one \
+         system take writes, stop the wrong one at once.";
     /// The DNS of `init`.
     INIT_DNS = "FO-062", "The public name cannot be looked up.",
-        "No A or AAAA records were found, or no DNS server answered.",
-        "Check the name with dig, or name a server with --resolver ADDRESS:PORT.";
+        "There is no such name, it has neither A, AAAA nor CNAME records, or no DNS server answered.",
+        "Check the name with dig, name a server with --dns-server ADDRESS, or leave --host out to protect the database \
+         alone.";
     /// The demo's network.
     DEMO_LOOPBACK = "FO-070", "The demo needs more loopback addresses.",
         "It gives each site an address of its own in 127.0.0.0/8. Linux has them all; macOS has only 127.0.0.1 until \
@@ -363,13 +368,12 @@ pub enum Error {
         reason: String,
     },
     /// A database of `init`.
-    #[error("cannot look at the {which} database")]
+    #[error("cannot look at the {which} database: {reason}")]
     InitDatabase {
-        /// `primary` or `standby`.
+        /// `primary` or `standby`, as it was named.
         which: &'static str,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        /// In the server's words.
+        reason: String,
     },
     /// Not a pair.
     #[error("{reason}")]

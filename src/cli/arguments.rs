@@ -5,6 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+mod init;
+mod journal;
+
+pub use init::Init;
+pub use journal::{Journal, JournalExport, JournalShow, JournalVerify};
+
 /// Watches a primary, proves it fenced, promotes the standby, repoints DNS and tells people.
 #[derive(Debug, Parser)]
 #[command(
@@ -212,45 +218,6 @@ pub enum Scenario {
     Flapping,
     /// The primary is killed while the standby is behind by more than the RPO.
     Lagging,
-}
-
-/// `failover init`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    failover init --primary 'host=db1.example.com user=failover dbname=shop' \\\n                \
-    --standby 'host=db2.example.com user=failover dbname=shop' \\\n                \
-    --name www.example.com --standby-address 192.0.2.20 documents/\n\n\
-    Writes documents in observe mode, and the SQL that makes the least-privileged user. Overwrites nothing.\n\
-    A password is read from PGPASSWORD or ~/.pgpass and never written.")]
-pub struct Init {
-    /// Folder to write to.
-    #[arg(value_name = "DIR", default_value = ".")]
-    pub folder: PathBuf,
-    /// How to reach the primary's PostgreSQL: a connection string or URL without a password.
-    #[arg(long, value_name = "CONNINFO")]
-    pub primary: String,
-    /// How to reach the standby's PostgreSQL: a connection string or URL without a password.
-    #[arg(long, value_name = "CONNINFO")]
-    pub standby: String,
-    /// Public name of the service; its live addresses and TTL are read.
-    #[arg(long, value_name = "NAME")]
-    pub name: String,
-    /// Public address of the standby; may be given more than once.
-    #[arg(long, value_name = "ADDRESS", required = true)]
-    pub standby_address: Vec<std::net::IpAddr>,
-    /// Name of the service in the documents [default: first label of NAME].
-    #[arg(long, value_name = "NAME")]
-    pub service: Option<String>,
-    /// URL that tells whether the application is well.
-    #[arg(
-        long,
-        value_name = "URL",
-        help = "URL that tells whether the application is well [default: https://NAME/]"
-    )]
-    pub url: Option<String>,
-    /// Ask this DNS server instead of the system's.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub resolver: Option<std::net::SocketAddr>,
 }
 
 /// Documents named on the command line.
@@ -655,57 +622,6 @@ pub enum PhaseName {
     Recovered,
     /// What was said before was wrong.
     Correction,
-}
-
-/// `failover journal …`.
-#[derive(Debug, Subcommand)]
-pub enum Journal {
-    /// Show the records of a service.
-    Show(JournalShow),
-    /// Write records as JSON, one a line, with their hashes.
-    Export(JournalExport),
-    /// Prove that the chains are whole.
-    Verify(JournalVerify),
-}
-
-/// `failover journal show`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    failover journal show shop\n  \
-    failover journal show shop --from 120 --output json")]
-pub struct JournalShow {
-    /// Service.
-    #[arg(value_name = "SERVICE")]
-    pub service: String,
-    /// First sequence.
-    #[arg(long, default_value_t = 1, value_name = "SEQ")]
-    pub from: u64,
-}
-
-/// `failover journal export`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    failover journal export > journal.jsonl\n  \
-    failover journal export shop --to shop.jsonl")]
-pub struct JournalExport {
-    /// Service; every one where none is named.
-    #[arg(value_name = "SERVICE")]
-    pub service: Option<String>,
-    /// File to write; it must not exist [default: standard output].
-    #[arg(long, value_name = "PATH")]
-    pub to: Option<PathBuf>,
-}
-
-/// `failover journal verify`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    failover journal verify\n  \
-    failover journal verify --from journal.jsonl    an exported journal\n\n\
-    Exit status: 0 every chain is whole, 1 one is not, 2 used wrongly.")]
-pub struct JournalVerify {
-    /// An exported file instead of the state folder's journal.
-    #[arg(long, value_name = "PATH")]
-    pub from: Option<PathBuf>,
 }
 
 /// `failover runbook …`.

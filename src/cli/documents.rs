@@ -74,13 +74,16 @@ fn verdict(loaded: &Loaded) -> Result<(), Error> {
     })
 }
 
-fn drawn(diagnostic: &Diagnostic, color: bool) -> String {
+/// A diagnostic as it is drawn.
+#[must_use]
+pub fn drawn(diagnostic: &Diagnostic, color: bool) -> String {
     let look = if color { Look::Fancy } else { Look::Plain };
     format!("{}\n", diagnostic.render(look, WIDTH).trim_end())
 }
 
 /// `1 error`, `2 errors`.
-fn counted(n: usize, noun: &str) -> String {
+#[must_use]
+pub fn counted(n: usize, noun: &str) -> String {
     if n == 1 {
         format!("1 {noun}")
     } else {

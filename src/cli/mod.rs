@@ -12,6 +12,7 @@ mod documents;
 mod engine;
 mod help;
 mod identity;
+mod init;
 mod journal;
 mod line;
 mod look;
@@ -53,7 +54,7 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
     let global = args.global;
     let place = || Place::new(&global);
     match args.command {
-        Command::Init(_) => Err(Error::Usage("not built in yet".to_owned())),
+        Command::Init(args) => quietly(&global, init::init(&args, output)),
         Command::Demo(args) => {
             log(&global, "error")?;
             demo::demo(&args, output)

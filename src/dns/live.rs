@@ -223,7 +223,11 @@ async fn name_servers(resolver: &Server, zone: &Name) -> Result<Vec<Server>, Str
     .await)
 }
 
-fn own_resolvers() -> Result<Vec<Server>, LiveError> {
+/// The resolvers that this host is set up with.
+///
+/// # Errors
+/// Where it has none.
+pub fn own_resolvers() -> Result<Vec<Server>, LiveError> {
     let (config, _) =
         hickory_resolver::system_conf::read_system_conf().map_err(|_| LiveError::NoResolver)?;
     let servers: Vec<Server> = config

@@ -10,10 +10,14 @@ pub struct ReadyMade {
 }
 
 /// Every ready-made runbook.
-pub const RUNBOOKS: [ReadyMade; 3] = [
+pub const RUNBOOKS: [ReadyMade; 4] = [
     ReadyMade {
         name: "postgres-failover",
         text: include_str!("../../runbooks/postgres-failover.yaml"),
+    },
+    ReadyMade {
+        name: "postgres-promote",
+        text: include_str!("../../runbooks/postgres-promote.yaml"),
     },
     ReadyMade {
         name: "redirect",

@@ -8,6 +8,7 @@ mod announce;
 mod command;
 mod copy;
 mod dns;
+mod init;
 mod journal;
 mod postgres;
 mod postgres_tls;

@@ -463,20 +463,25 @@ proptest! {
 fn draft() -> spec::draft::Draft {
     let site = |host: &str, addresses: &[&str]| spec::draft::DraftSite {
         connection: format!("host={host} user=failover"),
-        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
-        url: None,
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        doubt: None,
     };
     spec::draft::Draft {
         service: "shop".into(),
-        public_name: "Shop.example.com.".into(),
-        zone: None,
-        name_servers: vec!["ns1.example.net.".into()],
-        live_ttl: Some(3600),
-        health_url: "https://shop.example.com/".into(),
+        public: Some(spec::draft::DraftName {
+            name: "Shop.example.com.".into(),
+            zone: None,
+            primary_server: None,
+            servers: vec!["ns1.example.net.".into()],
+            ttl: Some(3600),
+            resolver: None,
+        }),
+        health_url: Some("https://shop.example.com/".into()),
         primary: site("db-a", &["192.0.2.10", "2001:db8::10"]),
         standby: site("db-b", &["198.51.100.10"]),
         sender: Some("db-a".into()),
         synchronous: false,
+        found: Vec::new(),
         remarks: Vec::new(),
     }
 }
@@ -493,24 +498,40 @@ fn what_init_writes_is_valid_and_touches_nothing() {
 }
 
 #[test]
-fn init_says_where_nothing_can_be_repointed() {
+fn init_leaves_dns_alone_where_nothing_can_be_repointed() {
     let mut draft = draft();
-    draft.standby.addresses = vec!["2001:db8::20".parse().unwrap()];
-    draft.primary.addresses = vec!["192.0.2.10".parse().unwrap()];
-    let loaded = read(&draft.document());
-    let found: Vec<_> = loaded.diagnostics.iter().map(|d| d.path.as_str()).collect();
-    assert_eq!(
-        found,
-        ["spec.dns.records"],
-        "{}",
-        plain(&loaded.diagnostics)
-    );
+    draft.primary.addresses = vec!["192.0.2.10".into()];
+    draft.standby.addresses = vec!["2001:db8::20".into()];
+    let text = draft.document();
+    let service = service(&text);
+    assert!(service.dns.is_none(), "{text}");
+    assert!(text.contains("CHANGE: nothing can be repointed"), "{text}");
+    draft.public = None;
+    draft.health_url = None;
+    let text = draft.document();
+    let service = self::service(&text);
+    assert!(service.dns.is_none(), "{text}");
+    assert_eq!(service.components.len(), 1, "{text}");
+}
+
+#[test]
+fn init_repoints_an_alias_where_the_standby_has_a_name() {
+    let mut draft = draft();
+    draft.primary.addresses = vec!["north.example.net".into()];
+    draft.standby.addresses = vec!["south.example.net".into()];
+    let text = draft.document();
+    let records = service(&text).dns.unwrap().records;
+    assert_eq!(records.len(), 1, "{text}");
+    assert_eq!(records[0].kind, failover::model::service::RecordKind::CNAME);
 }
 
 #[test]
 fn what_init_finds_cannot_break_out_of_the_document() {
     let mut draft = draft();
-    draft.name_servers = vec!["ada.ns.cloudflare.com.".into()];
+    let mut public = draft.public.unwrap();
+    public.servers = vec!["ada.ns.cloudflare.com.".into()];
+    draft.public = Some(public);
+    draft.found = vec!["a\nmode: automatic".into()];
     draft.remarks = vec!["a\nmode: automatic\u{85}mode: automatic".into()];
     draft.primary.connection = "host='a: b\" #' user=\"x\\\" dbname={y}".into();
     draft.sender = Some("db-a\", evil: \"1".into());

@@ -290,13 +290,44 @@ impl FromStr for Conninfo {
     type Err = ConninfoError;
 
     fn from_str(text: &str) -> Result<Self, ConninfoError> {
-        let keys = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            uri(text)?
-        } else {
-            pairs(text)?
-        };
-        Self::build(text, keys)
+        Self::build(text, keys(text)?)
     }
+}
+
+/// What stands in a connection string, keywords or URI, whether or not a [`Conninfo`] takes it.
+///
+/// # Errors
+/// `Shape` where it is neither.
+pub fn keys(text: &str) -> Result<BTreeMap<String, String>, ConninfoError> {
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        uri(text)
+    } else {
+        pairs(text)
+    }
+}
+
+/// Keys and values as a connection string, in the order in which people write them.
+#[must_use]
+pub fn written(keys: &BTreeMap<String, String>) -> String {
+    const FIRST: [&str; 5] = ["host", "hostaddr", "port", "dbname", "user"];
+    let rest = keys.keys().map(String::as_str);
+    let rest = rest.filter(|key| !FIRST.contains(key));
+    FIRST
+        .into_iter()
+        .chain(rest)
+        .filter_map(|key| Some(format!("{key}={}", value(keys.get(key)?))))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// A value, in quotes where it needs them.
+fn value(text: &str) -> String {
+    let plain = |c: char| !c.is_whitespace() && c != '\'' && c != '\\';
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    let escaped = text.replace('\\', "\\\\").replace('\'', "\\'");
+    format!("'{escaped}'")
 }
 
 /// `key = 'value' …`, with backslashes escaping, as libpq reads it.
@@ -438,6 +469,19 @@ mod tests {
 
     fn read(text: &str) -> Result<Conninfo, ConninfoError> {
         text.parse()
+    }
+
+    #[test]
+    fn what_is_written_reads_the_same() {
+        for text in [
+            "host=db1 port=5433 dbname=shop user=ann application_name='it''s' options='-c a=b\\\\c'",
+            "postgresql://ann:p%40ss@[2001:db8::1]:5433/shop?sslmode=require",
+        ] {
+            let read = keys(text).unwrap();
+            assert_eq!(keys(&written(&read)).unwrap(), read);
+        }
+        let read = keys("user=ann host=db1").unwrap();
+        assert_eq!(written(&read), "host=db1 user=ann");
     }
 
     #[test]

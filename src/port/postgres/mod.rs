@@ -6,7 +6,7 @@ mod server;
 mod session;
 mod tls;
 
-pub use conninfo::{ChannelBinding, Conninfo, ConninfoError, Host, TlsMode};
+pub use conninfo::{ChannelBinding, Conninfo, ConninfoError, Host, TlsMode, keys, written};
 pub use error::{Answer, Doing, PostgresError, Whose};
 pub use server::ServerWith;
 pub use session::{Login, Session};
