@@ -1,6 +1,6 @@
 //! What a user sees when something failed: a code with a page of its own, what happened, and what to do.
 //!
-//! Codes of the program are FO-001 to FO-099 and stand here; those of documents are FO-1xx and stand in
+//! Codes of the program are FO-0xx and stand here; those of documents are FO-1xx and stand in
 //! `spec::code`. A code keeps its meaning for ever; one that is no longer used is not given out again.
 
 use std::{fmt::Write as _, io, net::SocketAddr, path::PathBuf, process::ExitCode};

@@ -21,6 +21,36 @@ use crate::{
     },
 };
 
+/// A command that changes something.
+pub struct Deed<'a> {
+    /// For which services; none: for every one.
+    services: Vec<ServiceName>,
+    wish: Wish,
+    identity: &'a Identity,
+    /// Whether to stay until the run ends.
+    watch: bool,
+}
+
+impl<'a> Deed<'a> {
+    fn new(services: Vec<ServiceName>, wish: Wish, identity: &'a Identity) -> Self {
+        Self {
+            services,
+            wish,
+            identity,
+            watch: false,
+        }
+    }
+}
+
+/// Gives a command.
+///
+/// # Errors
+/// Where it is refused.
+pub async fn act(deed: Deed<'_>, place: &Place, output: Output) -> Result<(), Error> {
+    let mut client = Client::connect(&place.socket).await?;
+    give(&mut client, deed, place, output).await
+}
+
 /// `failover failover`.
 ///
 /// # Errors
@@ -47,112 +77,88 @@ pub async fn failover(
         reason: args.reason.clone(),
         plan,
     };
-    // Followed from before the command, so that nothing is missed.
-    let watcher = if args.watch {
-        Some(super::watch::Watcher::connect(place, Some(service.clone())).await?)
-    } else {
-        None
-    };
-    give(
-        &mut client,
-        vec![service.clone()],
+    let deed = Deed {
+        services: vec![service],
         wish,
-        &args.identity,
-        output,
-    )
-    .await?;
-    match watcher {
-        Some(watcher) => watcher.until_run_ends(output).await,
-        None => Ok(()),
-    }
+        identity: &args.identity,
+        watch: args.watch,
+    };
+    give(&mut client, deed, place, output).await
 }
 
 /// `failover approve`.
 ///
 /// # Errors
-/// Where it is refused.
-pub async fn approve(
-    args: &arguments::Approve,
-    place: &Place,
-    output: Output,
-) -> Result<(), Error> {
-    let service = owner(&args.id, 'a')?;
-    let mut client = Client::connect(&place.socket).await?;
-    let wish = Wish::Approve {
-        ask: AskId(args.id.clone()),
-        reason: args.reason.clone(),
-        break_glass: args.break_glass,
-    };
-    let watcher = if args.watch {
-        Some(super::watch::Watcher::connect(place, Some(service.clone())).await?)
-    } else {
-        None
-    };
-    give(
-        &mut client,
-        vec![service.clone()],
-        wish,
-        &args.identity,
-        output,
-    )
-    .await?;
-    match watcher {
-        Some(watcher) => watcher.until_run_ends(output).await,
-        None => Ok(()),
-    }
+/// Where the id is none of a question.
+pub fn approve(args: &arguments::Approve) -> Result<Deed<'_>, Error> {
+    Ok(Deed {
+        services: vec![owner(&args.id, 'a')?],
+        wish: Wish::Approve {
+            ask: AskId(args.id.clone()),
+            reason: args.reason.clone(),
+            break_glass: args.break_glass,
+        },
+        identity: &args.identity,
+        watch: args.watch,
+    })
 }
 
 /// `failover deny`.
 ///
 /// # Errors
-/// Where it is refused.
-pub async fn deny(args: &arguments::Deny, place: &Place, output: Output) -> Result<(), Error> {
+/// Where the id is none of a question.
+pub fn deny(args: &arguments::Deny) -> Result<Deed<'_>, Error> {
     let wish = Wish::Deny {
         ask: AskId(args.id.clone()),
         reason: args.reason.clone(),
     };
-    let service = owner(&args.id, 'a')?;
-    simple(place, vec![service], wish, &args.identity, output).await
+    Ok(Deed::new(vec![owner(&args.id, 'a')?], wish, &args.identity))
 }
 
 /// `failover pause`.
-///
-/// # Errors
-/// Where it is refused.
-pub async fn pause(args: &arguments::Pause, place: &Place, output: Output) -> Result<(), Error> {
+#[must_use]
+pub fn pause(args: &arguments::Pause) -> Deed<'_> {
     let wish = Wish::Pause {
         reason: args.reason.clone(),
     };
-    simple(
-        place,
-        named(args.service.as_ref()),
-        wish,
-        &args.identity,
-        output,
-    )
-    .await
+    Deed::new(named(args.service.as_ref()), wish, &args.identity)
 }
 
 /// `failover resume`.
-///
-/// # Errors
-/// Where it is refused.
-pub async fn resume(args: &arguments::Resume, place: &Place, output: Output) -> Result<(), Error> {
-    let services = named(args.service.as_ref());
-    simple(place, services, Wish::Resume, &args.identity, output).await
+#[must_use]
+pub fn resume(args: &arguments::Resume) -> Deed<'_> {
+    Deed::new(named(args.service.as_ref()), Wish::Resume, &args.identity)
 }
 
 /// `failover abort`.
 ///
 /// # Errors
-/// Where it is refused.
-pub async fn abort(args: &arguments::Abort, place: &Place, output: Output) -> Result<(), Error> {
+/// Where the id is none of a run.
+pub fn abort(args: &arguments::Abort) -> Result<Deed<'_>, Error> {
     let wish = Wish::Abort {
         run: RunId(args.run.clone()),
         reason: args.reason.clone(),
     };
-    let service = owner(&args.run, 'r')?;
-    simple(place, vec![service], wish, &args.identity, output).await
+    Ok(Deed::new(
+        vec![owner(&args.run, 'r')?],
+        wish,
+        &args.identity,
+    ))
+}
+
+/// `failover mode`.
+#[must_use]
+pub fn mode(args: &arguments::Mode) -> Deed<'_> {
+    let wish = Wish::SetMode {
+        mode: match args.mode {
+            ModeName::Observe => Mode::Observe,
+            ModeName::Ask => Mode::Ask,
+            ModeName::Automatic => Mode::Automatic,
+        },
+        reason: args.reason.clone(),
+    };
+    let service = ServiceName::from(args.service.as_str());
+    Deed::new(vec![service], wish, &args.identity)
 }
 
 /// `failover ack`.
@@ -169,24 +175,8 @@ pub async fn ack(args: &arguments::Ack, place: &Place, output: Output) -> Result
         Ok(_) | Err(_) => (ServiceName::from(args.id.as_str()), None),
     };
     let wish = Wish::Acknowledge { page };
-    give(&mut client, vec![service], wish, &args.identity, output).await
-}
-
-/// `failover mode`.
-///
-/// # Errors
-/// Where it is refused.
-pub async fn mode(args: &arguments::Mode, place: &Place, output: Output) -> Result<(), Error> {
-    let wish = Wish::SetMode {
-        mode: match args.mode {
-            ModeName::Observe => Mode::Observe,
-            ModeName::Ask => Mode::Ask,
-            ModeName::Automatic => Mode::Automatic,
-        },
-        reason: args.reason.clone(),
-    };
-    let service = ServiceName::from(args.service.as_str());
-    simple(place, vec![service], wish, &args.identity, output).await
+    let deed = Deed::new(vec![service], wish, &args.identity);
+    give(&mut client, deed, place, output).await
 }
 
 /// `failover announce preview`.
@@ -248,7 +238,8 @@ pub async fn announce(
         phase,
         text: args.text.clone(),
     };
-    give(&mut client, vec![service], wish, &args.identity, output).await
+    let deed = Deed::new(vec![service], wish, &args.identity);
+    give(&mut client, deed, place, output).await
 }
 
 async fn messages(
@@ -284,27 +275,25 @@ fn message(item: &PreviewItem) -> String {
     text
 }
 
-async fn simple(
-    place: &Place,
-    services: Vec<ServiceName>,
-    wish: Wish,
-    identity: &Identity,
-    output: Output,
-) -> Result<(), Error> {
-    let mut client = Client::connect(&place.socket).await?;
-    give(&mut client, services, wish, identity, output).await
-}
-
 /// Gives a command; asks for the token on the terminal where the controller wants one and none was given.
 async fn give(
     client: &mut Client,
-    services: Vec<ServiceName>,
-    wish: Wish,
-    identity: &Identity,
+    deed: Deed<'_>,
+    place: &Place,
     output: Output,
 ) -> Result<(), Error> {
-    let request = Request::Command { services, wish };
-    let token = identity::given(identity)?;
+    // Followed from before the command, so that nothing is missed.
+    let watcher = if deed.watch {
+        let service = deed.services.first().cloned();
+        Some(super::watch::Watcher::connect(place, service).await?)
+    } else {
+        None
+    };
+    let request = Request::Command {
+        services: deed.services,
+        wish: deed.wish,
+    };
+    let token = identity::given(deed.identity)?;
     let answer = match client.ask(request.clone(), token.as_ref()).await {
         Err(Error::TokenNeeded { what }) => match identity::asked()? {
             Some(token) => client.ask(request, Some(&token)).await,
@@ -315,7 +304,11 @@ async fn give(
     let Answer::Done(done) = answer? else {
         return Err(look::unexpected());
     };
-    said(&done, output)
+    said(&done, output)?;
+    match watcher {
+        Some(watcher) => watcher.until_run_ends(output).await,
+        None => Ok(()),
+    }
 }
 
 fn said(done: &BTreeMap<ServiceName, String>, output: Output) -> Result<(), Error> {

@@ -13,6 +13,7 @@ use crate::{
     driver::registry,
     error::{self, Error},
     port::kind::{Kind, Make},
+    spec::{self, Severity},
 };
 
 /// A page of Markdown.
@@ -126,6 +127,14 @@ fn command(words: &[&str]) -> Result<String, Error> {
 
 fn code(word: &str) -> Result<String, Error> {
     let name = word.to_ascii_uppercase();
+    if let Some(code) = spec::Code::named(&name) {
+        let found = code.page();
+        let title = match found.severity {
+            Severity::Error => found.title.to_owned(),
+            Severity::Warning => format!("{} (a warning)", found.title),
+        };
+        return Ok(page(found.code, &title, found.cause, found.fix));
+    }
     error::CODES
         .iter()
         .find(|c| c.name == name)
@@ -142,9 +151,13 @@ fn page(name: &str, title: &str, cause: &str, fix: &str) -> String {
 }
 
 fn errors() -> String {
-    let mut text = String::from("# Error codes\n\n");
+    let mut text = String::from("# Error codes\n\n## Of the program\n");
     for code in error::CODES {
         let _ = writeln!(text, "  {}  {}", code.name, code.title);
+    }
+    text.push_str("\n## Of documents\n");
+    for page in spec::Code::ALL.iter().map(|c| c.page()) {
+        let _ = writeln!(text, "  {}  {}", page.code, page.title);
     }
     text.push_str("\n'failover help FO-012' has cause and fix.\n");
     text
@@ -286,6 +299,66 @@ mod tests {
         let text = code("fo-012").unwrap();
         assert!(text.starts_with("# FO-012: No controller answers."));
         assert!(matches!(code("FO-999"), Err(Error::NoTopic { .. })));
+    }
+
+    #[test]
+    fn every_code_that_can_be_printed_has_its_page() {
+        let listed = errors();
+        let of_program = error::CODES.iter().map(|c| c.name);
+        let of_documents = spec::Code::ALL.iter().map(|c| c.page().code);
+        for name in of_program.chain(of_documents) {
+            let text = code(name).unwrap();
+            assert!(text.starts_with(&format!("# {name}: ")), "{text}");
+            assert!(text.contains("\n\nWhat to do: "), "{text}");
+            assert!(listed.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_code_that_is_spoken_of_has_its_page() {
+        let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut open = vec![source.join("src"), source.join("README.md")];
+        let mut seen = 0;
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                let inside = std::fs::read_dir(&path).unwrap();
+                open.extend(inside.map(|e| e.unwrap().path()));
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            for (at, _) in text.match_indices("FO-") {
+                let name = text.get(at..at + 6).unwrap_or_default();
+                let digits = name.trim_start_matches("FO-");
+                let is_code = digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit());
+                if is_code && name != "FO-999" {
+                    assert!(code(name).is_ok(), "{name} in {}", path.display());
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 100, "{seen}");
+    }
+
+    #[test]
+    fn every_adapter_that_a_page_names_is_one() {
+        let rooms = [
+            "probe/",
+            "fence/",
+            "attest/",
+            "command/",
+            "postgres/",
+            "http/",
+            "dns/",
+        ];
+        for topic in TOPICS {
+            let words = topic
+                .text
+                .split(|c: char| c.is_whitespace() || ",:'()`;".contains(c));
+            for word in words.filter(|w| rooms.iter().any(|r| w.starts_with(r))) {
+                let known = registry::kinds().get(word).is_some();
+                assert!(known, "{}: {word}", topic.name);
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     env,
     fs::File,
-    io::{self, BufRead, BufReader, IsTerminal, Write},
+    io::{self, BufRead, BufReader, IsTerminal, Read, Write},
 };
 
 use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
@@ -44,17 +44,37 @@ pub fn asked() -> Result<Option<Secret>, Error> {
     let mut prompt = terminal.try_clone().map_err(failed)?;
     write!(prompt, "Personal token: ").map_err(failed)?;
     prompt.flush().map_err(failed)?;
-    let line = {
+    let typed = {
         let _silent = Silence::on(&terminal).map_err(failed)?;
-        let mut line = String::new();
-        BufReader::new(&terminal)
-            .read_line(&mut line)
-            .map_err(failed)?;
-        line
+        typed(&terminal)
     };
     writeln!(prompt).map_err(failed)?;
+    let Some(line) = typed.map_err(failed)? else {
+        return Err(Error::NotConfirmed);
+    };
     let text = line.trim();
     Ok((!text.is_empty()).then(|| Secret::new(text)))
+}
+
+/// A line as it is typed; none where Ctrl-C, Ctrl-D or Ctrl-\ ends it. The terminal hands those on instead of
+/// killing the program with them, which would leave it without echo.
+fn typed(terminal: &File) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    for byte in BufReader::new(terminal).bytes() {
+        match byte? {
+            b'\n' | b'\r' => break,
+            0x03 | 0x04 | 0x1c => return Ok(None),
+            0x08 | 0x7f => {
+                line.pop();
+            }
+            // Ctrl-U: begins again.
+            0x15 => line.clear(),
+            byte => line.push(byte),
+        }
+    }
+    String::from_utf8(line)
+        .map(Some)
+        .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 /// Asks a yes-or-no question on the terminal; only `yes` is yes.
@@ -75,7 +95,7 @@ pub fn confirm(question: &str) -> Result<(), Error> {
     }
 }
 
-/// A terminal that does not echo, until this is dropped.
+/// A terminal that neither echoes nor edits nor sends signals, until this is dropped.
 struct Silence<'a> {
     terminal: &'a File,
     before: Termios,
@@ -85,7 +105,9 @@ impl<'a> Silence<'a> {
     fn on(terminal: &'a File) -> io::Result<Self> {
         let before = termios::tcgetattr(terminal)?;
         let mut silent = before.clone();
-        silent.local_flags.remove(LocalFlags::ECHO);
+        silent
+            .local_flags
+            .remove(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG);
         termios::tcsetattr(terminal, SetArg::TCSAFLUSH, &silent)?;
         Ok(Self { terminal, before })
     }

@@ -277,11 +277,12 @@ pub fn of(record: &Record) -> Line {
                 .iter()
                 .map(|(channel, tally)| format!("{channel} {}", counted(tally)))
                 .collect();
-            line(
-                "tell",
-                Normal,
-                format!("{announcement}: {}", counts.join(", ")),
-            )
+            let told = if counts.is_empty() {
+                "there is no channel to tell anybody on".to_owned()
+            } else {
+                counts.join(", ")
+            };
+            line("tell", Normal, format!("{announcement}: {told}"))
         }
         RecordBody::PageRaised { page } => line("page", Normal, page.title.clone()),
         RecordBody::PageClosed { page, by } => line(
@@ -375,5 +376,36 @@ fn counted(tally: &Tally) -> String {
         "nobody to tell".to_owned()
     } else {
         parts.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{id::AnnouncementId, record::FORMAT};
+
+    #[test]
+    fn nobody_is_told_in_words() {
+        let mut record = Record {
+            format: FORMAT,
+            chain: "shop".into(),
+            seq: crate::model::id::Seq(9),
+            epoch: crate::model::id::Epoch(1),
+            at: crate::model::time::Time::from_millis(0),
+            prev: String::new(),
+            body: RecordBody::AnnouncementSettled {
+                announcement: AnnouncementId::from("shop-i7-recovered"),
+                tallies: std::collections::BTreeMap::new(),
+            },
+        };
+        assert_eq!(
+            of(&record).text,
+            "shop-i7-recovered: there is no channel to tell anybody on"
+        );
+        record.body = RecordBody::AnnouncementSettled {
+            announcement: AnnouncementId::from("shop-i7-recovered"),
+            tallies: [("mail".into(), Tally::default())].into(),
+        };
+        assert_eq!(of(&record).text, "shop-i7-recovered: mail nobody to tell");
     }
 }

@@ -71,13 +71,15 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
         Command::Status(args) => quietly(&global, look::status(&args, &place()?, output)),
         Command::Timeline(args) => journal::timeline(&args, &place()?, output),
         Command::Failover(args) => quietly(&global, act::failover(&args, &place()?, output)),
-        Command::Approve(args) => quietly(&global, act::approve(&args, &place()?, output)),
-        Command::Deny(args) => quietly(&global, act::deny(&args, &place()?, output)),
-        Command::Pause(args) => quietly(&global, act::pause(&args, &place()?, output)),
-        Command::Resume(args) => quietly(&global, act::resume(&args, &place()?, output)),
-        Command::Abort(args) => quietly(&global, act::abort(&args, &place()?, output)),
+        Command::Approve(args) => {
+            quietly(&global, act::act(act::approve(&args)?, &place()?, output))
+        }
+        Command::Deny(args) => quietly(&global, act::act(act::deny(&args)?, &place()?, output)),
+        Command::Pause(args) => quietly(&global, act::act(act::pause(&args), &place()?, output)),
+        Command::Resume(args) => quietly(&global, act::act(act::resume(&args), &place()?, output)),
+        Command::Abort(args) => quietly(&global, act::act(act::abort(&args)?, &place()?, output)),
         Command::Ack(args) => quietly(&global, act::ack(&args, &place()?, output)),
-        Command::Mode(args) => quietly(&global, act::mode(&args, &place()?, output)),
+        Command::Mode(args) => quietly(&global, act::act(act::mode(&args), &place()?, output)),
         Command::Announce(arguments::Announce::Preview(args)) => {
             quietly(&global, act::preview(&args, &place()?, output))
         }

@@ -7,16 +7,14 @@ use crate::{
     driver::registry,
     error::Error,
     model::{
-        plan::{Action, OnFailure, RunKind},
+        plan::{Action, OnFailure, RunKind, StepPhase},
         service::Runbook,
+        span::Span,
     },
-    spec::{
-        self, ReadyMade,
-        document::{RunbookDocument, RunbookSpec},
-    },
+    spec::{self, ReadyMade, ReadyStep},
 };
 
-/// What is shown of a runbook; what a document leaves open is not shown.
+/// What is shown of a runbook.
 struct Shown {
     name: String,
     title: String,
@@ -73,39 +71,53 @@ pub fn show(args: &arguments::RunbookShow, output: Output) -> Result<(), Error> 
 
 /// One that comes with the program, before a service gives it its settings.
 fn ready_made(ready: &ReadyMade) -> Option<Shown> {
-    let document: RunbookDocument = serde_saphyr::from_str(ready.text).ok()?;
-    Some(written(document.metadata.name, document.spec))
+    let (title, steps) = ready.steps(registry::kinds())?;
+    Some(Shown {
+        name: ready.name.to_owned(),
+        title,
+        steps: steps.into_iter().map(written).collect(),
+    })
 }
 
-fn written(name: String, spec: RunbookSpec) -> Shown {
-    let steps = spec.steps.into_iter().map(|step| {
-        let mut lines = Vec::new();
-        lines.extend(step.phase.map(|p| format!("part of the run: {p}")));
-        lines.extend(step.needs.as_ref().map(|n| after(n)));
-        lines.extend(step.timeout.map(|t| format!("time-out {t}")));
-        lines.extend(step.on_failure.map(when_failed));
-        ShownStep {
-            name: step.name.unwrap_or_else(|| step.id.clone()),
-            id: step.id,
-            does: match (step.uses, step.manual) {
-                (Some(uses), _) => Does::Adapter(uses),
-                (None, manual) => Does::Person(manual.unwrap_or_default()),
-            },
-            lines,
-        }
-    });
-    Shown {
-        title: spec.title.unwrap_or_else(|| name.clone()),
-        steps: steps.collect(),
-        name,
+fn written(step: ReadyStep) -> ShownStep {
+    let kinds: Vec<_> = step.runs.iter().map(|r| RunKind::from(*r)).collect();
+    let mut lines = settled(step.phase, &step.needs, &kinds);
+    lines.push(limits(step.timeout, step.spec.retry.attempts));
+    lines.extend(step.spec.on_failure.map(when_failed));
+    let spec = step.spec;
+    ShownStep {
+        name: spec.name.unwrap_or_else(|| spec.id.clone()),
+        id: spec.id,
+        does: match (spec.uses, spec.manual) {
+            (Some(uses), _) => Does::Adapter(uses),
+            (None, manual) => Does::Person(manual.unwrap_or_default()),
+        },
+        lines,
     }
+}
+
+/// What every step has, whether written or by default.
+fn settled(phase: StepPhase, needs: &[String], kinds: &[RunKind]) -> Vec<String> {
+    let kinds: Vec<_> = kinds.iter().map(RunKind::to_string).collect();
+    vec![
+        format!("part of the run: {phase}"),
+        after(needs),
+        format!("takes part in: {}", kinds.join(", ")),
+    ]
+}
+
+fn limits(timeout: Span, attempts: u32) -> String {
+    format!("time-out {timeout}, attempts {attempts}")
 }
 
 /// One as a service uses it, with everything settled.
 fn used(runbook: &Runbook) -> Shown {
     let steps = runbook.steps.iter().map(|step| {
         let needs: Vec<_> = step.needs.iter().map(ToString::to_string).collect();
-        let kinds: Vec<_> = step.on.iter().map(RunKind::to_string).collect();
+        let kinds: Vec<_> = step.on.iter().copied().collect();
+        let mut lines = settled(step.phase, &needs, &kinds);
+        lines.push(limits(step.timeout, step.retry.attempts));
+        lines.push(when_failed(step.on_failure));
         ShownStep {
             id: step.id.to_string(),
             name: step.name.clone(),
@@ -113,16 +125,7 @@ fn used(runbook: &Runbook) -> Shown {
                 Action::Adapter(uses) => Does::Adapter(uses.uses.to_string()),
                 Action::Manual { instructions } => Does::Person(instructions.clone()),
             },
-            lines: vec![
-                format!("part of the run: {}", step.phase),
-                after(&needs),
-                format!("takes part in: {}", kinds.join(", ")),
-                format!(
-                    "time-out {}, attempts {}",
-                    step.timeout, step.retry.attempts
-                ),
-                when_failed(step.on_failure),
-            ],
+            lines,
         }
     });
     Shown {

@@ -13,7 +13,7 @@ use crate::model::{
 pub enum CompileError {
     /// The runbook has nothing for this kind of run.
     #[error(
-        "runbook {runbook} has no step for a {kind}: add `on: [{kind}]` to the steps that it needs"
+        "runbook {runbook} has no step for a {kind}: add `runs: [{kind}]` to the steps that it needs"
     )]
     NoSteps {
         /// The runbook.

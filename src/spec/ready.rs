@@ -1,5 +1,19 @@
 //! The ready-made runbooks, usable by name where no document of that name is given.
 
+use std::collections::BTreeSet;
+
+use super::{
+    complaint::DocId,
+    document::RunbookDocument,
+    outline::outline,
+    runbook::{Run, StepSpec},
+    scope::Scope,
+};
+use crate::{
+    model::{plan::StepPhase, span::Span},
+    port::kind::Kinds,
+};
+
 /// A ready-made runbook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadyMade {
@@ -28,3 +42,42 @@ pub const RUNBOOKS: [ReadyMade; 4] = [
         text: include_str!("../../runbooks/stateless-failover.yaml"),
     },
 ];
+
+/// A step of a ready-made runbook, with what its document leaves to the defaults.
+#[derive(Clone, Debug)]
+pub struct ReadyStep {
+    /// As written.
+    pub spec: StepSpec,
+    /// The part of the run.
+    pub phase: StepPhase,
+    /// Steps that must be done before.
+    pub needs: Vec<String>,
+    /// The kinds of run it takes part in.
+    pub runs: BTreeSet<Run>,
+    /// Time-out of one attempt.
+    pub timeout: Span,
+}
+
+impl ReadyMade {
+    /// Its title and steps; none where its text cannot be read, which no released one is.
+    #[must_use]
+    pub fn steps(&self, kinds: Kinds) -> Option<(String, Vec<ReadyStep>)> {
+        let document: RunbookDocument = serde_saphyr::from_str(self.text).ok()?;
+        let mut complaints = Vec::new();
+        let mut scope = Scope {
+            doc: DocId(0),
+            kinds,
+            tainted: &BTreeSet::new(),
+            complaints: &mut complaints,
+        };
+        let outline = outline(&mut scope, &document);
+        let steps = outline.steps.iter().map(|step| ReadyStep {
+            spec: step.spec.clone(),
+            phase: step.phase,
+            needs: step.needs.clone(),
+            runs: step.runs.clone(),
+            timeout: step.timeout,
+        });
+        Some((outline.title.to_owned(), steps.collect()))
+    }
+}
