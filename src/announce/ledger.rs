@@ -53,6 +53,7 @@ const SCHEMA: &str = "
         UNIQUE (mailing, recipient)
     ) STRICT;
     CREATE INDEX delivery_state ON delivery (mailing, state);
+    CREATE INDEX delivery_at ON delivery (at);
     CREATE TABLE suppression (
         service TEXT NOT NULL,
         recipient TEXT NOT NULL COLLATE NOCASE,
@@ -103,6 +104,7 @@ enum Write {
     Enqueue(Mailing, Vec<Recipient>, Time),
     Mark(Mailing, Vec<(Recipient, Delivery, String)>, Time),
     Suppress(ServiceName, Recipient, String, Time),
+    Forget(Time),
 }
 
 enum Question {
@@ -229,6 +231,10 @@ impl Ledger for SqliteLedger {
         self.write(write).await
     }
 
+    async fn forget(&self, before: Time) -> Result<(), LedgerError> {
+        self.write(Write::Forget(before)).await
+    }
+
     async fn suppressed(&self, service: &ServiceName, to: &Recipient) -> Result<bool, LedgerError> {
         self.ask(|answer| Question::Suppressed(service.clone(), to.clone(), answer))
             .await
@@ -252,6 +258,8 @@ fn prepare(file: &mut Connection) -> Result<(), LedgerError> {
     // With a log ahead, only FULL makes each commit durable.
     file.pragma_update(None, "journal_mode", "WAL")
         .and_then(|()| file.pragma_update(None, "synchronous", "FULL"))
+        // What is forgotten is overwritten.
+        .and_then(|()| file.pragma_update(None, "secure_delete", "ON"))
         .map_err(sqlite)?;
     if found == 0 {
         let make = file.transaction().map_err(sqlite)?;
@@ -312,6 +320,7 @@ fn commit<'a>(
             Write::Suppress(service, to, reason, at) => {
                 suppress(&group, service, to, reason, *at)?;
             }
+            Write::Forget(before) => forget(&group, *before)?,
         }
     }
     group.commit()
@@ -387,6 +396,20 @@ fn suppress(
         service.as_str(),
         to.0,
         word(Delivery::Queued),
+    ])?;
+    Ok(())
+}
+
+/// A number takes the place of the address, so that the tallies stay right.
+fn forget(file: &Connection, before: Time) -> rusqlite::Result<()> {
+    file.prepare_cached(
+        "UPDATE delivery SET recipient = 'forgotten ' || id, detail = '', at = ''
+         WHERE at < ?1 AND at <> '' AND state NOT IN (?2, ?3)",
+    )?
+    .execute(params![
+        before.to_string(),
+        word(Delivery::Queued),
+        word(Delivery::Sending),
     ])?;
     Ok(())
 }
@@ -656,6 +679,44 @@ mod tests {
         .await;
         assert_eq!(ledger.tally(&shop).await.unwrap().sent, 1000);
         assert!(ledger.queued(&shop, 1).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn old_addresses_are_forgotten_and_still_counted() {
+        let folder = TempDir::new().unwrap();
+        let (ledger, mailing) = (open(&folder), mail("shop"));
+        let (old, new) = (Time::from_millis(1_000), Time::from_millis(9_000));
+        ledger
+            .enqueue(&mailing, &people(&["ann@x", "bob@x", "cy@x", "dan@x"]), old)
+            .await
+            .unwrap();
+        let sent = marks(&["ann@x", "bob@x"], Delivery::Sent);
+        ledger.mark(&mailing, &sent, old).await.unwrap();
+        let late = marks(&["cy@x"], Delivery::Failed);
+        ledger.mark(&mailing, &late, new).await.unwrap();
+        ledger
+            .suppress(&"shop".into(), &Recipient("eve@x".into()), "asked", old)
+            .await
+            .unwrap();
+        for _ in 0..2 {
+            ledger.forget(Time::from_millis(5_000)).await.unwrap();
+            let tally = ledger.tally(&mailing).await.unwrap();
+            assert_eq!((tally.sent, tally.failed, tally.queued), (2, 1, 1));
+        }
+        let eve = Recipient("eve@x".into());
+        assert!(ledger.suppressed(&"shop".into(), &eve).await.unwrap());
+        assert_eq!(
+            ledger.queued(&mailing, 9).await.unwrap(),
+            people(&["dan@x"])
+        );
+        drop(ledger);
+        let mut kept = Vec::new();
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            kept.extend(std::fs::read(file.unwrap().path()).unwrap());
+        }
+        let holds = |address: &str| kept.windows(address.len()).any(|w| w == address.as_bytes());
+        assert!(!holds("ann@x") && !holds("bob@x"));
+        assert!(holds("cy@x") && holds("dan@x"));
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub enum Trouble {
     },
     /// The TTL of a record was changed, or is about to be.
     Ttl {
-        /// Which name.
+        /// Name and type of the record.
         name: String,
         /// From, in seconds.
         from: u32,

@@ -22,6 +22,14 @@ pub struct TtlChange {
     pub to: u32,
 }
 
+impl TtlChange {
+    /// Name and type: the A and the AAAA record of one name have TTLs of their own.
+    #[must_use]
+    pub fn record(&self) -> String {
+        format!("{} {}", self.name, self.kind)
+    }
+}
+
 /// Why a TTL is not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TtlError {
@@ -107,7 +115,7 @@ pub async fn make(provider: &SharedDns, change: &TtlChange) -> Result<(), TtlErr
         values: change.found.values.clone(),
         ttl: change.to,
     };
-    let record = format!("{} {}", change.name, change.kind);
+    let record = change.record();
     match provider
         .swap(&change.name, change.kind, &change.found, &want)
         .await

@@ -46,6 +46,9 @@ const CHECK_EVERY: Span = Span::from_secs(900);
 /// The first check waits until probes have looked.
 const FIRST_CHECK: Span = Span::from_secs(5);
 
+/// Addresses of those who were told are kept for so long, for questions about an incident.
+const KEEP_ADDRESSES: Span = Span::from_secs(30 * 86_400);
+
 /// What a controller works with.
 #[derive(Clone)]
 pub struct Means {
@@ -421,6 +424,10 @@ impl Controller {
             if let Some(item) = channel.refresh().await {
                 tracing::info!(%service, channel = %name, status = %item.status, detail = %item.detail, "list refreshed");
             }
+        }
+        let before = self.means.runtime.now().before(KEEP_ADDRESSES);
+        if let Err(error) = self.means.ledger.forget(before).await {
+            tracing::warn!(error = %sentence(&error), "old addresses could not be forgotten");
         }
         let core = self.show(service).await?;
         if core

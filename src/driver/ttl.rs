@@ -20,12 +20,12 @@ pub async fn keep(core: &Core, fitting: &Fitting, note: impl Fn(Trouble)) {
         changes = ttl::to_lower(dns, provider).await;
     } else {
         // Only what this controller lowered is raised, and only to what it was before.
-        for (name, before) in &core.state().ttl_before {
+        for (record, before) in &core.state().ttl_before {
             let raised = ttl::to_raise(dns, provider, *before).await;
             changes.extend(
                 raised
                     .into_iter()
-                    .filter(|c| !matches!(c, Ok(c) if &c.name != name)),
+                    .filter(|c| !matches!(c, Ok(c) if &c.record() != record)),
             );
         }
     }
@@ -47,7 +47,7 @@ pub async fn keep(core: &Core, fitting: &Fitting, note: impl Fn(Trouble)) {
 
 fn told(change: &TtlChange, done: bool) -> Trouble {
     Trouble::Ttl {
-        name: change.name.clone(),
+        name: change.record(),
         from: change.found.ttl,
         to: change.to,
         done,

@@ -42,7 +42,16 @@ impl fmt::Display for LossForecast {
                     f,
                     "none known: the standby had everything when it was last compared, at {}",
                     lag.measured.clock()
-                )
+                )?;
+                // What the primary took after that nobody has seen.
+                if lag.time > Span::ZERO {
+                    write!(
+                        f,
+                        "; writes of the {} from then to the outage may be lost",
+                        lag.time
+                    )?;
+                }
+                Ok(())
             }
             Self::Known(lag) => write!(
                 f,

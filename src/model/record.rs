@@ -326,7 +326,7 @@ pub enum RecordBody {
     },
     /// The TTL of the service's records was changed ahead of need, or will be.
     TtlChanged {
-        /// Which name.
+        /// Name and type of the record.
         name: String,
         /// From, in seconds.
         from: u32,

@@ -97,6 +97,12 @@ pub trait Ledger: Send + Sync {
         at: Time,
     ) -> Result<(), LedgerError>;
 
+    /// Forgets the addresses of what was settled before this; tallies and the suppression list stay. Default: a ledger
+    /// that keeps nothing on disk has nothing to forget.
+    async fn forget(&self, _before: Time) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
     /// Whether an address is on the suppression list.
     async fn suppressed(&self, service: &ServiceName, to: &Recipient) -> Result<bool, LedgerError>;
 }
