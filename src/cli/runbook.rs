@@ -114,8 +114,7 @@ fn limits(timeout: Span, attempts: u32) -> String {
 fn used(runbook: &Runbook) -> Shown {
     let steps = runbook.steps.iter().map(|step| {
         let needs: Vec<_> = step.needs.iter().map(ToString::to_string).collect();
-        let kinds: Vec<_> = step.on.to_vec();
-        let mut lines = settled(step.phase, &needs, &kinds);
+        let mut lines = settled(step.phase, &needs, &step.on);
         lines.push(limits(step.timeout, step.retry.attempts));
         lines.push(when_failed(step.on_failure));
         ShownStep {
