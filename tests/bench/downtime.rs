@@ -133,10 +133,10 @@ async fn floor() -> Crash {
     let standby = connect(&pair.standby.superuser()).await;
     let mut acknowledged = Vec::new();
     let writing_ends = Instant::now() + Duration::from_secs(2);
-    let mut last = Instant::now();
+    let mut served = Instant::now();
     while Instant::now() < writing_ends {
         acknowledged.push(order(&primary).await.unwrap());
-        last = Instant::now();
+        served = Instant::now();
         tokio::time::sleep(AGAIN).await;
     }
     pair.primary.crash();
@@ -147,7 +147,7 @@ async fn floor() -> Crash {
     while order(&standby).await.is_err() {
         tokio::time::sleep(AGAIN).await;
     }
-    let downtime = last.elapsed();
+    let downtime = served.elapsed();
     let rows = standby.query("SELECT id FROM orders", &[]).await.unwrap();
     let kept: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
     let lost = acknowledged.iter().filter(|id| !kept.contains(id)).count();
