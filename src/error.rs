@@ -410,8 +410,11 @@ pub enum Error {
     #[error("{0}")]
     DemoOutcome(String),
     /// Stopped by hand.
-    #[error("stopped before the end")]
-    DemoStopped,
+    #[error("stopped before the end; nothing is left behind")]
+    DemoStopped {
+        /// The number of the signal.
+        signal: u8,
+    },
     /// Standard output.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -478,7 +481,7 @@ impl Error {
             Self::DemoLoopback { .. } => &DEMO_LOOPBACK,
             Self::DemoStart { .. } => &DEMO_START,
             Self::DemoOutcome(_) => &DEMO_OUTCOME,
-            Self::DemoStopped => &DEMO_STOPPED,
+            Self::DemoStopped { .. } => &DEMO_STOPPED,
             Self::Output(_) => &OUTPUT,
             Self::Listen { .. } => &LISTEN,
             Self::Start { .. } => &START,
@@ -508,6 +511,9 @@ impl Error {
     pub fn status(&self) -> ExitCode {
         if matches!(self, Self::Usage(_) | Self::NoTopic { .. }) {
             ExitCode::from(2)
+        } else if let Self::DemoStopped { signal } = self {
+            // As shells have it for a program that a signal ended.
+            ExitCode::from(128 + signal)
         } else {
             ExitCode::FAILURE
         }

@@ -50,14 +50,19 @@ pub fn ready_made(phase: Phase) -> Template {
             "Our last message about {service} was wrong. We are sorry, and are checking what is right.",
         ),
     };
+    let symptom = match phase {
+        Phase::Investigating | Phase::FailingOver | Phase::Correction => "{symptom}",
+        // It works again: what customers saw is told as what was.
+        Phase::OnStandby | Phase::Recovered => "The problem was: {symptom}",
+    };
     Template {
         subject: Some(subject.to_owned()),
         text: format!(
-            "{first}\n{{symptom}}\nUse this address now: {{fallbackUrl}}\n{{dataSafety}}\n\
+            "{first}\n{symptom}\nUse this address now: {{fallbackUrl}}\n{{dataSafety}}\n\
              The next update comes by {{nextUpdate}}.\nStatus page: {{statusUrl}}\nIncident {{incident}}"
         ),
         short: Some(format!(
-            "{short}\n{{symptom}}\nUse this address now: {{fallbackUrl}}\n{{dataSafety}}\n\
+            "{short}\n{symptom}\nUse this address now: {{fallbackUrl}}\n{{dataSafety}}\n\
              Next update by {{nextUpdate}}.\nIncident {{incident}}"
         )),
     }
@@ -167,6 +172,19 @@ mod tests {
         assert!(fill(&ready_made(Phase::Recovered).text, &a).contains(NO_LOSS));
         a.phase = Phase::FailingOver;
         assert!(!fill(&ready_made(Phase::FailingOver).text, &a).contains("data"));
+    }
+
+    #[test]
+    fn what_is_over_is_not_told_as_what_is() {
+        let line = |phase| {
+            let text = fill(&ready_made(phase).text, &sample::announcement(phase));
+            text.lines().nth(1).unwrap().to_owned()
+        };
+        assert_eq!(line(Phase::FailingOver), "Orders cannot be placed.");
+        assert_eq!(
+            line(Phase::OnStandby),
+            "The problem was: Orders cannot be placed."
+        );
     }
 
     #[test]

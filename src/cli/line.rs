@@ -103,6 +103,9 @@ pub fn of(record: &Record) -> Line {
         RecordBody::IncidentClosed { reason, .. } => {
             line("incident", Heavy, format!("the outage is over: {reason}"))
         }
+        RecordBody::Held { reasons, .. } if reasons.is_empty() => {
+            line("gate", Normal, "nothing holds it back any more")
+        }
         RecordBody::Held { reasons, .. } => line(
             "gate",
             Heavy,
@@ -262,13 +265,25 @@ pub fn of(record: &Record) -> Line {
                 .iter()
                 .map(crate::model::id::ChannelName::as_str)
                 .collect();
-            let to = if channels.is_empty() {
-                "on no channel".to_owned()
+            if channels.is_empty() {
+                line(
+                    "tell",
+                    Detail,
+                    format!("{phase}: no channel tells customers of it"),
+                )
             } else {
-                format!("on {}", channels.join(", "))
-            };
-            line("tell", Normal, format!("customers hear: {phase}, {to}"))
+                let text = format!("customers hear: {phase}, on {}", channels.join(", "));
+                line("tell", Normal, text)
+            }
         }
+        RecordBody::AnnouncementSettled {
+            announcement,
+            tallies,
+        } if tallies.is_empty() => line(
+            "tell",
+            Detail,
+            format!("{announcement}: nobody was to be told"),
+        ),
         RecordBody::AnnouncementSettled {
             announcement,
             tallies,

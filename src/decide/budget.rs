@@ -104,7 +104,8 @@ pub fn due(service: &Service, since: Time, parts: &[ForecastPart]) -> Option<(Ti
 }
 
 /// How long the slowest configured probe takes to be believed.
-fn slowest_detection(service: &Service) -> Span {
+#[must_use]
+pub fn slowest_detection(service: &Service) -> Span {
     service
         .components
         .iter()

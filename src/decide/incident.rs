@@ -228,6 +228,9 @@ pub fn consider(
         // What cannot be seen any more is not well again.
         Need::Nothing if !well(service, state) => return (Vec::new(), None),
         Need::Nothing => return (calm(state, incident), None),
+        Need::Unclear if now < settled(service, state) => {
+            return (Vec::new(), Some(settled(service, state)));
+        }
         Need::Unclear => {
             let reason = "the application is down, and whether its database is well cannot be told: nothing is concluded".to_owned();
             return (held(incident, vec![reason]), None);
@@ -239,6 +242,14 @@ pub fn consider(
         Ok(proposal) => decide(service, state, incident, &proposal, now),
         Err(reason) => (held(incident, vec![reason]), None),
     }
+}
+
+/// When the verdicts count as settled: in the first moments of an outage, and of its end, those of an application and
+/// of its database follow each other within what the slowest probe takes to be believed.
+fn settled(service: &Service, state: &State) -> Time {
+    let last = state.verdicts.values().map(|(_, since)| *since).max();
+    last.unwrap_or_default()
+        .after(budget::slowest_detection(service))
 }
 
 fn decide(

@@ -7,6 +7,7 @@
 mod announce;
 mod command;
 mod copy;
+mod demo;
 mod dns;
 mod init;
 mod journal;

@@ -22,11 +22,7 @@ pub async fn missing_rows(
     database: &Config,
     acknowledged: &[Acknowledged],
 ) -> Result<Vec<i64>, String> {
-    let (client, connection) = database
-        .connect(NoTls)
-        .await
-        .map_err(|e| format!("the database cannot be reached: {e}"))?;
-    tokio::spawn(connection);
+    let client = connect(database).await?;
     let rows = client
         .query("SELECT id FROM orders", &[])
         .await
@@ -37,6 +33,41 @@ pub async fn missing_rows(
         .map(|order| order.receipt.id)
         .filter(|id| !kept.contains(id))
         .collect())
+}
+
+/// Whether a database takes writes, as it says itself.
+///
+/// # Errors
+/// In a sentence, where it cannot be asked.
+pub async fn takes_writes(database: &Config) -> Result<bool, String> {
+    let client = connect(database).await?;
+    let row = client
+        .query_one("SELECT NOT pg_is_in_recovery()", &[])
+        .await
+        .map_err(|e| format!("the database does not tell whether it takes writes: {e}"))?;
+    Ok(row.get(0))
+}
+
+/// Whether the shop at this URL takes orders.
+///
+/// # Errors
+/// In a sentence, where it does not answer.
+pub async fn is_open(shop: &str) -> Result<bool, String> {
+    let answer = client()?
+        .get(format!("{shop}promote"))
+        .send()
+        .await
+        .map_err(|e| format!("the shop does not answer: {e}"))?;
+    Ok(answer.status() == StatusCode::OK)
+}
+
+async fn connect(database: &Config) -> Result<tokio_postgres::Client, String> {
+    let (client, connection) = database
+        .connect(NoTls)
+        .await
+        .map_err(|e| format!("the database cannot be reached: {e}"))?;
+    tokio::spawn(connection);
+    Ok(client)
 }
 
 /// Receipts that were given and are not honoured by the shop at this URL.

@@ -6,7 +6,10 @@ use super::{
     address::Spot,
     stage::{CHAT, ROLE, Stage, TEAM_CHAT},
 };
-use crate::{cli::token, model::secret::Secret};
+use crate::{
+    cli::token,
+    model::{secret::Secret, span::Span},
+};
 
 /// The service's name.
 pub const SERVICE: &str = "shop";
@@ -18,6 +21,9 @@ pub const PRIMARY: &str = "east";
 pub const STANDBY: &str = "west";
 /// How many customers are on the mailing list.
 pub const CUSTOMERS: usize = 25;
+
+/// The RPO that it is promised.
+pub const RPO: Span = Span::from_secs(3);
 
 /// What a scenario changes in the documents.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +77,7 @@ spec:
   runbook: {runbook}
   objectives:
     rto: 1m
-    rpo: 3s
+    rpo: {RPO}
   trigger:
     budget:
       patience: {}

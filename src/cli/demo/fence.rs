@@ -1,7 +1,7 @@
 //! The fence of the demo, as a user would write one: a small program that asks the old primary's host to stop for good,
 //! and whether it has. Its exit status is the contract of `failover help commands`.
 
-use std::{io, net::SocketAddr, process};
+use std::{io, net::SocketAddr, process, time::Duration};
 
 use reqwest::StatusCode;
 
@@ -10,15 +10,17 @@ use crate::cli::arguments::FenceVerb;
 
 /// It may or may not have happened.
 const UNCLEAR: i32 = 75;
+/// How long the host's agent may take.
+const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Asks a host's agent, and ends the process with what it says. A host that does not answer is waited for until the
-/// controller's time-out: nothing can be said of it.
+/// Asks a host's agent, and ends the process with what it says. Of a host that does not answer nothing can be said.
 ///
 /// # Errors
 /// Where the HTTP client cannot be made.
 pub async fn run(verb: FenceVerb, agent: SocketAddr) -> io::Result<()> {
     let http = reqwest::Client::builder()
         .no_proxy()
+        .timeout(PATIENCE)
         .build()
         .map_err(io::Error::other)?;
     let url = format!("http://{agent}/fence");
@@ -30,11 +32,18 @@ pub async fn run(verb: FenceVerb, agent: SocketAddr) -> io::Result<()> {
         Ok(answer) if answer.status() == StatusCode::OK => (told(answer).await, 0),
         Ok(answer) if answer.status() == StatusCode::CONFLICT => (told(answer).await, 1),
         Ok(answer) => (
-            format!("the host's agent answers {}", answer.status()),
+            format!("the agent of its host answers {}", answer.status()),
+            UNCLEAR,
+        ),
+        Err(error) if error.is_timeout() => (
+            format!(
+                "the agent of its host does not answer within {} s: whether its database can still write cannot be told",
+                PATIENCE.as_secs()
+            ),
             UNCLEAR,
         ),
         Err(error) => (
-            format!("the host's agent cannot be asked: {error}"),
+            format!("the agent of its host cannot be asked: {error}"),
             UNCLEAR,
         ),
     };

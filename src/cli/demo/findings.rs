@@ -19,7 +19,7 @@ pub struct Findings {
     pub scenario: String,
     /// The database, such as `PostgreSQL 15.18`; none where the shop was stateless.
     pub database: Option<String>,
-    /// `failedOver`, `asks`, `stayed` or `stuck`.
+    /// `failedOver`, `asked`, `stayed` or `stuck`.
     pub outcome: Outcome,
     /// Why, in the engine's words.
     pub reason: String,
@@ -27,8 +27,13 @@ pub struct Findings {
     pub downtime_s: Option<f64>,
     /// Orders that the shop acknowledged.
     pub acknowledged_writes: usize,
-    /// Those of them that the site which serves now does not have; none where no site serves.
+    /// Those of them that are not at the site which holds the data: the standby after a failover, else the primary; none
+    /// where that cannot be looked into, since its database was killed.
     pub lost_writes: Option<usize>,
+    /// Those of them that the standby lacks while a person is asked: what an approval would lose.
+    pub would_lose: Option<usize>,
+    /// Whether the standby takes writes now, as it says itself.
+    pub standby_promoted: bool,
     /// From the outage to the verdict.
     pub detection_s: Option<f64>,
     /// From the outage to the first message that a customer got.
@@ -61,8 +66,8 @@ pub struct Findings {
 pub enum Outcome {
     /// The standby took over.
     FailedOver,
-    /// The controller waits for a person.
-    Asks,
+    /// The controller waits for a person; the standby was not promoted.
+    Asked,
     /// The primary kept serving, and nothing was begun or what was begun was taken back.
     Stayed,
     /// The run cannot go on by itself.
@@ -103,8 +108,8 @@ impl FallbackChecks {
     }
 }
 
-/// The longest silence between two acknowledged orders after each outage, all together; none where orders have not
-/// come back after the last one.
+/// The longest silence between two acknowledged orders after each outage, all together; none where none came after one
+/// of them. Whether the shop came back at all cannot be told from this: an order that was under way is acknowledged late.
 #[must_use]
 pub fn downtime(orders: &[Acknowledged], outages: &[Time]) -> Option<Span> {
     let mut total = Span::ZERO;
@@ -125,7 +130,9 @@ pub fn downtime(orders: &[Acknowledged], outages: &[Time]) -> Option<Span> {
 /// Messages to customers by channel.
 #[must_use]
 pub fn by_channel(messages: &[Received]) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
+    let mut counts: BTreeMap<String, usize> = ["email", "x", "telegram"]
+        .map(|channel| (channel.to_owned(), 0))
+        .into();
     for message in messages.iter().filter(|m| is_to_customers(m)) {
         let channel = match message.service {
             Service::Mail => "email",

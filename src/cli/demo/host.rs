@@ -77,6 +77,7 @@ struct Parts {
 /// # Errors
 /// Where a part of it does not start.
 pub async fn run(settings: HostSettings) -> io::Result<()> {
+    process::adopt_orphans();
     let listener = TcpListener::bind(settings.agent).await?;
     let host = Arc::new(Host {
         settings,

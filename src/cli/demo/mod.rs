@@ -27,6 +27,7 @@ mod shop;
 mod show;
 mod stage;
 mod story;
+mod summary;
 
 use self::{findings::Findings, postgres::Programs, show::Show, stage::Stage, story::Story};
 use super::{
@@ -59,6 +60,7 @@ async fn show(
     stage: &mut Option<Stage>,
 ) -> Result<(), Error> {
     let mut stop = Stop::new()?;
+    process::adopt_orphans();
     let programs = if args.without_database {
         None
     } else {
@@ -66,32 +68,37 @@ async fn show(
     };
     let mut story = Story::new(output);
     introduce(&mut story, args, programs.as_ref());
+    story.fact(
+        "",
+        "two sites, their customers and a controller are being set up: this takes some seconds",
+    );
     let stage = tokio::select! {
         built = Stage::build(programs) => stage.insert(built?),
-        () = stop.wait() => return Err(Error::DemoStopped),
+        stopped = stop.wait() => return Err(stopped),
     };
     describe(&story, stage);
     let opened = tokio::select! {
         opened = Show::open(args, stage, story, output) => opened,
-        () = stop.wait() => return Err(Error::DemoStopped),
+        stopped = stop.wait() => return Err(stopped),
     };
     let mut show = opened?;
     let played = tokio::select! {
         played = show.play() => played,
-        () = stop.wait() => Err(Error::DemoStopped),
+        stopped = stop.wait() => Err(stopped),
     };
     let told = match played {
-        Ok((findings, fault)) => tell(args, &show, findings, output).and(match fault {
+        Ok((findings, fault)) => tell(args, &mut show, findings, output).and(match fault {
             Some(fault) => Err(Error::DemoOutcome(fault)),
             None => Ok(()),
         }),
         Err(error) => Err(error),
     };
-    if args.keep && !matches!(told, Err(Error::DemoStopped)) {
+    if args.keep && !matches!(told, Err(Error::DemoStopped { .. })) {
         show.addresses();
         tokio::select! {
             () = show.keep() => {}
-            () = stop.wait() => {}
+            // Whoever keeps it running ends it so: that is no failure.
+            _ = stop.wait() => {}
         }
     }
     show.close().await;
@@ -177,7 +184,7 @@ fn describe(story: &Story, stage: &Stage) {
 /// Tells what was found, and exports the journal where it shall stay.
 fn tell(
     args: &arguments::Demo,
-    show: &Show<'_>,
+    show: &mut Show<'_>,
     mut findings: Findings,
     output: Output,
 ) -> Result<(), Error> {
@@ -209,11 +216,15 @@ impl Stop {
         })
     }
 
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
+    /// Waits for one of them; gives what the demo then ends with.
+    async fn wait(&mut self) -> Error {
+        let kind = tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.hang_up.recv() => SignalKind::hangup(),
+        };
+        Error::DemoStopped {
+            signal: u8::try_from(kind.as_raw_value()).unwrap_or_default(),
         }
     }
 }

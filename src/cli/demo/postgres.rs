@@ -1,18 +1,27 @@
 //! The database of the demo: PostgreSQL as it is found on this machine.
 
 use std::{
-    env, fs, io,
+    env, fs,
+    io::{self, Read},
     net::SocketAddr,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::time;
 
-use super::account::Account;
+use super::{account::Account, process};
 
 /// The oldest version that the demo can use: `wal_keep_size` and `pg_basebackup -C` with its slot.
 const OLDEST: u32 = 13;
+/// How long a command under way may take to end by itself when the demo is stopped.
+const END: Duration = Duration::from_secs(10);
+/// How often it is asked whether it has ended.
+const ASK: Duration = Duration::from_millis(20);
 
 /// PostgreSQL's programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +74,8 @@ impl Programs {
         digits.parse().unwrap_or(0)
     }
 
-    /// A command of theirs, under the account that the database runs as.
+    /// A command of theirs, under the account that the database runs as. Whoever runs it gives it a working folder within
+    /// the demo's, by which it is found when everything is swept away.
     #[must_use]
     pub fn command(&self, name: &str, account: Option<&Account>) -> Command {
         let mut command = Command::new(self.folder.join(name));
@@ -74,7 +84,6 @@ impl Programs {
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("LC_ALL", "C");
-        command.current_dir("/");
         Account::apply(account, &mut command);
         command
     }
@@ -106,7 +115,7 @@ impl Cluster {
     ///
     /// # Errors
     /// Where `initdb` fails: its last words.
-    pub fn init(&self, allow: &str) -> io::Result<()> {
+    pub async fn init(&self, allow: &str) -> io::Result<()> {
         let password = self.readable_password()?;
         let mut initdb = self.programs.command("initdb", self.account.as_ref());
         initdb
@@ -114,8 +123,9 @@ impl Cluster {
             .arg(&self.data)
             .args(["--username", SUPERUSER, "--encoding", "UTF8", "--no-locale"])
             .args(["--auth", "scram-sha-256", "--no-sync", "--pwfile"])
-            .arg(&password);
-        let ended = finish(&mut initdb);
+            .arg(&password)
+            .current_dir(&self.data);
+        let ended = finish(initdb).await;
         fs::remove_file(&password)?;
         ended?;
         // The account's own files: written through a copy, since this user may be another.
@@ -132,7 +142,7 @@ impl Cluster {
     ///
     /// # Errors
     /// Where `pg_basebackup` fails: its last words.
-    pub fn copy_of(&self, primary: SocketAddr) -> io::Result<()> {
+    pub async fn copy_of(&self, primary: SocketAddr) -> io::Result<()> {
         let mut copy = self
             .programs
             .command("pg_basebackup", self.account.as_ref());
@@ -143,8 +153,9 @@ impl Cluster {
             .args(["--username", SUPERUSER, "--write-recovery-conf"])
             .args(["--wal-method", "stream", "--checkpoint", "fast"])
             .args(["--create-slot", "--slot", "standby", "--no-sync"])
-            .env("PGPASSWORD", self.password()?);
-        finish(&mut copy)
+            .env("PGPASSWORD", self.password()?)
+            .current_dir(&self.data);
+        finish(copy).await
     }
 
     /// The command that runs the server in the foreground.
@@ -212,6 +223,8 @@ const SETTINGS: &str = "
 max_connections = 40
 shared_buffers = 16MB
 unix_socket_directories = ''
+# In files of its own, which go with its folder even when it is killed.
+dynamic_shared_memory_type = mmap
 wal_level = replica
 max_wal_senders = 5
 wal_keep_size = 64MB
@@ -219,7 +232,8 @@ hot_standby = on
 # A promotion right after the primary's death would otherwise wait for up to 5 s.
 wal_retrieve_retry_interval = 100ms
 wal_receiver_status_interval = 1s
-wal_receiver_timeout = 30s
+# A standby that hears nothing asks after half of this; unanswered, the primary counts as silent.
+wal_receiver_timeout = 10s
 autovacuum = off
 ";
 
@@ -246,19 +260,64 @@ fn usual_folders() -> Vec<PathBuf> {
     folders
 }
 
+/// Gives back what the kernel keeps of a database that was killed: System V shared memory outlives its processes.
+pub fn release(data: &Path) {
+    let Ok(text) = fs::read_to_string(data.join("postmaster.pid")) else {
+        return;
+    };
+    // Its seventh line: the segment's key and its id.
+    let id = text
+        .lines()
+        .nth(6)
+        .and_then(|line| line.split_whitespace().nth(1));
+    if let Some(id) = id {
+        // Without ipcrm 56 bytes stay until the machine is started again.
+        let _ = Command::new("ipcrm").args(["-m", id]).output();
+    }
+}
+
 /// Runs a command to its end; its last words are the error.
-fn finish(command: &mut Command) -> io::Result<()> {
+async fn finish(mut command: Command) -> io::Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output()?;
-    if output.status.success() {
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        // Its own group: a terminal's Ctrl-C ends the demo, which waits for this.
+        .process_group(0)
+        .spawn()?;
+    let mut running = Running(child);
+    let status = loop {
+        match running.0.try_wait()? {
+            Some(status) => break status,
+            None => time::sleep(ASK).await,
+        }
+    };
+    if status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let words = said
-        .trim()
-        .lines()
-        .last()
-        .unwrap_or("no message")
-        .to_owned();
+    let mut said = String::new();
+    if let Some(mut stderr) = running.0.stderr.take() {
+        stderr.read_to_string(&mut said)?;
+    }
+    let words = said.trim().lines().last().unwrap_or("no message");
     Err(io::Error::other(format!("{name}: {words}")))
+}
+
+/// A command under way. Where nobody asks for its end any more it is let come to it, since a killed `initdb` would leave
+/// shared memory behind; one that does not end is killed.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + END;
+        while self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            if Instant::now() >= deadline {
+                process::kill_tree(self.0.id());
+                let _ = self.0.wait();
+                return;
+            }
+            thread::sleep(ASK);
+        }
+    }
 }

@@ -18,6 +18,15 @@ use nix::{
 /// How long processes may take to be gone after SIGKILL.
 const GONE: Duration = Duration::from_secs(10);
 
+/// Makes orphans below this process its own children, so that they are still found in its tree. Only Linux can.
+pub fn adopt_orphans() {
+    #[cfg(target_os = "linux")]
+    {
+        // Without it orphans are found by their working folder, where the system tells that.
+        let _ = nix::sys::prctl::set_child_subreaper(true);
+    }
+}
+
 /// A process and everything below it.
 #[must_use]
 pub fn tree(root: u32) -> Vec<u32> {
@@ -67,11 +76,17 @@ pub fn runs(pid: u32) -> bool {
     }
 }
 
-/// Kills whatever still works in a folder: database processes that lost their parent. Gives how many are left.
+/// Kills whatever still works in a folder or runs below this process. Gives how many are left.
 pub fn sweep(folder: &Path) -> usize {
     let deadline = Instant::now() + GONE;
+    let own = std::process::id();
     loop {
-        let left = working_in(folder);
+        let mut left = working_in(folder);
+        left.extend(
+            tree(own)
+                .into_iter()
+                .filter(|pid| *pid != own && runs(*pid)),
+        );
         if left.is_empty() || Instant::now() >= deadline {
             return left.len();
         }

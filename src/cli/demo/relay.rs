@@ -178,13 +178,15 @@ async fn join(
         )
     };
     tokio::select! {
+        // A cut is seen first: what a silent cable held back is lost with it.
+        biased;
+        () = cut(line.clone()) => {}
         (forth, back) = both => {
             if forth.is_ok() && back.is_ok() {
                 let _ = SockRef::from(client_write.as_ref()).set_linger(None);
                 let _ = SockRef::from(server_write.as_ref()).set_linger(None);
             }
         }
-        () = cut(line.clone()) => {}
     }
 }
 
@@ -279,6 +281,32 @@ mod tests {
         assert_eq!(&answer, b"lost");
         let mut fresh = TcpStream::connect(listen).await.unwrap();
         assert_eq!(says(&mut fresh, b"well").await, Some(*b"well"));
+    }
+
+    #[tokio::test]
+    async fn what_a_silent_cable_held_back_is_lost_when_it_is_cut() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listen = bind("127.0.0.1:0".parse().unwrap())
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let cable = Cable::default();
+        let _relay = Relay::start(listen, server.local_addr().unwrap(), &cable).unwrap();
+        let mut client = TcpStream::connect(listen).await.unwrap();
+        let (mut inside, _) = server.accept().await.unwrap();
+        client.write_all(b"ping").await.unwrap();
+        inside.read_exact(&mut [0; 4]).await.unwrap();
+
+        cable.silence();
+        // More than fits in between: it waits in the relay and in both ends' kernels.
+        let much = vec![7; 8 * 1024 * 1024];
+        let sent = time::timeout(Duration::from_millis(300), client.write_all(&much)).await;
+        assert!(sent.is_err(), "a silent cable takes everything");
+        cable.cut();
+        let mut through = Vec::new();
+        let ended = inside.read_to_end(&mut through);
+        let _ = time::timeout(Duration::from_secs(10), ended).await.unwrap();
+        assert_eq!(through.len(), 0);
     }
 
     #[tokio::test]

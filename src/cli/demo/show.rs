@@ -2,19 +2,17 @@
 
 use std::{path::Path, time::Duration};
 
-use clap::ValueEnum;
 use futures::StreamExt;
 use tokio::time;
 
 use super::{
-    address::Spot,
-    auditor,
-    customer::{self, Acknowledged, Customers},
-    documents::{self, NAME, SERVICE, STANDBY, Tuning},
-    findings::{self, FallbackChecks, Findings, Outcome, StepFinding},
+    customer::{self, Customers},
+    documents::{self, NAME, SERVICE, Tuning},
+    findings::Findings,
     outside::now,
     stage::Stage,
-    story::{Story, seconds},
+    story::Story,
+    summary,
 };
 use crate::{
     cli::{
@@ -27,20 +25,20 @@ use crate::{
         place::Place,
         socket::{desk::Events, message::Event},
     },
-    decide::explain::{self, Report, StepReport},
+    decide::explain::Report,
     error::Error,
-    journal::verify,
     model::{
         announcement::{Announcement, Phase},
         check::CheckStatus,
         id::ServiceName,
         record::{Record, RecordBody, RunOutcome},
-        span::Span,
         step::StepResult,
         time::Time,
         verdict::Verdict,
     },
 };
+
+mod inquiry;
 
 /// How long the service may take to be well and ready at first.
 const READY: Duration = Duration::from_mins(1);
@@ -50,16 +48,16 @@ const DECISION: Duration = Duration::from_mins(2);
 const WARM: usize = 100;
 /// How far the standby is behind before the primary is killed, in `lagging`; above the RPO of the documents.
 const BEHIND: Duration = Duration::from_secs(6);
-/// How long the primary is down each time, in `flapping`.
+/// How long the primary stays down each time after that was seen, in `flapping`.
 const DOWN: Duration = Duration::from_millis(500);
-/// How long it is up in between.
-const UP: Duration = Duration::from_secs(4);
+/// How long it is up in between after that was seen.
+const UP: Duration = Duration::from_secs(2);
 /// How often it goes down.
 const FLAPS: usize = 3;
 /// How long customers go on after the failover.
 const AFTER: Duration = Duration::from_secs(2);
-/// The RPO of the documents.
-const RPO: Span = Span::from_secs(3);
+/// Records and messages of one moment come within this time.
+const TOGETHER: Duration = Duration::from_millis(250);
 
 /// A showing.
 pub struct Show<'a> {
@@ -75,6 +73,8 @@ pub struct Show<'a> {
     begun: Option<Report>,
     told: usize,
     outages: Vec<Time>,
+    /// The primary's database, where it is stopped but not ended.
+    frozen: Option<u32>,
     dns_before: Vec<String>,
 }
 
@@ -89,7 +89,15 @@ impl<'a> Show<'a> {
         story: Story,
         output: Output,
     ) -> Result<Self, Error> {
-        let tuning = Tuning { patience: "4s" };
+        let tuning = Tuning {
+            patience: match args.scenario {
+                // Longer than the primary is away each time, on a machine that does other things too.
+                Scenario::Flapping => "20s",
+                Scenario::Crash | Scenario::Freeze | Scenario::Partition | Scenario::Lagging => {
+                    "4s"
+                }
+            },
+        };
         let failed = |source| Error::File {
             verb: "write",
             path: stage.folder().join("documents"),
@@ -130,6 +138,7 @@ impl<'a> Show<'a> {
             begun: None,
             told: 0,
             outages: Vec::new(),
+            frozen: None,
             dns_before: Vec::new(),
         };
         show.wait_until_ready().await?;
@@ -152,7 +161,7 @@ impl<'a> Show<'a> {
                 self.outage(
                     "The outage: every process at the primary is stopped (SIGSTOP), none is gone",
                 );
-                self.stage.freeze();
+                self.frozen = self.stage.freeze().await?;
                 self.until_decided().await?;
             }
             Scenario::Partition => {
@@ -161,8 +170,10 @@ impl<'a> Show<'a> {
                 self.until_decided().await?;
             }
             Scenario::Lagging => {
-                self.story
-                    .heading("The network between the sites goes silent: the standby falls behind");
+                self.story.heading(&format!(
+                    "The network between the sites goes silent: for {} s the standby falls behind",
+                    BEHIND.as_secs()
+                ));
                 self.stage.replication.silence();
                 self.pass(BEHIND).await;
                 self.outage("The outage: PostgreSQL and shop at the primary are killed (SIGKILL)");
@@ -177,7 +188,7 @@ impl<'a> Show<'a> {
     }
 
     /// Says where everything is, for whoever wants to look around.
-    pub fn addresses(&self) {
+    pub fn addresses(&mut self) {
         let folder = self.stage.folder();
         self.story
             .heading("It goes on until Ctrl-C. In another terminal:");
@@ -220,89 +231,8 @@ impl<'a> Show<'a> {
     }
 
     /// What was found, in sentences.
-    pub fn summary(&self, findings: &Findings) {
-        let story = &self.story;
-        story.heading("What came of it");
-        let outcome = match findings.outcome {
-            Outcome::FailedOver => "the standby took over",
-            Outcome::Asks => "it asks: a person has to decide",
-            Outcome::Stayed => "the primary kept serving",
-            Outcome::Stuck => "the run is stuck",
-        };
-        story.fact("outcome", &format!("{outcome} ({})", findings.reason));
-        let secs =
-            |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |s| format!("{s:.2} s"));
-        story.fact("detected", &format!("after {}", secs(findings.detection_s)));
-        story.fact(
-            "downtime",
-            &match findings.downtime_s {
-                Some(_) => format!(
-                    "{} without an order, as customers saw it",
-                    secs(findings.downtime_s)
-                ),
-                None => "orders have not come back".to_owned(),
-            },
-        );
-        let kept = match findings.lost_writes {
-            Some(0) => "every one was read back from the site that serves now".to_owned(),
-            Some(n) => format!(
-                "{n} are not at the site that serves now: replication was asynchronous (forecast: {})",
-                findings.loss_forecast.as_deref().unwrap_or("none")
-            ),
-            None => format!(
-                "no site serves; a failover now would lose {}",
-                findings
-                    .loss_forecast
-                    .as_deref()
-                    .unwrap_or("what is not known")
-            ),
-        };
-        story.fact(
-            "orders",
-            &format!("{} acknowledged; {kept}", findings.acknowledged_writes),
-        );
-        let accepted: Vec<String> = findings
-            .announcements
-            .iter()
-            .map(|(channel, n)| format!("{channel} {n}"))
-            .collect();
-        story.fact(
-            "customers",
-            &format!(
-                "{}; first told after {}; {} of {} fallback URLs in their messages work",
-                accepted.join(", "),
-                secs(findings.time_to_first_announcement_s),
-                findings.fallback_checks.worked,
-                findings.fallback_checks.messages
-            ),
-        );
-        story.fact(
-            "DNS",
-            &format!(
-                "{} -> {}",
-                findings.dns_before.join(", "),
-                findings.dns_after.join(", ")
-            ),
-        );
-        for step in &findings.steps {
-            let took = secs(step.took_s);
-            story.fact(
-                "step",
-                &format!(
-                    "{:<16} {:<9} {took:>9}  (expected at most {} s)",
-                    step.id, step.outcome, step.expected_s
-                ),
-            );
-        }
-        let whole = if findings.journal_verified {
-            "its chain is whole"
-        } else {
-            "its chain is BROKEN"
-        };
-        story.fact(
-            "journal",
-            &format!("{} records, {whole}", findings.journal_records),
-        );
+    pub fn summary(&mut self, findings: &Findings) {
+        summary::tell(&mut self.story, findings);
     }
 
     /// Goes on telling, for ever.
@@ -315,6 +245,7 @@ impl<'a> Show<'a> {
     /// Stops the controller cleanly.
     pub async fn close(self) {
         drop(self.customers);
+        drop(self.story);
         self.engine.stop().await;
     }
 
@@ -331,25 +262,29 @@ impl<'a> Show<'a> {
     async fn flap(&mut self) -> Result<(), Error> {
         for n in 1..=FLAPS {
             self.outage(&format!(
-                "The primary goes down and comes back, {n} of {FLAPS}"
+                "Outage {n} of {FLAPS}: PostgreSQL and shop at the primary are killed (SIGKILL), and will be started again"
             ));
+            let began = self.outages.last().copied().unwrap_or_default();
             self.stage.crash().await?;
-            self.pass(DOWN).await;
-            self.stage.restart().await?;
-            let down = self.outages.last().copied().unwrap_or_default();
-            self.until("orders after the primary came back", DECISION, |show| {
-                show.customers
-                    .first_after(down.after(Span::from(DOWN)))
-                    .is_some()
+            self.until("a verdict of down", DECISION, |show| {
+                show.down_since(began).is_some()
             })
             .await?;
-            let at = now();
+            self.pass(DOWN).await;
+            self.stage.restart().await?;
+            let back = now();
+            self.until("orders after the primary came back", DECISION, |show| {
+                show.customers.first_after(back).is_some()
+            })
+            .await?;
             self.story.moment(
-                at,
+                now(),
                 "shop",
                 "the primary is back: orders are taken again",
-                Weight::Normal,
+                Weight::Heavy,
             );
+            self.until("a healthy service", DECISION, Self::is_well)
+                .await?;
             self.pass(UP).await;
         }
         Ok(())
@@ -380,6 +315,21 @@ impl<'a> Show<'a> {
         })
     }
 
+    /// The announcement that the standby serves.
+    fn on_standby(&self) -> Option<&Announcement> {
+        self.records.iter().find_map(|r| {
+            if let RecordBody::PhaseEntered {
+                phase: Phase::OnStandby,
+                announcement,
+            } = &r.body
+            {
+                Some(announcement.as_ref())
+            } else {
+                None
+            }
+        })
+    }
+
     /// Whether the announcement that the standby serves has nothing left to send.
     fn everybody_was_told(&self) -> bool {
         let Some(on_standby) = self.on_standby() else {
@@ -397,10 +347,8 @@ impl<'a> Show<'a> {
     /// Until everything is seen to be well, the check is green, and customers are at work.
     async fn wait_until_ready(&mut self) -> Result<(), Error> {
         let service = ServiceName::from(SERVICE);
-        self.until("a healthy service", READY, |show| {
-            show.is_healthy("app") && (show.stage.standby.is_none() || show.is_healthy("database"))
-        })
-        .await?;
+        self.until("a healthy service", READY, Self::is_well)
+            .await?;
         let deadline = time::Instant::now() + READY;
         loop {
             let items = self
@@ -447,6 +395,25 @@ impl<'a> Show<'a> {
             ),
         );
         Ok(())
+    }
+
+    /// Whether every component's last verdict is healthy.
+    fn is_well(&self) -> bool {
+        self.is_healthy("app") && (self.stage.standby.is_none() || self.is_healthy("database"))
+    }
+
+    /// When the first verdict of Down was, from a moment on.
+    fn down_since(&self, moment: Time) -> Option<Time> {
+        self.records.iter().find_map(|r| {
+            let down = matches!(
+                r.body,
+                RecordBody::VerdictChanged {
+                    to: Verdict::Down,
+                    ..
+                }
+            );
+            (down && r.at >= moment).then_some(r.at)
+        })
     }
 
     /// Whether a component's last verdict is healthy.
@@ -498,6 +465,7 @@ impl<'a> Show<'a> {
         let mut inbox = self.stage.inbox.count();
         loop {
             self.read_inbox();
+            self.story.catch_up(Some(now().before(TOGETHER.into())));
             tokio::select! {
                 () = time::sleep_until(end) => break,
                 event = self.events.next() => match event {
@@ -505,6 +473,7 @@ impl<'a> Show<'a> {
                     None => break,
                 },
                 changed = inbox.changed() => if changed.is_err() { break },
+                () = time::sleep(TOGETHER) => {}
             }
         }
         self.read_inbox();
@@ -536,239 +505,5 @@ impl<'a> Show<'a> {
             self.begun = Some((*event.report).clone());
         }
         self.records.push(event.record);
-    }
-
-    /// Looks at everything from outside.
-    async fn find(&mut self) -> Result<(Findings, Option<String>), Error> {
-        self.customers.stop();
-        let orders = self.customers.acknowledged();
-        let report = self.report().await?;
-        let (outcome, reason) = self.outcome();
-        let first = self.outages.first().copied().unwrap_or_default();
-        let messages = self.stage.inbox.all();
-        let told: Vec<_> = messages
-            .iter()
-            .filter(|m| m.at >= first && findings::is_to_customers(m))
-            .cloned()
-            .collect();
-        let fallback = self.on_standby().and_then(|a| a.fallback_url.clone());
-        let checked = match &fallback {
-            Some(url) => auditor::follow(&told, url, STANDBY)
-                .await
-                .map_err(Error::DemoOutcome)?,
-            None => Vec::new(),
-        };
-        let lost = self.lost(outcome, &orders).await?;
-        let journal = self.place.journal();
-        let verified = journal::open(&self.place).and_then(|file| Ok(verify::journal(&file)?))?;
-        let seconds_after = |at: Time| seconds(at.since(first));
-        let findings = Findings {
-            scenario: self
-                .scenario
-                .to_possible_value()
-                .map(|v| v.get_name().to_owned())
-                .unwrap_or_default(),
-            database: self
-                .stage
-                .programs
-                .as_ref()
-                .map(|p| format!("PostgreSQL {}", p.version)),
-            outcome,
-            reason,
-            downtime_s: findings::downtime(&orders, &self.outages).map(seconds),
-            acknowledged_writes: orders.len(),
-            lost_writes: lost.as_ref().map(Vec::len),
-            detection_s: self.detected().map(seconds_after),
-            time_to_first_announcement_s: told.iter().map(|m| m.at).min().map(seconds_after),
-            dns_before: self.dns_before.clone(),
-            dns_after: self.dns().await,
-            fallback_url: fallback,
-            announcements: findings::by_channel(&told),
-            fallback_checks: FallbackChecks::of(&checked),
-            loss_forecast: self.loss_forecast(),
-            steps: self.steps(&report),
-            journal,
-            journal_records: verified.iter().map(|f| f.records).sum(),
-            journal_verified: !verified.is_empty() && verified.iter().all(|f| f.broken.is_none()),
-        };
-        let fault = self.fault(&findings, lost.as_deref().unwrap_or_default(), &orders);
-        Ok((findings, fault))
-    }
-
-    async fn report(&self) -> Result<Report, Error> {
-        let core = self
-            .engine
-            .controller
-            .show(&ServiceName::from(SERVICE))
-            .await
-            .map_err(|e| engine::cannot_start(&e))?;
-        Ok(explain::report(&core, now()))
-    }
-
-    fn outcome(&self) -> (Outcome, String) {
-        if let Some((outcome, reason)) = self.run_outcome() {
-            let outcome = match outcome {
-                RunOutcome::Done => Outcome::FailedOver,
-                RunOutcome::Unwound | RunOutcome::Aborted => Outcome::Stayed,
-                RunOutcome::Stuck => Outcome::Stuck,
-            };
-            return (outcome, reason.to_owned());
-        }
-        let asked = self.records.iter().find_map(|r| {
-            if let RecordBody::AskOpened { ask, .. } = &r.body {
-                Some(ask.reasons.join("; "))
-            } else {
-                None
-            }
-        });
-        match asked {
-            Some(reasons) => (Outcome::Asks, reasons),
-            None => (
-                Outcome::Stayed,
-                "the primary came back within its patience: nothing was begun".to_owned(),
-            ),
-        }
-    }
-
-    /// The announcement that the standby serves.
-    fn on_standby(&self) -> Option<&Announcement> {
-        self.records.iter().find_map(|r| {
-            if let RecordBody::PhaseEntered {
-                phase: Phase::OnStandby,
-                announcement,
-            } = &r.body
-            {
-                Some(announcement.as_ref())
-            } else {
-                None
-            }
-        })
-    }
-
-    /// When the first verdict of Down after the outage was.
-    fn detected(&self) -> Option<Time> {
-        let first = self.outages.first().copied()?;
-        self.records.iter().find_map(|r| {
-            let down = matches!(
-                r.body,
-                RecordBody::VerdictChanged {
-                    to: Verdict::Down,
-                    ..
-                }
-            );
-            (down && r.at >= first).then_some(r.at)
-        })
-    }
-
-    fn loss_forecast(&self) -> Option<String> {
-        self.records.iter().find_map(|r| {
-            if let RecordBody::RunOpened { loss, .. } = &r.body {
-                Some(loss.to_string())
-            } else if let RecordBody::AskOpened { ask, .. } = &r.body {
-                Some(ask.loss.to_string())
-            } else {
-                None
-            }
-        })
-    }
-
-    fn steps(&self, report: &Report) -> Vec<StepFinding> {
-        let expected = |step: &StepReport| {
-            let begun = self.begun.as_ref().and_then(|r| r.run.as_ref());
-            begun
-                .and_then(|run| run.steps.iter().find(|s| s.id == step.id))
-                .map_or(step.expected, |s| s.expected)
-        };
-        let steps = report.run.iter().flat_map(|run| &run.steps);
-        steps
-            .map(|step| StepFinding {
-                id: step.id.clone(),
-                outcome: step.state.clone(),
-                expected_s: seconds(expected(step)),
-                took_s: step.took.map(seconds),
-            })
-            .collect()
-    }
-
-    /// Acknowledged orders that the site which serves now does not have; none where no site serves.
-    async fn lost(
-        &self,
-        outcome: Outcome,
-        orders: &[Acknowledged],
-    ) -> Result<Option<Vec<i64>>, Error> {
-        let standby = match outcome {
-            Outcome::FailedOver => true,
-            Outcome::Stayed => false,
-            Outcome::Asks | Outcome::Stuck => return Ok(None),
-        };
-        let found = if let Some(cluster) = &self.stage.standby {
-            let at = if standby {
-                cluster.listen
-            } else {
-                self.stage.addresses.primary_database
-            };
-            let mut config = cluster
-                .superuser(at)
-                .map_err(|e| Error::DemoOutcome(e.to_string()))?;
-            config.dbname(SERVICE);
-            auditor::missing_rows(&config, orders).await
-        } else {
-            let spot = if standby {
-                Spot::Standby
-            } else {
-                Spot::Primary
-            };
-            auditor::refused_receipts(&self.stage.url(spot), orders).await
-        };
-        found.map(Some).map_err(Error::DemoOutcome)
-    }
-
-    /// What is not as it should be; none where all is.
-    fn fault(&self, findings: &Findings, lost: &[i64], orders: &[Acknowledged]) -> Option<String> {
-        let wanted = match self.scenario {
-            Scenario::Crash => Outcome::FailedOver,
-            // Without data there is nothing to be behind with.
-            Scenario::Lagging if self.stage.standby.is_none() => Outcome::FailedOver,
-            Scenario::Freeze | Scenario::Partition | Scenario::Lagging => Outcome::Asks,
-            Scenario::Flapping => Outcome::Stayed,
-        };
-        if findings.outcome != wanted {
-            return Some(format!(
-                "the outcome is {:?} where {wanted:?} was called for: {}",
-                findings.outcome, findings.reason
-            ));
-        }
-        if !findings.journal_verified {
-            return Some("the journal's chain is not whole".to_owned());
-        }
-        // What an asynchronous standby may miss is what was acknowledged within the RPO before the outage.
-        let allowed = self.outages.first()?.before(RPO);
-        let unexplained = orders
-            .iter()
-            .filter(|o| lost.contains(&o.receipt.id) && o.at < allowed)
-            .count();
-        if unexplained > 0 {
-            return Some(format!(
-                "{unexplained} orders are missing that were acknowledged more than {RPO} before the outage"
-            ));
-        }
-        if findings.outcome != Outcome::FailedOver {
-            return None;
-        }
-        let standby = self.stage.block.at(Spot::Standby).to_string();
-        if findings.dns_after != [standby] {
-            return Some(format!(
-                "{NAME} does not lead to the standby: {}",
-                findings.dns_after.join(", ")
-            ));
-        }
-        let urls = findings.fallback_checks;
-        if urls.messages == 0 || urls.worked < urls.messages {
-            return Some(format!(
-                "{} of {} messages with the fallback URL led to an open shop",
-                urls.worked, urls.messages
-            ));
-        }
-        None
     }
 }

@@ -25,9 +25,10 @@ use tokio_postgres::NoTls;
 use super::{
     account::Account,
     address::{Block, Spot},
+    documents::{PRIMARY, STANDBY},
     host::{HostSettings, HostState},
     outside::{Inbox, mail, telegram, x},
-    postgres::{Cluster, Programs},
+    postgres::{self, Cluster, Programs},
     process,
     relay::{Cable, Relay},
     shop::{Keeps, ShopSettings, TABLE},
@@ -174,17 +175,28 @@ impl Stage {
     /// Where the host's agent does not answer.
     pub async fn crash(&self) -> Result<(), Error> {
         let state = self.agent("state", false).await?;
-        for pid in state.database.into_iter().chain(state.shop) {
+        for pid in state.shop.into_iter().chain(state.database) {
             process::kill_tree(pid);
         }
         Ok(())
     }
 
-    /// Stops every process at the primary without ending it.
-    pub fn freeze(&self) {
+    /// Stops every process at the primary without ending it. Gives the database's.
+    ///
+    /// # Errors
+    /// Where the host's agent does not answer before.
+    pub async fn freeze(&self) -> Result<Option<u32>, Error> {
+        let state = self.agent("state", false).await?;
         if let Some(pid) = self.hosts.first().map(Child::id) {
             process::signal_all(&process::tree(pid), Signal::SIGSTOP);
         }
+        Ok(state.database)
+    }
+
+    /// Lets a frozen process and what is below it go on, or stops it again.
+    pub fn thaw(frozen: u32, on: bool) {
+        let signal = if on { Signal::SIGCONT } else { Signal::SIGSTOP };
+        process::signal_all(&process::tree(frozen), signal);
     }
 
     /// Drops everything to and from the primary site.
@@ -262,7 +274,7 @@ impl Stage {
             reason: source.to_string(),
         };
         let [agent, shop, database] = self.addresses.host;
-        let primary = self.cluster("east", database).map_err(failed)?;
+        let primary = self.cluster(PRIMARY, database).map_err(failed)?;
         let public = SocketAddr::new(self.block.at(Spot::Primary), self.addresses.shop_port);
         for (listen, to, cable) in [
             (public, shop, &self.network),
@@ -274,11 +286,14 @@ impl Stage {
                 .push(Relay::start(listen, to, cable).map_err(failed)?);
         }
         if let Some(primary) = &primary {
-            let initialised = primary.clone();
             // Only what comes from this machine's own loopback, each with a password.
-            blocking("PostgreSQL", move || initialised.init("127.0.0.0/8")).await?;
+            let made = primary.init("127.0.0.0/8").await;
+            made.map_err(|e| Error::DemoStart {
+                part: "PostgreSQL".to_owned(),
+                reason: e.to_string(),
+            })?;
         }
-        self.host("east", agent, shop, primary.clone(), true)
+        self.host(PRIMARY, agent, shop, primary.clone(), true)
             .await?;
         let standby = match &primary {
             Some(primary) => Some(self.follow(primary).await?),
@@ -286,7 +301,7 @@ impl Stage {
         };
         let agent = self.addresses.standby_agent;
         let shop = SocketAddr::new(self.block.at(Spot::Standby), self.addresses.shop_port);
-        self.host("west", agent, shop, standby.clone(), false)
+        self.host(STANDBY, agent, shop, standby.clone(), false)
             .await?;
         self.standby = standby;
         Ok(())
@@ -321,11 +336,11 @@ impl Stage {
         };
         self.populate(primary).await.map_err(failed)?;
         let standby = self
-            .cluster("west", self.addresses.standby_database)
+            .cluster(STANDBY, self.addresses.standby_database)
             .map_err(|e| failed(e.to_string()))?
             .ok_or_else(|| failed("no PostgreSQL".to_owned()))?;
-        let (copy, from) = (standby.clone(), self.addresses.replication);
-        blocking("the standby database", move || copy.copy_of(from)).await?;
+        let copied = standby.copy_of(self.addresses.replication).await;
+        copied.map_err(|e| failed(e.to_string()))?;
         Ok(standby)
     }
 
@@ -449,8 +464,11 @@ impl Drop for Stage {
             process::kill_tree(host.id());
             let _ = host.wait();
         }
-        // Backends that lost their parent before.
+        // Whatever lost its parent before.
         process::sweep(self.folder.path());
+        for site in [PRIMARY, STANDBY] {
+            postgres::release(&self.folder().join(site).join("data"));
+        }
     }
 }
 
@@ -486,22 +504,6 @@ async fn execute(config: &tokio_postgres::Config, sql: &str) -> Result<(), Strin
     drop(client);
     let _ = task.await;
     done
-}
-
-/// Runs what blocks beside the other tasks.
-async fn blocking(
-    part: &str,
-    work: impl FnOnce() -> io::Result<()> + Send + 'static,
-) -> Result<(), Error> {
-    let ended = tokio::task::spawn_blocking(work).await;
-    let failed = |reason: String| Error::DemoStart {
-        part: part.to_owned(),
-        reason,
-    };
-    match ended {
-        Ok(done) => done.map_err(|e| failed(e.to_string())),
-        Err(error) => Err(failed(error.to_string())),
-    }
 }
 
 fn addresses(block: Block) -> io::Result<Addresses> {

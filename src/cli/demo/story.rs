@@ -23,6 +23,13 @@ use crate::{
     },
 };
 
+/// Columns that facts are kept within.
+const COLUMNS: usize = 100;
+/// Columns before a fact.
+const INDENT: usize = 15;
+/// In a page that asks, the command that answers.
+const ANSWER: &str = "failover approve ";
+
 /// The demo as it is told: to standard output, or beside it where that holds the JSON.
 pub struct Story {
     output: Output,
@@ -30,6 +37,8 @@ pub struct Story {
     color: bool,
     outage: Option<Time>,
     mails: usize,
+    /// What happened lately: records and messages come by different ways, and are told in the order of their times.
+    lately: Vec<(Time, String)>,
 }
 
 impl Story {
@@ -46,17 +55,23 @@ impl Story {
             },
             outage: None,
             mails: 0,
+            lately: Vec::new(),
         }
     }
 
     /// A heading.
-    pub fn heading(&self, text: &str) {
+    pub fn heading(&mut self, text: &str) {
+        self.catch_up(None);
         self.tell(&format!("\n{}", self.paint(text, Style::new().bold())));
     }
 
     /// Something to know, with its name before it.
     pub fn fact(&self, name: &str, text: &str) {
-        self.tell(&format!("  {name:<12} {text}"));
+        let mut name = name;
+        for line in wrapped(text, COLUMNS - INDENT) {
+            self.tell(&format!("  {name:<12} {line}"));
+            name = "";
+        }
     }
 
     /// The outage begins: from here on time counts.
@@ -67,24 +82,41 @@ impl Story {
     }
 
     /// Something that happened now.
-    pub fn moment(&self, at: Time, topic: &str, text: &str, weight: Weight) {
+    pub fn moment(&mut self, at: Time, topic: &str, text: &str, weight: Weight) {
         let style = match weight {
             Weight::Detail => Style::new().dimmed(),
             Weight::Normal => Style::new(),
             Weight::Heavy => Style::new().bold(),
             Weight::Bad => Style::new().bold().red(),
         };
-        self.tell(&format!(
+        let line = format!(
             "{}  {topic:<10} {}",
             self.clock(at),
             self.paint(text, style)
-        ));
+        );
+        self.lately.push((at, line));
+    }
+
+    /// Tells what happened up to a moment, or all of it.
+    pub fn catch_up(&mut self, until: Option<Time>) {
+        // Stable: what happened at once stays in the order that it came in.
+        self.lately.sort_by_key(|(at, _)| *at);
+        let ripe = self
+            .lately
+            .partition_point(|(at, _)| until.is_none_or(|until| *at <= until));
+        for (_, line) in self.lately.drain(..ripe).collect::<Vec<_>>() {
+            self.tell(&line);
+        }
     }
 
     /// A record, and what follows from it.
     pub fn record(&mut self, event: &Event) {
         self.progress.report(&event.report);
         if self.outage.is_none() {
+            return;
+        }
+        // A page is told when the team gets it.
+        if let RecordBody::PageRaised { .. } = &event.record.body {
             return;
         }
         let line = line::of(&event.record);
@@ -108,12 +140,10 @@ impl Story {
         let topic = match message.service {
             Service::Mail => "mail",
             Service::X => "X",
-            Service::Telegram if to_team => "page",
             Service::Telegram => "Telegram",
         };
         if to_team {
-            let first = message.text.lines().next().unwrap_or_default();
-            self.moment(message.at, topic, first, Weight::Detail);
+            self.page(message);
             return;
         }
         if message.service == Service::Mail {
@@ -134,8 +164,25 @@ impl Story {
             .unwrap_or_default();
         let text = format!("to {}{subject}", message.to);
         self.moment(message.at, topic, &text, Weight::Normal);
-        for line in message.text.trim().lines() {
-            self.tell(&format!("                     | {line}"));
+        self.body(message, 0);
+    }
+
+    /// A page as the team gets it: one that asks for an answer in full, of others the first line.
+    fn page(&mut self, message: &Received) {
+        let first = message.text.lines().next().unwrap_or_default();
+        let asks = message.text.contains(ANSWER);
+        let weight = if asks { Weight::Heavy } else { Weight::Detail };
+        self.moment(message.at, "page", first, weight);
+        if asks {
+            self.body(message, 1);
+        }
+    }
+
+    /// The lines of a message from one on.
+    fn body(&mut self, message: &Received, from: usize) {
+        for line in message.text.trim().lines().skip(from) {
+            self.lately
+                .push((message.at, format!("                     | {line}")));
         }
     }
 
@@ -163,6 +210,33 @@ impl Story {
     }
 }
 
+impl Drop for Story {
+    fn drop(&mut self) {
+        self.catch_up(None);
+    }
+}
+
+/// A text in lines of at most so many columns; a word that is longer stays whole.
+fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split_inclusive(' ') {
+        let long = word.trim_end().chars().count();
+        if used > 0 && used + long > columns {
+            lines.push(String::new());
+            used = 0;
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(word);
+        }
+        used += word.chars().count();
+    }
+    lines
+        .iter()
+        .map(|line| line.trim_end().to_owned())
+        .collect()
+}
+
 fn budget(parts: &[ForecastPart], rto: Span) -> String {
     let all: Vec<_> = parts
         .iter()
@@ -183,4 +257,17 @@ fn budget(parts: &[ForecastPart], rto: Span) -> String {
 #[must_use]
 pub fn seconds(span: Span) -> f64 {
     span.as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_fact_is_wrapped_between_words() {
+        assert_eq!(wrapped("aa bb  cc", 6), ["aa bb", "cc"]);
+        assert_eq!(wrapped("a muchlonger b", 4), ["a", "muchlonger", "b"]);
+        assert_eq!(wrapped("step         0.17 s", 40), ["step         0.17 s"]);
+        assert_eq!(wrapped("", 4), [""]);
+    }
 }

@@ -14,6 +14,7 @@ pub mod patience;
 pub mod postgres;
 pub mod proxy;
 pub mod s3;
+pub mod showing;
 pub mod slow_dns;
 pub mod smtp;
 pub mod telegram;

@@ -1,0 +1,130 @@
+//! What came of the demo, in sentences.
+
+use super::{
+    findings::{Findings, Outcome},
+    story::Story,
+};
+
+/// Tells what was found.
+pub fn tell(story: &mut Story, findings: &Findings) {
+    story.heading("What came of it");
+    let outcome = match findings.outcome {
+        Outcome::FailedOver => "the standby took over",
+        Outcome::Asked => "a person is asked; the standby was not promoted",
+        Outcome::Stayed => "the primary kept serving",
+        Outcome::Stuck => "the run is stuck",
+    };
+    story.fact("outcome", outcome);
+    story.fact("why", &findings.reason);
+    story.fact(
+        "detected",
+        &format!("after {}", seconds(findings.detection_s)),
+    );
+    story.fact("downtime", &downtime(findings));
+    story.fact(
+        "orders",
+        &format!(
+            "{} acknowledged; {}",
+            findings.acknowledged_writes,
+            kept(findings)
+        ),
+    );
+    if let (Some(missing), Some(forecast)) = (findings.would_lose, &findings.loss_forecast) {
+        story.fact(
+            "approved now",
+            &format!("the standby lacks {missing} of them; the forecast said: {forecast}"),
+        );
+    }
+    story.fact("customers", &told(findings));
+    if let Some(url) = &findings.fallback_url {
+        let checks = findings.fallback_checks;
+        story.fact(
+            "fallback URL",
+            &format!(
+                "{url}, opened from {} messages: {} led to an open shop",
+                checks.messages, checks.worked
+            ),
+        );
+    }
+    let (before, after) = (
+        findings.dns_before.join(", "),
+        findings.dns_after.join(", "),
+    );
+    let moved = if before == after {
+        format!("{before}, as before")
+    } else {
+        format!("{before} -> {after}")
+    };
+    story.fact("DNS", &moved);
+    steps(story, findings);
+    let whole = if findings.journal_verified {
+        "its chain is whole"
+    } else {
+        "its chain is BROKEN"
+    };
+    story.fact(
+        "journal",
+        &format!("{} records, {whole}", findings.journal_records),
+    );
+}
+
+fn downtime(findings: &Findings) -> String {
+    match findings.downtime_s {
+        Some(_) => format!(
+            "{} without an order, as customers saw it",
+            seconds(findings.downtime_s)
+        ),
+        None => "goes on: orders have not come back".to_owned(),
+    }
+}
+
+fn kept(findings: &Findings) -> String {
+    match (findings.outcome, findings.lost_writes) {
+        (Outcome::FailedOver | Outcome::Stayed, Some(0)) => {
+            "every one was read back from the site that serves now".to_owned()
+        }
+        (Outcome::Asked | Outcome::Stuck, Some(0)) => {
+            "every one is safe at the old primary, which was left as it was".to_owned()
+        }
+        (Outcome::FailedOver | Outcome::Stayed | Outcome::Asked | Outcome::Stuck, Some(n)) => {
+            let forecast = findings.loss_forecast.as_deref().unwrap_or("none");
+            format!("{n} are missing; the forecast of the loss said: {forecast}")
+        }
+        (Outcome::FailedOver | Outcome::Stayed | Outcome::Asked | Outcome::Stuck, None) => {
+            "they lie in the killed primary's files; no site serves".to_owned()
+        }
+    }
+}
+
+fn told(findings: &Findings) -> String {
+    let Some(first) = findings.time_to_first_announcement_s else {
+        return "none was sent a message".to_owned();
+    };
+    let accepted: Vec<String> = findings
+        .announcements
+        .iter()
+        .map(|(channel, n)| format!("{channel} {n}"))
+        .collect();
+    format!(
+        "messages accepted: {}; the first after {first:.2} s",
+        accepted.join(", ")
+    )
+}
+
+fn steps(story: &Story, findings: &Findings) {
+    for step in &findings.steps {
+        let (id, outcome) = (step.id.to_string(), &step.outcome);
+        let took = seconds(step.took_s);
+        story.fact(
+            "step",
+            &format!(
+                "{id:<16} {outcome:<9} {took:>9}  (expected at most {} s)",
+                step.expected_s
+            ),
+        );
+    }
+}
+
+fn seconds(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |s| format!("{s:.2} s"))
+}

@@ -1,0 +1,295 @@
+//! The demo as a newcomer runs it: what it says, what it ends with, and that nothing of it is left.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::stand::showing::{Showing, get};
+
+/// The steps of the run with PostgreSQL.
+const STEPS: [&str; 8] = [
+    "stop-primary",
+    "refuse-writers",
+    "write-attempt",
+    "promote",
+    "repoint",
+    "cutover",
+    "verify",
+    "fallback",
+];
+
+/// Plays a scenario to its end, which is to be the expected one.
+fn play(scenario: &str) -> Value {
+    let showing = Showing::start(&["--scenario", scenario, "--output", "json"]);
+    let ended = showing.end();
+    assert_eq!(ended.status, 0, "{}", ended.told);
+    ended.leaves_nothing();
+    quiet(&ended.told);
+    let found: Value = serde_json::from_str(&ended.printed).unwrap();
+    shape(&found);
+    assert_eq!(found["scenario"], scenario);
+    assert!(
+        found["database"]
+            .as_str()
+            .unwrap()
+            .starts_with("PostgreSQL ")
+    );
+    assert_eq!(found["journal_verified"], true);
+    assert!(found["acknowledged_writes"].as_u64().unwrap() > 0);
+    found
+}
+
+/// Every field is there and is what it should be.
+fn shape(found: &Value) {
+    let number = |v: &Value| v.is_null() || v.as_f64().is_some_and(|n| n >= 0.0);
+    for field in ["outcome", "scenario", "journal", "reason"] {
+        assert!(found[field].is_string(), "{field}: {found}");
+    }
+    for field in [
+        "downtime_s",
+        "detection_s",
+        "time_to_first_announcement_s",
+        "lost_writes",
+    ] {
+        assert!(
+            found.get(field).is_some_and(number),
+            "{field} is a number or null: {found}"
+        );
+    }
+    for field in ["database", "fallback_url"] {
+        let value = &found[field];
+        assert!(
+            found.get(field).is_some() && (value.is_null() || value.is_string()),
+            "{field}: {found}"
+        );
+    }
+    for field in ["dns_before", "dns_after"] {
+        let answers = found[field].as_array().unwrap();
+        assert_eq!(answers.len(), 1, "{field}: {found}");
+        assert!(answers[0].as_str().unwrap().starts_with("127."));
+    }
+    for channel in ["email", "telegram", "x"] {
+        assert!(found["announcements"][channel].is_u64(), "{found}");
+    }
+    for step in found["steps"].as_array().unwrap() {
+        assert!(
+            step["id"].is_string() && step["outcome"].is_string(),
+            "{step}"
+        );
+        assert!(
+            step["expected_s"].as_f64().unwrap() > 0.0 && number(&step["took_s"]),
+            "{step}"
+        );
+    }
+    assert!(found["journal_verified"].is_boolean());
+}
+
+/// What libraries log of each query or packet is nothing that a newcomer should see.
+fn quiet(told: &str) {
+    for word in [" INFO ", " WARN ", " ERROR ", "hickory", "panicked"] {
+        assert!(!told.contains(word), "{word}: {told}");
+    }
+}
+
+fn outcomes(found: &Value) -> Vec<(&str, &str)> {
+    let steps = found["steps"].as_array().unwrap().iter();
+    steps
+        .map(|s| (s["id"].as_str().unwrap(), s["outcome"].as_str().unwrap()))
+        .collect()
+}
+
+fn reason(found: &Value) -> &str {
+    found["reason"].as_str().unwrap()
+}
+
+/// A failover that cost no order, reached everybody, and was told with a URL that works.
+fn failed_over(found: &Value) {
+    assert_eq!(found["outcome"], "failedOver", "{found}");
+    assert_eq!(found["lost_writes"], 0, "{found}");
+    assert_eq!(found["standby_promoted"], true);
+    assert_ne!(found["dns_before"], found["dns_after"]);
+    let standby = found["dns_after"][0].as_str().unwrap();
+    let url = found["fallback_url"].as_str().unwrap();
+    assert!(url.starts_with(&format!("http://{standby}:")), "{url}");
+    // Each mail and each post that names it; the posts before it was known do not.
+    assert_eq!(
+        found["announcements"],
+        json!({"email": 25, "telegram": 2, "x": 2})
+    );
+    assert_eq!(
+        found["fallback_checks"],
+        json!({"messages": 27, "worked": 27})
+    );
+    let (detected, down) = (
+        found["detection_s"].as_f64().unwrap(),
+        found["downtime_s"].as_f64().unwrap(),
+    );
+    assert!(detected < down && down < 60.0, "{found}");
+    let told = found["time_to_first_announcement_s"].as_f64().unwrap();
+    assert!(detected < told, "{found}");
+}
+
+/// A question to a person, with everything left as it was.
+fn asked(found: &Value) {
+    assert_eq!(found["outcome"], "asked", "{found}");
+    assert_eq!(found["standby_promoted"], false);
+    assert_eq!(found["dns_before"], found["dns_after"]);
+    assert_eq!(found["downtime_s"], Value::Null);
+    assert_eq!(found["fallback_url"], Value::Null);
+    assert_eq!(found["announcements"]["email"], 0);
+}
+
+/// A primary that cannot be proved dead: the fence stays unclear, nothing after it is begun, the primary is untouched.
+fn unproved(found: &Value) {
+    asked(found);
+    let mut expected: Vec<_> = STEPS.iter().map(|step| (*step, "waiting")).collect();
+    expected[0].1 = "unclear";
+    assert_eq!(outcomes(found), expected);
+    assert_eq!(found["lost_writes"], 0, "{found}");
+    assert!(reason(found).contains("could not be proved"), "{found}");
+    assert!(reason(found).contains("has no guard"), "{found}");
+}
+
+#[test]
+fn a_crash_ends_with_the_standby_serving_and_no_order_lost() {
+    let found = play("crash");
+    failed_over(&found);
+    let mut expected: Vec<_> = STEPS.iter().map(|step| (*step, "done")).collect();
+    // Nobody is left whose writes could be refused.
+    expected[1].1 = "settled";
+    assert_eq!(outcomes(&found), expected);
+}
+
+#[test]
+fn a_frozen_primary_ends_in_a_question() {
+    unproved(&play("freeze"));
+}
+
+#[test]
+fn a_primary_that_is_cut_off_ends_in_a_question() {
+    unproved(&play("partition"));
+}
+
+#[test]
+fn a_flapping_primary_goes_on_and_customers_hear_nothing() {
+    let found = play("flapping");
+    assert_eq!(found["outcome"], "stayed", "{found}");
+    assert_eq!(found["lost_writes"], 0, "{found}");
+    assert_eq!(found["standby_promoted"], false);
+    assert_eq!(found["dns_before"], found["dns_after"]);
+    assert_eq!(outcomes(&found), []);
+    assert_eq!(
+        found["announcements"],
+        json!({"email": 0, "telegram": 0, "x": 0})
+    );
+    assert_eq!(found["time_to_first_announcement_s"], Value::Null);
+    assert!(found["downtime_s"].as_f64().unwrap() > 0.0, "{found}");
+}
+
+#[test]
+fn a_standby_that_lags_ends_in_a_question_with_the_loss_in_it() {
+    let found = play("lagging");
+    asked(&found);
+    assert_eq!(outcomes(&found), []);
+    assert!(reason(&found).contains("above the RPO of 3s"), "{found}");
+    let forecast = found["loss_forecast"].as_str().unwrap();
+    assert!(
+        forecast.contains("bytes of log, the writes of at most"),
+        "{found}"
+    );
+    // What the standby really lacks: 6 s of orders.
+    let lacking = found["would_lose"].as_u64().unwrap();
+    assert!(
+        lacking > 0 && lacking < found["acknowledged_writes"].as_u64().unwrap(),
+        "{found}"
+    );
+}
+
+#[test]
+fn without_postgresql_the_shop_alone_is_protected() {
+    let nothing = tempfile::tempdir().unwrap();
+    let folder = nothing.path().to_str().unwrap();
+    let ended = Showing::start(&["--postgres", folder, "--output", "json"]).end();
+    assert_eq!(ended.status, 0, "{}", ended.told);
+    ended.leaves_nothing();
+    quiet(&ended.told);
+    assert!(
+        ended.told.contains("no PostgreSQL 13 or newer was found"),
+        "{}",
+        ended.told
+    );
+    assert!(
+        ended.told.contains("install postgresql") || ended.told.contains("postgresql"),
+        "{}",
+        ended.told
+    );
+    let found: Value = serde_json::from_str(&ended.printed).unwrap();
+    shape(&found);
+    assert_eq!(found["database"], Value::Null);
+    failed_over(&found);
+    let done = [
+        "stop-primary",
+        "promote",
+        "repoint",
+        "cutover",
+        "verify",
+        "fallback",
+    ];
+    assert_eq!(outcomes(&found), done.map(|step| (step, "done")));
+}
+
+#[test]
+fn who_does_not_have_root_sees_it_too_and_keeps_it_until_ctrl_c() {
+    let mut showing = Showing::start_as_nobody(&["--keep", "--output", "json"]);
+    showing.until_told("It goes on until Ctrl-C");
+    let found: Value = serde_json::from_str(&showing.printed()).unwrap();
+    shape(&found);
+    failed_over(&found);
+    let page = get(found["fallback_url"].as_str().unwrap());
+    assert!(page.contains("The shop is open"), "{page}");
+    let status = showing.fact("status page");
+    assert!(get(&status).contains("standby site"), "{status}");
+    showing.goes_on_for(Duration::from_secs(2));
+    let ended = showing.stop(Signal::SIGINT);
+    assert_eq!(ended.status, 0, "{}", ended.told);
+    ended.leaves_nothing();
+}
+
+#[test]
+fn ctrl_c_while_a_database_is_made_leaves_nothing() {
+    for made in ["east/data/base", "west/data/base"] {
+        let mut showing = Showing::start(&[]);
+        showing.until_there(made);
+        let ended = showing.stop(Signal::SIGINT);
+        assert_eq!(ended.status, 130, "{}", ended.told);
+        ended.leaves_nothing();
+    }
+}
+
+#[test]
+fn ctrl_c_before_the_outage_leaves_nothing() {
+    let mut showing = Showing::start(&["--scenario", "lagging"]);
+    showing.until_told("orders acknowledged so far");
+    let ended = showing.stop(Signal::SIGINT);
+    assert_eq!(ended.status, 130, "{}", ended.told);
+    ended.leaves_nothing();
+}
+
+#[test]
+fn ctrl_c_after_the_kill_leaves_nothing() {
+    let mut showing = Showing::start(&[]);
+    showing.until_told("The outage");
+    let ended = showing.stop(Signal::SIGINT);
+    assert_eq!(ended.status, 130, "{}", ended.told);
+    ended.leaves_nothing();
+}
+
+#[test]
+fn sigterm_while_the_primary_is_frozen_leaves_nothing() {
+    let mut showing = Showing::start(&["--scenario", "freeze"]);
+    showing.until_told("  incident ");
+    let ended = showing.stop(Signal::SIGTERM);
+    assert_eq!(ended.status, 143, "{}", ended.told);
+    ended.leaves_nothing();
+}
