@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(
             m.long.text(),
             "Shop works again, from our standby site. The problem began at 2026-11-21 14:03 UTC.\n\
-             Orders cannot be placed.\n\
+             The problem was: Orders cannot be placed.\n\
              Use this address now: https://shop.standby.example.net/\n\
              Everything up to 14:02 UTC is safe.\n\
              The next update comes by 2026-11-21 14:43 UTC.\n\

@@ -62,6 +62,22 @@ fn those_who_cannot_see_do_not_count() {
 }
 
 #[test]
+fn a_database_that_is_not_judged_yet_holds_nothing_back() {
+    let first = "well
+        check green
+        blind db a b c
+        down web a b c";
+    let held = "held: the application is down";
+    assert!(!play(first).contains(held));
+    assert!(play(&format!("{first}\nwait 3s")).contains(held));
+    let judged = play(&format!("{first}\ndown db a b c"));
+    assert!(
+        !judged.contains(held) && judged.contains("database down"),
+        "{judged}"
+    );
+}
+
+#[test]
 fn automatic_must_be_earned() {
     assert_snapshot!(play(
         "well

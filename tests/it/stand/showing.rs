@@ -171,11 +171,12 @@ impl Showing {
     pub fn stop(mut self, signal: Signal) -> Ended {
         self.look();
         let pid = Pid::from_raw(self.child.id().try_into().unwrap());
-        match signal {
-            Signal::SIGINT => killpg(pid, signal),
-            _ => kill(pid, signal),
-        }
-        .unwrap();
+        let sent = if signal == Signal::SIGINT {
+            killpg(pid, signal)
+        } else {
+            kill(pid, signal)
+        };
+        sent.unwrap();
         self.end()
     }
 
