@@ -279,25 +279,17 @@ pub fn of(record: &Record) -> Line {
         RecordBody::AnnouncementSettled {
             announcement,
             tallies,
-        } if tallies.is_empty() => line(
-            "tell",
-            Detail,
-            format!("{announcement}: nobody was to be told"),
-        ),
-        RecordBody::AnnouncementSettled {
-            announcement,
-            tallies,
         } => {
             let counts: Vec<_> = tallies
                 .iter()
                 .map(|(channel, tally)| format!("{channel} {}", counted(tally)))
                 .collect();
-            let told = if counts.is_empty() {
-                "there is no channel to tell anybody on".to_owned()
+            let (weight, told) = if counts.is_empty() {
+                (Detail, "there is no channel to tell anybody on".to_owned())
             } else {
-                counts.join(", ")
+                (Normal, counts.join(", "))
             };
-            line("tell", Normal, format!("{announcement}: {told}"))
+            line("tell", weight, format!("{announcement}: {told}"))
         }
         RecordBody::PageRaised { page } => line("page", Normal, page.title.clone()),
         RecordBody::PageClosed { page, by } => line(

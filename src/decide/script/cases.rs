@@ -72,7 +72,7 @@ fn a_database_that_is_not_judged_yet_holds_nothing_back() {
     assert!(play(&format!("{first}\nwait 3s")).contains(held));
     let judged = play(&format!("{first}\ndown db a b c"));
     assert!(
-        !judged.contains(held) && judged.contains("database down"),
+        !judged.contains(held) && judged.contains("run opened"),
         "{judged}"
     );
 }
