@@ -42,10 +42,11 @@ pub fn asked() -> Result<Option<Secret>, Error> {
         return Ok(None);
     };
     let mut prompt = terminal.try_clone().map_err(failed)?;
-    write!(prompt, "Personal token: ").map_err(failed)?;
-    prompt.flush().map_err(failed)?;
     let typed = {
+        // Before the question: whoever types at once is not seen either.
         let _silent = Silence::on(&terminal).map_err(failed)?;
+        write!(prompt, "Personal token: ").map_err(failed)?;
+        prompt.flush().map_err(failed)?;
         typed(&terminal)
     };
     writeln!(prompt).map_err(failed)?;

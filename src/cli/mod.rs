@@ -39,6 +39,11 @@ use crate::error::Error;
 /// Runs the program and gives its exit status.
 #[must_use]
 pub fn main() -> ExitCode {
+    // The parser takes a variable such as FAILOVER_STATE for an argument, and would not help whoever gave none.
+    if std::env::args_os().len() < 2 {
+        let _ = Arguments::command().print_help();
+        return ExitCode::from(2);
+    }
     let args = Arguments::parse();
     let output = Output::new(&args.global);
     match dispatch(args, output) {

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     driver::registry,
     error::Error,
+    model::service::Service,
     spec::{self, Severity},
 };
 
@@ -42,7 +43,7 @@ pub async fn run(args: &arguments::Run, place: &Place, output: Output) -> Result
         (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
     let mut hang_up = on(SignalKind::hangup())?;
     let paths = &args.documents.file;
-    let services = documents::load(paths, output)?;
+    let services = load(paths, output)?;
     let outlets = Outlets {
         page: args.listen,
         metrics: args.metrics,
@@ -88,14 +89,38 @@ fn greet(engine: &Engine, place: &Place, outlets: &Outlets, output: Output) {
         .iter()
         .map(|s| format!("{} ({})", s.name, s.mode))
         .collect();
-    output.note(&format!("protecting {}", names.join(", ")));
+    say(output, &format!("protecting {}", names.join(", ")));
     if let Listen::At(address) = outlets.page {
-        output.note(&format!("status page on http://{address}/"));
+        say(output, &format!("status page on http://{address}/"));
     }
     if let Listen::At(address) = outlets.metrics {
-        output.note(&format!("figures on http://{address}/metrics"));
+        say(output, &format!("figures on http://{address}/metrics"));
     }
-    output.note(&format!("commands through {}", place.socket.display()));
+    say(
+        output,
+        &format!("commands through {}", place.socket.display()),
+    );
+}
+
+/// For people on a terminal as it is, else in the log, which programs read line by line.
+fn say(output: Output, text: &str) {
+    if output.live {
+        output.note(text);
+    } else {
+        tracing::info!("{text}");
+    }
+}
+
+/// Reads the documents to begin with. Their warnings go where everything else is said.
+fn load(paths: &[PathBuf], output: Output) -> Result<Vec<Service>, Error> {
+    let loaded = spec::load(paths, registry::kinds());
+    if output.live || !loaded.is_usable() {
+        return documents::load(paths, output);
+    }
+    for warning in &loaded.diagnostics {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded.services)
 }
 
 /// Records of all services from now on.
@@ -120,7 +145,8 @@ async fn reload(engine: &Engine, paths: &[PathBuf], output: Output) {
             let line = d.line.map(|n| format!(":{n}")).unwrap_or_default();
             format!("{}{line}: {}", d.file, d.message)
         });
-        let problem = format!("{} errors, the first in {first}", errors.len());
+        let errors = documents::counted(errors.len(), "error");
+        let problem = format!("{errors}, the first in {first}");
         tracing::error!(%problem, "the changed documents cannot be used; the old ones stay in force");
         engine.metrics.documents_refused();
         engine.controller.documents(Some(&problem));
@@ -131,7 +157,7 @@ async fn reload(engine: &Engine, paths: &[PathBuf], output: Output) {
             engine.metrics.documents_loaded();
             engine.controller.documents(None);
             for change in changes {
-                output.note(&format!("documents: {change}"));
+                say(output, &format!("documents: {change}"));
             }
         }
         Err(error) => {

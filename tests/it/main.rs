@@ -17,5 +17,7 @@ mod probe;
 mod promote;
 mod publish;
 mod publisher;
+mod readme;
+mod run;
 mod spec;
 mod stand;

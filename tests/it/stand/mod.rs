@@ -4,6 +4,7 @@ pub mod authority;
 pub mod bind;
 pub mod clock;
 pub mod cloudflare;
+pub mod controller;
 pub mod disk;
 pub mod host;
 pub mod json_schema;

@@ -1,0 +1,270 @@
+//! Commands that need no controller, and what they say where one is missing.
+
+use super::{Command, PROGRAM, Path, Stdio, Value, fs, json_schema, text};
+use std::process::Output;
+
+/// The commands, in the order of the help.
+const COMMANDS: [&str; 24] = [
+    "demo",
+    "init",
+    "validate",
+    "schema",
+    "run",
+    "check",
+    "plan",
+    "explain",
+    "status",
+    "timeline",
+    "failover",
+    "approve",
+    "deny",
+    "pause",
+    "resume",
+    "abort",
+    "ack",
+    "mode",
+    "announce",
+    "journal",
+    "runbook",
+    "token",
+    "help",
+    "completions",
+];
+
+fn failover(home: &Path, args: &[&str]) -> Output {
+    Command::new(PROGRAM)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", home)
+        .env("FAILOVER_STATE", home.join("state"))
+        .current_dir(home)
+        .stdin(Stdio::null())
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn repository(path: &str) -> String {
+    format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What is typed, how it ends, and what it says.
+fn shown(home: &Path, args: &[&str]) -> String {
+    let output = failover(home, args);
+    let mut text = format!(
+        "$ failover {}\n[{}]\n",
+        args.join(" "),
+        output.status.code().unwrap()
+    );
+    for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
+        if !bytes.is_empty() {
+            let said = String::from_utf8_lossy(bytes);
+            text.extend(["-- ", name, "\n", &said]);
+        }
+    }
+    text.replace(home.to_str().unwrap(), "[home]") + "\n"
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let home = tempfile::tempdir().unwrap();
+    let all = failover(home.path(), &["--help"]);
+    assert_eq!(all.status.code(), Some(0));
+    let listed = String::from_utf8(all.stdout).unwrap();
+    for command in COMMANDS {
+        assert!(
+            listed.contains(&format!("\n  {command} ")),
+            "{command}:\n{listed}"
+        );
+        let help = failover(home.path(), &[command, "--help"]);
+        assert_eq!(help.status.code(), Some(0), "{}", text(&help));
+        let help = String::from_utf8(help.stdout).unwrap();
+        assert!(
+            help.contains(&format!("Usage: failover {command}")),
+            "{help}"
+        );
+        let nested = ["announce", "journal", "runbook"].contains(&command);
+        assert!(nested || help.contains("\nExamples:\n"), "{help}");
+        let page = failover(home.path(), &["help", command]);
+        assert_eq!(page.status.code(), Some(0), "{}", text(&page));
+    }
+    insta::assert_snapshot!(
+        "help",
+        shown(home.path(), &["--help"]) + &shown(home.path(), &["help"])
+    );
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let home = tempfile::tempdir().unwrap();
+    let broken = repository("tests/it/broken/fo-114-no-unit.yaml");
+    fs::copy(broken, home.path().join("broken.yaml")).unwrap();
+    fs::create_dir(home.path().join("empty")).unwrap();
+    let commands: &[&[&str]] = &[
+        &[],
+        &["fail-over"],
+        &["status", "--output", "yaml"],
+        &["status"],
+        &["status", "-o", "json"],
+        &["explain", "shop"],
+        &["plan"],
+        &["plan", "shop"],
+        &["plan", "shop", "-f", "broken.yaml"],
+        &["check", "shop"],
+        &["check", "-f", "empty"],
+        &["timeline", "shop"],
+        &["journal", "show", "shop"],
+        &["journal", "verify", "--from", "broken.yaml"],
+        &["validate"],
+        &["validate", "nowhere"],
+        &["validate", "empty"],
+        &["validate", "broken.yaml"],
+        &["run"],
+        &["run", "-f", "broken.yaml"],
+        &["run", "-f", "broken.yaml", "--listen", "8080"],
+        &["failover", "shop"],
+        &["failover", "shop", "--reason", "fire"],
+        &["approve", "shop"],
+        &["approve", "shop-a1"],
+        &["approve", "shop-a1", "--break-glass"],
+        &["approve", "shop-a1", "--token-file", "nowhere"],
+        &["deny", "shop-r1"],
+        &["deny", "shop-a1"],
+        &["pause"],
+        &["pause", "--reason", "work"],
+        &["resume"],
+        &["abort", "shop-a1", "--reason", "well again"],
+        &["abort", "shop-r1", "--reason", "well again"],
+        &["ack", "shop-p1"],
+        &["mode", "shop", "off", "--reason", "x"],
+        &["mode", "shop", "ask", "--reason", "x"],
+        &["announce", "preview", "shop", "--phase", "soon"],
+        &["announce", "preview", "shop"],
+        &["announce", "send", "shop", "recovered"],
+        &["runbook", "show", "none"],
+        &["token", "--hash-of", "nowhere"],
+        &["help", "nothing"],
+        &["completions", "tcsh"],
+        &["demo", "--scenario", "flood"],
+        &["init", "--primary", "x"],
+        &["init", "--primary", "x", "--standby", "y", "--name", "shop"],
+        &["status", "--log", "a=b=c"],
+    ];
+    let all: String = commands.iter().map(|c| shown(home.path(), c)).collect();
+    for block in all.split("\n$ ") {
+        assert!(
+            block.contains("\n[1]\n") || block.contains("\n[2]\n"),
+            "{block}"
+        );
+    }
+    insta::assert_snapshot!("mistakes", all);
+}
+
+#[test]
+fn each_broken_document_is_refused_with_its_code() {
+    let home = tempfile::tempdir().unwrap();
+    let mut seen = 0;
+    for entry in fs::read_dir(repository("tests/it/broken")).unwrap() {
+        let path = entry.unwrap().path();
+        let output = failover(
+            home.path(),
+            &["validate", "-o", "json", path.to_str().unwrap()],
+        );
+        let answer: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("{e}: {}", text(&output)));
+        let problems = answer["problems"].as_array().unwrap();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let code = name.get(..6).unwrap().to_uppercase();
+        if name.starts_with("fo-") {
+            assert!(
+                problems.iter().any(|p| p["code"] == code),
+                "{name}: {answer:#}"
+            );
+        }
+        let usable = answer["valid"].as_bool().unwrap();
+        assert_eq!(output.status.code(), Some(i32::from(!usable)), "{name}");
+        assert!(!problems.is_empty(), "{name}");
+        assert!(usable == code.starts_with("FO-19"), "{name}: {answer:#}");
+        seen += 1;
+    }
+    assert!(seen > 60);
+    let all = failover(home.path(), &["validate", &repository("tests/it/broken")]);
+    assert_eq!(all.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&all.stderr).contains("error[FO-002]: "));
+}
+
+#[test]
+fn examples_are_valid_and_fit_the_schema() {
+    let home = tempfile::tempdir().unwrap();
+    let output = failover(home.path(), &["schema"]);
+    let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        schema["$schema"],
+        "https://json-schema.org/draft/2020-12/schema"
+    );
+    for example in [
+        "accountancy",
+        "bookkeeping",
+        "crm",
+        "invoicing",
+        "task-management",
+    ] {
+        let folder = repository(&format!("examples/{example}"));
+        let output = failover(home.path(), &["validate", &folder]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        for entry in fs::read_dir(&folder).unwrap() {
+            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+            let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+            for document in documents {
+                let faults = json_schema::faults(&schema, &document);
+                assert!(faults.is_empty(), "{example}: {faults:#?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn completions_know_every_command() {
+    let home = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = failover(home.path(), &["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let script = String::from_utf8(output.stdout).unwrap();
+        for command in COMMANDS {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+        assert!(script.contains("standby-address"), "{shell}");
+        if shell == "bash" {
+            let file = home.path().join("completion");
+            fs::write(&file, &script).unwrap();
+            let check = "source ./completion && complete -p failover";
+            let read = Command::new("bash")
+                .args(["--norc", "-c", check])
+                .current_dir(home.path())
+                .output()
+                .unwrap();
+            assert!(read.status.success(), "{}", text(&read));
+        }
+    }
+}
+
+#[test]
+fn runbooks_are_shown_with_what_they_leave_to_defaults() {
+    let home = tempfile::tempdir().unwrap();
+    let output = failover(home.path(), &["runbook", "show", "postgres-failover"]);
+    insta::assert_snapshot!("runbook", String::from_utf8(output.stdout).unwrap());
+}
+
+#[test]
+fn tokens_are_made_and_hashed() {
+    let home = tempfile::tempdir().unwrap();
+    let output = failover(home.path(), &["token", "-o", "json"]);
+    let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+    fs::write(home.path().join("token"), made["token"].as_str().unwrap()).unwrap();
+    let output = failover(home.path(), &["token", "--hash-of", "token"]);
+    let hash = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(hash.trim(), made["tokenHash"].as_str().unwrap());
+    let again: Value =
+        serde_json::from_slice(&failover(home.path(), &["token", "-o", "json"]).stdout).unwrap();
+    assert_ne!(again["token"], made["token"]);
+}
