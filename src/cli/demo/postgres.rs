@@ -1,6 +1,7 @@
 //! The database of the demo: PostgreSQL as it is found on this machine.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     io::{self, Read},
     net::SocketAddr,
@@ -11,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::time;
 
@@ -19,7 +21,7 @@ use super::{account::Account, process};
 /// The oldest version that the demo can use: `wal_keep_size` and `pg_basebackup -C` with its slot.
 const OLDEST: u32 = 13;
 /// How long a command under way may take to end by itself when the demo is stopped.
-const END: Duration = Duration::from_secs(10);
+const END: Duration = Duration::from_secs(5);
 /// How often it is asked whether it has ended.
 const ASK: Duration = Duration::from_millis(20);
 
@@ -304,8 +306,23 @@ async fn finish(mut command: Command) -> io::Result<()> {
     Err(io::Error::other(format!("{name}: {words}")))
 }
 
-/// A command under way. Where nobody asks for its end any more it is let come to it, since a killed `initdb` would leave
-/// shared memory behind; one that does not end is killed.
+/// The files of POSIX shared memory that PostgreSQL's processes have: `initdb` takes it however the server is set.
+fn shared_memory(pids: &[u32]) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for pid in pids {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+        found.extend(
+            maps.lines()
+                .filter_map(|line| line.split_whitespace().nth(5))
+                .filter(|path| path.starts_with("/dev/shm/PostgreSQL."))
+                .map(PathBuf::from),
+        );
+    }
+    found
+}
+
+/// A command under way. Where nobody asks for its end any more it is let come to it, since a killed `initdb` leaves shared
+/// memory behind; one that does not end soon is killed, and what it left is removed.
 struct Running(Child);
 
 impl Drop for Running {
@@ -313,8 +330,15 @@ impl Drop for Running {
         let deadline = Instant::now() + END;
         while self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
             if Instant::now() >= deadline {
+                let all = process::tree(self.0.id());
+                // Stopped first, so that nothing more is made between the look and the kill.
+                process::signal_all(&all, Signal::SIGSTOP);
+                let memory = shared_memory(&process::tree(self.0.id()));
                 process::kill_tree(self.0.id());
                 let _ = self.0.wait();
+                for file in memory {
+                    let _ = fs::remove_file(file);
+                }
                 return;
             }
             thread::sleep(ASK);
