@@ -83,6 +83,7 @@ impl Core {
             // Another site is judged now: everyone looks again before anything is concluded.
             self.view.voices.clear();
             self.view.positions.clear();
+            self.view.synchronous = None;
             self.view.started = Some(record.at);
         }
     }
@@ -230,6 +231,9 @@ impl Core {
     fn observe(&mut self, seen: Observation) {
         if let Some(position) = lag::position(&self.service, &self.state, &seen) {
             self.view.position(position);
+        }
+        if let Some(waits) = lag::waits(&self.service, &self.state, &seen) {
+            self.view.synchronous = Some((seen.at, waits));
         }
         self.view.observe(seen, &self.service.quorum);
     }

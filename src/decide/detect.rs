@@ -8,6 +8,7 @@ use super::{
     view::{Says, View, Voice},
 };
 use crate::model::{
+    id::{NetworkName, ProbeId},
     observation::{Evidence, Sight},
     service::{Component, ComponentKind, Probe, Service, VantagePoint},
     span::Span,
@@ -40,7 +41,7 @@ pub fn judge(
     let mut heard = Vec::new();
     let mut witnesses = Vec::new();
     let mut failing: Option<Time> = None;
-    let mut slow: Option<Span> = None;
+    let mut latencies: BTreeMap<(NetworkName, ProbeId), Span> = BTreeMap::new();
     let mut evidence = BTreeSet::new();
     for probe in relevant(component, state) {
         evidence.insert(probe.evidence);
@@ -54,7 +55,13 @@ pub fn judge(
                 failing = Some(failing.map_or(since, |f| f.min(since)));
             }
             if probe.evidence == Evidence::Outside && says == Says::Up {
-                slow = slow.max(voice.and_then(|v| v.last.latency));
+                let took = voice.and_then(|v| v.latency(&service.quorum));
+                if let Some(took) = took {
+                    latencies
+                        .entry((vantage.network.clone(), probe.id.clone()))
+                        .and_modify(|best| *best = took.min(*best))
+                        .or_insert(took);
+                }
             }
             heard.push(Heard {
                 network: vantage.network.clone(),
@@ -75,6 +82,7 @@ pub fn judge(
         })
         .collect();
     let agreement = quorum::all_kinds(&kinds);
+    let slow = slow(&latencies, service.quorum.networks);
     let over = service
         .objectives
         .response_time
@@ -98,6 +106,20 @@ pub fn judge(
         witnesses,
         failing_since: failing,
     }
+}
+
+/// How long a quorum of networks waits for an answer: each has waited as long as the quickest that looks from it,
+/// through its slowest probe.
+fn slow(latencies: &BTreeMap<(NetworkName, ProbeId), Span>, needed: usize) -> Option<Span> {
+    let mut networks: BTreeMap<&NetworkName, Span> = BTreeMap::new();
+    for ((network, _), took) in latencies {
+        let slowest = networks.entry(network).or_insert(*took);
+        *slowest = (*slowest).max(*took);
+    }
+    let mut latencies: Vec<Span> = networks.into_values().collect();
+    latencies.sort_unstable_by(|a, b| b.cmp(a));
+    let needed = needed.min(latencies.len()).max(1);
+    latencies.get(needed - 1).copied()
 }
 
 /// The probes that look at the site which this component is served from now.

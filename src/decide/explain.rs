@@ -384,7 +384,17 @@ fn prospects(core: &Core, proposal: &incident::Proposal, now: Time) -> Vec<Strin
     let ask = gate::reasons(&proposal.answers, Says::Ask);
     match gate::strictest(&proposal.answers) {
         Says::Hold => out.push(format!("It is held back: {}.", hold.join("; "))),
-        Says::Ask => out.push(format!("It asks before it acts: {}.", ask.join("; "))),
+        Says::Ask => {
+            out.push(format!("It asks before it acts: {}.", ask.join("; ")));
+            if let Some((at, _)) =
+                budget::due(service, since, &proposal.parts).filter(|d| d.0 > now)
+            {
+                out.push(format!(
+                    "It asks at {} unless the primary comes back.",
+                    at.clock()
+                ));
+            }
+        }
         Says::Allow => match budget::due(service, since, &proposal.parts) {
             Some((at, why)) if at > now => out.push(format!(
                 "It begins at {} unless the primary comes back, because then {why}.",

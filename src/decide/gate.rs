@@ -70,7 +70,7 @@ pub fn answers(
         out.push(standby(service, view, site, now));
     }
     if plan.steps.iter().any(|s| s.phase == StepPhase::Promote) {
-        out.push(rpo(service, view, plan, loss, now));
+        out.push(rpo(service, view, plan, loss));
     }
     out
 }
@@ -269,7 +269,7 @@ fn standby(service: &Service, view: &View, site: &Site, now: Time) -> Answer {
     }
 }
 
-fn rpo(service: &Service, view: &View, plan: &Plan, loss: &LossForecast, now: Time) -> Answer {
+fn rpo(service: &Service, view: &View, plan: &Plan, loss: &LossForecast) -> Answer {
     let over = match service.gates.over_rpo {
         OverRpo::Ask => Says::Ask,
         OverRpo::Hold => Says::Hold,
@@ -281,7 +281,7 @@ fn rpo(service: &Service, view: &View, plan: &Plan, loss: &LossForecast, now: Ti
         }
         LossForecast::Stateless => answer("rpo", Says::Allow, "there is no data to lose"),
         LossForecast::Known(lag) if rpo == Span::ZERO => {
-            if lag.bytes == 0 && lag::synchronous(service, view, &plan.to, now) {
+            if lag.bytes == 0 && lag::synchronous(service, view, lag) {
                 answer(
                     "rpo",
                     Says::Allow,

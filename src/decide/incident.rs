@@ -271,7 +271,13 @@ fn decide(
             held(incident, gate::reasons(&proposal.answers, Says::Hold)),
             None,
         ),
-        Says::Ask => (ask(service, state, incident, proposal, now), None),
+        Says::Ask => match due {
+            // A question is patient as a run is. Whoever wants to act sooner gives the command.
+            Some((at, _)) if now < at && open_question(state).is_none() => {
+                (held(incident, Vec::new()), Some(at))
+            }
+            Some(_) | None => (ask(service, state, incident, proposal, now), None),
+        },
         Says::Allow => match due {
             Some((at, why)) if now >= at => (
                 vec![opened(

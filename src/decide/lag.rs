@@ -123,8 +123,22 @@ fn behind(view: &View, received: Lsn, since: Time) -> Span {
     }
 }
 
-/// Whether commits waited for the standby, as it was last seen.
+/// What an observation of the active database tells of whether its commits wait for its standbys. Only the primary
+/// knows; one that has no standby just now waits for none.
 #[must_use]
-pub fn synchronous(service: &Service, view: &View, to: &SiteName, now: Time) -> bool {
-    standby(service, view, to, now).is_some_and(|(_, f)| f.synchronous == Some(true))
+pub fn waits(service: &Service, state: &State, seen: &Observation) -> Option<bool> {
+    let (component, probe) = service.probe(&seen.probe)?;
+    let facts = seen.facts.database.as_ref()?;
+    let is_active = component.kind == ComponentKind::Database
+        && probe.evidence != Evidence::Stream
+        && facts.role == DatabaseRole::Primary
+        && (probe.site.is_none() || probe.site == state.active);
+    is_active.then(|| facts.synchronous == Some(true))
+}
+
+/// Whether commits waited for the standby when the lag was measured, or not long before.
+#[must_use]
+pub fn synchronous(service: &Service, view: &View, lag: &Lag) -> bool {
+    view.synchronous
+        .is_some_and(|(at, waits)| waits && lag.measured.since(at) <= service.gates.max_lag_age)
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::model::{
     announcement::{Announcement, Phase},
-    id::AnnouncementId,
+    id::{AnnouncementId, ChannelName},
     loss::LossForecast,
     plan::RunKind,
     record::{RecordBody, RunOutcome},
@@ -135,7 +135,7 @@ pub fn entered(
             .announcements
             .channels
             .iter()
-            .filter(|c| c.phases.contains(&phase))
+            .filter(|c| c.phases.contains(&phase) && (!last || heard(state, incident, &c.name)))
             .map(|c| c.name.clone())
             .collect(),
     };
@@ -143,6 +143,13 @@ pub fn entered(
         phase,
         announcement: Box::new(announcement),
     }
+}
+
+/// Whether a channel was told anything of this incident: nobody hears of the end of what he never heard of.
+fn heard(state: &State, incident: &Incident, channel: &ChannelName) -> bool {
+    state.announcements.values().any(|t| {
+        t.announcement.incident == incident.id && t.announcement.channels.contains(channel)
+    })
 }
 
 /// The URL that was seen to work from two vantage points, as the step that publishes it reported.

@@ -237,6 +237,7 @@ struct Stage {
     log: Vec<Record>,
     out: String,
     lsn: u64,
+    synchronous: bool,
 }
 
 impl Stage {
@@ -248,6 +249,7 @@ impl Stage {
             log: Vec::new(),
             out: String::new(),
             lsn: 1000,
+            synchronous: false,
         };
         let opening = stage.core.start("test", now);
         stage.commit(opening);
@@ -439,7 +441,7 @@ impl Stage {
             streaming: None,
             replay_age: None,
             heard: None,
-            synchronous: None,
+            synchronous: (role == DatabaseRole::Primary).then_some(self.synchronous),
         };
         Facts {
             database: Some(database),

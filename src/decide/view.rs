@@ -6,6 +6,7 @@ use crate::model::{
     id::{AnnouncementId, Attempt, PageId, ProbeId, StepId, VantageName},
     observation::{Facts, Lsn, Observation, Sight},
     service::Quorum,
+    span::Span,
     time::Time,
 };
 
@@ -16,6 +17,8 @@ pub struct View {
     pub voices: BTreeMap<(VantageName, ProbeId), Voice>,
     /// Write positions of the active database, oldest first.
     pub positions: VecDeque<Position>,
+    /// Whether commits wait for the standbys, as the active database last said, and when that was.
+    pub synchronous: Option<(Time, bool)>,
     /// Steps whose effect is under way in this process.
     pub under_way: BTreeSet<StepId>,
     /// Intents that this process recorded: their effect has surely not been performed before.
@@ -52,6 +55,8 @@ pub struct Voice {
     pub successes: u32,
     /// When the first look of the present row of Downs was.
     pub failing_since: Option<Time>,
+    /// How long the last answers took, oldest first: as many as it takes to be believed.
+    pub latencies: VecDeque<Span>,
     /// The last look.
     pub last: Observation,
 }
@@ -126,6 +131,7 @@ impl Voice {
             failures: 0,
             successes: 0,
             failing_since: None,
+            latencies: VecDeque::new(),
             last: seen.clone(),
         };
         blank.heard(seen, quorum)
@@ -137,6 +143,7 @@ impl Voice {
                 self.failures = 0;
                 self.failing_since = None;
                 self.successes = self.successes.saturating_add(1);
+                self.answered(seen.latency, quorum);
                 if self.says != Says::Down || self.successes >= quorum.successes {
                     self.says = Says::Up;
                 }
@@ -161,5 +168,26 @@ impl Voice {
         }
         self.last = seen;
         self
+    }
+
+    fn answered(&mut self, took: Option<Span>, quorum: &Quorum) {
+        self.latencies.extend(took);
+        let kept = usize::try_from(quorum.failures)
+            .unwrap_or(usize::MAX)
+            .max(1);
+        while self.latencies.len() > kept {
+            self.latencies.pop_front();
+        }
+    }
+
+    /// The quickest of the last answers, once there are enough to be believed: one slow answer is no slow service.
+    #[must_use]
+    pub fn latency(&self, quorum: &Quorum) -> Option<Span> {
+        let enough = usize::try_from(quorum.failures)
+            .unwrap_or(usize::MAX)
+            .max(1);
+        (self.latencies.len() >= enough)
+            .then(|| self.latencies.iter().min().copied())
+            .flatten()
     }
 }

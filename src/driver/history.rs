@@ -1,5 +1,6 @@
-//! Incidents as customers heard of them, read from the records.
+//! What was, read from the records: incidents as customers heard of them, and measured availability.
 
+use super::availability::Measured;
 use crate::model::{
     announcement::{Announcement, Phase},
     id::{ComponentName, IncidentId},
@@ -11,11 +12,13 @@ use crate::model::{
 /// Incidents that are kept for the status page.
 const KEPT: usize = 50;
 
-/// Incidents, oldest first.
+/// What was, for the status page.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    /// The incidents.
+    /// The incidents, oldest first.
     pub incidents: Vec<PastIncident>,
+    /// How long each component worked and did not.
+    pub measured: Measured,
 }
 
 /// An incident as customers heard of it.
@@ -42,6 +45,7 @@ impl History {
         reason = "a projection of four kinds of record"
     )]
     pub fn apply(&mut self, record: &Record) {
+        self.measured.apply(record);
         match &record.body {
             RecordBody::IncidentOpened {
                 components, since, ..

@@ -200,7 +200,10 @@ impl Publisher {
 /// The page of these services.
 #[must_use]
 pub fn view(shown: &[(Core, History)], now: Time) -> StatusView {
-    let services: Vec<ServiceView> = shown.iter().map(|(core, _)| service(core)).collect();
+    let services: Vec<ServiceView> = shown
+        .iter()
+        .map(|(core, history)| service(core, history, now))
+        .collect();
     let mut incidents: Vec<IncidentView> = shown
         .iter()
         .flat_map(|(core, history)| {
@@ -208,7 +211,7 @@ pub fn view(shown: &[(Core, History)], now: Time) -> StatusView {
                 .incidents
                 .iter()
                 .filter(|i| !i.told.is_empty())
-                .map(|i| incident(core, i))
+                .map(|i| incident(core, history, i, now))
         })
         .collect();
     incidents.sort_by_key(|i| std::cmp::Reverse(i.started));
@@ -233,19 +236,24 @@ pub fn view(shown: &[(Core, History)], now: Time) -> StatusView {
     }
 }
 
-fn service(core: &Core) -> ServiceView {
+fn service(core: &Core, history: &History, now: Time) -> ServiceView {
     let (service, state) = (core.service(), core.state());
+    let measured = &history.measured;
     let components: Vec<ComponentView> = service
         .components
         .iter()
         .map(|c| {
             let verdict = state.verdicts.get(&c.name);
+            let mut status = verdict.map_or(Status::Operational, |v| status(v.0));
+            if status == Status::MajorOutage && measured.is_planned(service, &c.name, now) {
+                status = Status::Maintenance;
+            }
             ComponentView {
                 name: c.name.clone(),
                 title: c.title.clone(),
-                status: verdict.map_or(Status::Operational, |v| status(v.0)),
+                status,
                 since: verdict.map(|v| v.1),
-                availability: None,
+                availability: measured.component(service, &c.name, now),
             }
         })
         .collect();
@@ -270,6 +278,8 @@ fn service(core: &Core) -> ServiceView {
             .then(|| service.announcements.symptom.clone())
             .filter(|s| !s.is_empty()),
         components,
+        availability: measured.service(service, now),
+        promised: service.objectives.availability,
         fallback: fallback(core),
         dns: service.dns.as_ref().map(|_| cut_over(core)),
         next_update: last.and_then(|t| t.announcement.next_update),
@@ -332,7 +342,7 @@ fn uses(run: &crate::decide::state::Run, step: &crate::model::id::StepId, kind: 
     })
 }
 
-fn incident(core: &Core, past: &PastIncident) -> IncidentView {
+fn incident(core: &Core, history: &History, past: &PastIncident, now: Time) -> IncidentView {
     let service = core.service();
     let mut updates: Vec<UpdateView> = past
         .told
@@ -353,7 +363,7 @@ fn incident(core: &Core, past: &PastIncident) -> IncidentView {
             || service.title.clone(),
             |a| format!("{}: {}", service.title, a.symptom),
         ),
-        impact: if past.outage {
+        impact: if past.outage && !history.measured.began_planned(service, past.since, now) {
             Status::MajorOutage
         } else {
             Status::Maintenance

@@ -1,4 +1,4 @@
-//! `service/verify`: the service answers rightly from the new site. `publish/fallback`: so does the fallback URL.
+//! `service/verify`: the service answers rightly from the new site; in a redirect its applications do. `publish/fallback`: so does the fallback URL.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use crate::{
     model::{
+        check::{CheckItem, CheckStatus},
         id::KindName,
         observation::{DatabaseRole, Evidence, Sight},
-        plan::{StepPhase, Uses},
-        service::{Probe, Service},
+        plan::{RunKind, StepPhase, Uses},
+        service::{Component, ComponentKind, Probe, Service},
         site::Site,
         span::Span,
         step::{Presence, Proof, StepResult},
@@ -114,7 +115,10 @@ fn make_fallback(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeErro
 #[async_trait]
 trait Condition: Send + Sync {
     /// The proof that it holds, or what is missing.
-    async fn look(&self, to: &Site) -> Result<Proof, String>;
+    async fn look(&self, to: &Site, run: RunKind) -> Result<Proof, String>;
+
+    /// Whether it can be met at all, for `failover check`.
+    fn check(&self, to: &Site) -> Vec<CheckItem>;
 }
 
 /// A step that waits until a condition holds.
@@ -128,7 +132,7 @@ impl<C: Condition> Action for Until<C> {
     async fn perform(&self, step: &StepContext) -> StepResult {
         let deadline = self.runtime.now().after(step.timeout).before(AGAIN);
         loop {
-            let missing = match self.condition.look(&step.to).await {
+            let missing = match self.condition.look(&step.to, step.kind).await {
                 Ok(proof) => return StepResult::Done(proof),
                 Err(missing) => missing,
             };
@@ -142,10 +146,14 @@ impl<C: Condition> Action for Until<C> {
     }
 
     async fn observe(&self, step: &StepContext) -> Presence {
-        match self.condition.look(&step.to).await {
+        match self.condition.look(&step.to, step.kind).await {
             Ok(proof) => Presence::InPlace(proof),
             Err(missing) => Presence::absent(missing),
         }
+    }
+
+    async fn check(&self, _from: &Site, to: &Site) -> Vec<CheckItem> {
+        self.condition.check(to)
     }
 }
 
@@ -156,11 +164,43 @@ struct Verify {
 
 #[async_trait]
 impl Condition for Verify {
-    async fn look(&self, to: &Site) -> Result<Proof, String> {
+    async fn look(&self, to: &Site, run: RunKind) -> Result<Proof, String> {
+        let probes = self.probes(to, run)?;
+        let mut seen = Vec::new();
+        for probe in probes {
+            let sightings = self.lookouts.look(&probe.action, probe.timeout).await;
+            let enough = self.enough(probe, &sightings);
+            seen.push(enough.map_err(|why| format!("{} does not serve rightly: {why}", to.name))?);
+        }
+        Ok(Proof::new(seen.join("; ")))
+    }
+
+    fn check(&self, to: &Site) -> Vec<CheckItem> {
+        vec![match self.probes(to, RunKind::Failover) {
+            Ok(probes) => {
+                let names: Vec<_> = probes.iter().map(|p| p.id.to_string()).collect();
+                CheckItem::ok("probes", format!("looks through {}", names.join(" and ")))
+            }
+            Err(missing) => CheckItem::bad(
+                "probes",
+                CheckStatus::Fail,
+                missing,
+                "without such a probe this step can only fail",
+            ),
+        }]
+    }
+}
+
+impl Verify {
+    /// What tells whether the service works there. A redirect leaves the databases where they are.
+    fn probes(&self, to: &Site, run: RunKind) -> Result<Vec<&Probe>, String> {
+        let moved =
+            |c: &&Component| run != RunKind::Redirect || c.kind == ComponentKind::Application;
         let probes: Vec<&Probe> = self
             .service
             .components
             .iter()
+            .filter(moved)
             .flat_map(|c| &c.probes)
             .filter(|p| p.site.as_ref() == Some(&to.name) && p.evidence != Evidence::Stream)
             .collect();
@@ -170,17 +210,9 @@ impl Condition for Verify {
                 to.name, to.name
             ));
         }
-        let mut seen = Vec::new();
-        for probe in probes {
-            let sightings = self.lookouts.look(&probe.action, probe.timeout).await;
-            let enough = self.enough(probe, &sightings);
-            seen.push(enough.map_err(|why| format!("{} does not serve rightly: {why}", to.name))?);
-        }
-        Ok(Proof::new(seen.join("; ")))
+        Ok(probes)
     }
-}
 
-impl Verify {
     /// A quorum of networks sees it work, and a database that it is asked about takes writes.
     fn enough(&self, probe: &Probe, sightings: &[Sighting]) -> Result<String, String> {
         let standby = |s: &&Sighting| {
@@ -233,7 +265,7 @@ struct Fallback {
 
 #[async_trait]
 impl Condition for Fallback {
-    async fn look(&self, to: &Site) -> Result<Proof, String> {
+    async fn look(&self, to: &Site, _run: RunKind) -> Result<Proof, String> {
         let Some(url) = &to.url else {
             return Ok(Proof::new(format!(
                 "{} has no URL of its own: there is no fallback address to publish",
@@ -272,5 +304,9 @@ impl Condition for Fallback {
         Err(format!(
             "{url} gave a right answer to {up} vantage points, {needed} are needed ({detail})"
         ))
+    }
+
+    fn check(&self, _to: &Site) -> Vec<CheckItem> {
+        Vec::new()
     }
 }

@@ -188,6 +188,6 @@ pub struct DatabaseFacts {
     pub replay_age: Option<Span>,
     /// On a standby: the primary's write position as its WAL receiver last heard it, and how long ago that was.
     pub heard: Option<(Lsn, Span)>,
-    /// Whether commits wait for this standby (`sync`, `quorum`), where known.
+    /// On a primary: whether its commits wait for every standby that streams from it, where known.
     pub synchronous: Option<bool>,
 }

@@ -115,7 +115,8 @@ SELECT r AS recovery,
        pg_last_wal_receive_lsn() AS received,
        pg_last_wal_replay_lsn() AS replayed,
        CASE WHEN r THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END AS replay_age,
-       (SELECT bool_or(sync_state IN ('sync', 'quorum')) FROM pg_stat_replication) AS synchronous,
+       (SELECT bool_and(sync_state = 'sync') OR count(*) = 1 AND bool_and(sync_state = 'quorum')
+        FROM pg_stat_replication WHERE state = 'streaming') AS synchronous,
        current_setting('transaction_read_only') AS read_only
 FROM (SELECT pg_is_in_recovery() AS r) AS server";
 

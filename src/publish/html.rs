@@ -11,7 +11,7 @@ use super::{
         StatusView,
     },
 };
-use crate::model::{announcement::Phase, time::Time};
+use crate::model::{announcement::Phase, span::Span, time::Time};
 
 /// Past incidents that the page shows; `incidents.json` has more.
 const PAST: usize = 15;
@@ -224,6 +224,7 @@ fn parts(view: &StatusView) -> Markup {
                 @if several {
                     h3 { (service.title) }
                 }
+                (figure(view, service))
                 ul class="parts" {
                     @for component in &service.components { (part(component)) }
                     @if service.components.is_empty() {
@@ -240,7 +241,29 @@ fn part(component: &ComponentView) -> Markup {
         li {
             span { (component.title) }
             (state(component.status))
-            @if let Some(availability) = &component.availability { (days(availability)) }
+            @if let Some(availability) = component.availability.as_ref().filter(|a| a.is_telling()) {
+                (days(availability))
+            }
+        }
+    }
+}
+
+/// The figure that is published, with what it is made of and what is promised.
+fn figure(view: &StatusView, service: &ServiceView) -> Markup {
+    let Some(measured) = service.availability.as_ref().filter(|a| a.is_telling()) else {
+        return html! {};
+    };
+    let shortly = |span: &Span| *span > Span::ZERO;
+    html! {
+        p class="figure" {
+            "Available " strong { (percent(measured.percent())) } " of the time since "
+            (moment(view, measured.since))
+            @if shortly(&measured.down) { ", down for " (duration(measured.down)) }
+            @if shortly(&measured.maintenance) {
+                ", planned maintenance of " (duration(measured.maintenance)) " apart"
+            }
+            @if let Some(promised) = service.promised { ". Promised: " (percent(promised)) }
+            "."
         }
     }
 }
@@ -248,15 +271,33 @@ fn part(component: &ComponentView) -> Markup {
 fn days(availability: &Availability) -> Markup {
     html! {
         div class="past-days" {
-            (format!("{:.2}", availability.percent)) " % in the last "
-            (availability.days.len()) " days"
-            div class="days" aria-hidden="true" {
-                @for day in &availability.days {
-                    i class=(day.map_or("none", tone)) {}
+            (percent(availability.percent()))
+            @if availability.days.len() > 1 {
+                div class="days" aria-hidden="true" {
+                    @for day in &availability.days {
+                        i class=(day.map_or("none", tone)) {}
+                    }
                 }
+                span class="unseen" { (bad_days(&availability.days)) }
             }
         }
     }
+}
+
+/// What the row of days shows, for those who listen.
+fn bad_days(days: &[Option<Status>]) -> String {
+    let bad = days
+        .iter()
+        .filter(|d| d.is_some_and(|s| s >= Status::PartialOutage))
+        .count();
+    format!("{bad} of the last {} days had an outage", days.len())
+}
+
+/// `99.99 %`: up to three decimals, without idle zeros.
+fn percent(value: f64) -> String {
+    let digits = format!("{value:.3}");
+    let digits = digits.trim_end_matches('0').trim_end_matches('.');
+    format!("{digits}\u{a0}%")
 }
 
 /// A status as a word, a shape and a colour: no one of them alone.
@@ -401,10 +442,17 @@ fn moment(view: &StatusView, at: Time) -> Markup {
 
 /// `17 minutes`, `2 hours 5 minutes`.
 fn lasted(from: Time, to: Time) -> String {
-    let minutes = to.since(from).as_millis().div_ceil(60_000);
+    duration(to.since(from))
+}
+
+/// Below a minute in seconds, rounded up.
+fn duration(span: Span) -> String {
+    let seconds = span.as_millis().div_ceil(1000);
+    let minutes = span.as_millis().div_ceil(60_000);
     let (hours, minutes) = (minutes / 60, minutes % 60);
     let say = |n: u64, unit: &str| format!("{n} {unit}{}", if n == 1 { "" } else { "s" });
     match (hours, minutes) {
+        _ if seconds < 60 => say(seconds, "second"),
         (0, m) => say(m, "minute"),
         (h, 0) => say(h, "hour"),
         (h, m) => format!("{} {}", say(h, "hour"), say(m, "minute")),
@@ -590,13 +638,25 @@ mod tests {
     fn availability_is_shown_only_where_it_was_measured() {
         let mut view = views::normal();
         assert!(!page(&view).contains("class=\"past-days\""));
-        view.services[0].components[0].availability = Some(Availability {
-            percent: 99.954,
-            days: vec![None, Some(Status::Operational), Some(Status::MajorOutage)],
-        });
+        assert!(!page(&view).contains("class=\"figure\""));
+        let mut hour = views::measured();
+        hour.up = Span::from_secs(3600);
+        view.services[0].availability = Some(hour);
+        assert!(!page(&view).contains("class=\"figure\""));
+        view.services[0].components[0].availability = Some(views::measured());
+        view.services[0].availability = Some(views::measured());
+        view.services[0].promised = Some(99.9);
         let page = page(&view);
-        assert!(page.contains("99.95 % in the last 3 days"));
-        assert!(page.contains("<i class=\"none\"></i><i class=\"ok\"></i><i class=\"bad\"></i>"));
+        assert!(page.contains("<div class=\"past-days\">99.93\u{a0}%<div"));
+        assert!(page.contains(
+            "<i class=\"none\"></i><i class=\"ok\"></i><i class=\"info\"></i><i class=\"bad\"></i>"
+        ));
+        assert!(page.contains("1 of the last 4 days had an outage"));
+        assert!(page.contains(
+            "Available <strong>99.93\u{a0}%</strong> of the time since <time datetime=\"2026-11-19T08:00:00.000Z\">\
+             2026-11-19 08:00 UTC</time>, down for 2 minutes, planned maintenance of 10 minutes apart. \
+             Promised: 99.9\u{a0}%."
+        ));
         tags(&page);
     }
 }

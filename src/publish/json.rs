@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use super::view::{ComponentView, CutOver, IncidentView, ServiceView, Status, StatusView};
+use super::view::{
+    Availability, ComponentView, CutOver, IncidentView, ServiceView, Status, StatusView,
+};
 use crate::model::{announcement::Phase, id::ComponentName, time::Time};
 
 /// As many incidents as Statuspage lists in `incidents.json`.
@@ -16,6 +18,27 @@ pub struct Summary {
     incidents: Vec<Incident>,
     scheduled_maintenances: [(); 0],
     status: Overall,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    availability: Vec<ServiceMeasured>,
+}
+
+/// How a service fared as a whole: a field of our own beside Statuspage's.
+#[derive(Serialize)]
+struct ServiceMeasured {
+    service: String,
+    #[serde(flatten)]
+    measured: Measured,
+    objective_percent: Option<f64>,
+}
+
+/// How something fared, from `since` on. Time that nobody saw is in none of the three.
+#[derive(Serialize)]
+struct Measured {
+    percent: f64,
+    since: Time,
+    up_seconds: f64,
+    down_seconds: f64,
+    maintenance_seconds: f64,
 }
 
 /// `status.json`.
@@ -81,6 +104,8 @@ struct Component {
     components: Vec<String>,
     showcase: bool,
     only_show_if_degraded: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    availability: Option<Measured>,
 }
 
 #[derive(Serialize)]
@@ -122,6 +147,17 @@ pub fn summary(view: &StatusView) -> Summary {
         incidents: unresolved_incidents(view),
         scheduled_maintenances: [],
         status: overall(view),
+        availability: view
+            .services
+            .iter()
+            .filter_map(|s| {
+                Some(ServiceMeasured {
+                    service: s.name.to_string(),
+                    measured: measured(s.availability.as_ref()?),
+                    objective_percent: s.promised,
+                })
+            })
+            .collect(),
     }
 }
 
@@ -251,6 +287,7 @@ fn group(view: &StatusView, service: &ServiceView) -> Component {
             .collect(),
         showcase: false,
         only_show_if_degraded: false,
+        availability: service.availability.as_ref().map(measured),
     }
 }
 
@@ -268,6 +305,17 @@ fn component(view: &StatusView, service: &ServiceView, c: &ComponentView) -> Com
         components: Vec::new(),
         showcase: true,
         only_show_if_degraded: false,
+        availability: c.availability.as_ref().map(measured),
+    }
+}
+
+fn measured(availability: &Availability) -> Measured {
+    Measured {
+        percent: availability.percent(),
+        since: availability.since,
+        up_seconds: availability.up.as_secs_f64(),
+        down_seconds: availability.down.as_secs_f64(),
+        maintenance_seconds: availability.maintenance.as_secs_f64(),
     }
 }
 
@@ -406,6 +454,26 @@ mod tests {
                 "status": { "indicator": "none", "description": "Example Shop is working" }
             })
         );
+    }
+
+    #[test]
+    fn availability_stands_beside_what_statuspage_has() {
+        let mut view = views::normal();
+        view.services[0].availability = Some(views::measured());
+        view.services[0].promised = Some(99.99);
+        view.services[0].components[1].availability = Some(views::measured());
+        let file = value(summary(&view));
+        let expected = json!({
+            "percent": 99.93, "since": "2026-11-19T08:00:00.000Z", "up_seconds": 172_679.0,
+            "down_seconds": 120.0, "maintenance_seconds": 600.0
+        });
+        assert_eq!(file["components"][0].get("availability"), None);
+        assert_eq!(file["components"][1]["availability"], expected);
+        let whole = &file["availability"][0];
+        assert_eq!(whole["service"], "shop");
+        assert_eq!(whole["percent"], 99.93);
+        assert_eq!(whole["objective_percent"], 99.99);
+        assert_eq!(file["availability"].as_array().unwrap().len(), 1);
     }
 
     #[test]

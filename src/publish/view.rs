@@ -14,6 +14,9 @@ use crate::model::{
 /// For so long after its end an outage is mentioned beside the headline.
 const RECENT: Span = Span::from_secs(24 * 3600);
 
+/// A figure of less known time says nothing to people.
+const TELLING: Span = Span::from_secs(24 * 3600);
+
 /// The whole page. It may show one service or several.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatusView {
@@ -42,6 +45,10 @@ pub struct ServiceView {
     pub symptom: Option<String>,
     /// Its parts.
     pub components: Vec<ComponentView>,
+    /// How it fared before as a whole, where that was measured.
+    pub availability: Option<Availability>,
+    /// The availability that is promised, in percent.
+    pub promised: Option<f64>,
     /// The address that works now, while customers should use another than the usual one.
     pub fallback: Option<Fallback>,
     /// Where the switch of the usual address stands; none where the service has no DNS of its own.
@@ -65,13 +72,39 @@ pub struct ComponentView {
     pub availability: Option<Availability>,
 }
 
-/// How a component fared over the last days.
+/// How a component or a service fared, as far as that was seen: at most over the last year.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Availability {
-    /// Percent of the time in which it worked.
-    pub percent: f64,
+    /// Since when it is counted.
+    pub since: Time,
+    /// How long it was seen to work.
+    pub up: Span,
+    /// How long it was down without that being planned.
+    pub down: Span,
+    /// How long it was down for planned maintenance.
+    pub maintenance: Span,
     /// One entry a day, oldest first, at most 90: the worst status of that day; none where nobody looked.
     pub days: Vec<Option<Status>>,
+}
+
+impl Availability {
+    /// Whether it is of a day at least: before that, one short outage reads as a ruin.
+    #[must_use]
+    pub fn is_telling(&self) -> bool {
+        self.up.saturating_add(self.down) >= TELLING
+    }
+
+    /// Percent of the known time, planned maintenance apart, in which it worked; rounded down to three decimals, so
+    /// that an outage never reads as 100 %.
+    #[must_use]
+    pub fn percent(&self) -> f64 {
+        let (up, down) = (self.up.as_millis(), self.down.as_millis());
+        let all = u128::from(up) + u128::from(down);
+        let thousandths = (u128::from(up) * 100_000)
+            .checked_div(all)
+            .unwrap_or(100_000);
+        f64::from(u32::try_from(thousandths).unwrap_or(100_000)) / 1000.0
+    }
 }
 
 /// An address that works while the usual one may not. Only made after it was seen to work from outside.
@@ -325,11 +358,29 @@ pub(crate) mod tests {
                         availability: None,
                     },
                 ],
+                availability: None,
+                promised: None,
                 fallback: None,
                 dns: Some(CutOver::Unchanged),
                 next_update: None,
             }],
             incidents: Vec::new(),
+        }
+    }
+
+    /// Two days with two minutes of outage and ten of maintenance.
+    pub(crate) fn measured() -> Availability {
+        Availability {
+            since: Time::parse("2026-11-19T08:00:00Z").unwrap(),
+            up: Span::from_secs(172_679),
+            down: Span::from_secs(120),
+            maintenance: Span::from_secs(600),
+            days: vec![
+                None,
+                Some(Status::Operational),
+                Some(Status::Maintenance),
+                Some(Status::MajorOutage),
+            ],
         }
     }
 
@@ -494,5 +545,17 @@ pub(crate) mod tests {
         );
         assert_eq!(view.incidents[0].phase(), Phase::OnStandby);
         assert_eq!(view.incidents[0].updated(), at("14:08:00"));
+    }
+
+    #[test]
+    fn an_outage_never_reads_as_a_hundred_percent() {
+        let mut measured = measured();
+        measured.up = Span::from_secs(365 * 24 * 3600);
+        measured.down = Span::from_millis(1);
+        assert!((measured.percent() - 99.999).abs() < 1e-9);
+        measured.down = Span::ZERO;
+        assert!((measured.percent() - 100.0).abs() < 1e-9);
+        measured.up = Span::ZERO;
+        assert!((measured.percent() - 100.0).abs() < 1e-9);
     }
 }

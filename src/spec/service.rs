@@ -249,7 +249,7 @@ impl Default for TriggerSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BudgetSpec {
-    /// Longest time that the primary may take to come back by itself.
+    /// Longest time that the primary may take to come back by itself, before a run begins or people are asked for one.
     pub patience: Span,
 }
 

@@ -21,3 +21,4 @@ mod readme;
 mod run;
 mod spec;
 mod stand;
+mod stories;

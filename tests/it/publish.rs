@@ -52,6 +52,8 @@ fn on_standby() -> StatusView {
                 since: Some(at("14:06:40")),
                 availability: None,
             }],
+            availability: None,
+            promised: None,
             fallback: Some(Fallback {
                 url: "https://standby.example.com/".into(),
                 since: at("14:06:40"),

@@ -4,6 +4,8 @@ use insta::assert_snapshot;
 
 use super::{Stage, play, shop};
 use crate::model::{
+    announcement::Phase,
+    record::RecordBody,
     service::{Mode, Trigger},
     span::Span,
 };
@@ -211,6 +213,85 @@ fn patience_waits_for_the_primary_but_not_beyond_the_budget() {
         down db a b c
         wait 3s"
     ));
+}
+
+#[test]
+fn a_question_is_as_patient_as_a_run() {
+    let mut service = shop();
+    service.mode = Mode::Ask;
+    service.trigger = Trigger::Budget {
+        patience: Span::from_secs(5),
+    };
+    let told = Stage::new(service).play(
+        "well
+        down db a b c
+        wait 2s
+        up db a b c
+        up web a b c
+        down db a b c
+        wait 3s
+        down db a b c
+        wait 3s
+        down db a b c",
+    );
+    assert_eq!(told.matches("ask: ").count(), 1, "{told}");
+    assert_snapshot!(told);
+}
+
+#[test]
+fn an_rpo_of_zero_is_kept_by_a_synchronous_standby_alone() {
+    let mut service = shop();
+    service.objectives.rpo = Span::ZERO;
+    for (synchronous, outcome) in [(true, "run opened"), (false, "ask: ")] {
+        let mut stage = Stage::new(service.clone());
+        stage.synchronous = synchronous;
+        let told = stage.play(
+            "well
+            check green
+            down db a b c",
+        );
+        assert!(told.contains(outcome), "{told}");
+    }
+}
+
+#[test]
+fn who_heard_of_no_outage_hears_of_no_end() {
+    let mut service = shop();
+    service.trigger = Trigger::Budget {
+        patience: Span::from_secs(120),
+    };
+    let mut stage = Stage::new(service);
+    stage.play(
+        "well
+        check green
+        down db a b c
+        up db a b c
+        up web a b c
+        wait 3s
+        up db a b c
+        up web a b c",
+    );
+    for _ in 0..25 {
+        stage.play(
+            "wait 3s
+            up db a b c
+            up web a b c",
+        );
+    }
+    let told = |wanted| {
+        stage.log.iter().find_map(|r| {
+            let RecordBody::PhaseEntered {
+                phase,
+                announcement,
+            } = &r.body
+            else {
+                return None;
+            };
+            (*phase == wanted).then(|| announcement.channels.clone())
+        })
+    };
+    assert_eq!(told(Phase::Investigating), Some(Vec::new()));
+    assert_eq!(told(Phase::Recovered), Some(Vec::new()));
 }
 
 #[test]

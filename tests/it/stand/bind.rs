@@ -62,6 +62,15 @@ impl Bind {
         Self::run(configuration).await
     }
 
+    /// Starts BIND with one zone of this name and content, which `failover-key.` may update.
+    pub async fn with_zone(zone: &str, content: &str) -> Self {
+        let configuration = |at: &Path, port: u16| {
+            fs::write(at.join(zone), format!("{HEAD}{content}")).unwrap();
+            of_zone(at, port, zone)
+        };
+        Self::run(configuration).await
+    }
+
     async fn run(configuration: impl Fn(&Path, u16) -> String) -> Self {
         for _ in 0..5 {
             if let Some(bind) = Self::try_start(&configuration).await {
@@ -163,6 +172,36 @@ impl Drop for Bind {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The head of a zone whose answers live for a second.
+const HEAD: &str = "$TTL 1
+@ IN SOA ns hostmaster 7 3600 600 604800 1
+@ IN NS ns
+ns IN A 127.0.0.1
+";
+
+fn of_zone(at: &Path, port: u16, zone: &str) -> String {
+    let at = at.display();
+    format!(
+        r#"
+key "failover-key." {{ algorithm hmac-sha256; secret "{SECRET}"; }};
+options {{
+    directory "{at}";
+    pid-file none;
+    session-keyfile none;
+    listen-on port {port} {{ 127.0.0.1; }};
+    listen-on-v6 {{ none; }};
+    recursion no;
+    dnssec-validation no;
+    notify no;
+    allow-transfer {{ any; }};
+}};
+controls {{ }};
+zone "{zone}" {{ type primary; file "{zone}"; allow-update {{ key "failover-key."; }}; }};
+zone "ready.test" {{ type primary; file "ready.test"; }};
+"#
+    )
 }
 
 fn resolving(at: &Path, port: u16, upstream: SocketAddr) -> String {

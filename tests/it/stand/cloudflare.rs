@@ -41,6 +41,7 @@ pub enum Mood {
 
 #[derive(Default)]
 struct World {
+    zone: String,
     records: Vec<Value>,
     ids: u32,
     mood: Option<Mood>,
@@ -63,24 +64,7 @@ pub struct Cloudflare {
 impl Cloudflare {
     /// Starts it with the zone `demo.test`.
     pub async fn start() -> Self {
-        let world = Shared::default();
-        let zone = "/client/v4/zones/{zone}";
-        let app = Router::new()
-            .route("/client/v4/user/tokens/verify", get(verify))
-            .route("/client/v4/zones", get(zones))
-            .route(zone, get(one_zone))
-            .route(&format!("{zone}/dns_records"), get(list))
-            .route(&format!("{zone}/dns_records/batch"), post(batch))
-            .route(&format!("{zone}/dns_records/{{id}}"), patch(patch_one))
-            .layer(middleware::from_fn_with_state(world.clone(), gate))
-            .with_state(world.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address: SocketAddr = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        let stand = Self {
-            world,
-            url: format!("http://{address}/client/v4"),
-        };
+        let stand = Self::with_zone("demo.test").await;
         for (kind, name, content) in [
             ("A", "app", "192.0.2.1"),
             ("A", "app", "192.0.2.2"),
@@ -95,6 +79,29 @@ impl Cloudflare {
             "data": {"flags": 0, "tag": "issue", "value": "ca.example"}
         }));
         stand
+    }
+
+    /// Starts it with an empty zone of this name.
+    pub async fn with_zone(name: &str) -> Self {
+        let world = Shared::default();
+        name.clone_into(&mut world.lock().unwrap().zone);
+        let zone = "/client/v4/zones/{zone}";
+        let app = Router::new()
+            .route("/client/v4/user/tokens/verify", get(verify))
+            .route("/client/v4/zones", get(zones))
+            .route(zone, get(one_zone))
+            .route(&format!("{zone}/dns_records"), get(list))
+            .route(&format!("{zone}/dns_records/batch"), post(batch))
+            .route(&format!("{zone}/dns_records/{{id}}"), patch(patch_one))
+            .layer(middleware::from_fn_with_state(world.clone(), gate))
+            .with_state(world.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: SocketAddr = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self {
+            world,
+            url: format!("http://{address}/client/v4"),
+        }
     }
 
     /// Adds a record.
@@ -217,19 +224,23 @@ async fn verify(State(world): State<Shared>) -> Response {
     )
 }
 
-async fn zones(Query(query): Query<BTreeMap<String, String>>) -> Response {
-    let found = query.get("name").is_some_and(|n| n == "demo.test");
-    let zones = if found { vec![zone()] } else { vec![] };
+async fn zones(
+    State(world): State<Shared>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Response {
+    let world = world.lock().unwrap();
+    let found = query.get("name").is_some_and(|n| *n == world.zone);
+    let zones = if found { vec![zone(&world)] } else { vec![] };
     fine(&json!(zones))
 }
 
-fn zone() -> Value {
-    json!({"id": ZONE, "name": "demo.test", "status": "active", "plan": {"legacy_id": "free"}})
+fn zone(world: &World) -> Value {
+    json!({"id": ZONE, "name": world.zone, "status": "active", "plan": {"legacy_id": "free"}})
 }
 
-async fn one_zone(Path(id): Path<String>) -> Response {
+async fn one_zone(State(world): State<Shared>, Path(id): Path<String>) -> Response {
     if id == ZONE {
-        fine(&zone())
+        fine(&zone(&world.lock().unwrap()))
     } else {
         wrong(StatusCode::NOT_FOUND, 1001, "Invalid zone identifier")
     }

@@ -80,7 +80,8 @@ impl Cluster {
         ]));
         let hba = format!(
             "local all postgres trust\nlocal replication postgres trust\nhost replication postgres 127.0.0.1/32 trust\n\
-             host all {USER} 127.0.0.1/32 scram-sha-256\nhost all postgres 127.0.0.1/32 trust\n"
+             host all {USER} 127.0.0.1/32 scram-sha-256\nhost all postgres 127.0.0.1/32 trust\n\
+             host all all 127.0.0.1/32 scram-sha-256\n"
         );
         fs::write(data.join("pg_hba.conf"), hba).unwrap();
         append(
