@@ -474,7 +474,7 @@ mod tests {
     #[test]
     fn what_is_written_reads_the_same() {
         for text in [
-            "host=db1 port=5433 dbname=shop user=ann application_name='it''s' options='-c a=b\\\\c'",
+            "host=db1 port=5433 dbname=shop user=ann application_name='it\\'s' options='-c a=b\\\\c'",
             "postgresql://ann:p%40ss@[2001:db8::1]:5433/shop?sslmode=require",
         ] {
             let read = keys(text).unwrap();
