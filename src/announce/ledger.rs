@@ -294,6 +294,9 @@ fn write(file: &mut Connection, inbox: &Receiver<(Write, Answer<()>)>) {
     while let Ok(first) = inbox.recv() {
         let mut group = vec![first];
         group.extend(inbox.try_iter().take(GROUP - 1));
+        let forgets = group
+            .iter()
+            .any(|(write, _)| matches!(write, Write::Forget(_)));
         let together =
             group.len() > 1 && commit(file, group.iter().map(|(write, _)| write)).is_ok();
         for (write, answer) in group {
@@ -303,8 +306,18 @@ fn write(file: &mut Connection, inbox: &Receiver<(Write, Answer<()>)>) {
                 commit(file, [&write])
             };
             // A caller who went away misses nothing.
+            if forgets {
+                empty_log(file);
+            }
             let _ = answer.send(written.map_err(sqlite));
         }
+    }
+}
+
+/// The log still holds pages as they were before. A reader may keep it for now: the next forgetting empties it.
+fn empty_log(file: &Connection) {
+    if let Err(error) = file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+        tracing::debug!(%error, "the ledger's log could not be emptied");
     }
 }
 

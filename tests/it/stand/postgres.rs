@@ -88,7 +88,7 @@ impl Cluster {
             &data.join("postgresql.conf"),
             "listen_addresses = '127.0.0.1'\nfsync = off\nwal_level = replica\nmax_connections = 20\n\
              shared_buffers = '16MB'\nwal_retrieve_retry_interval = '100ms'\nlogging_collector = off\n\
-             max_wal_senders = 5\n",
+             max_wal_senders = 5\ndynamic_shared_memory_type = mmap\n",
         );
         let mut cluster = Self {
             sockets: folder.path().to_owned(),
