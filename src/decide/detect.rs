@@ -152,16 +152,40 @@ pub fn lookers<'a>(
 /// concluded, neither from what the journal says was seen before nor from what was not seen yet.
 #[must_use]
 pub fn settling(service: &Service, state: &State, view: &View, now: Time) -> bool {
+    let relevant = |c| relevant(c, state);
+    unseen(
+        view,
+        now,
+        service.components.iter().flat_map(relevant),
+        service,
+    )
+}
+
+/// Whether everyone has looked at everything, the standby too, since this process began. Gates rest on all of it: what
+/// they would say before would be taken back a moment later, and a question with it.
+#[must_use]
+pub fn sees_all(service: &Service, view: &View, now: Time) -> bool {
+    let all = service.components.iter().flat_map(|c| &c.probes);
+    !unseen(view, now, all, service)
+}
+
+/// Whether a look through one of these probes is still to come, and not overdue.
+fn unseen<'a>(
+    view: &View,
+    now: Time,
+    mut probes: impl Iterator<Item = &'a Probe>,
+    service: &Service,
+) -> bool {
     let Some(started) = view.started else {
         return true;
     };
     let waited = now.since(started);
-    let mut looks = service.components.iter().flat_map(|c| {
-        relevant(c, state).flat_map(move |p| lookers(service, p).map(move |v| (p, v)))
-    });
-    looks.any(|(probe, vantage)| {
-        let key = (vantage.name.clone(), probe.id.clone());
-        waited < shelf_life(probe) && !view.voices.contains_key(&key)
+    probes.any(|probe| {
+        waited < shelf_life(probe)
+            && lookers(service, probe).any(|vantage| {
+                let key = (vantage.name.clone(), probe.id.clone());
+                !view.voices.contains_key(&key)
+            })
     })
 }
 

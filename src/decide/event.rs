@@ -232,7 +232,7 @@ pub enum Effect {
     Page {
         /// Which page.
         page: PageId,
-        /// How often it was sent before.
+        /// Which repeat, 0 being the page itself.
         repeat: u32,
     },
 }

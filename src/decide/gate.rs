@@ -3,7 +3,11 @@
 //! Reasons hold no numbers that change from second to second: a question stays the same question while its
 //! evidence does.
 
-use super::{detect, lag, state::State, view::View};
+use super::{
+    detect, lag,
+    state::State,
+    view::{View, Voice},
+};
 use crate::model::{
     loss::LossForecast,
     observation::{DatabaseRole, Sight},
@@ -239,19 +243,21 @@ fn standby(service: &Service, view: &View, site: &Site, now: Time) -> Answer {
             ),
         };
     }
-    let looks: Vec<_> = service
+    // As each vantage point says after hysteresis: one look that failed must not make another question of this one.
+    let says: Vec<Sight> = service
         .components
         .iter()
         .flat_map(|c| &c.probes)
         .filter(|p| p.site.as_ref() == Some(&site.name))
-        .filter_map(|p| {
-            view.newest(&p.id)
-                .filter(|(o, _)| now.since(o.at) <= detect::shelf_life(p))
+        .flat_map(|p| {
+            let fresh = move |v: &&Voice| now.since(v.last.at) <= detect::shelf_life(p);
+            view.voices_of(&p.id).filter(fresh)
         })
+        .map(|v| v.says.sight())
         .collect();
-    if looks.iter().any(|(o, _)| o.sight == Sight::Up) {
+    if says.contains(&Sight::Up) {
         answer("standby", Says::Allow, format!("{} answers", site.name))
-    } else if looks.is_empty() {
+    } else if says.is_empty() {
         answer(
             "standby",
             Says::Ask,

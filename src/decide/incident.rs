@@ -220,6 +220,9 @@ pub fn consider(
     if let Some(found) = granted(service, state, view, now) {
         return (found, None);
     }
+    if !detect::sees_all(service, view, now) {
+        return (Vec::new(), None);
+    }
     let Some(incident) = &state.incident else {
         return (Vec::new(), None);
     };

@@ -348,7 +348,8 @@ pub fn restarted(service: &Service, state: &State) -> Page {
     }
 }
 
-/// Pages that are due to be sent, and when the next one is.
+/// Pages that are due to be sent, and when the next one is. Repeats are counted from when a page was raised, not from
+/// when this process began: after a restart the ledger knows what was sent already, and what is due is sent.
 #[must_use]
 pub fn effects(
     service: &Service,
@@ -360,33 +361,36 @@ pub fn effects(
     let mut next: Option<Time> = None;
     view.paged.retain(|id, _| state.pages.contains_key(id));
     for (id, paged) in state.pages.iter().filter(|(_, p)| p.acknowledged.is_none()) {
-        let due = due(service, paged.page.severity, view.paged.get(id));
-        match due {
-            Some(at) if at <= now => {
-                let repeat = view.paged.get(id).map_or(0, |p| p.1 + 1);
-                view.paged.insert(id.clone(), (now, repeat));
-                out.push(Effect::Page {
-                    page: id.clone(),
-                    repeat,
-                });
-            }
-            Some(at) => next = Some(next.map_or(at, |n: Time| n.min(at))),
-            None => {}
+        let every = repeated(service, paged.page.severity);
+        let repeat = every.map_or(0, |every| {
+            let gone = now.since(paged.raised).as_millis() / every.as_millis();
+            u32::try_from(gone).unwrap_or(u32::MAX)
+        });
+        if view.paged.get(id).is_none_or(|sent| *sent < repeat) {
+            view.paged.insert(id.clone(), repeat);
+            out.push(Effect::Page {
+                page: id.clone(),
+                repeat,
+            });
+        }
+        if let Some(every) = every {
+            let due = paged
+                .raised
+                .after(every.saturating_mul(u64::from(repeat) + 1));
+            next = Some(next.map_or(due, |n| n.min(due)));
         }
     }
     (out, next)
 }
 
-fn due(service: &Service, severity: Severity, last: Option<&(Time, u32)>) -> Option<Time> {
-    let Some((at, _)) = last else {
-        return Some(Time::from_millis(i64::MIN));
-    };
+/// How often a page of this severity is repeated; `None` where it is sent once.
+fn repeated(service: &Service, severity: Severity) -> Option<Span> {
     let every = match severity {
         Severity::Critical => service.team.repeat,
         Severity::Warning => service.team.repeat.saturating_mul(6),
         Severity::Info => return None,
     };
-    (every > Span::ZERO).then(|| at.after(every))
+    (every > Span::ZERO).then_some(every)
 }
 
 fn names(people: &[crate::model::id::PersonName]) -> String {

@@ -18,7 +18,7 @@ use crate::model::{
     announcement::Tally,
     approval::{ApprovalPolicy, OnTimeout, Person},
     check::CheckItem,
-    id::{ConfigHash, Seq},
+    id::{ConfigHash, PageId, Seq},
     observation::{DatabaseFacts, DatabaseRole, Evidence, Facts, Lsn, Observation, Sight},
     plan::{Action, OnFailure, Retry, RunKind, StepPhase, Uses},
     record::{FORMAT, Record, RecordBody},
@@ -238,6 +238,8 @@ struct Stage {
     out: String,
     lsn: u64,
     synchronous: bool,
+    /// Pages as they were sent, each with its repeat.
+    sent: Vec<(PageId, u32)>,
 }
 
 impl Stage {
@@ -250,6 +252,7 @@ impl Stage {
             out: String::new(),
             lsn: 1000,
             synchronous: false,
+            sent: Vec::new(),
         };
         let opening = stage.core.start("test", now);
         stage.commit(opening);
@@ -391,7 +394,7 @@ impl Stage {
                             broken: Vec::new(),
                         });
                     }
-                    Effect::Page { .. } => {}
+                    Effect::Page { page, repeat } => self.sent.push((page, repeat)),
                 }
             }
             if !again {
@@ -461,7 +464,7 @@ impl Stage {
     fn line(&mut self, words: &[&str]) {
         match words {
             ["well"] => {
-                for component in ["web", "db"] {
+                for component in ["web", "db", "web-fra", "db-fra"] {
                     self.look(component, &["a", "b", "c"], Sight::Up);
                     self.look(component, &["a", "b", "c"], Sight::Up);
                 }

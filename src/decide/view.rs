@@ -27,8 +27,8 @@ pub struct View {
     pub not_before: BTreeMap<StepId, Time>,
     /// Announcements whose fan-out runs in this process.
     pub announcing: BTreeSet<AnnouncementId>,
-    /// When each page was last sent, and how often.
-    pub paged: BTreeMap<PageId, (Time, u32)>,
+    /// The last repeat of each page that this process sent, 0 being the page itself.
+    pub paged: BTreeMap<PageId, u32>,
     /// Since when everything has been well without a break.
     pub well_since: Option<Time>,
     /// When this process took up the chain.
@@ -110,6 +110,12 @@ impl View {
         if self.positions.len() > 600 {
             self.positions.pop_front();
         }
+    }
+
+    /// What each vantage point that has looked says through a probe.
+    pub fn voices_of<'a>(&'a self, probe: &'a ProbeId) -> impl Iterator<Item = &'a Voice> {
+        let through = self.voices.iter().filter(move |((_, p), _)| p == probe);
+        through.map(|(_, voice)| voice)
     }
 
     /// The facts of the newest look through a probe, by any vantage point.

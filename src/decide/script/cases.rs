@@ -346,7 +346,9 @@ fn a_second_failover_waits_until_the_first_is_acknowledged() {
          done verify
          done fallback
          up db-fra a b c
-         up web-fra a b c",
+         up web-fra a b c
+         down db a b c
+         down web a b c",
     );
     assert_snapshot!(stage.play(
         "down db-fra a b c
@@ -414,8 +416,29 @@ fn after_a_restart_nothing_is_concluded_before_everyone_has_looked() {
         restart
         wait 1s
         up web a b c
-        up db a b c"
+        up db a b c
+        up db-fra a b c
+        up web-fra a b c"
     ));
+}
+
+#[test]
+fn pages_are_repeated_on_through_a_restart() {
+    let mut service = shop();
+    service.mode = Mode::Ask;
+    service.team.repeat = Span::from_secs(300);
+    let mut stage = Stage::new(service);
+    stage.play("well\n down db a b c\n wait 5m\n wait 5m\n wait 6m");
+    let page = stage.sent[0].0.clone();
+    let repeats = |stage: &Stage| -> Vec<u32> {
+        let of_page = stage.sent.iter().filter(|(id, _)| *id == page);
+        of_page.map(|(_, repeat)| *repeat).collect()
+    };
+    assert_eq!(repeats(&stage), [0, 1, 2, 3]);
+    stage.sent.clear();
+    // What was sent last is sent once more, and the ledger knows it.
+    stage.play("restart\n wait 5m");
+    assert_eq!(repeats(&stage), [3, 4]);
 }
 
 #[test]
