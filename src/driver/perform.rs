@@ -32,7 +32,7 @@ use crate::{
     },
     port::{
         action::{SharedAction, StepContext},
-        channel::{Compiled, Notice, SharedChannel},
+        channel::{Compiled, Notice, Sent, SharedChannel},
         ledger::{Mailing, SharedLedger},
         runtime::SharedRuntime,
     },
@@ -192,23 +192,34 @@ impl Performer {
         );
     }
 
-    /// Pages without the journal: for when the journal itself is what is broken.
+    /// Pages without the journal and without the ledger, which lies beside it: for when they cannot be written. What is
+    /// not delivered is not tried again; the next repeat is on its way.
     pub fn page_at_once(&self, core: &Core, page: Page, repeat: u32) {
         let service = core.service().name.clone();
         let message = format!(
             "{service}-journal-{}-{repeat}",
             self.runtime.now().as_secs()
         );
-        self.send_page(
-            service.clone(),
-            message,
-            Notice::Page {
-                service,
-                page: Box::new(page),
-                repeat,
-                id: String::new(),
-            },
-        );
+        let notice = Notice::Page {
+            service: service.clone(),
+            page: Box::new(page),
+            repeat,
+            id: String::new(),
+        };
+        let performer = self.clone();
+        let task = async move {
+            let paging = performer.team.iter().map(|(name, channel)| {
+                let mailing = team_mailing(&service, &message, name);
+                let compiled = channel.compile(&notice);
+                async move {
+                    if let Err(reason) = send_unrecorded(channel, &compiled, &mailing).await {
+                        tracing::error!(service = %mailing.service, channel = %name, reason, "a page was not delivered");
+                    }
+                }
+            });
+            futures::future::join_all(paging).await;
+        };
+        self.runtime.spawn("page", Box::pin(task));
     }
 
     fn send_page(&self, service: ServiceName, message: String, notice: Notice) {
@@ -216,12 +227,7 @@ impl Performer {
         let since = self.runtime.now();
         let task = async move {
             let paging = performer.team.iter().map(|(name, channel)| {
-                // Whoever unsubscribed as a customer is still paged.
-                let mailing = Mailing {
-                    service: ServiceName::new(format!("{service}/team")),
-                    message: message.clone(),
-                    channel: name.clone(),
-                };
+                let mailing = team_mailing(&service, &message, name);
                 let (performer, compiled) = (&performer, channel.compile(&notice));
                 async move {
                     let outcome = performer
@@ -272,6 +278,36 @@ impl Performer {
                 .unbounded_send(Input::Event(Event::Trouble(trouble))),
         );
     }
+}
+
+/// Names a page of one channel. Whoever unsubscribed as a customer is still paged.
+fn team_mailing(service: &ServiceName, message: &str, channel: &ChannelName) -> Mailing {
+    Mailing {
+        service: ServiceName::new(format!("{service}/team")),
+        message: message.to_owned(),
+        channel: channel.clone(),
+    }
+}
+
+/// Sends to everybody of a channel once; the error says why somebody did not get it for sure.
+async fn send_unrecorded(
+    channel: &SharedChannel,
+    message: &Compiled,
+    mailing: &Mailing,
+) -> Result<(), String> {
+    let recipients = channel.recipients().await.map_err(|e| e.reason)?;
+    let mut missed = None;
+    for to in recipients {
+        match channel.send(message, &to, &mailing.key(&to)).await {
+            Sent::Accepted { .. } => {}
+            Sent::Unknown { reason }
+            | Sent::Unsure { reason, .. }
+            | Sent::Later { reason, .. }
+            | Sent::Refused { reason, .. }
+            | Sent::Broken { reason } => missed = Some(reason),
+        }
+    }
+    missed.map_or(Ok(()), Err)
 }
 
 /// What is done about a step.
