@@ -1,6 +1,7 @@
 //! A real BIND in a folder of its own, as a user without rights, with zones that take updates from keys.
 
 use std::{
+    fmt::Write as _,
     fs,
     net::SocketAddr,
     os::unix::{
@@ -69,6 +70,22 @@ impl Bind {
             of_zone(at, port, zone)
         };
         Self::run(configuration).await
+    }
+
+    /// Starts BIND with further zones, like `demo.test`, which `failover-key.` may update.
+    pub async fn with_zones(zones: &[String]) -> Self {
+        Self::run(|at, port| {
+            let mut text = configuration(at, port);
+            for zone in zones {
+                fs::write(at.join(zone), ZONE).unwrap();
+                let _ = writeln!(
+                    text,
+                    "zone \"{zone}\" {{ type primary; file \"{zone}\"; allow-update {{ key \"failover-key.\"; }}; }};"
+                );
+            }
+            text
+        })
+        .await
     }
 
     async fn run(configuration: impl Fn(&Path, u16) -> String) -> Self {
@@ -158,6 +175,17 @@ impl Bind {
         records.sort();
         assert!(!records.is_empty(), "{}", self.log());
         records
+    }
+
+    /// The serial of a zone: it begins at 7, and rises with every change.
+    pub fn serial(&self, zone: &str) -> u32 {
+        let port = self.address.port().to_string();
+        let output = Command::new("dig")
+            .args(["@127.0.0.1", "-p", &port, "+short", zone, "SOA"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split_whitespace().nth(2).unwrap().parse().unwrap()
     }
 
     /// Lets somebody else change a zone: the lines of an `nsupdate` script.

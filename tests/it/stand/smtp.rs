@@ -286,6 +286,9 @@ async fn pass(mut client: TcpStream, server: u16, left: Arc<Mutex<usize>>) {
     }
 }
 
+/// In place of an answer: none, ever. A mail is taken.
+pub const SILENCE: &str = "250 (silence)";
+
 /// A server that takes everything, except for what it was told to answer otherwise.
 pub struct Scripted {
     pub port: u16,
@@ -402,6 +405,9 @@ async fn converse(
             if answer.starts_with('2') {
                 taken.lock().unwrap().push(text);
             }
+        }
+        if answer == SILENCE {
+            return std::future::pending().await;
         }
         write.write_all(format!("{answer}\r\n").as_bytes()).await?;
         if verb.eq_ignore_ascii_case("QUIT") || answer.starts_with("421") {
