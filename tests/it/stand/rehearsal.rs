@@ -9,7 +9,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -33,17 +33,19 @@ use failover::{
         secret::{Secret, SecretRef},
         service::Service,
         step::StepResult,
+        time::Time,
     },
     port::{
         journal::Journal as _,
-        runtime::SharedRuntime,
+        runtime::{Runtime, SharedRuntime},
         secret::{SecretError, Secrets},
     },
     publish::listener::Pages,
     spec::{self, Loaded},
 };
-use futures::StreamExt as _;
+use futures::{StreamExt as _, future::BoxFuture};
 use tempfile::TempDir;
+use tokio::task::AbortHandle;
 
 /// How long anything may take on a machine that does ten things at once.
 const LONG: Duration = Duration::from_mins(1);
@@ -129,9 +131,40 @@ pub struct Rehearsal {
     pub service: ServiceName,
     controller: Arc<Controller>,
     ends: Ends,
-    runtime: SharedRuntime,
+    tasks: Arc<Tasks>,
     journal: Arc<SqliteJournal>,
     keys: Keys,
+}
+
+/// The host's time, and tasks that end when the rehearsal does.
+#[derive(Default)]
+struct Tasks {
+    host: HostRuntime,
+    running: Mutex<Vec<AbortHandle>>,
+}
+
+impl Runtime for Tasks {
+    fn now(&self) -> Time {
+        self.host.now()
+    }
+
+    fn sleep_until(&self, at: Time) -> BoxFuture<'static, ()> {
+        self.host.sleep_until(at)
+    }
+
+    fn spawn(&self, _name: &'static str, task: BoxFuture<'static, ()>) {
+        let mut running = self.running.lock().unwrap();
+        running.retain(|task| !task.is_finished());
+        running.push(tokio::spawn(task).abort_handle());
+    }
+}
+
+impl Tasks {
+    fn end(&self) {
+        for task in self.running.lock().unwrap().drain(..) {
+            task.abort();
+        }
+    }
 }
 
 /// Secrets by the names that documents give them.
@@ -162,17 +195,17 @@ impl Rehearsal {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let service = script.service();
         let name = service.name.clone();
-        let runtime: SharedRuntime = Arc::new(HostRuntime::new());
+        let tasks = Arc::new(Tasks::default());
         fs::create_dir(script.path("state")).unwrap();
         let journal = SqliteJournal::open(&script.path("state/journal.sqlite")).unwrap();
         let journal = Arc::new(journal);
-        let (controller, ends) = begin(&script, service, &keys, &runtime, &journal).await;
+        let (controller, ends) = begin(&script, service, &keys, &tasks, &journal).await;
         Self {
             script,
             service: name,
             controller,
             ends,
-            runtime,
+            tasks,
             journal,
             keys,
         }
@@ -183,12 +216,13 @@ impl Rehearsal {
         self.controller.stop();
         let (_, end) = self.ends.next().await.unwrap();
         end.unwrap();
+        self.tasks.end();
         tokio::time::sleep(after).await;
         let (controller, ends) = begin(
             &self.script,
             self.script.service(),
             &self.keys,
-            &self.runtime,
+            &self.tasks,
             &self.journal,
         )
         .await;
@@ -201,7 +235,7 @@ impl Rehearsal {
     }
 
     pub async fn explain(&self) -> Report {
-        explain::report(&*self.core().await, self.runtime.now())
+        explain::report(&*self.core().await, self.tasks.now())
     }
 
     /// Gives a command that must be taken.
@@ -226,7 +260,7 @@ impl Rehearsal {
                 return core;
             }
             if Instant::now() > end {
-                let report = explain::report(&core, self.runtime.now());
+                let report = explain::report(&core, self.tasks.now());
                 panic!(
                     "waited in vain until {what}: {report:#?}\n{:#?}",
                     core.state().check
@@ -278,7 +312,13 @@ impl Rehearsal {
 
 impl Drop for Rehearsal {
     fn drop(&mut self) {
-        self.controller.stop();
+        self.tasks.end();
+        // What is written just now may stand in the way of taking the folder away.
+        let end = Instant::now() + Duration::from_secs(5);
+        let folder = self.script.folder.path();
+        while fs::remove_dir_all(folder).is_err() && folder.exists() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -286,10 +326,11 @@ async fn begin(
     script: &Script,
     service: Service,
     keys: &Keys,
-    runtime: &SharedRuntime,
+    tasks: &Arc<Tasks>,
     journal: &Arc<SqliteJournal>,
 ) -> (Arc<Controller>, Ends) {
     let state = script.path("state");
+    let runtime: SharedRuntime = tasks.clone();
     let means = Means {
         kinds: registry::kinds(),
         journal: journal.clone(),

@@ -92,6 +92,7 @@ async fn measured_outages_are_published_and_a_bad_change_is_no_outage() {
     let mut rehearsal = Rehearsal::start(script, keys(&[("PAGER_SECRET", super::hook())])).await;
     let began = Instant::now();
     rehearsal.until("everything is well", is_well).await;
+    rehearsal.green().await;
     assert!(
         !asked_for.lock().unwrap().is_empty(),
         "nobody looked through the monitor"
@@ -131,7 +132,6 @@ async fn measured_outages_are_published_and_a_bad_change_is_no_outage() {
     rehearsal
         .until("everything is well once more", is_well)
         .await;
-    rehearsal.green().await;
     let asked = |told: &Value| {
         let part = |name: &str| told["availability"][0][name].as_f64().unwrap();
         part("up_seconds") + part("down_seconds")
