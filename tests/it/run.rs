@@ -17,6 +17,7 @@ use crate::stand::{
 
 mod alone;
 mod people;
+mod unsubscribe;
 
 /// What a command said when it was refused: nothing on standard output, and this code and these words.
 fn refused(output: &std::process::Output, status: i32, code: &str, words: &[&str]) {

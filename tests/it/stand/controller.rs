@@ -47,6 +47,7 @@ pub struct Stand {
     east: (Host, Arc<AtomicBool>),
     west: Host,
     dns: u16,
+    page: u16,
     figures: u16,
     /// What customers get.
     pub customers: Receiver,
@@ -75,6 +76,7 @@ impl Stand {
             east: (east, up),
             west,
             dns: free_port(),
+            page: free_port(),
             figures: free_port(),
             customers: Receiver::start().await,
             team: Receiver::start().await,
@@ -296,9 +298,10 @@ spec:
     /// Starts the controller with these further flags, and waits until it answers and everybody has looked.
     pub fn start(&mut self, flags: &[&str]) {
         let documents = self.documents();
+        let page = format!("127.0.0.1:{}", self.page);
         let figures = format!("127.0.0.1:{}", self.figures);
         let mut args = vec!["run", "-f", documents.to_str().unwrap()];
-        args.extend(["--listen", "off", "--metrics", &figures]);
+        args.extend(["--listen", &page, "--metrics", &figures]);
         args.extend(flags);
         let log = |name| {
             let path = self.path(name);
@@ -352,14 +355,22 @@ spec:
         status.unwrap()
     }
 
-    /// Fetches a page of the figures' listener: status and body.
+    /// Fetches from the figures' listener: status and body.
     pub async fn figures(&self, path: &str) -> (u16, String) {
-        let url = format!("http://127.0.0.1:{}{path}", self.figures);
-        // Another test may have installed it already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let answer = client.get(url).send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
+        let client = client();
+        answer(client.get(format!("http://127.0.0.1:{}{path}", self.figures))).await
+    }
+
+    /// Fetches from the status page's listener.
+    pub async fn page(&self, path: &str) -> (u16, String) {
+        let client = client();
+        answer(client.get(format!("http://127.0.0.1:{}{path}", self.page))).await
+    }
+
+    /// Presses the button of a form there.
+    pub async fn click(&self, path: &str) -> (u16, String) {
+        let client = client();
+        answer(client.post(format!("http://127.0.0.1:{}{path}", self.page))).await
     }
 
     /// Texts of the timeline, one a line.
@@ -399,6 +410,17 @@ spec:
             })
             .collect()
     }
+}
+
+fn client() -> reqwest::Client {
+    // Another test may have installed it already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> (u16, String) {
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
 impl Drop for Stand {
