@@ -5,7 +5,7 @@
 
 use std::{fmt::Write as _, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use crate::port::journal::JournalError;
+use crate::port::{cause, journal::JournalError};
 
 /// One page of `failover help FO-0xx`.
 #[derive(Debug, PartialEq, Eq)]
@@ -545,13 +545,7 @@ impl Error {
     }
 
     fn causes(&self) -> Vec<String> {
-        let mut causes = Vec::new();
-        let mut next = std::error::Error::source(self);
-        while let Some(cause) = next {
-            causes.push(cause.to_string());
-            next = cause.source();
-        }
-        causes
+        cause::causes(self).map(ToString::to_string).collect()
     }
 }
 

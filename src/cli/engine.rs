@@ -24,6 +24,7 @@ use crate::{
     journal::{copy::Copy, sqlite::SqliteJournal},
     model::{id::ServiceName, secret::SecretRef, service::Service},
     port::{
+        cause,
         ledger::SharedLedger,
         runtime::SharedRuntime,
         secret::{HostSecrets, SharedSecrets},
@@ -194,28 +195,16 @@ pub fn ended(service: &ServiceName, end: Result<(), LoopError>) -> Option<Error>
     match end {
         Ok(()) => None,
         Err(error) => Some(Error::Start {
-            reason: format!("the loop of {service} ended: {}", chain(&error)),
+            reason: format!("the loop of {service} ended: {}", cause::in_full(&error)),
         }),
     }
-}
-
-/// An error and its causes in one sentence.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 /// Something that keeps a controller from starting.
 #[must_use]
 pub fn cannot_start(error: &dyn std::error::Error) -> Error {
     Error::Start {
-        reason: chain(error),
+        reason: cause::in_full(error),
     }
 }
 

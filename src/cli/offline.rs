@@ -32,7 +32,7 @@ use crate::{
         span::Span,
         time::Time,
     },
-    port::{runtime::SharedRuntime, secret::HostSecrets},
+    port::{cause, runtime::SharedRuntime, secret::HostSecrets},
 };
 
 /// Longest time that probes are given to look once.
@@ -209,11 +209,7 @@ fn begin(core: &mut Core, now: Time) {
 }
 
 fn start(error: &dyn std::error::Error) -> Error {
-    let mut reason = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        reason = format!("{reason}: {cause}");
-        next = cause.source();
+    Error::Start {
+        reason: cause::in_full(error),
     }
-    Error::Start { reason }
 }

@@ -27,6 +27,7 @@ use crate::{
     driver::registry,
     error::Error,
     model::service::Service,
+    port::cause,
     spec::{self, Severity},
 };
 
@@ -161,7 +162,7 @@ async fn reload(engine: &Engine, paths: &[PathBuf], output: Output) {
             }
         }
         Err(error) => {
-            let problem = engine::chain(&error);
+            let problem = cause::in_full(&error);
             tracing::error!(%problem, "the changed documents cannot be used; the old ones stay in force");
             engine.metrics.documents_refused();
             engine.controller.documents(Some(&problem));

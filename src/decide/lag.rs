@@ -9,7 +9,7 @@ use crate::model::{
     id::SiteName,
     loss::{Lag, LossForecast},
     observation::{DatabaseFacts, DatabaseRole, Evidence, Lsn, Observation},
-    service::{ComponentKind, Service},
+    service::{ComponentKind, Probe, Service},
     span::Span,
     time::Time,
 };
@@ -28,12 +28,16 @@ pub fn position(service: &Service, state: &State, seen: &Observation) -> Option<
             lsn,
         }),
         (Evidence::Database | Evidence::Guard | Evidence::Outside, DatabaseRole::Primary)
-            if probe.site.is_none() || probe.site == state.active =>
+            if looks_at_active(probe, state) =>
         {
             facts.current.map(|lsn| Position { at: seen.at, lsn })
         }
         (Evidence::Database | Evidence::Guard | Evidence::Outside, _) => None,
     }
+}
+
+fn looks_at_active(probe: &Probe, state: &State) -> bool {
+    probe.site.is_none() || probe.site == state.active
 }
 
 /// The newest facts of the database at a standby site.
@@ -132,7 +136,7 @@ pub fn waits(service: &Service, state: &State, seen: &Observation) -> Option<boo
     let is_active = component.kind == ComponentKind::Database
         && probe.evidence != Evidence::Stream
         && facts.role == DatabaseRole::Primary
-        && (probe.site.is_none() || probe.site == state.active);
+        && looks_at_active(probe, state);
     is_active.then(|| facts.synchronous == Some(true))
 }
 

@@ -120,11 +120,9 @@ impl View {
 
     /// The facts of the newest look through a probe, by any vantage point.
     #[must_use]
-    pub fn newest(&self, probe: &ProbeId) -> Option<(&Observation, &Facts)> {
-        self.voices
-            .iter()
-            .filter(|((_, p), _)| p == probe)
-            .map(|(_, v)| &v.last)
+    pub fn newest<'a>(&'a self, probe: &'a ProbeId) -> Option<(&'a Observation, &'a Facts)> {
+        self.voices_of(probe)
+            .map(|v| &v.last)
             .max_by_key(|o| o.at)
             .map(|o| (o, &o.facts))
     }
@@ -178,10 +176,7 @@ impl Voice {
 
     fn answered(&mut self, took: Option<Span>, quorum: &Quorum) {
         self.latencies.extend(took);
-        let kept = usize::try_from(quorum.failures)
-            .unwrap_or(usize::MAX)
-            .max(1);
-        while self.latencies.len() > kept {
+        while self.latencies.len() > believed(quorum) {
             self.latencies.pop_front();
         }
     }
@@ -189,11 +184,15 @@ impl Voice {
     /// The quickest of the last answers, once there are enough to be believed: one slow answer is no slow service.
     #[must_use]
     pub fn latency(&self, quorum: &Quorum) -> Option<Span> {
-        let enough = usize::try_from(quorum.failures)
-            .unwrap_or(usize::MAX)
-            .max(1);
-        (self.latencies.len() >= enough)
+        (self.latencies.len() >= believed(quorum))
             .then(|| self.latencies.iter().min().copied())
             .flatten()
     }
+}
+
+/// How many slow answers in a row are believed: as many as failures.
+fn believed(quorum: &Quorum) -> usize {
+    usize::try_from(quorum.failures)
+        .unwrap_or(usize::MAX)
+        .max(1)
 }

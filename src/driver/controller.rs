@@ -15,7 +15,7 @@ use futures::{
 use super::{
     fitting::{Fitting, FittingError},
     metrics::Metrics,
-    perform::{Performer, sentence},
+    perform::Performer,
     publisher::{self, Publisher, Slot},
     readiness,
     service::{Input, LoopError, Parts, Reloaded, ServiceLoop},
@@ -35,7 +35,7 @@ use crate::{
         span::Span,
     },
     port::{
-        channel::SharedChannel, journal::SharedJournal, kind::Kinds, ledger::SharedLedger,
+        cause, channel::SharedChannel, journal::SharedJournal, kind::Kinds, ledger::SharedLedger,
         runtime::SharedRuntime, secret::SharedSecrets, target::SharedTarget,
     },
     publish::listener::Pages,
@@ -427,7 +427,7 @@ impl Controller {
         }
         let before = self.means.runtime.now().before(KEEP_ADDRESSES);
         if let Err(error) = self.means.ledger.forget(before).await {
-            tracing::warn!(error = %sentence(&error), "old addresses could not be forgotten");
+            tracing::warn!(error = %cause::in_full(&error), "old addresses could not be forgotten");
         }
         let core = self.show(service).await?;
         if core
@@ -532,7 +532,7 @@ impl Controller {
     pub fn stop(&self) {
         for service in self.services() {
             if let Err(error) = self.send(&service.name, Input::Stop) {
-                tracing::debug!(error = %sentence(&error), "already ended");
+                tracing::debug!(error = %cause::in_full(&error), "already ended");
             }
         }
     }

@@ -32,6 +32,7 @@ use crate::{
     },
     port::{
         action::{SharedAction, StepContext},
+        cause,
         channel::{Compiled, Notice, Sent, SharedChannel},
         ledger::{Mailing, SharedLedger},
         runtime::SharedRuntime,
@@ -124,7 +125,7 @@ impl Performer {
 
     fn action(&self, step: &PlanStep) -> Result<SharedAction, String> {
         match &step.action {
-            Doing::Adapter(uses) => self.fitting.action(uses).map_err(|e| sentence(&e)),
+            Doing::Adapter(uses) => self.fitting.action(uses).map_err(|e| cause::in_full(&e)),
             Doing::Manual { .. } => Err("a manual step is done by a person".to_owned()),
         }
     }
@@ -242,9 +243,7 @@ impl Performer {
         };
         self.runtime.spawn("page", Box::pin(task));
     }
-}
 
-impl Performer {
     /// Tells everybody of a channel. Those who are not reached at once are tried again.
     async fn tell(
         &self,
@@ -417,16 +416,4 @@ async fn undo(
         step: call.step,
         result,
     }
-}
-
-/// An error with its causes, in one sentence.
-pub fn sentence(error: &dyn std::error::Error) -> String {
-    let mut out = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        out.push_str(": ");
-        out.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    out
 }

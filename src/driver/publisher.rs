@@ -10,10 +10,7 @@ use futures::{
     FutureExt, StreamExt, channel::mpsc, future::BoxFuture, select_biased, stream::FuturesUnordered,
 };
 
-use super::{
-    history::{History, PastIncident},
-    perform::sentence,
-};
+use super::history::{History, PastIncident};
 use crate::{
     announce::{message::Message, template},
     decide::{core::Core, phase, state::Step},
@@ -26,7 +23,12 @@ use crate::{
         time::Time,
         verdict::Verdict,
     },
-    port::{channel::Notice, runtime::SharedRuntime, target::SharedTarget},
+    port::{
+        cause,
+        channel::Notice,
+        runtime::SharedRuntime,
+        target::{PageFile, SharedTarget},
+    },
     publish::{
         self,
         listener::Pages,
@@ -111,7 +113,7 @@ impl Publisher {
         let mut due: BTreeMap<Place, Time> = BTreeMap::new();
         let mut writing = FuturesUnordered::new();
         let mut busy: BTreeSet<Place> = BTreeSet::new();
-        let mut shown = Vec::new();
+        let mut shown: Vec<(Core, History)> = Vec::new();
         let mut woken = Woken::Due;
         let mut refresh = self.runtime.now();
         loop {
@@ -143,9 +145,15 @@ impl Publisher {
                 .filter(|(place, at)| **at <= now && !busy.contains(*place))
                 .map(|(place, _)| place.clone())
                 .collect();
+            let mut pages: BTreeMap<ServiceName, Arc<[PageFile]>> = BTreeMap::new();
             for place in ready {
                 due.remove(&place);
-                if let Some(write) = self.write(&place, &shown, now) {
+                let Some(own) = shown.iter().find(|(c, _)| c.service().name == place.0) else {
+                    continue;
+                };
+                let render = || publish::render(&view(std::slice::from_ref(own), now)).into();
+                let files = pages.entry(place.0.clone()).or_insert_with(render);
+                if let Some(write) = self.write(&place, files.clone(), now) {
                     busy.insert(place);
                     writing.push(write);
                 }
@@ -175,18 +183,16 @@ impl Publisher {
     fn write(
         &self,
         place: &Place,
-        shown: &[(Core, History)],
+        files: Arc<[PageFile]>,
         now: Time,
     ) -> Option<BoxFuture<'static, (Place, bool)>> {
         let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         let target = targets.get(&place.0)?.get(place.1)?.clone();
         drop(targets);
-        let own = shown.iter().find(|(c, _)| c.service().name == place.0)?;
-        let files = publish::render(&view(std::slice::from_ref(own), now));
         let (place, runtime) = (place.clone(), self.runtime.clone());
         Some(Box::pin(async move {
             let written = select_biased! {
-                written = target.write(&files).fuse() => written.map_err(|e| sentence(&e)),
+                written = target.write(&files).fuse() => written.map_err(|e| cause::in_full(&e)),
                 () = runtime.sleep_until(now.after(WRITE)).fuse() => Err(format!("no answer within {WRITE}")),
             };
             if let Err(error) = &written {

@@ -13,7 +13,7 @@ use crate::{
         plan::{Action as Doing, Plan, RunKind, Uses},
         service::Service,
     },
-    port::channel::SharedChannel,
+    port::{cause, channel::SharedChannel},
 };
 
 /// Checks one service as the failover that would come next.
@@ -150,7 +150,7 @@ async fn steps(service: &Service, fitting: &Fitting, plan: &Plan) -> Vec<CheckIt
 }
 
 fn unmade(uses: &Uses, error: &super::fitting::FittingError) -> CheckItem {
-    let text = super::perform::sentence(error);
+    let text = cause::in_full(error);
     CheckItem::bad(
         uses.uses.as_str(),
         CheckStatus::Fail,

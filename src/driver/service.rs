@@ -12,12 +12,7 @@ use futures::{
     stream::{BoxStream, Fuse},
 };
 
-use super::{
-    history::History,
-    metrics::Metrics,
-    perform::{Performer, sentence},
-    publisher::Slot,
-};
+use super::{history::History, metrics::Metrics, perform::Performer, publisher::Slot};
 use crate::{
     decide::{
         core::Core,
@@ -32,6 +27,7 @@ use crate::{
         time::Time,
     },
     port::{
+        cause,
         journal::{Draft, JournalError, SharedJournal},
         runtime::SharedRuntime,
     },
@@ -333,7 +329,7 @@ impl ServiceLoop {
     }
 
     fn failed(&mut self, error: &JournalError, now: Time) {
-        let reason = sentence(error);
+        let reason = cause::in_full(error);
         let trouble = self.trouble.get_or_insert(Trouble {
             since: now,
             reason: reason.clone(),

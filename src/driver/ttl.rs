@@ -1,9 +1,10 @@
 //! The TTL is lowered ahead of need, and raised again when the documents no longer ask for it.
 
-use super::{fitting::Fitting, perform::sentence};
+use super::fitting::Fitting;
 use crate::{
     decide::{core::Core, event::Trouble},
     dns::ttl::{self, TtlChange, TtlError},
+    port::cause,
 };
 
 /// Brings the TTL of a service's records to what its documents ask for. Values are never changed here. What is
@@ -40,7 +41,7 @@ pub async fn keep(core: &Core, fitting: &Fitting, note: impl Fn(Trouble)) {
             Err(error) => Err(error),
         };
         if let Err(error) = made {
-            tracing::warn!(service = %core.service().name, error = %sentence(&error), "the TTL stays as it is");
+            tracing::warn!(service = %core.service().name, error = %cause::in_full(&error), "the TTL stays as it is");
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::{
         time::Time,
     },
     port::{
+        cause,
         journal::{JournalError, Line, SharedLines},
         runtime::SharedRuntime,
         store::Store,
@@ -132,7 +133,7 @@ impl Copy {
                 Ok(()) => wait = PERIOD,
                 Err(e) => {
                     tracing::warn!(
-                        error = error_chain(&e),
+                        error = cause::without_repeats(&e),
                         "the journal's copy is behind, it is tried again in {wait}"
                     );
                     wait = wait.saturating_mul(2).min(LONGEST_WAIT);
@@ -151,7 +152,7 @@ impl Copy {
     /// trouble are copied all the same.
     pub async fn catch_up(&self) -> Result<(), CopyError> {
         let caught_up = self.catch_up_all().await;
-        self.state().error = caught_up.as_ref().err().map(|e| error_chain(e));
+        self.state().error = caught_up.as_ref().err().map(|e| cause::without_repeats(e));
         caught_up
     }
 
@@ -196,7 +197,7 @@ impl Copy {
             Err(e) => CheckItem::bad(
                 NAME,
                 CheckStatus::Fail,
-                error_chain(&e),
+                cause::without_repeats(&e),
                 "check the address, and that the key may put, get and list objects there",
             ),
         }]
@@ -405,19 +406,4 @@ fn written_at(line: &Line) -> Option<Time> {
     serde_json::from_str(&line.text)
         .ok()
         .map(|written: Written| written.at)
-}
-
-/// An error with its causes, in one line.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        let more = e.to_string();
-        // Some errors already say what their cause says.
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = e.source();
-    }
-    text
 }

@@ -17,6 +17,7 @@ use crate::{
         secret::SecretRef,
     },
     port::{
+        cause,
         kind::{self, Kind, Make, MakeError, Problem, Wiring},
         secret::SharedSecrets,
         store::{Store, StoreError, StoreWith},
@@ -118,7 +119,7 @@ fn make(with: &Value, wiring: &Wiring) -> Result<SharedTarget, MakeError> {
     let with: S3With = kind::read(with)?;
     Bucket::open(&with, &wiring.secrets)
         .map(|bucket| Arc::new(bucket) as SharedTarget)
-        .map_err(|e| MakeError(in_full(&e)))
+        .map_err(|e| MakeError(cause::without_repeats(&e)))
 }
 
 /// A bucket that the page is written into.
@@ -201,26 +202,16 @@ impl Target for Bucket {
             Err(error) => CheckItem::bad(
                 "publish/s3",
                 CheckStatus::Fail,
-                format!("{} cannot be written: {}", self.store.name, in_full(&error)),
+                format!(
+                    "{} cannot be written: {}",
+                    self.store.name,
+                    cause::without_repeats(&error)
+                ),
                 "let the key put objects below the prefix (s3:PutObject), and check endpoint and region",
             ),
         };
         vec![item]
     }
-}
-
-/// An error with its causes in one line; neither holds a secret, as keys are never part of a request's URL.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        let part = e.to_string();
-        if !text.contains(&part) {
-            text = format!("{text}: {part}");
-        }
-        cause = e.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::{
         span::Span,
     },
     port::{
+        cause,
         channel::{Channel, Compiled, Notice, Recipient, RecipientsError, Sent, SharedChannel},
         kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
     },
@@ -250,7 +251,10 @@ impl Channel for Email {
                 | ListError::File { .. },
             ) => CheckStatus::Fail,
         };
-        let detail = refreshed.err().map(|e| chain(&e)).unwrap_or_default();
+        let detail = refreshed
+            .err()
+            .map(|e| cause::in_full(&e))
+            .unwrap_or_default();
         // An old list that is young enough still does.
         let status = match self.check_list().await.status {
             CheckStatus::Ok => CheckStatus::Warn,
@@ -305,7 +309,7 @@ impl Email {
                     reason: e.to_string(),
                     suppress: false,
                 },
-                LetterError::Key(_) | LetterError::Build(_) => broken(chain(&e)),
+                LetterError::Key(_) | LetterError::Build(_) => broken(cause::in_full(&e)),
             })
     }
 
@@ -363,7 +367,9 @@ impl Email {
                 let detail = ListError::Missing.to_string();
                 return CheckItem::bad(NAME, CheckStatus::Fail, detail, REFRESH);
             }
-            Ok(Err(e)) => return CheckItem::bad(NAME, CheckStatus::Fail, chain(&e), REFRESH),
+            Ok(Err(e)) => {
+                return CheckItem::bad(NAME, CheckStatus::Fail, cause::in_full(&e), REFRESH);
+            }
             Err(e) => return CheckItem::bad(NAME, CheckStatus::Unknown, e.to_string(), REFRESH),
         };
         let age = self.wiring.runtime.now().since(kept.at);
@@ -413,15 +419,4 @@ impl Email {
         }
         items
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut cause = e.source();
-    while let Some(e) = cause {
-        text = format!("{text}: {e}");
-        cause = e.source();
-    }
-    text
 }

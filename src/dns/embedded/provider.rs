@@ -38,6 +38,7 @@ use crate::{
         span::Span,
     },
     port::{
+        cause,
         dns::{DnsProvider, ReadError, RecordSet, SharedDns, Swap},
         kind::{self, Kind, Make, MakeError, Problem, Wiring},
         runtime::SharedRuntime,
@@ -168,7 +169,7 @@ async fn serve(slot: Weak<Slot>, runtime: SharedRuntime) {
         match alive.server().await {
             Ok(_) => return,
             Err(e) => {
-                tracing::warn!(error = %plain(&e), "the embedded DNS server does not serve yet");
+                tracing::warn!(error = %cause::in_full(&e), "the embedded DNS server does not serve yet");
             }
         }
         drop(alive);
@@ -289,7 +290,7 @@ impl DnsProvider for Embedded {
         match self.slot.server().await {
             Ok(server) => Ok(held(&server.content().await, &owner, kind)),
             Err(e) if e.elsewhere() => ask(config.listen, &owner, kind).await.map_err(fail),
-            Err(e) => Err(fail(plain(&e))),
+            Err(e) => Err(fail(cause::in_full(&e))),
         }
     }
 
@@ -310,7 +311,7 @@ impl DnsProvider for Embedded {
         };
         let server = match self.slot.server().await {
             Ok(server) => server,
-            Err(e) => return refused(plain(&e)),
+            Err(e) => return refused(cause::in_full(&e)),
         };
         let result = server.update(change.prerequisites, change.updates).await;
         let found = held(&server.content().await, &owner, kind);
@@ -323,10 +324,10 @@ impl DnsProvider for Embedded {
             Err(UpdateError::Code(ResponseCode::NXRRSet | ResponseCode::YXRRSet)) => {
                 Swap::Conflict { found }
             }
-            Err(UpdateError::File(e @ FileError::Sync { .. })) => {
-                Swap::Unknown { reason: plain(&e) }
-            }
-            Err(e) => refused(plain(&e)),
+            Err(UpdateError::File(e @ FileError::Sync { .. })) => Swap::Unknown {
+                reason: cause::in_full(&e),
+            },
+            Err(e) => refused(cause::in_full(&e)),
         }
     }
 
@@ -344,7 +345,7 @@ impl DnsProvider for Embedded {
             Err(e) => CheckItem::bad(
                 "dns/provider",
                 CheckStatus::Fail,
-                plain(&e),
+                cause::in_full(&e),
                 "make address and file available to this process (port 53 needs CAP_NET_BIND_SERVICE)",
             ),
         };
@@ -382,16 +383,4 @@ async fn ask(listen: SocketAddr, owner: &Name, kind: RecordKind) -> Result<Recor
         .message;
     wire::held(&answer, owner, kind)
         .map_err(|doubt| format!("another program answers DNS on {listen}, and it {doubt}"))
-}
-
-/// An error with its causes, in one line for people.
-fn plain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        text.push_str(": ");
-        text.push_str(&e.to_string());
-        cause = e.source();
-    }
-    text
 }

@@ -4,7 +4,10 @@ use std::{error::Error, fmt, io};
 
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::{model::span::Span, port::secret::SecretError};
+use crate::{
+    model::span::Span,
+    port::{cause, secret::SecretError},
+};
 
 /// Why a server could not be asked, or what it answered instead.
 #[derive(Debug, thiserror::Error)]
@@ -248,17 +251,7 @@ impl PostgresError {
                 source.code().code()
             );
         }
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let part = error.to_string();
-            if !text.contains(&part) {
-                text.push_str(": ");
-                text.push_str(&part);
-            }
-            cause = error.source();
-        }
-        text
+        cause::without_repeats(self)
     }
 
     /// What to do about it, where that is on our side.

@@ -20,6 +20,7 @@ use crate::{
     },
     port::{
         action::{Action, SharedAction, StepContext},
+        cause,
         command::{Context, Verb},
         kind::{Kind, Make, MakeError, Wiring, read},
         request::{HeaderWith, StatusRange},
@@ -134,11 +135,13 @@ impl HttpPromotion {
         let answer = match sent {
             Ok(answer) => answer,
             Err(e) if e.is_timeout() => {
-                return Err(StepResult::indeterminate(chain(&e)));
+                return Err(StepResult::indeterminate(cause::without_repeats(&e)));
             }
             // Nothing has left this host yet.
-            Err(e) if e.is_connect() || e.is_builder() => return Err(refused(chain(&e))),
-            Err(e) => return Err(StepResult::indeterminate(chain(&e))),
+            Err(e) if e.is_connect() || e.is_builder() => {
+                return Err(refused(cause::without_repeats(&e)));
+            }
+            Err(e) => return Err(StepResult::indeterminate(cause::without_repeats(&e))),
         };
         let status = answer.status();
         if accepts(&self.with.status, status) {
@@ -162,7 +165,7 @@ impl HttpPromotion {
         let request = self.client.get(&observe.url).timeout(within);
         let answer = match request.headers(headers).send().await {
             Ok(answer) => answer,
-            Err(e) => return Presence::unknown(chain(&e)),
+            Err(e) => return Presence::unknown(cause::without_repeats(&e)),
         };
         let status = answer.status();
         if !accepts(&observe.status, status) {
@@ -188,7 +191,7 @@ impl HttpPromotion {
                 .map_err(|_| format!("{name:?} is no header name"))?;
             let value = header
                 .read(&*self.secrets)
-                .map_err(|e| format!("header {name}: {}", chain(&e)))?;
+                .map_err(|e| format!("header {name}: {}", cause::without_repeats(&e)))?;
             headers.insert(key, value);
         }
         Ok(headers)
@@ -232,19 +235,4 @@ fn shown(said: &str, sent: &HeaderMap) -> String {
         "" => String::new(),
         text => format!(": {text}"),
     }
-}
-
-/// The error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        let part = e.to_string();
-        if !text.contains(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        cause = e.source();
-    }
-    text
 }
