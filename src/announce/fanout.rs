@@ -99,7 +99,7 @@ pub struct Fanout<'a> {
     /// When the message was made: patience counts from here.
     pub since: Time,
     /// Told why, once, when the whole channel has been refusing for a while; sending is still tried.
-    pub stalled: &'a (dyn Fn(&str) + Send + Sync),
+    pub stalled: Box<dyn Fn(&str) + Send + Sync + 'a>,
 }
 
 /// A recipient that is not settled yet.

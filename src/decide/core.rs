@@ -1,6 +1,6 @@
 //! The core of one service: event and time in, records and effects out.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     approve, command, detect,
@@ -10,8 +10,9 @@ use super::{
     view::View,
 };
 use crate::model::{
+    announcement::Tallies,
     check::{CheckItem, CheckStatus},
-    id::{AnnouncementId, ConfigHash},
+    id::{AnnouncementId, ChannelName, ConfigHash},
     observation::Observation,
     page::PageTopic,
     record::{Record, RecordBody},
@@ -202,17 +203,7 @@ impl Core {
                 announcement,
                 tallies,
                 broken,
-            } => {
-                self.view.announcing.remove(&announcement);
-                let mut records = vec![RecordBody::AnnouncementSettled {
-                    announcement,
-                    tallies,
-                }];
-                for (channel, reason) in broken {
-                    records.extend(self.trouble(&Trouble::Channel { channel, reason }));
-                }
-                (records, None)
-            }
+            } => (self.announced(announcement, tallies, &broken, now), None),
             Event::Checked { config, items } => (self.checked(config, &items, now), None),
             Event::Trouble(trouble) => (self.trouble(&trouble), None),
             Event::Command(wanted) => {
@@ -222,6 +213,35 @@ impl Core {
                 }
             }
         }
+    }
+
+    fn announced(
+        &mut self,
+        announcement: AnnouncementId,
+        tallies: Tallies,
+        broken: &BTreeMap<ChannelName, String>,
+        now: Time,
+    ) -> Vec<RecordBody> {
+        self.view.announcing.remove(&announcement);
+        let mut records = Vec::new();
+        // Whoever acknowledged that a channel is broken does not hear it again each time that it is tried.
+        if !self.view.announce_again.contains_key(&announcement) {
+            for (channel, reason) in broken {
+                let (channel, reason) = (channel.to_string(), reason.clone());
+                records.extend(self.trouble(&Trouble::Channel { channel, reason }));
+            }
+        }
+        if phase::is_due_again(&self.state, &announcement, broken, now) {
+            let at = now.after(phase::TELL_AGAIN);
+            self.view.announce_again.insert(announcement, at);
+        } else {
+            self.view.announce_again.remove(&announcement);
+            records.push(RecordBody::AnnouncementSettled {
+                announcement,
+                tallies,
+            });
+        }
+        records
     }
 
     fn is_open(&self, run: &crate::model::id::RunId) -> bool {
@@ -377,9 +397,17 @@ impl Core {
 
     fn act(&mut self, now: Time, due: Option<Time>) -> Output {
         let mut effects = schedule::effects(&self.state, &mut self.view, now);
+        let mut next_telling = None;
         for (id, told) in &self.state.announcements {
-            if told.settled.is_none() && self.view.announcing.insert(id.clone()) {
-                effects.push(Effect::Announce(id.clone()));
+            if told.settled.is_some() || self.view.announcing.contains(id) {
+                continue;
+            }
+            match self.view.announce_again.get(id).filter(|at| **at > now) {
+                Some(at) => next_telling = next_telling.into_iter().chain([*at]).min(),
+                None => {
+                    self.view.announcing.insert(id.clone());
+                    effects.push(Effect::Announce(id.clone()));
+                }
             }
         }
         let (pages, next_page) = page::effects(&self.service, &self.state, &mut self.view, now);
@@ -398,6 +426,7 @@ impl Core {
         };
         sooner(due, "a failover is due");
         sooner(next_page, "a page is repeated");
+        sooner(next_telling, "a channel that was broken is tried again");
         sooner(
             self.view
                 .not_before

@@ -1,12 +1,14 @@
 //! What comes in, and what goes out.
 
+use std::collections::BTreeMap;
+
 use crate::model::{
     announcement::{Phase, Tallies},
     approval::AskSubject,
     check::CheckItem,
     id::{
-        AnnouncementId, AskId, Attempt, ConfigHash, Epoch, IdempotencyKey, PageId, PersonName,
-        RunId, SiteName, StepId,
+        AnnouncementId, AskId, Attempt, ChannelName, ConfigHash, Epoch, IdempotencyKey, PageId,
+        PersonName, RunId, SiteName, StepId,
     },
     observation::Observation,
     plan::RunKind,
@@ -66,7 +68,7 @@ pub enum Event {
         /// What came of it.
         tallies: Tallies,
         /// Channels that are broken, with the reason.
-        broken: Vec<(String, String)>,
+        broken: BTreeMap<ChannelName, String>,
     },
     /// A readiness check ended.
     Checked {

@@ -12,7 +12,7 @@ use crate::model::{
     loss::LossForecast,
     observation::{DatabaseRole, Sight},
     plan::{Plan, RunKind, StepPhase},
-    service::{ComponentKind, Mode, OverRpo, Service, Trigger},
+    service::{ComponentKind, Mode, OverRpo, Probe, Service, Trigger},
     site::Site,
     span::Span,
     time::Time,
@@ -243,12 +243,19 @@ fn standby(service: &Service, view: &View, site: &Site, now: Time) -> Answer {
             ),
         };
     }
-    // As each vantage point says after hysteresis: one look that failed must not make another question of this one.
-    let says: Vec<Sight> = service
+    let (cold, warm): (Vec<&Probe>, Vec<&Probe>) = service
         .components
         .iter()
         .flat_map(|c| &c.probes)
         .filter(|p| p.site.as_ref() == Some(&site.name))
+        .partition(|p| p.cold);
+    if warm.is_empty() && !cold.is_empty() {
+        let detail = format!("{} is cold: the run starts what serves there", site.name);
+        return answer("standby", Says::Allow, detail);
+    }
+    // As each vantage point says after hysteresis: one look that failed must not make another question of this one.
+    let says: Vec<Sight> = warm
+        .into_iter()
         .flat_map(|p| {
             let fresh = move |v: &&Voice| now.since(v.last.at) <= detect::shelf_life(p);
             view.voices_of(&p.id).filter(fresh)

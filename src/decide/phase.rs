@@ -1,5 +1,7 @@
 //! The phases that customers hear of: derived from where incident and run stand.
 
+use std::collections::BTreeMap;
+
 use super::{
     detect::Need,
     incident,
@@ -13,6 +15,7 @@ use crate::model::{
     plan::RunKind,
     record::{RecordBody, RunOutcome},
     service::{Mode, Service},
+    span::Span,
     time::Time,
 };
 
@@ -92,6 +95,37 @@ fn uses(step: &crate::model::plan::PlanStep, kind: &str) -> bool {
         crate::model::plan::Action::Adapter(uses) => uses.uses.as_str() == kind,
         crate::model::plan::Action::Manual { .. } => false,
     }
+}
+
+/// A channel that could not send is tried again after this.
+pub const TELL_AGAIN: Span = Span::from_secs(300);
+/// Nobody is told what is older than this.
+const STALE: Span = Span::from_secs(24 * 3600);
+
+/// Whether an announcement is still worth sending on channels that were broken: it is young, and none of them has been
+/// given anything newer to say.
+#[must_use]
+pub fn is_due_again(
+    state: &State,
+    id: &AnnouncementId,
+    broken: &BTreeMap<ChannelName, String>,
+    now: Time,
+) -> bool {
+    let Some(told) = state.announcements.get(id) else {
+        return false;
+    };
+    let (own, known) = (&told.announcement, &state.announcements);
+    let is_open = state.incident.as_ref().map(|i| &i.id) == Some(&own.incident);
+    let is_last = own.phase == Phase::Recovered;
+    let superseded = |channel: &ChannelName| {
+        known
+            .values()
+            .map(|t| &t.announcement)
+            .any(|other| other.at > own.at && other.channels.contains(channel))
+    };
+    now < own.at.after(STALE)
+        && (is_open || is_last)
+        && broken.keys().any(|channel| !superseded(channel))
 }
 
 /// The record of a phase with the announcement that it makes.

@@ -5,6 +5,7 @@
 //! > up db a              … up
 //! > blind db a           … cannot tell
 //! > wait 30s             time passes
+//! > channel broken       announcements cannot be sent until `channel mended`
 //! > done fence           the step's effect came out as done
 //! ```
 
@@ -18,7 +19,7 @@ use crate::model::{
     announcement::Tally,
     approval::{ApprovalPolicy, OnTimeout, Person},
     check::CheckItem,
-    id::{ConfigHash, PageId, Seq},
+    id::{AnnouncementId, ChannelName, ConfigHash, PageId, Seq},
     observation::{DatabaseFacts, DatabaseRole, Evidence, Facts, Lsn, Observation, Sight},
     plan::{Action, OnFailure, Retry, RunKind, StepPhase, Uses},
     record::{FORMAT, Record, RecordBody},
@@ -54,6 +55,7 @@ fn probe(id: &str, at: &str, evidence: Evidence) -> Probe {
         id: id.into(),
         action: uses("probe/test"),
         site: Some(at.into()),
+        cold: false,
         evidence,
         every: Span::from_secs(1),
         timeout: Span::from_secs(1),
@@ -238,6 +240,8 @@ struct Stage {
     out: String,
     lsn: u64,
     synchronous: bool,
+    /// Why the channel cannot send.
+    broken: Option<String>,
     /// Pages as they were sent, each with its repeat.
     sent: Vec<(PageId, u32)>,
 }
@@ -252,6 +256,7 @@ impl Stage {
             out: String::new(),
             lsn: 1000,
             synchronous: false,
+            broken: None,
             sent: Vec::new(),
         };
         let opening = stage.core.start("test", now);
@@ -348,6 +353,10 @@ impl Stage {
                     .unwrap_or_default();
                 format!("tell: {phase}{url}")
             }
+            RecordBody::AnnouncementSettled {
+                announcement,
+                tallies,
+            } if tallies.values().any(|t| t.queued > 0) => format!("{announcement} given up"),
             RecordBody::FailoverAcknowledged { by } => format!("acknowledged by {by}"),
             RecordBody::ControllerStarted { .. }
             | RecordBody::DocumentsChanged { .. }
@@ -379,21 +388,7 @@ impl Stage {
                     Effect::Perform(call) => writeln!(self.out, "  perform {}", call.step).unwrap(),
                     Effect::Observe(call) => writeln!(self.out, "  observe {}", call.step).unwrap(),
                     Effect::Undo(call) => writeln!(self.out, "  undo {}", call.step).unwrap(),
-                    Effect::Announce(id) => {
-                        let tallies = [(
-                            "x".into(),
-                            Tally {
-                                sent: 1,
-                                ..Tally::default()
-                            },
-                        )]
-                        .into();
-                        self.settle(Event::Announced {
-                            announcement: id,
-                            tallies,
-                            broken: Vec::new(),
-                        });
-                    }
+                    Effect::Announce(id) => self.announce(id),
                     Effect::Page { page, repeat } => self.sent.push((page, repeat)),
                 }
             }
@@ -403,6 +398,26 @@ impl Stage {
             event = Event::Tick;
         }
         panic!("the core does not come to rest:\n{}", self.out);
+    }
+
+    fn announce(&mut self, id: AnnouncementId) {
+        let broken: BTreeMap<ChannelName, String> = self
+            .broken
+            .iter()
+            .map(|why| ("x".into(), why.clone()))
+            .collect();
+        let mut tally = Tally::default();
+        if broken.is_empty() {
+            tally.sent = 1;
+        } else {
+            tally.queued = 1;
+            writeln!(self.out, "  {id} cannot be sent").unwrap();
+        }
+        self.settle(Event::Announced {
+            announcement: id,
+            tallies: [("x".into(), tally)].into(),
+            broken,
+        });
     }
 
     fn look(&mut self, component: &str, who: &[&str], sight: Sight) {
@@ -478,6 +493,8 @@ impl Stage {
                 self.look(component, who, sight);
                 self.look(component, who, sight);
             }
+            ["channel", "broken"] => self.broken = Some("no credit".to_owned()),
+            ["channel", "mended"] => self.broken = None,
             ["wait", span] => {
                 self.now = self.now.after(span.parse().unwrap());
                 self.settle(Event::Tick);

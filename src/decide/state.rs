@@ -536,7 +536,7 @@ impl State {
                 to,
                 done,
             } => {
-                if *done && to < from {
+                if to < from {
                     self.ttl_before.entry(name.clone()).or_insert(*from);
                 } else if *done {
                     self.ttl_before.remove(name);

@@ -27,6 +27,8 @@ pub struct View {
     pub not_before: BTreeMap<StepId, Time>,
     /// Announcements whose fan-out runs in this process.
     pub announcing: BTreeSet<AnnouncementId>,
+    /// Announcements of which a channel could not send, and when that is tried again.
+    pub announce_again: BTreeMap<AnnouncementId, Time>,
     /// The last repeat of each page that this process sent, 0 being the page itself.
     pub paged: BTreeMap<PageId, u32>,
     /// Since when everything has been well without a break.

@@ -435,11 +435,7 @@ impl Controller {
             .mode(self.means.runtime.now(), crate::decide::gate::CHECK_MAX_AGE)
             != Mode::Observe
         {
-            let inbox = running.inbox.clone();
-            let note = move |trouble: Trouble| {
-                drop(inbox.unbounded_send(Input::Event(Event::Trouble(trouble))));
-            };
-            ttl::keep(&core, &running.fitted.fitting, note).await;
+            ttl::keep(&core, &running.fitted.fitting, &running.inbox).await;
         }
         self.check(service).await.map(drop)
     }

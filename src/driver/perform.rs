@@ -12,7 +12,7 @@ use super::metrics::Metrics;
 use super::{fitting::Fitting, service::Input};
 use crate::{
     announce::{
-        fanout::{self, Fanout, Patience},
+        fanout::{self, Fanout, FanoutError, Patience},
         template,
     },
     decide::{
@@ -153,7 +153,8 @@ impl Performer {
                         async move {
                             let message = channel.compile(&notice);
                             let outcome = performer
-                                .tell(channel, &message, &mailing, Patience::default(), since)
+                                .fanout(channel, &mailing, Patience::default(), since)
+                                .drive(&message)
                                 .await;
                             (name, outcome)
                         }
@@ -162,13 +163,13 @@ impl Performer {
                     .collect();
             let outcomes: Vec<_> = sending.collect().await;
             let mut tallies = BTreeMap::new();
-            let mut broken = Vec::new();
+            let mut broken = BTreeMap::new();
             for (channel, outcome) in outcomes {
                 performer
                     .metrics
                     .announced(&service, &channel, &outcome.tally);
                 tallies.insert(channel.clone(), outcome.tally);
-                broken.extend(outcome.broken.map(|reason| (channel.to_string(), reason)));
+                broken.extend(outcome.broken.map(|reason| (channel, reason)));
             }
             let event = Event::Announced {
                 announcement: id,
@@ -231,10 +232,20 @@ impl Performer {
                 let mailing = team_mailing(&service, &message, name);
                 let (performer, compiled) = (&performer, channel.compile(&notice));
                 async move {
-                    let outcome = performer
-                        .tell(channel, &compiled, &mailing, Patience::page(), since)
+                    let told = performer
+                        .fanout(channel, &mailing, Patience::page(), since)
+                        .run(&compiled)
                         .await;
-                    if let Some(reason) = outcome.broken {
+                    let broken = match told {
+                        Ok(outcome) => outcome.broken,
+                        // Better twice than not at all.
+                        Err(error @ FanoutError::Ledger(_)) => {
+                            tracing::error!(service = %mailing.service, channel = %name, error = %cause::in_full(&error), "paged without the ledger");
+                            send_unrecorded(channel, &compiled, &mailing).await.err()
+                        }
+                        Err(error @ FanoutError::Recipients(_)) => Some(cause::in_full(&error)),
+                    };
+                    if let Some(reason) = broken {
                         performer.troubled(name, &reason);
                     }
                 }
@@ -245,24 +256,22 @@ impl Performer {
     }
 
     /// Tells everybody of a channel. Those who are not reached at once are tried again.
-    async fn tell(
-        &self,
-        channel: &SharedChannel,
-        message: &Compiled,
-        mailing: &Mailing,
+    fn fanout<'a>(
+        &'a self,
+        channel: &'a SharedChannel,
+        mailing: &'a Mailing,
         patience: Patience,
         since: Time,
-    ) -> fanout::Outcome {
-        let fanout = Fanout {
+    ) -> Fanout<'a> {
+        Fanout {
             runtime: self.runtime.as_ref(),
             ledger: self.ledger.as_ref(),
             channel: channel.as_ref(),
             mailing,
             patience,
             since,
-            stalled: &|reason| self.troubled(&mailing.channel, reason),
-        };
-        fanout.drive(message).await
+            stalled: Box::new(|reason| self.troubled(&mailing.channel, reason)),
+        }
     }
 
     /// A channel cannot send: those who can still be reached hear of it.

@@ -42,6 +42,8 @@ const REPEAT: Span = Span::from_secs(300);
 pub enum Input {
     /// A result, or something that the driver noticed.
     Event(Event),
+    /// Something that must be in the journal before the sender goes on; answers whether it is.
+    Record(Event, oneshot::Sender<bool>),
     /// A person wants something.
     Command(Command, oneshot::Sender<Result<Reply, String>>),
     /// A front end wants to see where things stand.
@@ -202,6 +204,10 @@ impl ServiceLoop {
     async fn take(&mut self, input: Input) -> Result<(), LoopError> {
         match input {
             Input::Event(event) => drop(self.settle(event, None).await?),
+            Input::Record(event, answer) => {
+                self.settle(event, None).await?;
+                answer.send(self.trouble.is_none()).ok();
+            }
             Input::Command(command, answer) => {
                 self.settle(Event::Command(command), Some(answer)).await?;
             }

@@ -1,15 +1,20 @@
 //! The TTL is lowered ahead of need, and raised again when the documents no longer ask for it.
 
-use super::fitting::Fitting;
+use futures::channel::{mpsc::UnboundedSender, oneshot};
+
+use super::{fitting::Fitting, service::Input};
 use crate::{
-    decide::{core::Core, event::Trouble},
+    decide::{
+        core::Core,
+        event::{Event, Trouble},
+    },
     dns::ttl::{self, TtlChange, TtlError},
     port::cause,
 };
 
-/// Brings the TTL of a service's records to what its documents ask for. Values are never changed here. What is
-/// about to be done is told to `note` first, then what was done.
-pub async fn keep(core: &Core, fitting: &Fitting, note: impl Fn(Trouble)) {
+/// Brings the TTL of a service's records to what its documents ask for. Values are never changed here. What is about
+/// to be done is journaled first, with the TTL that it was; without that nothing is changed.
+pub async fn keep(core: &Core, fitting: &Fitting, inbox: &UnboundedSender<Input>) {
     let (Some(dns), Some(provider)) = (&core.service().dns, &fitting.wiring().dns) else {
         return;
     };
@@ -33,10 +38,14 @@ pub async fn keep(core: &Core, fitting: &Fitting, note: impl Fn(Trouble)) {
     for change in changes {
         let made = match change {
             Ok(change) => {
-                note(told(&change, false));
-                ttl::make(provider, &change)
-                    .await
-                    .map(|()| note(told(&change, true)))
+                if !record(inbox, &change, false).await {
+                    return;
+                }
+                let made = ttl::make(provider, &change).await;
+                if made.is_ok() {
+                    record(inbox, &change, true).await;
+                }
+                made
             }
             Err(error) => Err(error),
         };
@@ -46,11 +55,14 @@ pub async fn keep(core: &Core, fitting: &Fitting, note: impl Fn(Trouble)) {
     }
 }
 
-fn told(change: &TtlChange, done: bool) -> Trouble {
-    Trouble::Ttl {
+/// Whether it stands in the journal now.
+async fn record(inbox: &UnboundedSender<Input>, change: &TtlChange, done: bool) -> bool {
+    let event = Event::Trouble(Trouble::Ttl {
         name: change.record(),
         from: change.found.ttl,
         to: change.to,
         done,
-    }
+    });
+    let (answer, recorded) = oneshot::channel();
+    inbox.unbounded_send(Input::Record(event, answer)).is_ok() && recorded.await.unwrap_or(false)
 }

@@ -219,6 +219,9 @@ pub struct Probe {
     pub action: Uses,
     /// Which site it looks at; none: whichever the public name leads to.
     pub site: Option<SiteName>,
+    /// Nothing answers there until a failover has started it.
+    #[serde(default)]
+    pub cold: bool,
     /// What kind of evidence it gives.
     pub evidence: Evidence,
     /// Time between two looks of one vantage point.

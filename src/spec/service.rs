@@ -212,6 +212,10 @@ pub struct ProbeSpec {
     /// The site it looks at. Default: whichever the public name leads to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<String>,
+    /// Nothing answers there until a failover has started it: neither readiness nor the gate of the standby asks for
+    /// an answer before. Needs `site`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cold: bool,
     /// Time between two looks of one vantage point.
     #[serde(default = "every")]
     pub every: Span,

@@ -259,6 +259,15 @@ fn probe(
         let sites: Vec<_> = spec.sites.iter().map(|s| s.name.as_str()).collect();
         let list = FieldPath::spec().key("sites");
         scope.refers("site", site, &sites, &path.key("site"), &list);
+    } else if probe.cold {
+        let complaint = scope
+            .about(
+                Code::MissingField,
+                path.key("cold"),
+                "what the public name leads to is never cold",
+            )
+            .expected("`site`, with the standby that a failover starts");
+        scope.add(complaint);
     }
     let list = FieldPath::spec().key("vantagePoints");
     let known: Vec<_> = vantage_points.iter().map(|v| v.name.as_str()).collect();
@@ -285,6 +294,7 @@ fn probe(
             with: probe.with.value(),
         },
         site: probe.site.as_deref().map(SiteName::from),
+        cold: probe.cold,
         evidence: kind.and_then(|k| k.evidence).unwrap_or(Evidence::Outside),
         every: probe.every,
         timeout,

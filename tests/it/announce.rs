@@ -122,7 +122,7 @@ async fn tell(
         mailing,
         patience: QUICK,
         since: runtime.now(),
-        stalled: &|_| {},
+        stalled: Box::new(|_| {}),
     };
     fanout.run(message).await.unwrap()
 }

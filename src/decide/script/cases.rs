@@ -458,3 +458,57 @@ fn the_same_journal_gives_the_same_state() {
     }
     assert_eq!(&before, again.state());
 }
+
+#[test]
+fn a_broken_channel_is_tried_again_until_it_has_newer_things_to_say() {
+    let to_standby = "well
+        check green
+        channel broken
+        down db a b c
+        wait 4m
+        wait 2m
+        done fence
+        done attempt
+        done promote
+        done repoint
+        done verify
+        done fallback";
+    assert_snapshot!(play(&format!(
+        "{to_standby}
+        wait 5m
+        channel mended
+        wait 5m
+        restart"
+    )));
+}
+
+#[test]
+fn a_channel_that_stays_broken_is_given_up_after_a_day() {
+    let played = play(
+        "well
+        check green
+        channel broken
+        down db a b c
+        wait 23h
+        wait 2h",
+    );
+    assert!(played.contains("failing-over given up"), "{played}");
+}
+
+#[test]
+fn a_cold_standby_does_not_have_to_answer_before() {
+    let script = "well
+        check green
+        down web-fra a b c
+        down web-ams a b c";
+    let stateless = |cold| {
+        let mut service = shop();
+        service.components.retain(|c| c.name.as_str() == "web");
+        service.components[0].probes[1].cold = cold;
+        Stage::new(service).play(script)
+    };
+    let cold = stateless(true);
+    assert!(cold.contains("run opened"), "{cold}");
+    let warm = stateless(false);
+    assert!(warm.contains("fra does not answer either"), "{warm}");
+}

@@ -251,7 +251,7 @@ async fn live(
             ..QUICK
         },
         since: runtime.now(),
-        stalled: &|_| {},
+        stalled: Box::new(|_| {}),
     };
     let message = Compiled::default();
     let dead = async {
@@ -467,7 +467,7 @@ fn begin(crowd: Crowd) -> Virtual {
                 mailing: &mailing,
                 patience: Patience::default(),
                 since: runtime.now(),
-                stalled: &|reason| stalls.lock().unwrap().push(reason.to_owned()),
+                stalled: Box::new(|reason| stalls.lock().unwrap().push(reason.to_owned())),
             };
             *outcome.lock().unwrap() = Some(fanout.run(&Compiled::default()).await.unwrap());
         }
@@ -644,7 +644,7 @@ async fn a_mailing_that_has_begun_goes_on_without_its_list() {
         mailing: &mailing,
         patience: QUICK,
         since: runtime.now(),
-        stalled: &|_| {},
+        stalled: Box::new(|_| {}),
     };
     assert!(fanout.run(&Compiled::default()).await.is_err());
     ledger

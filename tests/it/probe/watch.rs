@@ -119,6 +119,7 @@ impl Stage {
             id: id.into(),
             action: uses(kind),
             site: None,
+            cold: false,
             evidence: Evidence::Outside,
             every,
             timeout: Span::from_secs(3),
