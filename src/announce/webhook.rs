@@ -198,7 +198,7 @@ impl Webhook {
         };
         let body = message.json.as_ref().unwrap_or(&Value::Null).to_string();
         let id = id(key);
-        let now = self.wiring.runtime.now();
+        let now = self.wiring.runtime.wall();
         let sent = client
             .post(self.url.clone())
             .header("content-type", "application/json")

@@ -226,7 +226,7 @@ impl X {
             token.expose(),
             token_secret.expose(),
         );
-        let now = u64::try_from(self.wiring.runtime.now().as_secs()).unwrap_or(0);
+        let now = u64::try_from(self.wiring.runtime.wall().as_secs()).unwrap_or(0);
         let mut builder = oauth::Builder::with_token(token, oauth::HMAC_SHA1);
         builder.timestamp(NonZeroU64::new(now)).version(true);
         Ok(builder.authorize(method.as_str(), url, &()))

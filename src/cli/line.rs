@@ -363,6 +363,7 @@ fn settled(how: &Settlement) -> String {
         Settlement::Manual { by } => format!("was done by {by}"),
         Settlement::Skipped { reason } => format!("is left out: {reason}"),
         Settlement::Undone { summary } => format!("was taken back: {summary}"),
+        Settlement::Left { reason } => format!("could not be taken back: {reason}"),
     }
 }
 

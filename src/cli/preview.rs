@@ -87,7 +87,9 @@ fn announcement(core: &Core, phase: Phase, text: Option<&str>, now: Time) -> Ann
         started: open.map_or(now, |i| i.since),
         title: service.title.clone(),
         symptom: service.announcements.symptom.clone(),
-        fallback_url: phase::fallback(service, state, phase).or(standby.filter(|_| serves)),
+        fallback_url: open
+            .and_then(|i| phase::fallback(state, i, phase))
+            .or(standby.filter(|_| serves)),
         data_safety: None,
         next_update: (phase != Phase::Recovered).then(|| now.after(service.announcements.cadence)),
         status_url: service.publication.as_ref().and_then(|p| p.url.clone()),

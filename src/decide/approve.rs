@@ -158,8 +158,9 @@ pub fn expired(service: &Service, state: &State, now: Time) -> Vec<RecordBody> {
     else {
         return Vec::new();
     };
-    // An unproved fence is never waved through by a clock.
+    // An unproved fence is never waved through by a clock, and what one person asked for waits for the other.
     let proceed = service.approvals.on_timeout == OnTimeout::Proceed
+        && question.ask.requester.is_none()
         && match question.ask.subject {
             AskSubject::Open { .. } => true,
             AskSubject::Fence { .. } | AskSubject::Manual { .. } | AskSubject::Failed { .. } => {

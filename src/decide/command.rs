@@ -56,10 +56,19 @@ pub fn take(service: &Service, state: &State, view: &View, command: &Command, no
                 },
             ))
         }
-        Command::Deny { ask, by, reason } => Ok((
-            approve::deny(service, state, ask.as_ref(), by, reason.clone())?,
-            "denied; it is not asked again until the evidence changes".to_owned(),
-        )),
+        Command::Deny { ask, by, reason } => {
+            let records = approve::deny(service, state, ask.as_ref(), by, reason.clone())?;
+            let stops = records.len() > 1;
+            Ok((
+                records,
+                if stops {
+                    "denied: the run stops here; `failover status` shows where it stands"
+                } else {
+                    "denied; it is not asked again until the evidence changes"
+                }
+                .to_owned(),
+            ))
+        }
         Command::Pause { by, reason } => Ok((
             vec![RecordBody::Paused {
                 by: by.clone(),
@@ -106,18 +115,16 @@ fn open(
         return Err(Refusal::Observe);
     }
     if let Some(to) = to
-        && (service.site(to).is_none() || Some(to) == state.active.as_ref())
+        && (service.site(to).is_none() || Some(to) == incident::leaves(state, kind))
     {
         return Err(Refusal::NoSite(to.to_string()));
     }
     if let Some((id, _)) = incident::open_question(state) {
-        return Err(Refusal::WhichAsk(format!(
-            "{id} (already open: approve or deny it)"
-        )));
+        return Err(Refusal::AskOpen(id.clone()));
     }
     let since = state.incident.as_ref().map_or(now, |i| i.outage);
     let proposal = incident::propose(service, state, view, kind, to, since, now)
-        .map_err(|_| Refusal::NoSteps(kind))?;
+        .map_err(|reason| Refusal::NoPlan(kind, reason))?;
     let concerns: Vec<String> = proposal
         .answers
         .iter()
@@ -202,7 +209,12 @@ fn acknowledge(state: &State, page: Option<&crate::model::id::PageId>, by: &Pers
     if records.is_empty() {
         return Err(Refusal::NoPage("at all".to_owned()));
     }
-    Ok((records, format!("{} acknowledged", pages.len())))
+    let what = match pages.len() {
+        0 => "the last failover is acknowledged".to_owned(),
+        1 => "one page acknowledged".to_owned(),
+        n => format!("{n} pages acknowledged"),
+    };
+    Ok((records, what))
 }
 
 fn announce(

@@ -6,18 +6,19 @@ use super::{
     approve, command, detect,
     event::{Effect, Event, Output, Reply, Trouble, Wake},
     incident, lag, page, phase, schedule,
-    state::State,
+    state::{State, Step},
     view::View,
 };
 use crate::model::{
     announcement::Tallies,
     check::{CheckItem, CheckStatus},
-    id::{AnnouncementId, ChannelName, ConfigHash},
+    id::{AnnouncementId, ChannelName, ConfigHash, StepId},
     observation::Observation,
     page::PageTopic,
     record::{Record, RecordBody},
     service::Service,
     span::Span,
+    step::Presence,
     time::Time,
 };
 
@@ -76,6 +77,7 @@ impl Core {
         if let RecordBody::RunOpened { .. } | RecordBody::RunClosed { .. } = &record.body {
             self.view.under_way.clear();
             self.view.not_before.clear();
+            self.view.tries.clear();
             self.view.fresh.clear();
         }
         let before = (self.state.active.clone(), self.state.serving.clone());
@@ -96,10 +98,11 @@ impl Core {
             config: service.config.clone(),
             mode: service.mode,
         };
-        self.service = service;
-        self.view
-            .voices
-            .retain(|(_, probe), _| self.service.probe(probe).is_some());
+        let before = std::mem::replace(&mut self.service, service);
+        self.view.voices.retain(|(_, probe), _| {
+            let new = self.service.probe(probe).map(|(_, p)| p);
+            new.is_some() && new == before.probe(probe).map(|(_, p)| p)
+        });
         vec![record]
     }
 
@@ -176,21 +179,21 @@ impl Core {
                 presence,
                 took,
             } => {
-                if self.is_open(&run) {
-                    self.finished(&step, now);
-                    (
-                        vec![RecordBody::StepObserved {
-                            run,
-                            step,
-                            attempt,
-                            presence,
-                            took,
-                        }],
-                        None,
-                    )
-                } else {
-                    (Vec::new(), None)
+                if !self.is_open(&run) {
+                    return (Vec::new(), None);
                 }
+                self.finished(&step, now);
+                if self.is_known(&step, &presence) {
+                    return (Vec::new(), None);
+                }
+                let seen = RecordBody::StepObserved {
+                    run,
+                    step,
+                    attempt,
+                    presence,
+                    took,
+                };
+                (vec![seen], None)
             }
             Event::Undone { run, step, result } => {
                 if !self.is_open(&run) {
@@ -248,6 +251,17 @@ impl Core {
         self.state.run.as_ref().is_some_and(|r| &r.id == run)
     }
 
+    /// Whether a look tells no more than the one before: it cannot tell, for the same reason.
+    fn is_known(&self, step: &StepId, presence: &Presence) -> bool {
+        let at = self.state.run.as_ref().and_then(|r| r.steps.get(step));
+        match (at, presence) {
+            (Some(Step::Indeterminate { reason, .. }), Presence::Unknown { reason: again }) => {
+                reason == again
+            }
+            _ => false,
+        }
+    }
+
     fn observe(&mut self, seen: Observation) {
         if let Some(position) = lag::position(&self.service, &self.state, &seen) {
             self.view.position(position);
@@ -259,17 +273,15 @@ impl Core {
     }
 
     /// An effect came to an end: the step waits a little before it is tried or looked for again.
-    fn finished(&mut self, step: &crate::model::id::StepId, now: Time) {
+    fn finished(&mut self, step: &StepId, now: Time) {
         self.view.under_way.remove(step);
         let Some(run) = &self.state.run else { return };
         let Some(planned) = run.plan.step(step) else {
             return;
         };
-        let looks = match run.steps.get(step) {
-            Some(super::state::Step::Indeterminate { looks, .. }) => *looks,
-            Some(_) | None => 0,
-        };
-        let times = run.failures.get(step).copied().unwrap_or(0) + looks + 1;
+        let tries = self.view.tries.entry(step.clone()).or_default();
+        *tries += 1;
+        let times = *tries;
         self.view.not_before.insert(
             step.clone(),
             now.after(schedule::pause(planned, run, times)),
@@ -402,12 +414,11 @@ impl Core {
             if told.settled.is_some() || self.view.announcing.contains(id) {
                 continue;
             }
-            match self.view.announce_again.get(id).filter(|at| **at > now) {
-                Some(at) => next_telling = next_telling.into_iter().chain([*at]).min(),
-                None => {
-                    self.view.announcing.insert(id.clone());
-                    effects.push(Effect::Announce(id.clone()));
-                }
+            if let Some(at) = self.view.announce_again.get(id).filter(|at| **at > now) {
+                next_telling = next_telling.into_iter().chain([*at]).min();
+            } else {
+                self.view.announcing.insert(id.clone());
+                effects.push(Effect::Announce(id.clone()));
             }
         }
         let (pages, next_page) = page::effects(&self.service, &self.state, &mut self.view, now);
@@ -466,16 +477,14 @@ fn undone(
 ) -> RecordBody {
     use crate::model::{record::Settlement, step::StepResult};
     let how = match result {
-        None => Settlement::Skipped {
-            reason: "it cannot be taken back: look at it by hand".to_owned(),
+        None => Settlement::Undone {
+            summary: "it had changed nothing".to_owned(),
         },
         Some(StepResult::Done(proof)) => Settlement::Undone {
             summary: proof.summary,
         },
         Some(StepResult::Failed { reason } | StepResult::Indeterminate { reason }) => {
-            Settlement::Skipped {
-                reason: format!("it could not be taken back: {reason}; look at it by hand"),
-            }
+            Settlement::Left { reason }
         }
     };
     RecordBody::StepSettled { run, step, how }

@@ -278,9 +278,12 @@ pub enum Refusal {
     /// No such site, or it cannot be a target.
     #[error("{0} is no standby site of this service")]
     NoSite(String),
-    /// The runbook has no step for it.
-    #[error("the runbook has no steps for a {0}")]
-    NoSteps(RunKind),
+    /// No plan can be made for it.
+    #[error("no {0} can be planned: {1}")]
+    NoPlan(RunKind, String),
+    /// It is asked already.
+    #[error("question {0} about it is open already: approve or deny it")]
+    AskOpen(AskId),
     /// No such question.
     #[error("no question {0} is open; `failover status` lists the open ones")]
     NoAsk(String),

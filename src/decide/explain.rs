@@ -484,6 +484,7 @@ fn settled_words(how: &crate::model::record::Settlement) -> String {
         Settlement::Manual { by } => format!("done by {by}"),
         Settlement::Skipped { reason } => format!("skipped: {reason}"),
         Settlement::Undone { summary } => format!("taken back: {summary}"),
+        Settlement::Left { reason } => format!("could not be taken back: {reason}"),
     }
 }
 

@@ -167,13 +167,7 @@ pub fn propose(
     since: Time,
     now: Time,
 ) -> Result<Proposal, String> {
-    let from = match kind {
-        RunKind::Redirect => state.serving.as_ref(),
-        RunKind::Failover | RunKind::Switchover | RunKind::Failback | RunKind::Drill => {
-            state.active.as_ref()
-        }
-    };
-    let from = from.ok_or("the active site is not known yet")?;
+    let from = leaves(state, kind).ok_or("the active site is not known yet")?;
     let to = match to {
         Some(to) => to.clone(),
         None => target(service, from).ok_or("there is no other site to go to")?,
@@ -194,6 +188,17 @@ pub fn propose(
         parts,
         answers,
     })
+}
+
+/// The site that a run leaves: a redirect takes traffic away from where it goes now.
+#[must_use]
+pub fn leaves(state: &State, kind: RunKind) -> Option<&SiteName> {
+    match kind {
+        RunKind::Redirect => state.serving.as_ref(),
+        RunKind::Failover | RunKind::Switchover | RunKind::Failback | RunKind::Drill => {
+            state.active.as_ref()
+        }
+    }
 }
 
 /// Where to go: the first standby in the document's order, else any other site.
@@ -404,6 +409,10 @@ fn granted(service: &Service, state: &State, view: &View, now: Time) -> Option<V
     let AskSubject::Open { kind } = question.ask.subject else {
         return None;
     };
+    let by_silence = question.approved.is_empty();
+    if by_silence && !detect::sees_all(service, view, now) {
+        return None;
+    }
     let since = state
         .incident
         .as_ref()
@@ -419,8 +428,11 @@ fn granted(service: &Service, state: &State, view: &View, now: Time) -> Option<V
         Ok(p) if p.plan.hash() != question.ask.plan => {
             void("the plan changed after it was approved".to_owned())
         }
+        Ok(p) if by_silence && let Some(reason) = against_silence(service, state, &p, now) => {
+            void(format!("nobody answered, and {reason}"))
+        }
         Ok(p) => {
-            let by = if question.approved.is_empty() {
+            let by = if by_silence {
                 "nobody answered in time, and the policy then proceeds".to_owned()
             } else {
                 let names: Vec<_> = question.approved.iter().map(ToString::to_string).collect();
@@ -438,6 +450,29 @@ fn granted(service: &Service, state: &State, view: &View, now: Time) -> Option<V
         }
         Err(reason) => void(reason),
     })
+}
+
+/// Why silence is no yes: a person's approval stands against a gate, the clock's does not.
+fn against_silence(
+    service: &Service,
+    state: &State,
+    proposal: &Proposal,
+    now: Time,
+) -> Option<String> {
+    let mode = state.mode(now, gate::CHECK_MAX_AGE);
+    if mode != Mode::Automatic {
+        return Some(format!("the mode is {mode}"));
+    }
+    let needed = match detect::need(service, &state.verdicts) {
+        Need::Failover => proposal.kind == RunKind::Failover,
+        Need::Redirect => proposal.kind == RunKind::Redirect,
+        Need::Nothing | Need::Unclear => false,
+    };
+    if !needed {
+        return Some("what it was asked for is not seen any more".to_owned());
+    }
+    let held = gate::reasons(&proposal.answers, Says::Hold);
+    (!held.is_empty()).then(|| held.join("; "))
 }
 
 /// Nothing is down any more: what was asked on its account is void.

@@ -2,7 +2,7 @@
 
 use super::{
     detect,
-    state::State,
+    state::{Incident, State},
     view::{Position, View},
 };
 use crate::model::{
@@ -93,7 +93,7 @@ pub fn forecast(
     let Some(last) = view.positions.back() else {
         // A controller that was restarted in the outage knows what was recorded when it began: the standby can only
         // have received more since.
-        return match &state.incident {
+        return match state.incident.as_ref().filter(|i| is_of(state, i, since)) {
             Some(incident) => incident.loss.clone(),
             None => LossForecast::Unknown {
                 reason: "the primary's position was never seen by this process".to_owned(),
@@ -109,22 +109,35 @@ pub fn forecast(
             ),
         };
     }
+    let bytes = last.lsn.0.saturating_sub(received.0);
+    let Some(time) = behind(view, received, since) else {
+        return LossForecast::Unknown {
+            reason: format!(
+                "the standby at {to} lacks {bytes} bytes, and was behind already when this process began to look"
+            ),
+        };
+    };
     LossForecast::Known(Lag {
-        bytes: last.lsn.0.saturating_sub(received.0),
-        time: behind(view, received, since),
+        bytes,
+        time,
         measured: last.at,
     })
 }
 
-/// How much time of writes may be missing: from the newest known position that the standby has, to the outage.
-fn behind(view: &View, received: Lsn, since: Time) -> Span {
-    match view.positions.iter().rev().find(|p| p.lsn <= received) {
-        Some(covered) => since.since(covered.at),
-        None => view
-            .positions
-            .front()
-            .map_or(Span::ZERO, |oldest| since.since(oldest.at)),
-    }
+/// Whether what was recorded when the incident began is about this outage: the first one, of the site active then.
+fn is_of(state: &State, incident: &Incident, since: Time) -> bool {
+    let moved = state
+        .last_run
+        .as_ref()
+        .is_some_and(|r| r.epoch.is_some() && r.incident.as_ref() == Some(&incident.id));
+    since == incident.since && !moved
+}
+
+/// How much time of writes may be missing: from the newest known position that the standby has, to the outage; none
+/// where it has not even the oldest.
+fn behind(view: &View, received: Lsn, since: Time) -> Option<Span> {
+    let covered = view.positions.iter().rev().find(|p| p.lsn <= received)?;
+    Some(since.since(covered.at))
 }
 
 /// What an observation of the active database tells of whether its commits wait for its standbys. Only the primary

@@ -1,17 +1,19 @@
 //! Pages: which should be open follows from the state; they repeat until somebody acknowledges.
 
 use super::{
-    detect,
+    detect::{self, Need},
     event::{Effect, Trouble, subject_words},
     gate,
-    state::{Question, State},
+    state::{Question, Run, State, Step},
     view::View,
 };
 use crate::model::{
+    announcement::Phase,
     approval::{AskSubject, OnTimeout},
     id::{AskId, PageId, SiteName},
     observation::{DatabaseRole, Evidence},
     page::{Page, PageTopic, Severity},
+    plan::StepPhase,
     record::{RecordBody, RunOutcome},
     service::{Mode, Probe, Service},
     span::Span,
@@ -56,6 +58,7 @@ fn lasting(topic: &PageTopic) -> bool {
         | PageTopic::WouldAct
         | PageTopic::NotReady
         | PageTopic::TwoWriters
+        | PageTopic::UpdateDue
         | PageTopic::Incident => true,
         PageTopic::ChannelBroken(_)
         | PageTopic::Restarted
@@ -71,8 +74,9 @@ fn wanted(service: &Service, state: &State, view: &View, now: Time) -> Vec<Page>
         .filter(|(_, q)| !q.granted)
         .map(|(id, q)| ask(service, id, q))
         .collect();
-    out.extend(incident(service, state));
-    out.extend(run(service, state));
+    out.extend(incident(service, state, now));
+    out.extend(run(service, state, now));
+    out.extend(update_due(service, state, now));
     out.extend(not_ready(service, state, now));
     out.extend(two_writers(service, state, view, now));
     out
@@ -89,7 +93,9 @@ fn ask(service: &Service, id: &AskId, question: &Question) -> Page {
         names(&service.approvals.approvers)
     ));
     let timeout = match (service.approvals.on_timeout, &ask.subject) {
-        (OnTimeout::Proceed, AskSubject::Open { .. }) => "it then goes on by itself",
+        (OnTimeout::Proceed, AskSubject::Open { .. }) if ask.requester.is_none() => {
+            "it then goes on by itself, if nothing speaks against it"
+        }
         (OnTimeout::Proceed | OnTimeout::Hold, _) => "nothing is done, and you are paged again",
     };
     body.push(format!(
@@ -117,13 +123,30 @@ fn ask(service: &Service, id: &AskId, question: &Question) -> Page {
     }
 }
 
-fn incident(service: &Service, state: &State) -> Vec<Page> {
+/// The mode in force, and why it is not the documents'.
+fn mode_words(state: &State, now: Time) -> String {
+    let mode = state.mode(now, gate::CHECK_MAX_AGE);
+    if mode == state.wanted {
+        format!("The mode is {mode}.")
+    } else if state.lowered.is_some_and(|lowered| lowered == mode) {
+        format!(
+            "The mode is {mode}: a person lowered it from {}.",
+            state.wanted
+        )
+    } else {
+        format!("The mode is {mode}: {} is not earned.", state.wanted)
+    }
+}
+
+fn incident(service: &Service, state: &State, now: Time) -> Vec<Page> {
     let Some(incident) = &state.incident else {
         return Vec::new();
     };
     let status = vec![format!("failover explain {}", service.name)];
     let mut out = Vec::new();
-    if state.unacknowledged.is_none()
+    // What a person asked for is no outage.
+    if !incident.components.is_empty()
+        && state.unacknowledged.is_none()
         && state
             .last_run
             .as_ref()
@@ -133,10 +156,7 @@ fn incident(service: &Service, state: &State) -> Vec<Page> {
             topic: PageTopic::Incident,
             severity: Severity::Critical,
             title: format!("{}: outage since {}", service.title, incident.since.clock()),
-            body: vec![
-                incident.reason.clone(),
-                format!("The mode is {}.", state.wanted),
-            ],
+            body: vec![incident.reason.clone(), mode_words(state, now)],
             commands: status.clone(),
         });
     }
@@ -146,10 +166,11 @@ fn incident(service: &Service, state: &State) -> Vec<Page> {
             severity: Severity::Critical,
             title: format!("{}: the failover is held back", service.title),
             body: incident.held.clone(),
-            commands: vec![
-                status[0].clone(),
-                format!("failover failover {} --reason \"…\"", service.name),
-            ],
+            commands: status
+                .iter()
+                .cloned()
+                .chain(by_hand(service, state))
+                .collect(),
         });
     }
     if incident.would_act.is_some() {
@@ -170,9 +191,25 @@ fn incident(service: &Service, state: &State) -> Vec<Page> {
     out
 }
 
-fn run(service: &Service, state: &State) -> Vec<Page> {
+/// The command that begins by hand what is held back.
+fn by_hand(service: &Service, state: &State) -> Option<String> {
+    let kind = match detect::need(service, &state.verdicts) {
+        Need::Failover => "",
+        Need::Redirect => " --kind redirect",
+        Need::Nothing | Need::Unclear => return None,
+    };
+    Some(format!(
+        "failover failover {}{kind} --reason \"…\"",
+        service.name
+    ))
+}
+
+fn run(service: &Service, state: &State, now: Time) -> Vec<Page> {
     let ack = format!("failover ack {}", service.name);
     if let Some(run) = &state.run {
+        if let Some(page) = unclear_promotion(service, run, now) {
+            return vec![page];
+        }
         return vec![Page {
             topic: PageTopic::Run(run.id.clone()),
             severity: Severity::Warning,
@@ -216,20 +253,128 @@ fn run(service: &Service, state: &State) -> Vec<Page> {
             topic,
             severity: Severity::Warning,
             title: format!("{}: {} to {} is done", service.title, run.kind, run.plan.to),
+            body: done_words(run, reason),
+            commands: vec![
+                ack,
+                format!("failover announce send {} recovered", service.name),
+            ],
+        }],
+        RunOutcome::Done if run.epoch.is_none() && ends_incident(state, run) => vec![Page {
+            topic,
+            severity: Severity::Warning,
+            title: format!("{}: {} to {} is done", service.title, run.kind, run.plan.to),
             body: vec![
                 reason.clone(),
-                format!(
-                    "The old primary at {} must stay off until it is rejoined as a standby.",
-                    run.plan.from
-                ),
-                "Another automatic failover waits for this to be acknowledged.".to_owned(),
+                "The incident ends when customers are told that all is as usual again.".to_owned(),
             ],
-            commands: vec![ack, format!("failover timeline {}", service.name)],
+            commands: vec![
+                format!("failover announce send {} recovered", service.name),
+                format!("failover timeline {}", service.name),
+            ],
         }],
         RunOutcome::Done | RunOutcome::Unwound | RunOutcome::Stuck | RunOutcome::Aborted => {
             Vec::new()
         }
     }
+}
+
+fn done_words(run: &Run, reason: &str) -> Vec<String> {
+    let mut body = vec![
+        reason.to_owned(),
+        format!(
+            "The old primary at {} must stay off until it is rejoined as a standby.",
+            run.plan.from
+        ),
+    ];
+    if run.verified.is_none() {
+        body.push(
+            "It was not verified, and customers were not told of it: look yourself, then announce on-standby."
+                .to_owned(),
+        );
+    }
+    body.push("Another automatic failover waits for this to be acknowledged.".to_owned());
+    body.push("The incident ends when customers are told that all is as usual again.".to_owned());
+    body
+}
+
+/// Whether only a person's word is missing for the end of the incident that a run belongs to.
+fn ends_incident(state: &State, run: &Run) -> bool {
+    state
+        .incident
+        .as_ref()
+        .is_some_and(|i| run.incident.as_ref() == Some(&i.id) && i.phase != Some(Phase::Recovered))
+}
+
+/// A promotion whose outcome cannot be told is looked for on and on; after its time a person has to look as well.
+fn unclear_promotion(service: &Service, run: &Run, now: Time) -> Option<Page> {
+    let (step, reason) = run.steps().find_map(|(step, at)| match at {
+        Some(Step::Indeterminate { reason, .. }) if step.phase == StepPhase::Promote => {
+            Some((step, reason))
+        }
+        Some(
+            Step::Indeterminate { .. }
+            | Step::Intended { .. }
+            | Step::Failed { .. }
+            | Step::Done(_)
+            | Step::Settled(_),
+        )
+        | None => None,
+    })?;
+    let (begun, _) = run.times.get(&step.id)?;
+    let patience = step
+        .timeout
+        .saturating_mul(u64::from(step.retry.attempts.max(1)));
+    (now.since(*begun) >= patience).then(|| Page {
+        topic: PageTopic::Run(run.id.clone()),
+        severity: Severity::Critical,
+        title: format!(
+            "{}: whether {} was promoted cannot be told",
+            service.title, run.plan.to
+        ),
+        body: vec![
+            format!("Step {} ({}): {reason}.", step.id, step.name),
+            "It is looked for again every half minute; the run goes on as soon as it is seen. The old primary must \
+             stay off."
+                .to_owned(),
+        ],
+        commands: vec![
+            format!("failover status {} --watch", service.name),
+            format!("failover explain {}", service.name),
+        ],
+    })
+}
+
+/// Customers were promised news by now.
+fn update_due(service: &Service, state: &State, now: Time) -> Option<Page> {
+    let incident = state.incident.as_ref()?;
+    let last = state
+        .announcements
+        .values()
+        .map(|t| &t.announcement)
+        .filter(|a| a.incident == incident.id && !a.channels.is_empty())
+        .max_by_key(|a| a.at)?;
+    let due = last.next_update.filter(|at| *at <= now)?;
+    Some(Page {
+        topic: PageTopic::UpdateDue,
+        severity: Severity::Warning,
+        title: format!(
+            "{}: customers were promised an update at {}",
+            service.title,
+            due.clock()
+        ),
+        body: vec![
+            format!("They heard last: {}.", last.phase),
+            "Tell them where things stand; that also promises the next update.".to_owned(),
+        ],
+        commands: vec![
+            format!(
+                "failover announce send {} {} --text \"…\"",
+                service.name,
+                last.phase.word()
+            ),
+            format!("failover announce send {} recovered", service.name),
+        ],
+    })
 }
 
 fn not_ready(service: &Service, state: &State, now: Time) -> Option<Page> {
@@ -260,9 +405,20 @@ fn not_ready(service: &Service, state: &State, now: Time) -> Option<Page> {
 
 /// A database that takes writes at a site which is not the active one: the worst that can be seen.
 fn two_writers(service: &Service, state: &State, view: &View, now: Time) -> Vec<Page> {
-    let Some(active) = state.active.as_ref().filter(|_| state.run.is_none()) else {
+    // From the promise on, the new site is the one that may write.
+    let promised = state.run.as_ref().filter(|r| r.epoch.is_some());
+    let active = match promised {
+        Some(run) => Some(&run.plan.to),
+        None => state.active.as_ref(),
+    };
+    let Some(active) = active else {
         return Vec::new();
     };
+    // A look from before the promise says what was right then.
+    let since = promised
+        .or(state.last_run.as_ref())
+        .and_then(|r| r.promised)
+        .unwrap_or_default();
     let writes = |probe: &Probe| {
         let Some((seen, facts)) = view.newest(&probe.id) else {
             return false;
@@ -271,7 +427,7 @@ fn two_writers(service: &Service, state: &State, view: &View, now: Time) -> Vec<
             .database
             .as_ref()
             .is_some_and(|d| d.role == DatabaseRole::Primary);
-        primary && now.since(seen.at) <= detect::shelf_life(probe)
+        primary && seen.at > since && now.since(seen.at) <= detect::shelf_life(probe)
     };
     let elsewhere = service
         .components

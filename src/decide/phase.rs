@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     detect::Need,
     incident,
-    state::{Incident, State, Step},
+    state::{Incident, Run, State, Step},
     view::View,
 };
 use crate::model::{
@@ -29,7 +29,9 @@ pub fn turn(
     need: Need,
 ) -> Option<RecordBody> {
     let incident = state.incident.as_ref()?;
-    if state.mode(now, super::gate::CHECK_MAX_AGE) == Mode::Observe {
+    // Who heard of an outage before the mode was lowered also hears of its end.
+    let observes = state.mode(now, super::gate::CHECK_MAX_AGE) == Mode::Observe;
+    if observes && incident.phase.is_none() {
         return None;
     }
     let phase = wanted(service, state, view, incident, now, need)?;
@@ -61,16 +63,23 @@ fn wanted(
         .last_run
         .as_ref()
         .filter(|r| r.incident.as_ref() == Some(&incident.id));
-    if let Some((RunOutcome::Done, _, _)) = done.and_then(|r| r.ended.as_ref()) {
-        // From here on only a person says that everything is as usual again.
-        return incident
-            .phase
-            .filter(|p| matches!(p, Phase::Recovered | Phase::Correction))
-            .or(Some(Phase::OnStandby));
-    }
     let quiet = view
         .well_since
         .is_some_and(|since| now.since(since) >= incident::QUIET);
+    if let Some(run) = done
+        && let Some((RunOutcome::Done, _, ended)) = &run.ended
+    {
+        let fails_again = need != Need::Nothing && incident.outage > *ended;
+        // From here on only a person says that everything is as usual again.
+        return match incident.phase {
+            _ if fails_again => Some(Phase::Investigating),
+            Some(Phase::Investigating) if !quiet => Some(Phase::Investigating),
+            Some(phase @ (Phase::Recovered | Phase::Correction)) => Some(phase),
+            // Whoever decided to go on without the proof also says that it serves.
+            phase if run.verified.is_none() => phase,
+            _ => Some(Phase::OnStandby),
+        };
+    }
     match incident.phase {
         None if need == Need::Nothing => None,
         None => Some(Phase::Investigating),
@@ -84,7 +93,7 @@ fn wanted(
 }
 
 /// Whether every step that publishes is settled: nobody is told of an address before it was seen to work.
-fn published(run: &super::state::Run) -> bool {
+fn published(run: &Run) -> bool {
     run.steps()
         .filter(|(s, _)| uses(s, "publish/fallback"))
         .all(|(_, at)| at.is_some_and(Step::is_settled))
@@ -144,23 +153,16 @@ pub fn entered(
     } else {
         format!("-{}", incident.told + 1)
     };
-    let word = match phase {
-        Phase::Investigating => "investigating",
-        Phase::FailingOver => "failing-over",
-        Phase::OnStandby => "on-standby",
-        Phase::Recovered => "recovered",
-        Phase::Correction => "correction",
-    };
     let announcement = Announcement {
-        id: AnnouncementId(format!("{}-{word}{suffix}", incident.id)),
+        id: AnnouncementId(format!("{}-{}{suffix}", incident.id, phase.word())),
         incident: incident.id.clone(),
         phase,
         at: now,
         started: incident.since,
         title: service.title.clone(),
         symptom: service.announcements.symptom.clone(),
-        fallback_url: fallback(service, state, phase),
-        data_safety: data_safety(state, phase),
+        fallback_url: fallback(state, incident, phase),
+        data_safety: data_safety(state, incident, phase),
         next_update: (!last).then(|| now.after(service.announcements.cadence)),
         status_url: service.publication.as_ref().and_then(|p| p.url.clone()),
         drill: state.run.as_ref().is_some_and(|r| r.kind == RunKind::Drill),
@@ -188,11 +190,11 @@ fn heard(state: &State, incident: &Incident, channel: &ChannelName) -> bool {
 
 /// The URL that was seen to work from two vantage points, as the step that publishes it reported.
 #[must_use]
-pub fn fallback(_service: &Service, state: &State, phase: Phase) -> Option<String> {
+pub fn fallback(state: &State, incident: &Incident, phase: Phase) -> Option<String> {
     if !matches!(phase, Phase::OnStandby | Phase::Correction) {
         return None;
     }
-    let run = state.run.as_ref().or(state.last_run.as_ref())?;
+    let run = run_of(state, incident)?;
     run.steps()
         .filter(|(s, _)| uses(s, "publish/fallback"))
         .find_map(|(_, at)| match at {
@@ -208,17 +210,27 @@ pub fn fallback(_service: &Service, state: &State, phase: Phase) -> Option<Strin
 }
 
 /// Said only where it is known.
-fn data_safety(state: &State, phase: Phase) -> Option<String> {
+fn data_safety(state: &State, incident: &Incident, phase: Phase) -> Option<String> {
     if !matches!(phase, Phase::OnStandby | Phase::Recovered) {
         return None;
     }
-    let run = state.run.as_ref().or(state.last_run.as_ref())?;
+    let run = run_of(state, incident).filter(|r| r.epoch.is_some())?;
     match &run.loss {
         LossForecast::Known(lag) if lag.bytes == 0 => Some("No data loss is known.".to_owned()),
         LossForecast::Known(lag) => Some(format!(
             "Changes made in the last {} before the outage may be missing.",
             lag.time
         )),
-        LossForecast::Stateless | LossForecast::Unknown { .. } => None,
+        LossForecast::Unknown { .. } => Some(
+            "How much of the last changes before the outage is missing is not known yet."
+                .to_owned(),
+        ),
+        LossForecast::Stateless => None,
     }
+}
+
+/// The run of an incident: the open one, or the one that ended last.
+fn run_of<'a>(state: &'a State, incident: &Incident) -> Option<&'a Run> {
+    let run = state.run.as_ref().or(state.last_run.as_ref())?;
+    (run.incident.as_ref() == Some(&incident.id)).then_some(run)
 }

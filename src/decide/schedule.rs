@@ -297,38 +297,74 @@ fn finish(service: &Service, run: &Run, now: Time) -> Vec<RecordBody> {
                 "the service runs at"
             }
         };
+        let unproved = if run.verified.is_some() {
+            ""
+        } else {
+            ", which was not verified"
+        };
         return vec![closed(
             run,
             RunOutcome::Done,
-            format!("{what} {}", run.plan.to),
+            format!("{what} {}{unproved}", run.plan.to),
         )];
     }
     Vec::new()
 }
 
-/// Takes fences back, last one first, then closes the run.
+/// Takes back what was done, last step first, then closes the run.
 fn unwind(run: &Run, view: &View) -> Vec<RecordBody> {
     let waiting = run
         .steps()
-        .any(|(s, at)| view.under_way.contains(&s.id) || undoable(s, at));
+        .any(|(s, _)| view.under_way.contains(&s.id) || undoable(run, s));
     if waiting {
         return Vec::new();
     }
     let (by, reason) = run.unwinding.clone().unwrap_or((None, String::new()));
-    let outcome = if by.is_some() {
-        RunOutcome::Aborted
-    } else {
-        RunOutcome::Unwound
+    let left: Vec<String> = run
+        .steps()
+        .filter_map(|(step, at)| left(step, at?))
+        .collect();
+    let outcome = match by {
+        _ if !left.is_empty() => RunOutcome::Stuck,
+        Some(_) => RunOutcome::Aborted,
+        None => RunOutcome::Unwound,
     };
-    vec![closed(run, outcome, reason)]
+    let reason = std::iter::once(reason).chain(left).collect::<Vec<_>>();
+    vec![closed(run, outcome, reason.join("; "))]
 }
 
-fn undoable(step: &PlanStep, at: Option<&Step>) -> bool {
-    let may_be_there = match at {
+/// What a person has to take back by hand.
+fn left(step: &PlanStep, at: &Step) -> Option<String> {
+    match at {
+        Step::Settled(Settlement::Left { reason }) => Some(format!(
+            "step {} could not be taken back ({reason}): look at it by hand",
+            step.id
+        )),
+        Step::Settled(Settlement::Manual { by }) => Some(format!(
+            "step {} was done by {by} and is to be taken back by hand",
+            step.id
+        )),
+        Step::Settled(Settlement::Skipped { .. } | Settlement::Undone { .. })
+        | Step::Intended { .. }
+        | Step::Indeterminate { .. }
+        | Step::Failed { .. }
+        | Step::Done(_) => None,
+    }
+}
+
+/// Whether a step may have had an effect that was not taken back yet.
+fn undoable(run: &Run, step: &PlanStep) -> bool {
+    match run.steps.get(&step.id) {
         Some(Step::Done(_) | Step::Intended { .. } | Step::Indeterminate { .. }) => true,
-        Some(Step::Failed { .. } | Step::Settled(_)) | None => false,
-    };
-    step.phase == StepPhase::Fence && may_be_there
+        Some(Step::Settled(Settlement::Skipped { .. })) => run.unclear.contains(&step.id),
+        Some(
+            Step::Failed { .. }
+            | Step::Settled(
+                Settlement::Manual { .. } | Settlement::Undone { .. } | Settlement::Left { .. },
+            ),
+        )
+        | None => false,
+    }
 }
 
 fn closed(run: &Run, outcome: RunOutcome, reason: String) -> RecordBody {
@@ -401,12 +437,7 @@ pub fn effects(state: &State, view: &mut View, now: Time) -> Vec<Effect> {
             continue;
         }
         if run.unwinding.is_some() {
-            let last = run
-                .plan
-                .steps
-                .iter()
-                .rev()
-                .find(|s| undoable(s, run.steps.get(&s.id)));
+            let last = run.plan.steps.iter().rev().find(|s| undoable(run, s));
             if last.is_some_and(|l| l.id == step.id) && view.under_way.is_empty() {
                 view.under_way.insert(step.id.clone());
                 out.push(Effect::Undo(call(state, run, &step.id, Attempt(1))));

@@ -5,6 +5,8 @@
 //! > up db a              … up
 //! > blind db a           … cannot tell
 //! > wait 30s             time passes
+//! > lag 500              the standby lacks so many bytes
+//! > stays fence          the step's effect could not be taken back
 //! > channel broken       announcements cannot be sent until `channel mended`
 //! > done fence           the step's effect came out as done
 //! ```
@@ -239,6 +241,8 @@ struct Stage {
     log: Vec<Record>,
     out: String,
     lsn: u64,
+    /// Bytes that the standby lacks.
+    lag: u64,
     synchronous: bool,
     /// Why the channel cannot send.
     broken: Option<String>,
@@ -255,6 +259,7 @@ impl Stage {
             log: Vec::new(),
             out: String::new(),
             lsn: 1000,
+            lag: 0,
             synchronous: false,
             broken: None,
             sent: Vec::new(),
@@ -450,12 +455,13 @@ impl Stage {
             _ => return Facts::default(),
         };
         let lsn = Some(Lsn(self.lsn));
+        let received = Some(Lsn(self.lsn - self.lag));
         let database = DatabaseFacts {
             role,
             timeline: Some(1),
             current: lsn,
-            received: lsn,
-            replayed: lsn,
+            received,
+            replayed: received,
             streaming: None,
             replay_age: None,
             heard: None,
@@ -542,14 +548,20 @@ impl Stage {
                     took: Span::from_millis(100),
                 });
             }
-            ["undone", step] => {
+            [what @ ("undone" | "stays"), step] => {
                 let (run, _) = self.call(step);
+                let result = if *what == "undone" {
+                    StepResult::done("started again")
+                } else {
+                    StepResult::failed("no answer")
+                };
                 self.settle(Event::Undone {
                     run,
                     step: (*step).into(),
-                    result: Some(StepResult::done("started again")),
+                    result: Some(result),
                 });
             }
+            ["lag", bytes] => self.lag = bytes.parse().unwrap(),
             ["restart"] => self.restart(),
             ["approve", by, reason @ ..] => {
                 let reason = Some(reason.join(" ")).filter(|r| !r.is_empty());
@@ -574,6 +586,11 @@ impl Stage {
                 by: (*by).into(),
             })),
             ["pause", by] => self.settle(Event::Command(Command::Pause {
+                by: (*by).into(),
+                reason: "work".to_owned(),
+            })),
+            ["lower", by] => self.settle(Event::Command(Command::SetMode {
+                mode: Mode::Ask,
                 by: (*by).into(),
                 reason: "work".to_owned(),
             })),

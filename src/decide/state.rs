@@ -1,6 +1,6 @@
 //! What the journal says: the same after a restart as before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     announcement::{Announcement, Phase, Tallies},
@@ -67,7 +67,7 @@ pub struct State {
     pub unacknowledged: Option<RunId>,
     /// Durations of steps that were done, newest last.
     pub durations: BTreeMap<StepId, Vec<Span>>,
-    /// From the first failing look to the opening of a run.
+    /// From the first failing look to the opening of an incident.
     pub detections: Vec<Span>,
     /// TTLs as they were before the controller lowered them, in seconds.
     pub ttl_before: BTreeMap<String, u32>,
@@ -166,12 +166,16 @@ pub struct Run {
     pub forecast: Vec<ForecastPart>,
     /// The epoch that it opened, once it did.
     pub epoch: Option<Epoch>,
+    /// When it did.
+    pub promised: Option<Time>,
     /// Where each step stands; a step that is absent has not begun.
     pub steps: BTreeMap<StepId, Step>,
     /// When each step was begun and settled.
     pub times: BTreeMap<StepId, (Time, Option<Time>)>,
     /// How often each step's effect failed or could not be told, apart from crashes of the controller.
     pub failures: BTreeMap<StepId, u32>,
+    /// Steps that were left out although their effect may be in place.
+    pub unclear: BTreeSet<StepId>,
     /// An attestation by a person.
     pub attested: Option<(PersonName, String)>,
     /// When the service was verified.
@@ -196,8 +200,6 @@ pub enum Step {
         attempt: Attempt,
         /// Why it cannot be told.
         reason: String,
-        /// Looks for it that could not tell either.
-        looks: u32,
     },
     /// It is known not to be in place after this attempt.
     Failed {
@@ -267,13 +269,15 @@ impl Run {
     /// Whether it is proved that the new site serves. DNS is apart from that: the fallback URL works before it does.
     #[must_use]
     pub fn serves(&self) -> bool {
-        let counts = |phase| match phase {
-            StepPhase::Fence | StepPhase::Promote | StepPhase::Verify => true,
-            StepPhase::Traffic | StepPhase::Tell => false,
-        };
-        self.steps()
-            .filter(|(s, _)| counts(s.phase))
-            .all(|(_, at)| at.is_some_and(Step::is_settled))
+        self.steps().all(|(step, at)| match step.phase {
+            StepPhase::Fence => at.is_some_and(Step::is_settled),
+            // What was left out proves nothing.
+            StepPhase::Promote | StepPhase::Verify => matches!(
+                at,
+                Some(Step::Done(_) | Step::Settled(Settlement::Manual { .. }))
+            ),
+            StepPhase::Traffic | StepPhase::Tell => true,
+        })
     }
 
     /// Whether every step of the phases up to this one is settled.
@@ -370,6 +374,9 @@ impl State {
                 reason,
                 loss,
             } => {
+                if !components.is_empty() {
+                    remember(&mut self.detections, at.since(*since));
+                }
                 self.incident = Some(Incident {
                     id: IncidentId::of(&record.chain, record.seq),
                     since: *since,
@@ -429,21 +436,18 @@ impl State {
                 }
             }
             RecordBody::AskClosed { ask, outcome } => self.close_ask(ask, outcome),
-            RecordBody::RunOpened {
-                since, requester, ..
-            } => {
-                // The question that led here is answered.
-                self.asks.retain(|_, q| {
-                    !(q.granted && matches!(q.ask.subject, AskSubject::Open { .. }))
-                });
-                if requester.is_none() {
-                    remember(&mut self.detections, at.since(*since));
-                }
+            RecordBody::RunOpened { .. } => {
+                // Whether a run may begin is answered.
+                self.asks
+                    .retain(|_, q| !matches!(q.ask.subject, AskSubject::Open { .. }));
                 self.run = Run::opened(record);
             }
             RecordBody::EpochRaised { epoch, .. } => {
                 self.epoch = *epoch;
-                self.change(|run| run.epoch = Some(*epoch));
+                self.change(|run| {
+                    run.epoch = Some(*epoch);
+                    run.promised = Some(at);
+                });
             }
             RecordBody::StepIntent { step, attempt, .. } => self.change(|run| {
                 run.times.entry(step.clone()).or_insert((at, None));
@@ -591,7 +595,9 @@ impl State {
         }
         if outcome == RunOutcome::Done || run.epoch.is_some() {
             // What was said of the old site says nothing of the new one.
-            self.verdicts.clear();
+            for verdict in self.verdicts.values_mut() {
+                *verdict = (Verdict::Inconclusive, at);
+            }
         }
         if run.epoch.is_some() {
             self.unacknowledged = Some(run.id.clone());
@@ -629,9 +635,11 @@ impl Run {
             loss: loss.clone(),
             forecast: forecast.clone(),
             epoch: None,
+            promised: None,
             steps: BTreeMap::new(),
             times: BTreeMap::new(),
             failures: BTreeMap::new(),
+            unclear: BTreeSet::new(),
             attested: None,
             verified: None,
             unwinding: None,
@@ -649,7 +657,6 @@ impl Run {
             StepResult::Indeterminate { reason } => Step::Indeterminate {
                 attempt,
                 reason: reason.clone(),
-                looks: 0,
             },
         };
         if !next.is_settled() {
@@ -659,10 +666,6 @@ impl Run {
     }
 
     fn observed(&mut self, step: &StepId, attempt: Attempt, presence: &Presence, at: Time) {
-        let looks = match self.steps.get(step) {
-            Some(Step::Indeterminate { looks, .. }) => looks + 1,
-            Some(_) | None => 1,
-        };
         let next = match presence {
             Presence::InPlace(proof) => Step::Done(proof.clone()),
             Presence::Absent { reason } => Step::Failed {
@@ -672,7 +675,6 @@ impl Run {
             Presence::Unknown { reason } => Step::Indeterminate {
                 attempt,
                 reason: reason.clone(),
-                looks,
             },
         };
         self.put(step, next, at);
@@ -682,7 +684,11 @@ impl Run {
         let settled = next.is_settled().then_some(at);
         let times = self.times.entry(step.clone()).or_insert((at, None));
         times.1 = settled;
-        self.steps.insert(step.clone(), next);
+        let is_left_out = matches!(next, Step::Settled(Settlement::Skipped { .. }));
+        let before = self.steps.insert(step.clone(), next);
+        if is_left_out && matches!(before, Some(Step::Indeterminate { .. })) {
+            self.unclear.insert(step.clone());
+        }
     }
 }
 

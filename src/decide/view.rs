@@ -10,6 +10,11 @@ use crate::model::{
     time::Time,
 };
 
+/// Write positions that are remembered.
+const POSITIONS: usize = 600;
+/// Time between two of them at least.
+const DENSEST: Span = Span::from_secs(1);
+
 /// What was merely seen.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct View {
@@ -25,6 +30,8 @@ pub struct View {
     pub fresh: BTreeSet<(StepId, Attempt)>,
     /// Before this moment a step is not tried or looked for again.
     pub not_before: BTreeMap<StepId, Time>,
+    /// How often each step was tried or looked for by this process.
+    pub tries: BTreeMap<StepId, u32>,
     /// Announcements whose fan-out runs in this process.
     pub announcing: BTreeSet<AnnouncementId>,
     /// Announcements of which a channel could not send, and when that is tried again.
@@ -99,7 +106,8 @@ impl View {
         self.voices.insert(key, voice);
     }
 
-    /// Remembers a write position, at most 600 of them.
+    /// Remembers a write position: one a second, and the older they are the fewer, so that a standby that is hours
+    /// behind can be placed as well.
     pub fn position(&mut self, position: Position) {
         if self
             .positions
@@ -108,9 +116,17 @@ impl View {
         {
             return;
         }
+        let before = self.positions.iter().rev().nth(1);
+        if before.is_some_and(|p| position.at.since(p.at) < DENSEST) {
+            self.positions.pop_back();
+        }
         self.positions.push_back(position);
-        if self.positions.len() > 600 {
-            self.positions.pop_front();
+        if self.positions.len() > POSITIONS {
+            let mut nth = 0;
+            self.positions.retain(|_| {
+                nth += 1;
+                nth > POSITIONS / 2 || nth % 2 == 1
+            });
         }
     }
 

@@ -294,7 +294,7 @@ fn unanswered(error: &WireError) -> Reply {
 
 impl Rfc2136 {
     fn now(&self) -> u64 {
-        u64::try_from(self.runtime.now().as_secs()).unwrap_or(0)
+        u64::try_from(self.runtime.wall().as_secs()).unwrap_or(0)
     }
 
     /// Asks the server itself. The question is signed, so that a server which keeps several views of the zone answers

@@ -21,15 +21,18 @@ impl HostRuntime {
     /// Reads the wall clock once.
     #[must_use]
     pub fn new() -> Self {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let wall = Time::from_millis(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX));
         Self {
-            wall,
+            wall: wall(),
             began: Instant::now(),
         }
     }
+}
+
+fn wall() -> Time {
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Time::from_millis(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX))
 }
 
 impl Default for HostRuntime {
@@ -41,6 +44,10 @@ impl Default for HostRuntime {
 impl Runtime for HostRuntime {
     fn now(&self) -> Time {
         self.wall.after(Span::from(self.began.elapsed()))
+    }
+
+    fn wall(&self) -> Time {
+        wall()
     }
 
     fn sleep_until(&self, at: Time) -> BoxFuture<'static, ()> {

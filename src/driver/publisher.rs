@@ -303,11 +303,9 @@ fn status(verdict: Verdict) -> Status {
 
 fn fallback(core: &Core) -> Option<Fallback> {
     let state = core.state();
-    state
-        .incident
-        .as_ref()
-        .filter(|i| i.phase == Some(Phase::OnStandby))?;
-    let url = phase::fallback(core.service(), state, Phase::OnStandby)?;
+    let incident = state.incident.as_ref();
+    let incident = incident.filter(|i| i.phase == Some(Phase::OnStandby))?;
+    let url = phase::fallback(state, incident, Phase::OnStandby)?;
     let run = state.run.as_ref().or(state.last_run.as_ref())?;
     let published = run
         .times

@@ -81,7 +81,7 @@ impl Action for CommandFence {
     }
 
     async fn undo(&self, step: &StepContext) -> Option<StepResult> {
-        self.steps.undo(step, step.limit()).await
+        Some(self.steps.undo(step, step.limit()).await)
     }
 
     async fn check(&self, from: &Site, to: &Site) -> Vec<CheckItem> {

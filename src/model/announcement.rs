@@ -28,6 +28,20 @@ pub enum Phase {
     Correction,
 }
 
+impl Phase {
+    /// As in commands and ids.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Investigating => "investigating",
+            Self::FailingOver => "failing-over",
+            Self::OnStandby => "on-standby",
+            Self::Recovered => "recovered",
+            Self::Correction => "correction",
+        }
+    }
+}
+
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

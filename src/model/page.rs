@@ -53,6 +53,8 @@ pub enum PageTopic {
     Incident,
     /// A database takes writes at a site that is not the active one.
     TwoWriters,
+    /// Customers were promised news by now.
+    UpdateDue,
     /// The journal cannot be written: nothing is done until it can.
     Journal,
     /// Documents changed on disk but cannot be used.

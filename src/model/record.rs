@@ -407,6 +407,11 @@ pub enum Settlement {
         /// In one sentence.
         summary: String,
     },
+    /// Its effect could not be taken back, and may still be in place.
+    Left {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// How a run ended.

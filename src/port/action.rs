@@ -61,7 +61,7 @@ pub trait Action: Send + Sync {
     /// Looks whether the effect is in place, without changing anything.
     async fn observe(&self, step: &StepContext) -> Presence;
 
-    /// Takes the effect back; `None` where that makes no sense.
+    /// Takes the effect back; `None` where it changes nothing that could be taken back.
     async fn undo(&self, _step: &StepContext) -> Option<StepResult> {
         None
     }

@@ -11,6 +11,11 @@ pub trait Runtime: Send + Sync {
     /// Now. Never steps within one process.
     fn now(&self) -> Time;
 
+    /// What the clock on the wall says: for signatures, which others compare with their own clocks. It may step.
+    fn wall(&self) -> Time {
+        self.now()
+    }
+
     /// Ends at that moment, at once where it is past.
     fn sleep_until(&self, at: Time) -> BoxFuture<'static, ()>;
 

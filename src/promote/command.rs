@@ -54,7 +54,7 @@ impl Action for CommandPromotion {
     }
 
     async fn undo(&self, step: &StepContext) -> Option<StepResult> {
-        self.steps.undo(step, step.limit()).await
+        Some(self.steps.undo(step, step.limit()).await)
     }
 
     async fn check(&self, from: &Site, to: &Site) -> Vec<CheckItem> {

@@ -45,6 +45,8 @@ mod postgres;
 const CRASHES: usize = 5;
 /// Decisions that are timed.
 const DECISIONS: usize = 20;
+/// A decision that has no effect by then has none.
+const LONGEST: Duration = Duration::from_secs(10);
 /// A client that is turned away tries again after this, like the demo's.
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -229,11 +231,13 @@ async fn decision() -> Duration {
         .command(&ServiceName::new("bench"), open)
         .await
         .unwrap();
-    assert!(matches!(reply, Reply::Ok(_)), "{reply:?}");
+    let begun = matches!(&reply, Reply::Ok(text) if text.contains("begins"));
+    assert!(begun, "{reply:?}");
     let effect = loop {
         if let Some(at) = moment(&fenced) {
             break at;
         }
+        assert!(began.elapsed().unwrap() < LONGEST, "the step did not begin");
         tokio::time::sleep(Duration::from_millis(1)).await;
     };
     controller.stop();
@@ -269,6 +273,7 @@ spec:
       kind: application
       probes:
         - {{id: a, uses: probe/tcp, site: a, every: 1s, timeout: 1s, with: {{host: 127.0.0.1, port: 1}}}}
+        - {{id: b, uses: probe/tcp, site: b, cold: true, every: 1s, timeout: 1s, with: {{host: 127.0.0.1, port: 1}}}}
   trigger: {{manual: {{}}}}
   quorum: {{networks: 1}}
   team:

@@ -299,7 +299,7 @@ impl Email {
             subject: message.subject.as_deref().unwrap_or_default(),
             text: &message.text,
             html: message.html.as_deref().unwrap_or_default(),
-            at: self.wiring.runtime.now(),
+            at: self.wiring.runtime.wall(),
         };
         let sign = sign.as_ref().map(|(dkim, secret)| (*dkim, secret));
         letter

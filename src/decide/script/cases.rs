@@ -5,7 +5,9 @@ use insta::assert_snapshot;
 use super::{Stage, play, shop};
 use crate::model::{
     announcement::Phase,
-    record::RecordBody,
+    approval::OnTimeout,
+    page::PageTopic,
+    record::{AskOutcome, Record, RecordBody},
     service::{Mode, Trigger},
     span::Span,
 };
@@ -493,6 +495,218 @@ fn a_channel_that_stays_broken_is_given_up_after_a_day() {
         wait 2h",
     );
     assert!(played.contains("failing-over given up"), "{played}");
+}
+
+/// A shop without a database, of which silence begins what is asked.
+fn silent_shop() -> Stage {
+    let mut service = shop();
+    service.components.retain(|c| c.name.as_str() == "web");
+    service.approvals.on_timeout = OnTimeout::Proceed;
+    let mut stage = Stage::new(service);
+    let asked = stage.play(
+        "well
+        check green
+        down web-fra a b c
+        down web-ams a b c",
+    );
+    assert!(asked.contains("ask: "), "{asked}");
+    stage
+}
+
+/// Time passes while the application stays down at both sites.
+fn outlast(stage: &mut Stage) -> String {
+    stage.play(
+        "wait 899s
+        down web-fra a b c
+        down web-ams a b c
+        wait 2s
+        down web-fra a b c
+        down web-ams a b c",
+    )
+}
+
+#[test]
+fn silence_begins_what_was_asked_where_the_policy_says_so() {
+    let told = outlast(&mut silent_shop());
+    assert!(told.contains("run opened"), "{told}");
+}
+
+#[test]
+fn silence_is_no_yes_against_a_pause_or_a_lowered_mode() {
+    for (line, reason) in [("pause anna", "paused"), ("lower anna", "the mode is ask")] {
+        let mut stage = silent_shop();
+        stage.play(line);
+        let told = outlast(&mut stage);
+        assert!(!told.contains("run opened"), "{line}:\n{told}");
+        let void = stage.log.iter().filter_map(|r| {
+            let RecordBody::AskClosed { outcome, .. } = &r.body else {
+                return None;
+            };
+            let AskOutcome::Void { reason } = outcome else {
+                return None;
+            };
+            Some(reason.clone())
+        });
+        let void = void.collect::<Vec<_>>().join("; ");
+        assert!(
+            void.contains("nobody answered") && void.contains(reason),
+            "{line}: {void}\n{told}"
+        );
+    }
+}
+
+#[test]
+fn silence_right_after_a_restart_waits_until_everyone_has_looked() {
+    let mut stage = silent_shop();
+    let told = stage.play(
+        "wait 901s
+        restart",
+    );
+    assert!(!told.contains("run opened"), "{told}");
+}
+
+#[test]
+fn what_was_left_out_proves_nothing() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down db a b c
+        done fence
+        done attempt
+        done promote
+        done repoint
+        failed verify
+        wait 2s
+        failed verify
+        approve anna
+        done fallback"
+    ));
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_told() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down db a b c
+        done fence
+        abort anna
+        done attempt
+        undone attempt
+        stays fence"
+    ));
+}
+
+#[test]
+fn a_redirect_that_is_stopped_takes_dns_back() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down web a b c
+        done repoint
+        abort anna
+        done verify
+        undone verify
+        undone repoint"
+    ));
+}
+
+#[test]
+fn a_standby_that_was_always_behind_has_an_unknown_loss() {
+    let mut stage = Stage::new(shop());
+    stage.lag = 500;
+    let told = stage.play(
+        "well
+        check green
+        down db a b c",
+    );
+    assert!(!told.contains("run opened"), "{told}");
+    assert!(told.contains("ask: "), "{told}");
+}
+
+fn raised(stage: &Stage, topic: &PageTopic) -> usize {
+    let about =
+        |r: &&Record| matches!(&r.body, RecordBody::PageRaised { page } if &page.topic == topic);
+    stage.log.iter().filter(about).count()
+}
+
+#[test]
+fn an_old_primary_that_writes_in_the_middle_of_a_run_is_told() {
+    let mut stage = Stage::new(shop());
+    stage.play(
+        "well
+        check green
+        down db a b c
+        done fence
+        done attempt
+        done promote",
+    );
+    assert_eq!(raised(&stage, &PageTopic::TwoWriters), 0);
+    stage.play(
+        "wait 1s
+        up db-ams a",
+    );
+    assert_eq!(raised(&stage, &PageTopic::TwoWriters), 1);
+}
+
+#[test]
+fn an_outage_of_the_new_site_is_told_as_well() {
+    let to_standby = "well
+        check green
+        down db a b c
+        done fence
+        done attempt
+        done promote
+        done repoint
+        done verify
+        done fallback
+        up web-fra a b c
+        up db-fra a b c";
+    assert_snapshot!(play(&format!(
+        "{to_standby}
+        wait 1s
+        down web-fra a b c"
+    )));
+}
+
+#[test]
+fn a_promotion_that_cannot_be_told_calls_a_person() {
+    let mut stage = Stage::new(shop());
+    stage.play(
+        "well
+        check green
+        down db a b c
+        done fence
+        done attempt
+        unclear promote
+        wait 2s
+        unseen promote
+        wait 30s
+        unseen promote
+        wait 30s
+        unseen promote",
+    );
+    let critical = |r: &Record| {
+        matches!(&r.body, RecordBody::PageRaised { page }
+            if page.title.contains("whether fra was promoted"))
+    };
+    assert!(stage.log.iter().any(critical));
+    let looks = |r: &&Record| matches!(r.body, RecordBody::StepObserved { .. });
+    assert_eq!(stage.log.iter().filter(looks).count(), 1);
+}
+
+#[test]
+fn customers_who_wait_for_a_promised_update_are_remembered() {
+    let mut stage = Stage::new(shop());
+    stage.play(
+        "well
+        check green
+        down db a b c
+        wait 19m",
+    );
+    assert_eq!(raised(&stage, &PageTopic::UpdateDue), 0);
+    stage.play("wait 2m");
+    assert_eq!(raised(&stage, &PageTopic::UpdateDue), 1);
 }
 
 #[test]

@@ -98,11 +98,13 @@ impl Steps {
         self.run(&self.observe, &context, limit).await.presence()
     }
 
-    /// Runs `undo`, where there is one, for at most `limit`.
-    pub async fn undo(&self, step: &StepContext, limit: Duration) -> Option<StepResult> {
-        let undo = self.undo.as_ref()?;
+    /// Runs `undo` for at most `limit`; without one the effect stays.
+    pub async fn undo(&self, step: &StepContext, limit: Duration) -> StepResult {
+        let Some(undo) = &self.undo else {
+            return StepResult::failed("no `undo` is set");
+        };
         let context = Context::of_step(Verb::Undo, step);
-        Some(self.run(undo, &context, limit).await.result())
+        self.run(undo, &context, limit).await.result()
     }
 
     /// Runs `observe` outside any run: it must be able to answer, and the answer must be "not in place".

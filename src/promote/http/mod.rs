@@ -88,6 +88,10 @@ impl Action for HttpPromotion {
         self.look(step.limit()).await
     }
 
+    async fn undo(&self, _step: &StepContext) -> Option<StepResult> {
+        Some(StepResult::failed("a promotion by HTTP has no way back"))
+    }
+
     async fn check(&self, _from: &Site, _to: &Site) -> Vec<CheckItem> {
         let name = "promote/http";
         vec![match self.look(CHECK).await {
