@@ -231,8 +231,8 @@ async fn decision() -> Duration {
         .command(&ServiceName::new("bench"), open)
         .await
         .unwrap();
-    let begun = matches!(&reply, Reply::Ok(text) if text.contains("begins"));
-    assert!(begun, "{reply:?}");
+    let starts = matches!(&reply, Reply::Ok(text) if text.contains("begins"));
+    assert!(starts, "{reply:?}");
     let effect = loop {
         if let Some(at) = moment(&fenced) {
             break at;
