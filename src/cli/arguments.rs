@@ -190,6 +190,9 @@ pub struct Demo {
     /// Which outage to make.
     #[arg(long, value_enum, default_value_t)]
     pub scenario: Scenario,
+    /// Fail over as soon as the outage is certain, without the patience in which a primary may come back by itself.
+    #[arg(long)]
+    pub immediate: bool,
     /// Leave everything running until Ctrl-C.
     #[arg(long)]
     pub keep: bool,

@@ -1,9 +1,10 @@
 //! Pages: which should be open follows from the state; they repeat until somebody acknowledges.
 
 use super::{
+    budget,
     detect::{self, Need},
     event::{Effect, Trouble, subject_words},
-    gate,
+    gate, incident,
     state::{Question, Run, State, Step},
     view::View,
 };
@@ -18,6 +19,7 @@ use crate::model::{
     service::{Mode, Probe, Service},
     span::Span,
     time::Time,
+    verdict::Verdict,
 };
 
 /// Pages that should be open but are not, and pages whose cause is gone.
@@ -59,6 +61,7 @@ fn lasting(topic: &PageTopic) -> bool {
         | PageTopic::NotReady
         | PageTopic::TwoWriters
         | PageTopic::UpdateDue
+        | PageTopic::Doubt(_)
         | PageTopic::Incident => true,
         PageTopic::ChannelBroken(_)
         | PageTopic::Restarted
@@ -74,9 +77,10 @@ fn wanted(service: &Service, state: &State, view: &View, now: Time) -> Vec<Page>
         .filter(|(_, q)| !q.granted)
         .map(|(id, q)| ask(service, id, q))
         .collect();
-    out.extend(incident(service, state, now));
+    out.extend(outage(service, state, now));
     out.extend(run(service, state, now));
     out.extend(update_due(service, state, now));
+    out.extend(doubts(service, state, view, now));
     out.extend(not_ready(service, state, now));
     out.extend(two_writers(service, state, view, now));
     out
@@ -138,7 +142,7 @@ fn mode_words(state: &State, now: Time) -> String {
     }
 }
 
-fn incident(service: &Service, state: &State, now: Time) -> Vec<Page> {
+fn outage(service: &Service, state: &State, now: Time) -> Vec<Page> {
     let Some(incident) = &state.incident else {
         return Vec::new();
     };
@@ -276,6 +280,41 @@ fn run(service: &Service, state: &State, now: Time) -> Vec<Page> {
             Vec::new()
         }
     }
+}
+
+/// What fails without being surely down, or cannot be seen at all, for longer than evidence takes to become clear.
+/// Nothing is done by itself then, so people have to look.
+fn doubts(service: &Service, state: &State, view: &View, now: Time) -> Vec<Page> {
+    let (Some(started), None) = (view.started, &state.run) else {
+        return Vec::new();
+    };
+    let patience = budget::slowest_detection(service).saturating_mul(2);
+    let patience = patience.max(incident::QUIET);
+    let doubtful = service.components.iter().filter_map(|component| {
+        let (verdict, since) = state.verdicts.get(&component.name).copied()?;
+        let (severity, what) = match verdict {
+            Verdict::Suspect => (
+                Severity::Critical,
+                "fails, but it is not certain to be down",
+            ),
+            Verdict::Inconclusive => (Severity::Warning, "cannot be seen"),
+            Verdict::Healthy | Verdict::Degraded | Verdict::Down => return None,
+        };
+        (now.since(since.max(started)) >= patience).then(|| Page {
+            topic: PageTopic::Doubt(component.name.clone()),
+            severity,
+            title: format!("{}: {} {what}", service.title, component.title),
+            body: vec![
+                format!("It has been so since {}.", since.clock()),
+                "Nothing is done by itself while that lasts: look yourself.".to_owned(),
+            ],
+            commands: vec![
+                format!("failover explain {}", service.name),
+                format!("failover failover {} --reason \"…\"", service.name),
+            ],
+        })
+    });
+    doubtful.collect()
 }
 
 fn done_words(run: &Run, reason: &str) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::id::{AskId, RunId};
+use super::id::{AskId, ComponentName, RunId};
 
 /// How urgent a page is.
 #[derive(
@@ -51,6 +51,8 @@ pub enum PageTopic {
     Restarted,
     /// The verdict changed for the worse, or came back.
     Incident,
+    /// A component fails without being surely down, or cannot be seen.
+    Doubt(ComponentName),
     /// A database takes writes at a site that is not the active one.
     TwoWriters,
     /// Customers were promised news by now.

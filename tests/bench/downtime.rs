@@ -185,7 +185,7 @@ struct Demo {
 /// The whole product on the same kind of pair.
 fn demo() -> Demo {
     let out = Process::new(env!("CARGO_BIN_EXE_failover"))
-        .args(["demo", "--output", "json"])
+        .args(["demo", "--immediate", "--output", "json"])
         .stderr(Stdio::null())
         .output()
         .unwrap();

@@ -28,8 +28,8 @@ pub const RPO: Span = Span::from_secs(3);
 /// What a scenario changes in the documents.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
-    /// How long the primary may take to come back by itself.
-    pub patience: &'static str,
+    /// How long the primary may take to come back by itself; none: it is not waited for.
+    pub patience: Option<&'static str>,
 }
 
 /// Writes the documents and the list of customers. Gives the documents' folder.
@@ -65,6 +65,10 @@ fn head(stage: &Stage, tuning: Tuning) -> String {
     } else {
         "stateless-failover"
     };
+    let trigger = match tuning.patience {
+        Some(patience) => format!("{{budget: {{patience: {patience}}}}}"),
+        None => "{immediate: {}}".to_owned(),
+    };
     format!(
         "# Written by 'failover demo' for one run of it. The probes are much quicker than you would want them.
 apiVersion: failover.rs/v1alpha1
@@ -78,13 +82,10 @@ spec:
   objectives:
     rto: 1m
     rpo: {RPO}
-  trigger:
-    budget:
-      patience: {}
+  trigger: {trigger}
   fencing:
     require: infrastructure
-",
-        tuning.patience
+"
     )
 }
 

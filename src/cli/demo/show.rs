@@ -91,10 +91,11 @@ impl<'a> Show<'a> {
     ) -> Result<Self, Error> {
         let tuning = Tuning {
             patience: match args.scenario {
+                _ if args.immediate => None,
                 // Longer than the primary is away each time, on a machine that does other things too.
-                Scenario::Flapping => "20s",
+                Scenario::Flapping => Some("20s"),
                 Scenario::Crash | Scenario::Freeze | Scenario::Partition | Scenario::Lagging => {
-                    "4s"
+                    Some("4s")
                 }
             },
         };

@@ -696,6 +696,26 @@ fn a_promotion_that_cannot_be_told_calls_a_person() {
 }
 
 #[test]
+fn a_lasting_doubt_calls_a_person() {
+    let mut stage = Stage::new(shop());
+    let about = PageTopic::Doubt("db".into());
+    stage.play("well\ncheck green");
+    for (n, expected) in [(10, 0), (12, 1)] {
+        for _ in 0..n {
+            stage.play(
+                "down db-ams a b c
+                blind stream a b c
+                up web a b c
+                wait 3s",
+            );
+        }
+        assert_eq!(raised(&stage, &about), expected);
+    }
+    stage.play("up db a b c");
+    assert_eq!(stage.core.state().pages.len(), 0);
+}
+
+#[test]
 fn customers_who_wait_for_a_promised_update_are_remembered() {
     let mut stage = Stage::new(shop());
     stage.play(

@@ -10,7 +10,9 @@ use failover::{
 
 use super::{PRIMARY, STANDBY, hook, is_done, is_well, keys, kill_of, names, pair, url, verdict};
 use crate::stand::{
+    bind::Bind,
     patience::until,
+    postgres::Pair,
     rehearsal::{Rehearsal, Script},
     smtp::Exim,
     webhook::Receiver,
@@ -37,9 +39,20 @@ fn data_that_would_leave_the_country_is_refused() {
     assert!(told.contains(&refusal.to_owned()), "{told:#?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_short_outage_is_waited_out_and_a_long_one_scales_the_standby_up() {
-    let mut pair = pair();
+/// The two sites, and a controller that protects them.
+struct Stage {
+    pair: Pair,
+    website: Website,
+    authority: Bind,
+    _resolver: Bind,
+    exim: Exim,
+    chat: Receiver,
+    rehearsal: Rehearsal,
+}
+
+/// Everything is well, and readiness is green.
+async fn stage() -> Stage {
+    let pair = pair();
     pair.primary.sql(
         "CREATE TABLE clients (email text, on_premises bool);
          INSERT INTO clients VALUES ('hosted@example.com', false), ('also@example.com', false),
@@ -47,7 +60,7 @@ async fn a_short_outage_is_waited_out_and_a_long_one_scales_the_standby_up() {
          GRANT SELECT ON clients TO failover",
     );
     pair.settle();
-    let mut website = Website::start(40).await;
+    let website = Website::start(40).await;
     let (authority, resolver) = names(
         "tasks.example",
         &format!("app IN A {}\n", website.sites[PRIMARY].address),
@@ -117,6 +130,28 @@ async fn a_short_outage_is_waited_out_and_a_long_one_scales_the_standby_up() {
     rehearsal.until("everything is well", is_well).await;
     // The list of clients is fetched by then.
     rehearsal.green().await;
+    Stage {
+        pair,
+        website,
+        authority,
+        _resolver: resolver,
+        exim,
+        chat,
+        rehearsal,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_outage_is_waited_out_and_a_long_one_scales_the_standby_up() {
+    let Stage {
+        mut pair,
+        mut website,
+        authority,
+        _resolver,
+        exim,
+        chat,
+        rehearsal,
+    } = stage().await;
 
     pair.primary.crash();
     rehearsal
@@ -152,13 +187,7 @@ async fn a_short_outage_is_waited_out_and_a_long_one_scales_the_standby_up() {
         .at
         .since(core.state().incident.as_ref().unwrap().outage);
     assert!(waited.to_std() >= Duration::from_secs(20), "{waited}");
-    until("administrators are told of it", || async {
-        let taken = chat.seen.lock().unwrap().taken.clone();
-        taken
-            .iter()
-            .any(|t| t.to_string().contains("failover approve"))
-    })
-    .await;
+    paged(&chat, "failover approve").await;
     rehearsal
         .command(Command::Approve {
             ask: None,
@@ -180,7 +209,10 @@ async fn a_short_outage_is_waited_out_and_a_long_one_scales_the_standby_up() {
     let at = |step: &str| done.iter().position(|s| s == step).unwrap();
     assert!(at("scale-up") < at("promote"), "{done:?}");
     assert_eq!(pair.standby.sql("SELECT pg_is_in_recovery()"), "f");
-    let leads = format!("app.tasks.example. 1 IN A {}", addresses[STANDBY]);
+    let leads = format!(
+        "app.tasks.example. 1 IN A {}",
+        website.sites[STANDBY].address
+    );
     assert!(authority.records("tasks.example").contains(&leads));
     let mails = exim.mails(2).await;
     let of = |user: &str| mails.iter().filter(|m| m.contains(user)).count();
@@ -193,4 +225,35 @@ async fn a_short_outage_is_waited_out_and_a_long_one_scales_the_standby_up() {
         .map(of),
         [1, 1, 0]
     );
+}
+
+/// Waits until the administrators have read that.
+async fn paged(chat: &Receiver, text: &str) {
+    until("administrators are told of it", || async {
+        let taken = chat.seen.lock().unwrap().taken.clone();
+        taken.iter().any(|t| t.to_string().contains(text))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_dead_standby_nothing_is_done() {
+    let mut stage = stage().await;
+    let (pair, rehearsal) = (&mut stage.pair, &stage.rehearsal);
+
+    pair.standby.crash();
+    pair.primary.crash();
+    rehearsal
+        .until("the database is suspected", |c| {
+            verdict(c, "database") == Some(Verdict::Suspect)
+        })
+        .await;
+    assert_eq!(rehearsal.script.deeds(), Vec::<String>::new());
+    assert_eq!(stage.exim.mails_now(), Vec::<String>::new());
+
+    pair.standby.restart();
+    rehearsal
+        .until("people are asked", |c| !c.state().asks.is_empty())
+        .await;
+    assert_eq!(rehearsal.script.deeds(), Vec::<String>::new());
 }
