@@ -262,7 +262,8 @@ impl Core {
         }
     }
 
-    fn observe(&mut self, seen: Observation) {
+    /// Takes in one look; the next decision rests on it.
+    pub fn observe(&mut self, seen: Observation) {
         if let Some(position) = lag::position(&self.service, &self.state, &seen) {
             self.view.position(position);
         }

@@ -1,6 +1,6 @@
 //! The loop of one service: event, decide, journal, effects, whose results come back as events.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use futures::{
     FutureExt, StreamExt,
@@ -16,7 +16,7 @@ use super::{history::History, metrics::Metrics, perform::Performer, publisher::S
 use crate::{
     decide::{
         core::Core,
-        event::{Command, Event, Output, Reply},
+        event::{Command, Event, Output, Reply, Trouble as Noticed},
     },
     model::{
         observation::Observation,
@@ -78,6 +78,10 @@ pub struct ServiceLoop {
     followers: Vec<UnboundedSender<Record>>,
     shown: Slot,
     history: History,
+    /// What has to be durable before anything is decided: how this process took up the chain, and changed documents.
+    pending: Vec<RecordBody>,
+    /// What nobody will say again, and could not be recorded yet, oldest first.
+    backlog: VecDeque<Event>,
     trouble: Option<Trouble>,
     version: &'static str,
 }
@@ -88,6 +92,39 @@ struct Trouble {
     reason: String,
     told: Option<Time>,
     times: u32,
+}
+
+impl Trouble {
+    /// The record that says that it is over.
+    fn over(&self) -> RecordBody {
+        RecordBody::JournalResumed {
+            since: self.since,
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+/// Whether nobody will say it again: what came of an effect, and what the driver noticed. Everything else is seen,
+/// checked or wanted anew.
+fn is_told_once(event: &Event) -> bool {
+    match event {
+        Event::Performed { .. }
+        | Event::Looked { .. }
+        | Event::Undone { .. }
+        | Event::Announced { .. }
+        | Event::Trouble(
+            Noticed::Documents(_)
+            | Noticed::DocumentsFixed
+            | Noticed::Channel { .. }
+            | Noticed::Ttl { done: true, .. },
+        ) => true,
+        // Whoever is about to change a TTL leaves it where that cannot be recorded.
+        Event::Trouble(Noticed::Ttl { done: false, .. })
+        | Event::Tick
+        | Event::Observed(_)
+        | Event::Checked { .. }
+        | Event::Command(_) => false,
+    }
 }
 
 /// Why a loop ended.
@@ -166,6 +203,8 @@ impl ServiceLoop {
             followers: Vec::new(),
             shown: parts.shown,
             history,
+            pending: Vec::new(),
+            backlog: VecDeque::new(),
             trouble: None,
             version: parts.version,
         })
@@ -176,16 +215,9 @@ impl ServiceLoop {
     /// # Errors
     /// `Deposed` where another controller took over the chain.
     pub async fn run(mut self) -> Result<(), LoopError> {
-        let mut opening = self.core.start(self.version, self.runtime.now());
+        self.pending = self.core.start(self.version, self.runtime.now());
         loop {
-            if !opening.is_empty() && self.commit(opening.clone()).await? {
-                opening.clear();
-            }
-            let wake = if opening.is_empty() {
-                self.settle(Event::Tick, None).await?
-            } else {
-                self.runtime.now().after(RETRY)
-            };
+            let wake = self.settle(Event::Tick, None).await?;
             self.metrics.turned(&self.core, self.runtime.now());
             let mut sleep = self.runtime.sleep_until(wake).fuse();
             select_biased! {
@@ -194,7 +226,7 @@ impl ServiceLoop {
                     Some(input) => self.take(input).await?,
                 },
                 seen = self.observations.next() => if let Some(seen) = seen {
-                    self.observed(seen).await?;
+                    self.observed(seen);
                 },
                 () = sleep => {}
             }
@@ -215,35 +247,61 @@ impl ServiceLoop {
             Input::Follow(follower) => self.followers.push(follower),
             Input::Reload(new) => {
                 let records = self.core.reload(new.service);
+                self.pending.extend(records);
                 self.performer = new.performer;
                 self.observations = new.observations.fuse();
-                self.commit(records).await?;
             }
             Input::Stop => {}
         }
         Ok(())
     }
 
-    async fn observed(&mut self, seen: Observation) -> Result<(), LoopError> {
+    fn observed(&mut self, seen: Observation) {
         self.metrics.observed(&self.core.service().name, &seen);
-        self.settle(Event::Observed(seen), None).await.map(drop)
+        self.core.observe(seen);
     }
 
-    /// Steps until nothing is left to record; then begins effects. Returns when to be called again.
+    /// Takes in an event, and before it whatever had to wait for the journal; then begins effects. Returns when to be
+    /// called again. While the journal cannot be written nothing is decided: what the core hands out is handed out once.
     async fn settle(
         &mut self,
         event: Event,
-        mut answer: Option<oneshot::Sender<Result<Reply, String>>>,
+        answer: Option<oneshot::Sender<Result<Reply, String>>>,
     ) -> Result<Time, LoopError> {
-        let mut event = event;
+        let mut works = self.prove().await?;
+        while works && let Some(event) = self.backlog.pop_front() {
+            works = self.step(event, None).await?.is_some();
+        }
+        let wake = if works {
+            self.step(event, answer).await?
+        } else {
+            self.keep(event);
+            if let Some(answer) = answer {
+                drop(answer.send(Err(self.trouble_words())));
+            }
+            None
+        };
+        Ok(wake.unwrap_or_else(|| self.runtime.now().after(RETRY)))
+    }
+
+    /// Steps until nothing is left to record; `None` where the journal cannot be written.
+    async fn step(
+        &mut self,
+        mut event: Event,
+        mut answer: Option<oneshot::Sender<Result<Reply, String>>>,
+    ) -> Result<Option<Time>, LoopError> {
         loop {
             let now = self.runtime.now();
+            // What could not be recorded has not happened for the core either.
+            let before = is_told_once(&event).then(|| (self.core.clone(), event.clone()));
+            let is_tick = matches!(event, Event::Tick);
             let Output {
                 records,
                 effects,
                 wake,
                 reply,
             } = self.core.step(event, now);
+            let is_idle = records.is_empty();
             let recorded = self.commit(records).await?;
             if let (Some(answer), Some(reply)) = (answer.take(), reply) {
                 let reply = if recorded {
@@ -254,28 +312,46 @@ impl ServiceLoop {
                 drop(answer.send(reply));
             }
             if !recorded {
-                return Ok(now.after(RETRY));
+                if let Some((core, event)) = before {
+                    self.core = core;
+                    self.backlog.push_front(event);
+                }
+                return Ok(None);
             }
             if let Some(wake) = wake {
                 for effect in effects {
                     self.performer.begin(effect, &self.core);
                 }
-                return Ok(wake.at);
+                return Ok(Some(wake.at));
+            }
+            if is_tick && is_idle {
+                return Ok(Some(now.after(RETRY)));
             }
             event = Event::Tick;
         }
     }
 
-    /// Makes records durable and applies them; `false` where the journal cannot be written just now.
-    async fn commit(&mut self, mut bodies: Vec<RecordBody>) -> Result<bool, LoopError> {
-        if let Some(trouble) = &self.trouble {
-            // Only an append proves that the journal works again.
-            let resumed = RecordBody::JournalResumed {
-                since: trouble.since,
-                reason: trouble.reason.clone(),
-            };
-            bodies.insert(0, resumed);
+    /// Keeps what nobody will say again until the journal can be written.
+    fn keep(&mut self, event: Event) {
+        if is_told_once(&event) {
+            self.backlog.push_back(event);
         }
+    }
+
+    /// Makes durable what has to be before anything is decided. Only an append proves that the journal works again.
+    async fn prove(&mut self) -> Result<bool, LoopError> {
+        let pending = std::mem::take(&mut self.pending);
+        let resumed = self.trouble.as_ref().map(Trouble::over);
+        let first = resumed.into_iter().chain(pending.clone()).collect();
+        let proved = self.commit(first).await?;
+        if !proved {
+            self.pending = pending;
+        }
+        Ok(proved)
+    }
+
+    /// Makes records durable and applies them; `false` where the journal cannot be written just now.
+    async fn commit(&mut self, bodies: Vec<RecordBody>) -> Result<bool, LoopError> {
         if bodies.is_empty() {
             return Ok(true);
         }
@@ -328,16 +404,16 @@ impl ServiceLoop {
                 })
             }
             Err(error) => {
-                self.failed(&error, now);
+                self.troubled(cause::in_full(&error), now);
                 Ok(false)
             }
         }
     }
 
-    fn failed(&mut self, error: &JournalError, now: Time) {
-        let reason = cause::in_full(error);
+    fn troubled(&mut self, reason: String, since: Time) {
+        let now = self.runtime.now();
         let trouble = self.trouble.get_or_insert(Trouble {
-            since: now,
+            since,
             reason: reason.clone(),
             told: None,
             times: 0,

@@ -9,6 +9,7 @@ mod command;
 mod copy;
 mod demo;
 mod dns;
+mod driver;
 mod full_disk;
 mod init;
 mod journal;

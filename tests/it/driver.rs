@@ -1,0 +1,126 @@
+//! The loop of a service when what it stands on gives way: its journal, its adapters, its documents.
+
+use crate::stand::{
+    doubles::{Manners, Mood},
+    stage::Stage,
+};
+use failover::model::{
+    announcement::Phase,
+    record::{RecordBody, RunOutcome},
+    service::Mode,
+    span::Span,
+    step::StepResult,
+};
+
+const SECOND: Span = Span::from_secs(1);
+const MINUTE: Span = Span::from_secs(60);
+
+fn outcome(stage: &Stage) -> Option<RunOutcome> {
+    let core = stage.core();
+    let ended = core.state().last_run.as_ref()?.ended.as_ref()?;
+    Some(ended.0)
+}
+
+fn kinds(stage: &Stage) -> Vec<&'static str> {
+    stage.records().iter().map(|r| r.body.kind()).collect()
+}
+
+#[test]
+fn what_a_step_came_to_is_kept_until_the_journal_can_be_written() {
+    let stage = Stage::running();
+    stage.journal.turn(Mood::FullFrom("stepOutcome"));
+    stage.fail_over();
+    stage.time.pass(MINUTE);
+    assert_eq!(stage.props.times("perform fence"), 1);
+    assert!(stage.recorded("stepOutcome").is_empty());
+    let told = stage.props.pages().pop();
+    assert_eq!(told.as_deref(), Some("shop: the journal cannot be written"));
+
+    stage.journal.turn(Mood::Well);
+    stage.time.pass(MINUTE);
+    assert_eq!(outcome(&stage), Some(RunOutcome::Done));
+    for step in ["fence", "promote", "verify"] {
+        assert_eq!(stage.props.times(&format!("perform {step}")), 1);
+        assert_eq!(stage.props.times(&format!("observe {step}")), 0);
+    }
+}
+
+#[test]
+fn what_comes_in_while_the_journal_cannot_be_written_is_kept() {
+    let stage = Stage::running();
+    stage.journal.turn(Mood::FullFrom("stepOutcome"));
+    stage.props.make("fence", Some(Manners::Stalls));
+    stage.fail_over();
+    stage.journal.turn(Mood::Full);
+    // It cannot be told within its time, and that is heard while nothing can be recorded.
+    stage.time.pass(Span::from_secs(15));
+    stage.props.make("fence", None);
+    stage.journal.turn(Mood::Well);
+    stage.time.pass(MINUTE);
+    assert_eq!(outcome(&stage), Some(RunOutcome::Done));
+    let outcomes = stage.recorded("stepOutcome");
+    assert!(matches!(
+        &outcomes[0],
+        RecordBody::StepOutcome {
+            result: StepResult::Indeterminate { .. },
+            ..
+        }
+    ));
+}
+
+#[test]
+fn customers_and_the_team_are_told_once_the_journal_can_be_written() {
+    let stage = Stage::running();
+    stage.journal.turn(Mood::FullFrom("announcementSettled"));
+    stage.fail_over();
+    stage.time.pass(MINUTE);
+    stage.journal.turn(Mood::Well);
+    stage.time.pass(MINUTE);
+    let core = stage.core();
+    let told = &core.state().announcements;
+    assert_eq!(told.len(), 2);
+    assert!(told.values().all(|t| t.settled.is_some()), "{told:#?}");
+    assert_eq!(
+        core.state().incident.as_ref().unwrap().phase,
+        Some(Phase::OnStandby)
+    );
+    assert_eq!(stage.props.times("tell hook"), 2);
+    let done = "shop: failover to west is done".to_owned();
+    assert!(
+        stage.props.pages().contains(&done),
+        "{:?}",
+        stage.props.pages()
+    );
+}
+
+#[test]
+fn documents_that_changed_while_the_journal_could_not_be_written_are_in_force_after_that() {
+    let stage = Stage::running();
+    stage.journal.turn(Mood::Full);
+    let mut changed = stage.shop();
+    changed.mode = Mode::Observe;
+    changed.config = "second".into();
+    stage.reload(vec![changed]).unwrap();
+    stage.time.pass(MINUTE);
+    stage.journal.turn(Mood::Well);
+    stage.time.pass(SECOND);
+    let core = stage.core();
+    assert_eq!(core.state().wanted, Mode::Observe);
+    assert_eq!(core.state().config, "second".into());
+    let kinds = kinds(&stage);
+    let end = kinds.iter().position(|k| *k == "journalResumed").unwrap();
+    assert_eq!(kinds[end + 1], "documentsChanged");
+}
+
+#[test]
+fn a_first_start_on_a_full_disk_goes_on_once_there_is_room() {
+    let mut stage = Stage::new();
+    stage.journal.turn(Mood::Full);
+    stage.start(vec![stage.shop()]);
+    stage.time.pass(Span::from_millis(1500));
+    stage.journal.turn(Mood::Well);
+    stage.time.pass(MINUTE);
+    let kinds = kinds(&stage);
+    assert_eq!(kinds[..2], ["journalResumed", "controllerStarted"]);
+    assert!(kinds.contains(&"verdictChanged"), "{kinds:?}");
+}
