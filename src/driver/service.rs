@@ -19,6 +19,7 @@ use crate::{
         event::{Command, Event, Output, Reply, Trouble as Noticed},
     },
     model::{
+        id::ServiceName,
         observation::Observation,
         page::{Page, PageTopic, Severity},
         record::{Record, RecordBody},
@@ -35,6 +36,8 @@ use crate::{
 
 /// After a journal error the loop tries again after this.
 const RETRY: Span = Span::from_secs(1);
+/// An append that has not answered after this is told to the team.
+const HANGS: Span = Span::from_secs(10);
 /// The team is told again that the journal cannot be written after this.
 const REPEAT: Span = Span::from_secs(300);
 
@@ -374,18 +377,17 @@ impl ServiceLoop {
             })
             .collect();
         let chain = self.core.service().name.clone();
-        match self
-            .journal
-            .append(&chain, self.core.state().seq, drafts)
-            .await
-        {
+        let was_troubled = self.trouble.is_some();
+        match self.append(&chain, drafts).await {
             Ok(records) => {
                 self.metrics.appended(
                     &chain,
                     self.runtime.now().since(now),
                     records.last().map(|r| r.seq),
                 );
-                self.recovered();
+                if let Some(hung) = self.recovered().filter(|_| !was_troubled) {
+                    self.pending.push(hung.over());
+                }
                 for record in records {
                     tracing::info!(service = %chain, seq = record.seq.0, kind = record.body.kind(), "recorded");
                     self.core.committed(&record);
@@ -407,6 +409,29 @@ impl ServiceLoop {
                 self.troubled(cause::in_full(&error), now);
                 Ok(false)
             }
+        }
+    }
+
+    /// Appends, however long that takes: what does not answer may still be written, so it is never tried a second time.
+    async fn append(
+        &mut self,
+        chain: &ServiceName,
+        drafts: Vec<Draft>,
+    ) -> Result<Vec<Record>, JournalError> {
+        let began = self.runtime.now();
+        let journal = self.journal.clone();
+        let mut appending = journal.append(chain, self.core.state().seq, drafts).fuse();
+        let mut limit = began.after(HANGS);
+        loop {
+            let mut waiting = self.runtime.sleep_until(limit).fuse();
+            select_biased! {
+                appended = appending => return appended,
+                () = waiting => {}
+            }
+            let now = self.runtime.now();
+            let reason = format!("the journal has not answered for {}", now.since(began));
+            self.troubled(reason, began);
+            limit = now.after(REPEAT);
         }
     }
 
@@ -446,11 +471,11 @@ impl ServiceLoop {
         self.performer.page_at_once(&self.core, page, times);
     }
 
-    fn recovered(&mut self) {
-        if self.trouble.take().is_some() {
-            tracing::info!(service = %self.core.service().name, "the journal can be written again");
-            self.metrics.journal_works(&self.core.service().name);
-        }
+    fn recovered(&mut self) -> Option<Trouble> {
+        let trouble = self.trouble.take()?;
+        tracing::info!(service = %self.core.service().name, "the journal can be written again");
+        self.metrics.journal_works(&self.core.service().name);
+        Some(trouble)
     }
 
     fn trouble_words(&self) -> String {

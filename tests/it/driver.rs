@@ -1,15 +1,20 @@
 //! The loop of a service when what it stands on gives way: its journal, its adapters, its documents.
 
+use failover::{
+    decide::event::Reply,
+    model::{
+        announcement::Phase,
+        record::{RecordBody, RunOutcome},
+        service::Mode,
+        span::Span,
+        step::StepResult,
+    },
+};
+use futures::FutureExt;
+
 use crate::stand::{
     doubles::{Manners, Mood},
     stage::Stage,
-};
-use failover::model::{
-    announcement::Phase,
-    record::{RecordBody, RunOutcome},
-    service::Mode,
-    span::Span,
-    step::StepResult,
 };
 
 const SECOND: Span = Span::from_secs(1);
@@ -123,4 +128,34 @@ fn a_first_start_on_a_full_disk_goes_on_once_there_is_room() {
     let kinds = kinds(&stage);
     assert_eq!(kinds[..2], ["journalResumed", "controllerStarted"]);
     assert!(kinds.contains(&"verdictChanged"), "{kinds:?}");
+}
+
+#[test]
+fn an_append_that_hangs_is_told_and_waited_for() {
+    let stage = Stage::running();
+    stage.journal.turn(Mood::Hangs);
+    let appends = stage.journal.appends();
+    let answer = stage.note("is anybody there?");
+    stage.time.pass(Span::from_secs(9));
+    assert_eq!(stage.props.pages(), [""; 0]);
+    stage.time.pass(Span::from_secs(2));
+    let page = "shop: the journal cannot be written";
+    assert_eq!(stage.props.pages(), [page]);
+    assert_eq!(
+        stage.means.metrics.unready().len(),
+        2,
+        "it is stuck, and its journal"
+    );
+    stage.time.pass(Span::from_secs(600));
+    assert_eq!(stage.props.pages(), [page, page, page]);
+    assert_eq!(stage.journal.appends(), appends + 1);
+
+    stage.journal.turn(Mood::Well);
+    stage.time.pass(SECOND);
+    let answer = answer.now_or_never().unwrap().unwrap().unwrap();
+    assert_eq!(answer, Reply::Ok("noted".to_owned()));
+    let kinds = kinds(&stage);
+    let note = kinds.iter().position(|k| *k == "note").unwrap();
+    assert!(kinds[note..].contains(&"journalResumed"), "{kinds:?}");
+    assert!(stage.means.metrics.stuck().is_empty());
 }
