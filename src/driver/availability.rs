@@ -5,7 +5,7 @@
 //! long as that lasts. One that had begun before is an outage, whatever is declared afterwards. Windows are those of
 //! the documents as they are now: one that is taken out of them turns what happened in it into an outage.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     model::{
@@ -28,10 +28,10 @@ const DAY: i64 = 86_400_000;
 /// Changes that are kept of one component; the oldest go first.
 const KEPT: usize = 10_000;
 
-/// What the records say of each component's time.
+/// What the records say of each component's time. Clones share the components that nothing happened to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Measured {
-    timelines: BTreeMap<ComponentName, Timeline>,
+    timelines: BTreeMap<ComponentName, Arc<Timeline>>,
     pauses: Vec<(Time, Option<Time>)>,
     last: Option<Time>,
 }
@@ -66,21 +66,20 @@ impl Measured {
                 // Until it was heard of again, nobody knows what was.
                 if let Some(last) = self.last {
                     for timeline in self.timelines.values_mut() {
-                        timeline.gap(last, at);
+                        Arc::make_mut(timeline).gap(last, at);
                     }
                 }
             }
-            RecordBody::VerdictChanged { component, to, .. } => self
-                .timelines
-                .entry(component.clone())
-                .or_default()
-                .verdict(*to, at),
+            RecordBody::VerdictChanged { component, to, .. } => {
+                let timeline = self.timelines.entry(component.clone()).or_default();
+                Arc::make_mut(timeline).verdict(*to, at);
+            }
             RecordBody::IncidentOpened {
                 components, since, ..
             } => {
                 for component in components {
                     if let Some(timeline) = self.timelines.get_mut(component) {
-                        timeline.down(*since);
+                        Arc::make_mut(timeline).down(*since);
                     }
                 }
             }
@@ -535,7 +534,7 @@ mod tests {
         timeline.set(now.before(Span::from_secs(399 * 86_400)), Fared::Up);
         timeline.down(now.before(Span::from_secs(4200)));
         timeline.set(now, Fared::Up);
-        measured.timelines.insert("web".into(), timeline);
+        measured.timelines.insert("web".into(), Arc::new(timeline));
         let found = measured.component(&service(), &"web".into(), now).unwrap();
         assert_eq!(minutes(&found), [365 * 24 * 60 - 70, 70, 0]);
         assert_eq!(found.days.len(), 90);

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures::{
@@ -46,10 +46,13 @@ const WRITE: Span = Span::from_secs(30);
 /// A page that did not change is written again after this, so that its readers see that it is alive.
 const REFRESH: Span = Span::from_secs(60);
 
+/// What the page shows of a service.
+type Shown = Arc<(Core, History)>;
+
 /// Where loops put what the page shows; the newest of each service counts.
 #[derive(Clone)]
 pub struct Slot {
-    latest: Arc<Mutex<BTreeMap<ServiceName, (Core, History)>>>,
+    latest: Arc<Mutex<BTreeMap<ServiceName, Shown>>>,
     bell: mpsc::Sender<()>,
 }
 
@@ -69,16 +72,22 @@ pub fn slot() -> (Slot, mpsc::Receiver<()>) {
 impl Slot {
     /// Puts the newest state of a service.
     pub fn put(&self, core: &Core, history: &History) {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.insert(core.service().name.clone(), (core.clone(), history.clone()));
-        drop(latest);
+        let shown = Arc::new((core.clone(), history.clone()));
+        self.lock().insert(core.service().name.clone(), shown);
+        self.ring();
+    }
+
+    fn ring(&self) {
         // A full bell has been rung already.
         drop(self.bell.clone().try_send(()));
     }
 
-    fn all(&self) -> Vec<(Core, History)> {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.values().cloned().collect()
+    fn all(&self) -> Vec<Shown> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Shown>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,7 +122,7 @@ impl Publisher {
         let mut due: BTreeMap<Place, Time> = BTreeMap::new();
         let mut writing = FuturesUnordered::new();
         let mut busy: BTreeSet<Place> = BTreeSet::new();
-        let mut shown: Vec<(Core, History)> = Vec::new();
+        let mut shown: Vec<Shown> = Vec::new();
         let mut woken = Woken::Due;
         let mut refresh = self.runtime.now();
         loop {
@@ -148,7 +157,7 @@ impl Publisher {
             let mut pages: BTreeMap<ServiceName, Arc<[PageFile]>> = BTreeMap::new();
             for place in ready {
                 due.remove(&place);
-                let Some(own) = shown.iter().find(|(c, _)| c.service().name == place.0) else {
+                let Some(own) = shown.iter().find(|s| s.0.service().name == place.0) else {
                     continue;
                 };
                 let render = || publish::render(&view(std::slice::from_ref(own), now)).into();
@@ -204,15 +213,15 @@ impl Publisher {
 }
 
 /// The page of these services.
-#[must_use]
-pub fn view(shown: &[(Core, History)], now: Time) -> StatusView {
+fn view(shown: &[Shown], now: Time) -> StatusView {
     let services: Vec<ServiceView> = shown
         .iter()
-        .map(|(core, history)| service(core, history, now))
+        .map(|shown| service(&shown.0, &shown.1, now))
         .collect();
     let mut incidents: Vec<IncidentView> = shown
         .iter()
-        .flat_map(|(core, history)| {
+        .flat_map(|shown| {
+            let (core, history) = shown.as_ref();
             history
                 .incidents
                 .iter()
@@ -221,18 +230,17 @@ pub fn view(shown: &[(Core, History)], now: Time) -> StatusView {
         })
         .collect();
     incidents.sort_by_key(|i| std::cmp::Reverse(i.started));
-    let title = match shown {
-        [(core, _)] => format!("{} status", core.service().title),
-        _ => "Service status".to_owned(),
-    };
-    let url = match shown {
-        [(core, _)] => core
-            .service()
-            .publication
-            .as_ref()
-            .and_then(|p| p.url.clone()),
+    let alone = match shown {
+        [shown] => Some(shown.0.service()),
         _ => None,
     };
+    let title = alone.map_or_else(
+        || "Service status".to_owned(),
+        |service| format!("{} status", service.title),
+    );
+    let url = alone
+        .and_then(|service| service.publication.as_ref())
+        .and_then(|p| p.url.clone());
     StatusView {
         title,
         url,

@@ -38,6 +38,8 @@ use crate::{
 const RETRY: Span = Span::from_secs(1);
 /// An append that has not answered after this is told to the team.
 const HANGS: Span = Span::from_secs(10);
+/// Looks that are taken in before a decision is made on them, at most.
+const AT_ONCE: usize = 256;
 /// The team is told again that the journal cannot be written after this.
 const REPEAT: Span = Span::from_secs(300);
 
@@ -259,7 +261,18 @@ impl ServiceLoop {
         Ok(())
     }
 
+    /// Takes in what was seen, and whatever else waits: one decision is made on all of it.
     fn observed(&mut self, seen: Observation) {
+        self.look(seen);
+        for _ in 1..AT_ONCE {
+            let Some(Some(seen)) = self.observations.next().now_or_never() else {
+                return;
+            };
+            self.look(seen);
+        }
+    }
+
+    fn look(&mut self, seen: Observation) {
         self.metrics.observed(&self.core.service().name, &seen);
         self.core.observe(seen);
     }
