@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use futures::{
-    StreamExt,
+    FutureExt, StreamExt,
     channel::{mpsc, oneshot},
     future::BoxFuture,
 };
@@ -224,7 +225,11 @@ impl Controller {
         let ended = self.ended.clone();
         let loop_name = name.clone();
         let task: BoxFuture<'static, ()> = Box::pin(async move {
-            let end = looping.run().await;
+            let end = AssertUnwindSafe(looping.run()).catch_unwind().await;
+            let end = end.unwrap_or_else(|_| {
+                let service = loop_name.to_string();
+                Err(LoopError::Panicked { service })
+            });
             drop(ended.unbounded_send((loop_name, end)));
         });
         self.means.runtime.spawn("service", task);

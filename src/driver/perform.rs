@@ -1,6 +1,6 @@
 //! Effects become calls of adapters: the only match on effects. Each runs beside the loop and reports back.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::{
     FutureExt, StreamExt, channel::mpsc::UnboundedSender, future::BoxFuture, select_biased,
@@ -22,7 +22,7 @@ use crate::{
     },
     model::{
         announcement::Announcement,
-        id::{ChannelName, PageId, ServiceName},
+        id::{ChannelName, PageId, ServiceName, SiteName},
         page::Page,
         plan::{Action as Doing, PlanStep},
         service::Template,
@@ -82,43 +82,31 @@ impl Performer {
     }
 
     fn step(&self, core: &Core, call: Call, doing: Deed) {
-        let Some(run) = &core.state().run else { return };
-        let Some(planned) = run.plan.step(&call.step) else {
-            return;
-        };
-        let (from, to) = (
-            core.service().site(&run.plan.from),
-            core.service().site(&run.plan.to),
-        );
-        let (Some(from), Some(to)) = (from.cloned(), to.cloned()) else {
-            return;
-        };
-        let context = StepContext {
-            service: core.service().name.clone(),
-            run: call.run.clone(),
-            kind: run.kind,
-            step: call.step.clone(),
-            attempt: call.attempt,
-            epoch: call.epoch,
-            key: call.key.clone(),
-            from,
-            to,
-            facts: facts(run),
-            timeout: planned.timeout,
-        };
-        let action = self.action(planned);
-        let (results, runtime) = (self.results.clone(), self.runtime.clone());
-        let span = tracing::info_span!("step", service = %context.service, run = %call.run, step = %call.step, attempt = call.attempt.0);
-        let metrics = self.metrics.clone();
+        let service = core.service().name.clone();
+        let prepared = prepared(core, &call);
+        let span = tracing::info_span!("step", %service, run = %call.run, step = %call.step, attempt = call.attempt.0);
+        let performer = self.clone();
         let task = async move {
+            let (runtime, step) = (&performer.runtime, call.step.clone());
             let began = runtime.now();
-            let event = match doing {
-                Deed::Perform => perform(action, &context, &runtime, call, began).await,
-                Deed::Observe => observe(action, &context, &runtime, call, began).await,
-                Deed::Undo => undo(action, &context, &runtime, call).await,
+            let event = match prepared {
+                Ok((context, planned)) => {
+                    let broken = doing.unanswered(&call, true, FAULT);
+                    let answered = caught(async {
+                        let action = performer.action(&planned);
+                        match doing {
+                            Deed::Perform => perform(action, &context, runtime, call, began).await,
+                            Deed::Observe => observe(action, &context, runtime, call, began).await,
+                            Deed::Undo => undo(action, &context, runtime, call).await,
+                        }
+                    });
+                    answered.await.unwrap_or(broken)
+                }
+                Err(reason) => doing.unanswered(&call, false, &reason),
             };
-            metrics.stepped(&context.service, &context.step, runtime.now().since(began));
-            drop(results.unbounded_send(Input::Event(event)));
+            let took = runtime.now().since(began);
+            performer.metrics.stepped(&service, &step, took);
+            drop(performer.results.unbounded_send(Input::Event(event)));
         };
         self.runtime.spawn("step", Box::pin(task.instrument(span)));
     }
@@ -151,12 +139,14 @@ impl Performer {
                         let (performer, name) = (&performer, name.clone());
                         let since = announcement.at;
                         async move {
-                            let message = channel.compile(&notice);
-                            let outcome = performer
-                                .fanout(channel, &mailing, Patience::default(), since)
-                                .drive(&message)
-                                .await;
-                            (name, outcome)
+                            let told = caught(async {
+                                let message = channel.compile(&notice);
+                                performer
+                                    .fanout(channel, &mailing, Patience::default(), since)
+                                    .drive(&message)
+                                    .await
+                            });
+                            (name, told.await.unwrap_or_else(broken_off))
                         }
                         .boxed()
                     })
@@ -212,9 +202,13 @@ impl Performer {
         let task = async move {
             let paging = performer.team.iter().map(|(name, channel)| {
                 let mailing = team_mailing(&service, &message, name);
-                let compiled = channel.compile(&notice);
+                let notice = &notice;
                 async move {
-                    if let Err(reason) = send_unrecorded(channel, &compiled, &mailing).await {
+                    let told = caught(async {
+                        let compiled = channel.compile(notice);
+                        send_unrecorded(channel, &compiled, &mailing).await
+                    });
+                    if let Err(reason) = told.await.unwrap_or_else(|| Err(FAULT.to_owned())) {
                         tracing::error!(service = %mailing.service, channel = %name, reason, "a page was not delivered");
                     }
                 }
@@ -230,21 +224,10 @@ impl Performer {
         let task = async move {
             let paging = performer.team.iter().map(|(name, channel)| {
                 let mailing = team_mailing(&service, &message, name);
-                let (performer, compiled) = (&performer, channel.compile(&notice));
+                let (performer, notice) = (&performer, &notice);
                 async move {
-                    let told = performer
-                        .fanout(channel, &mailing, Patience::page(), since)
-                        .run(&compiled)
-                        .await;
-                    let broken = match told {
-                        Ok(outcome) => outcome.broken,
-                        // Better twice than not at all.
-                        Err(error @ FanoutError::Ledger(_)) => {
-                            tracing::error!(service = %mailing.service, channel = %name, error = %cause::in_full(&error), "paged without the ledger");
-                            send_unrecorded(channel, &compiled, &mailing).await.err()
-                        }
-                        Err(error @ FanoutError::Recipients(_)) => Some(cause::in_full(&error)),
-                    };
+                    let told = caught(performer.page_channel(channel, &mailing, notice, since));
+                    let broken = told.await.unwrap_or_else(|| Some(FAULT.to_owned()));
                     if let Some(reason) = broken {
                         performer.troubled(name, &reason);
                     }
@@ -253,6 +236,30 @@ impl Performer {
             futures::future::join_all(paging).await;
         };
         self.runtime.spawn("page", Box::pin(task));
+    }
+
+    /// Pages everybody of a channel once; why it cannot send, where it cannot.
+    async fn page_channel(
+        &self,
+        channel: &SharedChannel,
+        mailing: &Mailing,
+        notice: &Notice,
+        since: Time,
+    ) -> Option<String> {
+        let compiled = channel.compile(notice);
+        let told = self
+            .fanout(channel, mailing, Patience::page(), since)
+            .run(&compiled)
+            .await;
+        match told {
+            Ok(outcome) => outcome.broken,
+            // Better twice than not at all.
+            Err(error @ FanoutError::Ledger(_)) => {
+                tracing::error!(service = %mailing.service, channel = %mailing.channel, error = %cause::in_full(&error), "paged without the ledger");
+                send_unrecorded(channel, &compiled, mailing).await.err()
+            }
+            Err(error @ FanoutError::Recipients(_)) => Some(cause::in_full(&error)),
+        }
     }
 
     /// Tells everybody of a channel. Those who are not reached at once are tried again.
@@ -324,6 +331,82 @@ enum Deed {
     Perform,
     Observe,
     Undo,
+}
+
+impl Deed {
+    /// The event of a deed that no adapter answered for; one that was not begun has changed nothing.
+    fn unanswered(self, call: &Call, begun: bool, reason: &str) -> Event {
+        let result = if begun {
+            StepResult::indeterminate(reason)
+        } else {
+            StepResult::failed(reason)
+        };
+        let (run, step, attempt) = (call.run.clone(), call.step.clone(), call.attempt);
+        let took = Span::ZERO;
+        match self {
+            Self::Perform => Event::Performed {
+                run,
+                step,
+                attempt,
+                result,
+                took,
+            },
+            Self::Observe => Event::Looked {
+                run,
+                step,
+                attempt,
+                presence: Presence::unknown(reason),
+                took,
+            },
+            Self::Undo => Event::Undone {
+                run,
+                step,
+                result: Some(result),
+            },
+        }
+    }
+}
+
+/// What is said of an adapter that panicked. It must not, but then nothing may hang on it.
+const FAULT: &str = "it broke off: this is a fault of failover, its log says where";
+
+/// What a task comes to; `None` where it panics.
+async fn caught<T>(task: impl Future<Output = T>) -> Option<T> {
+    AssertUnwindSafe(task).catch_unwind().await.ok()
+}
+
+fn broken_off() -> fanout::Outcome {
+    fanout::Outcome {
+        broken: Some(FAULT.to_owned()),
+        ..fanout::Outcome::default()
+    }
+}
+
+/// A step and what its adapter is told, or why there is nothing to tell.
+fn prepared(core: &Core, call: &Call) -> Result<(StepContext, PlanStep), String> {
+    let run = core.state().run.as_ref().ok_or("no run is open")?;
+    let planned = run
+        .plan
+        .step(&call.step)
+        .ok_or("the plan has no such step")?;
+    let site = |name: &SiteName| {
+        let known = core.service().site(name).cloned();
+        known.ok_or_else(|| format!("site {name} is not in the documents any more"))
+    };
+    let context = StepContext {
+        service: core.service().name.clone(),
+        run: call.run.clone(),
+        kind: run.kind,
+        step: call.step.clone(),
+        attempt: call.attempt,
+        epoch: call.epoch,
+        key: call.key.clone(),
+        from: site(&run.plan.from)?,
+        to: site(&run.plan.to)?,
+        facts: facts(run),
+        timeout: planned.timeout,
+    };
+    Ok((context, planned.clone()))
 }
 
 fn notice(announcement: &Announcement, template: &Template) -> Notice {

@@ -144,6 +144,12 @@ pub enum LoopError {
         #[source]
         source: JournalError,
     },
+    /// It panicked, which is a fault of failover.
+    #[error("the loop of {service} broke off: this is a fault of failover, its log says where")]
+    Panicked {
+        /// The service.
+        service: String,
+    },
     /// Another controller writes to the chain: this one may not act any more.
     #[error("another controller writes to the chain of {service}: this one stops")]
     Deposed {

@@ -2,6 +2,7 @@
 
 use failover::{
     decide::event::Reply,
+    driver::service::LoopError,
     model::{
         announcement::Phase,
         record::{RecordBody, RunOutcome},
@@ -10,7 +11,7 @@ use failover::{
         step::StepResult,
     },
 };
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 
 use crate::stand::{
     doubles::{Manners, Mood},
@@ -158,4 +159,75 @@ fn an_append_that_hangs_is_told_and_waited_for() {
     let note = kinds.iter().position(|k| *k == "note").unwrap();
     assert!(kinds[note..].contains(&"journalResumed"), "{kinds:?}");
     assert!(stage.means.metrics.stuck().is_empty());
+}
+
+#[test]
+fn a_restart_without_a_site_of_the_open_run_ends_the_run_aloud() {
+    let mut stage = Stage::running();
+    stage.props.make("fence", Some(Manners::Stalls));
+    stage.fail_over();
+    stage.stop();
+    let mut changed = stage.shop();
+    changed.sites.retain(|s| s.name != "west".into());
+    stage.start(vec![changed]);
+    stage.time.pass(MINUTE);
+    let core = stage.core();
+    let run = core.state().last_run.as_ref().expect("the run hangs");
+    let (outcome, reason, _) = run.ended.as_ref().unwrap();
+    assert_eq!(*outcome, RunOutcome::Stuck);
+    assert!(reason.contains("site west"), "{reason}");
+    assert_eq!(stage.props.times("perform promote"), 0);
+}
+
+#[test]
+fn a_step_that_panics_is_looked_for() {
+    let stage = Stage::running();
+    stage.props.make("promote", Some(Manners::Panics));
+    stage.fail_over();
+    stage.props.make("promote", None);
+    stage.time.pass(MINUTE);
+    assert_eq!(outcome(&stage), Some(RunOutcome::Done));
+    assert_eq!(stage.props.times("perform promote"), 1);
+    assert_eq!(stage.props.times("observe promote"), 1);
+}
+
+#[test]
+fn a_channel_that_panics_is_told_and_keeps_nothing_from_the_others() {
+    let stage = Stage::running();
+    stage.props.make("hook", Some(Manners::Panics));
+    stage.fail_over();
+    stage.time.pass(MINUTE);
+    assert_eq!(outcome(&stage), Some(RunOutcome::Done));
+    assert_eq!(stage.props.times("tell mail"), 2);
+    let broken = "shop: channel hook cannot send".to_owned();
+    assert!(
+        stage.props.pages().contains(&broken),
+        "{:?}",
+        stage.props.pages()
+    );
+
+    stage.props.make("hook", None);
+    stage.time.pass(Span::from_secs(400));
+    let core = stage.core();
+    let told = &core.state().announcements;
+    assert!(told.values().all(|t| t.settled.is_some()), "{told:#?}");
+}
+
+#[test]
+fn a_loop_that_panics_is_told() {
+    let mut stage = Stage::running();
+    stage.journal.turn(Mood::Panics);
+    let answer = stage.note("boom");
+    stage.time.pass(SECOND);
+    let (service, end) = stage
+        .ends
+        .take()
+        .unwrap()
+        .next()
+        .now_or_never()
+        .unwrap()
+        .unwrap();
+    assert_eq!(service, "shop".into());
+    assert!(matches!(end, Err(LoopError::Panicked { .. })), "{end:?}");
+    assert!(answer.now_or_never().unwrap().unwrap().is_err());
 }
