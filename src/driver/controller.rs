@@ -11,6 +11,7 @@ use futures::{
     FutureExt, StreamExt,
     channel::{mpsc, oneshot},
     future::BoxFuture,
+    select_biased,
 };
 
 use super::{
@@ -30,7 +31,7 @@ use crate::{
     },
     model::{
         check::CheckItem,
-        id::{ChannelName, ServiceName},
+        id::{ChannelName, RunId, ServiceName, SiteName},
         record::Record,
         service::{Mode, Service},
         span::Span,
@@ -46,7 +47,8 @@ use crate::{
 const CHECK_EVERY: Span = Span::from_secs(900);
 /// The first check waits until probes have looked.
 const FIRST_CHECK: Span = Span::from_secs(5);
-
+/// A loop that has not answered after this waits for its journal.
+const ANSWER: Span = Span::from_secs(5);
 /// Addresses of those who were told are kept for so long, for questions about an incident.
 const KEEP_ADDRESSES: Span = Span::from_secs(30 * 86_400);
 
@@ -93,6 +95,18 @@ pub enum StartError {
         /// The cause.
         #[source]
         source: LookoutError,
+    },
+    /// An open run needs a site that the documents no longer have.
+    #[error(
+        "run {run} of {service} needs site {site}, which is not in the documents any more: put it back until the run has ended"
+    )]
+    SiteOfRun {
+        /// The service.
+        service: ServiceName,
+        /// The run.
+        run: RunId,
+        /// The site.
+        site: SiteName,
     },
     /// Its chain cannot be used.
     #[error(transparent)]
@@ -449,7 +463,7 @@ impl Controller {
     /// open; those whose documents are as before are left alone.
     ///
     /// # Errors
-    /// Where a changed service cannot be set up; nothing was changed then.
+    /// Where a changed service cannot be set up, or an open run needs a site that is gone; nothing was changed then.
     pub async fn reload(
         self: &Arc<Self>,
         services: Vec<Service>,
@@ -462,6 +476,7 @@ impl Controller {
             match self.running(&service.name) {
                 Ok(old) if old.service.config == service.config => {}
                 Ok(old) => {
+                    self.keeps_sites_of_run(&service).await?;
                     let service = Arc::new(service);
                     let new = Arc::new(self.fit(&service)?);
                     fitted.push((service, old.inbox, new));
@@ -501,6 +516,28 @@ impl Controller {
             changes.push(self.retire(&gone.name).await);
         }
         Ok(changes)
+    }
+
+    /// A run in flight keeps its plan, and so it needs the sites of that.
+    async fn keeps_sites_of_run(&self, changed: &Service) -> Result<(), StartError> {
+        let runtime = &self.means.runtime;
+        // A loop that has ended has no run that goes on, and one that waits for its journal is not waited for.
+        let core = select_biased! {
+            core = Box::pin(self.show(&changed.name)).fuse() => core.ok(),
+            () = runtime.sleep_until(runtime.now().after(ANSWER)).fuse() => None,
+        };
+        let Some(run) = core.as_ref().and_then(|core| core.state().run.as_ref()) else {
+            return Ok(());
+        };
+        let mut sites = [&run.plan.from, &run.plan.to].into_iter();
+        match sites.find(|site| changed.site(site).is_none()) {
+            Some(site) => Err(StartError::SiteOfRun {
+                service: changed.name.clone(),
+                run: run.id.clone(),
+                site: site.clone(),
+            }),
+            None => Ok(()),
+        }
     }
 
     async fn retire(&self, service: &ServiceName) -> String {

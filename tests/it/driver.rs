@@ -2,7 +2,7 @@
 
 use failover::{
     decide::event::Reply,
-    driver::service::LoopError,
+    driver::{controller::StartError, service::LoopError},
     model::{
         announcement::Phase,
         record::{RecordBody, RunOutcome},
@@ -159,6 +159,31 @@ fn an_append_that_hangs_is_told_and_waited_for() {
     let note = kinds.iter().position(|k| *k == "note").unwrap();
     assert!(kinds[note..].contains(&"journalResumed"), "{kinds:?}");
     assert!(stage.means.metrics.stuck().is_empty());
+}
+
+#[test]
+fn documents_without_a_site_of_an_open_run_are_refused() {
+    let stage = Stage::running();
+    stage.props.make("fence", Some(Manners::Stalls));
+    stage.fail_over();
+    let mut changed = stage.shop();
+    changed.sites.retain(|s| s.name != "west".into());
+    changed.config = "second".into();
+    let refused = stage.reload(vec![changed.clone()]).unwrap_err();
+    assert!(
+        matches!(&refused, StartError::SiteOfRun { site, .. } if *site == "west".into()),
+        "{refused}"
+    );
+    assert_eq!(stage.core().service().sites.len(), 2);
+    assert!(stage.recorded("documentsChanged").is_empty());
+
+    // Once the run is over they are taken.
+    stage.props.make("fence", None);
+    stage.time.pass(MINUTE);
+    assert_eq!(outcome(&stage), Some(RunOutcome::Done));
+    changed.sites = stage.shop().sites;
+    changed.sites.retain(|s| s.name != "east".into());
+    assert_eq!(stage.reload(vec![changed]).unwrap(), ["shop changed"]);
 }
 
 #[test]
