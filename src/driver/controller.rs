@@ -237,9 +237,13 @@ impl Controller {
                 },
             );
         let ended = self.ended.clone();
+        let controller = Arc::downgrade(self);
         let loop_name = name.clone();
         let task: BoxFuture<'static, ()> = Box::pin(async move {
             let end = AssertUnwindSafe(looping.run()).catch_unwind().await;
+            if let Some(controller) = controller.upgrade() {
+                controller.forget_retired(&loop_name);
+            }
             let end = end.unwrap_or_else(|_| {
                 let service = loop_name.to_string();
                 Err(LoopError::Panicked { service })
@@ -546,14 +550,30 @@ impl Controller {
                 format!("{service} has no document any more, but a run is open: it goes on")
             }
             Ok(_) | Err(_) => {
-                drop(self.send(service, Input::Stop));
-                self.running
+                let running = self
+                    .running
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .remove(service);
+                if let Some(running) = running {
+                    drop(running.inbox.unbounded_send(Input::Stop));
+                }
                 format!("{service} is not protected any more")
             }
         }
+    }
+
+    /// Forgets a service whose loop has ended, where it was retired: only then does nothing put it back.
+    fn forget_retired(&self, service: &ServiceName) {
+        if self.running(service).is_ok() {
+            return;
+        }
+        self.targets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(service);
+        self.slot.forget(service);
+        self.means.metrics.gone(service);
     }
 
     /// Tells every service that its documents cannot be used, or can be again.

@@ -77,6 +77,12 @@ impl Slot {
         self.ring();
     }
 
+    /// A service is shown no longer.
+    pub fn forget(&self, service: &ServiceName) {
+        self.lock().remove(service);
+        self.ring();
+    }
+
     fn ring(&self) {
         // A full bell has been rung already.
         drop(self.bell.clone().try_send(()));

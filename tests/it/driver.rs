@@ -256,3 +256,29 @@ fn a_loop_that_panics_is_told() {
     assert!(matches!(end, Err(LoopError::Panicked { .. })), "{end:?}");
     assert!(answer.now_or_never().unwrap().unwrap().is_err());
 }
+
+#[test]
+fn of_a_service_that_is_retired_nothing_lives_on() {
+    let mut stage = Stage::new();
+    stage.start(vec![stage.shop(), stage.service("bank")]);
+    stage.time.pass(Span::from_secs(70));
+    assert!(stage.props.times("write bank") > 1);
+    stage.reload(vec![stage.shop()]).unwrap();
+    stage.time.pass(SECOND);
+    let written = (
+        stage.props.times("write shop"),
+        stage.props.times("write bank"),
+    );
+    stage.time.pass(Span::from_secs(600));
+    assert!(stage.props.times("write shop") > written.0);
+    assert_eq!(stage.props.times("write bank"), written.1);
+    assert_eq!(stage.means.metrics.stuck(), [""; 0]);
+    assert!(!stage.means.metrics.encode().contains("bank\",mode"));
+
+    // It may come back.
+    let both = vec![stage.shop(), stage.service("bank")];
+    assert_eq!(stage.reload(both).unwrap(), ["bank is new"]);
+    stage.time.pass(MINUTE);
+    assert!(stage.props.times("write bank") > written.1);
+    assert!(stage.means.metrics.encode().contains("bank\",mode"));
+}

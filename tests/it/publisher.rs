@@ -148,3 +148,13 @@ fn a_page_without_news_is_written_every_minute() {
     stage.time.pass(Span::from_secs(130));
     assert_eq!(stage.written(0), [0, 60, 120]);
 }
+
+#[test]
+fn a_service_that_is_forgotten_is_written_no_more() {
+    let stage = Stage::with(&[Manners::Good]);
+    stage.change();
+    stage.time.pass(Span::from_secs(30));
+    stage.slot.forget(&stage.core.service().name);
+    stage.time.pass(Span::from_secs(300));
+    assert_eq!(stage.written(0), [0]);
+}
