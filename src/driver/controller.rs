@@ -251,21 +251,51 @@ impl Controller {
             drop(ended.unbounded_send((loop_name, end)));
         });
         self.means.runtime.spawn("service", task);
+        self.keep_up(name);
+    }
+
+    /// Looks after a service for as long as it runs here.
+    fn keep_up(self: &Arc<Self>, service: ServiceName) {
+        let (controller, runtime) = (Arc::downgrade(self), self.means.runtime.clone());
+        self.upkeep(async move {
+            while let Some(controller) = controller.upgrade()
+                && controller.is_looked_after(&service).await
+            {
+                drop(controller);
+                runtime.sleep_until(runtime.now().after(CHECK_EVERY)).await;
+            }
+        });
+    }
+
+    /// Looks after a service whose documents changed: what was earned was earned with others.
+    fn look_soon(self: &Arc<Self>, service: ServiceName) {
+        let controller = Arc::downgrade(self);
+        self.upkeep(async move {
+            if let Some(controller) = controller.upgrade() {
+                controller.is_looked_after(&service).await;
+            }
+        });
+    }
+
+    /// Begins a task of upkeep once probes have looked.
+    fn upkeep(&self, task: impl Future<Output = ()> + Send + 'static) {
         if self.means.upkeep {
-            let controller = Arc::downgrade(self);
             let runtime = self.means.runtime.clone();
-            let task: BoxFuture<'static, ()> = Box::pin(async move {
-                runtime.sleep_until(runtime.now().after(FIRST_CHECK)).await;
-                while let Some(controller) = controller.upgrade() {
-                    if controller.look_after(&name).await.is_err() {
-                        return;
-                    }
-                    drop(controller);
-                    runtime.sleep_until(runtime.now().after(CHECK_EVERY)).await;
-                }
-            });
-            self.means.runtime.spawn("upkeep", task);
+            let first = runtime.sleep_until(runtime.now().after(FIRST_CHECK));
+            runtime.spawn("upkeep", first.then(|()| task).boxed());
         }
+    }
+
+    /// Whether the service still runs here, and was looked after as far as that could be done.
+    async fn is_looked_after(&self, service: &ServiceName) -> bool {
+        let looked = AssertUnwindSafe(self.look_after(service)).catch_unwind();
+        looked.await.map_or_else(
+            |_| {
+                tracing::error!(%service, "its upkeep broke off: this is a fault of failover");
+                true
+            },
+            |looked| looked.is_ok(),
+        )
     }
 
     fn fit(&self, service: &Arc<Service>) -> Result<Fitted, StartError> {
@@ -506,11 +536,12 @@ impl Controller {
                 .insert(
                     service.name.clone(),
                     Running {
-                        service,
+                        service: service.clone(),
                         inbox,
                         fitted: new,
                     },
                 );
+            self.look_soon(service.name.clone());
         }
         for (new, inbox, looping) in fresh {
             changes.push(format!("{} is new", new.fitting.wiring().service.name));

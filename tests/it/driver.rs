@@ -282,3 +282,25 @@ fn of_a_service_that_is_retired_nothing_lives_on() {
     assert!(stage.props.times("write bank") > written.1);
     assert!(stage.means.metrics.encode().contains("bank\",mode"));
 }
+
+#[test]
+fn automatic_is_earned_again_soon_after_documents_changed() {
+    let mut stage = Stage::new();
+    stage.means.upkeep = true;
+    let mut shop = stage.shop();
+    shop.mode = Mode::Automatic;
+    stage.start(vec![shop.clone()]);
+    stage.time.pass(Span::from_secs(20));
+    let earned = |stage: &Stage| {
+        let core = stage.core();
+        let check = core.state().check.clone();
+        assert!(check.as_ref().is_some_and(|c| c.green), "{check:#?}");
+        core.state().earned(stage.time.now(), MINUTE)
+    };
+    assert!(earned(&stage));
+    shop.config = "second".into();
+    stage.reload(vec![shop]).unwrap();
+    assert!(!earned(&stage));
+    stage.time.pass(Span::from_secs(20));
+    assert!(earned(&stage));
+}
