@@ -84,14 +84,17 @@ impl Engine {
         let ledger: SharedLedger = Arc::new(
             SqliteLedger::open(&place.state.join("ledger.sqlite")).map_err(|e| cannot_start(&e))?,
         );
+        let metrics = Arc::new(Metrics::new(runtime.clone(), env!("CARGO_PKG_VERSION")));
         let copy = match &outlets.journal_copy {
             Some(url) => {
                 let store = store(url).open(&secrets).map_err(|e| cannot_start(&e))?;
-                Some(Copy::new(journal.clone(), store, runtime.clone()))
+                let figures = metrics.clone();
+                let copy = Copy::new(journal.clone(), store, runtime.clone())
+                    .telling(move |chain, up_to| figures.copied(chain, up_to));
+                Some(Arc::new(copy))
             }
             None => None,
         };
-        let metrics = Arc::new(Metrics::new(runtime.clone(), env!("CARGO_PKG_VERSION")));
         let pages = Pages::default();
         let unsubscribe = Arc::new(unsubscribe::Desk::new(
             secrets.clone(),
@@ -102,6 +105,7 @@ impl Engine {
         let means = Means {
             kinds: registry::kinds(),
             journal,
+            copy: copy.clone(),
             ledger,
             runtime: runtime.clone(),
             secrets,

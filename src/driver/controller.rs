@@ -29,6 +29,7 @@ use crate::{
         core::Core,
         event::{Command, Event, Reply, Trouble},
     },
+    journal::copy::Copy,
     model::{
         check::CheckItem,
         id::{ChannelName, RunId, ServiceName, SiteName},
@@ -59,6 +60,8 @@ pub struct Means {
     pub kinds: Kinds,
     /// The journal.
     pub journal: SharedJournal,
+    /// The copy that follows it, where there is one.
+    pub copy: Option<Arc<Copy>>,
     /// Who was told what.
     pub ledger: SharedLedger,
     /// Time and tasks.
@@ -427,7 +430,7 @@ impl Controller {
         let running = self.running(service)?;
         let core = self.show(service).await?;
         let fitted = &running.fitted;
-        let items = readiness::check(
+        let mut items = readiness::check(
             &core,
             &fitted.fitting,
             &fitted.lookouts,
@@ -436,6 +439,10 @@ impl Controller {
             self.means.runtime.now(),
         )
         .await;
+        if let Some(copy) = &self.means.copy {
+            items.extend(copy.check().await);
+            readiness::sort(&mut items);
+        }
         self.send(
             service,
             Input::Event(Event::Checked {

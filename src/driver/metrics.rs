@@ -369,7 +369,7 @@ impl Metrics {
 
     /// The copy of the journal holds a chain up to this record.
     pub fn copied(&self, chain: &ServiceName, up_to: Seq) {
-        self.standings.journal(chain, |j| j.copied = Some(up_to));
+        self.standings.copied(chain, up_to);
     }
 
     /// The journal cannot be written: nothing is done, and this process is not ready.

@@ -90,8 +90,13 @@ pub async fn check(
             "see `failover plan`",
         )),
     }
-    items.sort_by(|a, b| b.status.cmp(&a.status).then_with(|| a.name.cmp(&b.name)));
+    sort(&mut items);
     items
+}
+
+/// What is worst comes first.
+pub(super) fn sort(items: &mut [CheckItem]) {
+    items.sort_by(|a, b| b.status.cmp(&a.status).then_with(|| a.name.cmp(&b.name)));
 }
 
 async fn channels(room: &str, channels: &BTreeMap<ChannelName, SharedChannel>) -> Vec<CheckItem> {

@@ -36,6 +36,9 @@ const PERIOD: Span = Span::from_secs(1);
 /// The longest wait between tries while the store does not answer.
 const LONGEST_WAIT: Span = Span::from_secs(60);
 
+/// Records that have waited for so long while the copy fails are more than an outage of its store.
+const LATE: Span = Span::from_secs(300);
+
 /// The most records in a segment.
 const SEGMENT_RECORDS: usize = 1000;
 
@@ -91,11 +94,15 @@ pub struct CopyLag {
     pub error: Option<String>,
 }
 
+/// What is told when a chain is copied up to a sequence.
+type Told = Box<dyn Fn(&ServiceName, Seq) + Send + Sync>;
+
 /// Follows a journal.
 pub struct Copy {
     journal: SharedLines,
     store: Store,
     runtime: SharedRuntime,
+    told: Told,
     state: Mutex<State>,
 }
 
@@ -121,8 +128,16 @@ impl Copy {
             journal,
             store,
             runtime,
+            told: Box::new(|_, _| {}),
             state: Mutex::default(),
         }
+    }
+
+    /// The same, which tells of each segment up to where its chain is copied now.
+    #[must_use]
+    pub fn telling(mut self, told: impl Fn(&ServiceName, Seq) + Send + Sync + 'static) -> Self {
+        self.told = Box::new(told);
+        self
     }
 
     /// Follows for ever; a trouble is shown in [`Copy::lag`] and tried again.
@@ -168,8 +183,13 @@ impl Copy {
         }
     }
 
-    /// Tries whether the store takes objects, and refuses to take one twice. Leaves one small object, `check`, behind.
+    /// Whether a lost disk would cost no more than a moment: the store is as it has to be, and holds what it should.
     pub async fn check(&self) -> Vec<CheckItem> {
+        vec![self.check_store().await, self.check_lag()]
+    }
+
+    /// Tries whether the store takes objects, and refuses to take one twice. Leaves one small object, `check`, behind.
+    async fn check_store(&self) -> CheckItem {
         const NAME: &str = "journal/copy";
         let path = self.store.prefix.clone().join("check");
         let mut answer = Ok(false);
@@ -180,7 +200,7 @@ impl Copy {
                     .await;
             }
         }
-        vec![match answer {
+        match answer {
             Ok(true) => CheckItem::ok(
                 NAME,
                 format!("{} takes objects and overwrites none", self.store.name),
@@ -200,7 +220,30 @@ impl Copy {
                 cause::without_repeats(&e),
                 "check the address, and that the key may put, get and list objects there",
             ),
-        }]
+        }
+    }
+
+    /// One try that fails is an outage of the store; when records wait for long, somebody has to look.
+    fn check_lag(&self) -> CheckItem {
+        const NAME: &str = "journal/copy-lag";
+        let lag = self.lag();
+        let Some(error) = lag.error else {
+            return CheckItem::ok(NAME, format!("{} records wait to be copied", lag.records));
+        };
+        let status = if lag.time < LATE {
+            CheckStatus::Warn
+        } else {
+            CheckStatus::Fail
+        };
+        CheckItem::bad(
+            NAME,
+            status,
+            format!(
+                "{} records, the oldest of {} ago, are not copied: {error}",
+                lag.records, lag.time
+            ),
+            "a disk that is lost now takes them with it: mend what the copy fails of",
+        )
     }
 
     async fn catch_up_all(&self) -> Result<(), CopyError> {
@@ -329,6 +372,7 @@ impl Copy {
 
     fn note_copied(&self, chain: &ServiceName, copied: Seq) {
         self.state().copied.insert(chain.clone(), copied);
+        (self.told)(chain, copied);
     }
 
     async fn note_waiting(

@@ -1,6 +1,11 @@
 //! The journal's copy on a real S3 server and in a folder: it follows, is restored, and is overwritten by nobody.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use failover::{
     journal::{
@@ -171,6 +176,41 @@ async fn an_outage_shows_as_lag_and_is_made_up_for() {
     s3.end_outage();
     copy.catch_up().await.unwrap();
     assert_eq!(copy.lag(), failover::journal::copy::CopyLag::default());
+}
+
+#[tokio::test]
+async fn a_copy_that_fails_for_long_is_found_by_the_check() {
+    let s3 = S3::start();
+    let desk = Desk::new();
+    let told = Arc::<Mutex<Vec<(ServiceName, Seq)>>>::default();
+    let heard = told.clone();
+    let copy = desk.copy(&bucket(&s3)).telling(move |chain, up_to| {
+        heard.lock().unwrap().push((chain.clone(), up_to));
+    });
+    desk.write("shop", notes(2)).await;
+    copy.catch_up().await.unwrap();
+    assert_eq!(told.lock().unwrap().last(), Some(&("shop".into(), Seq(2))));
+    let found = async || {
+        let items = copy.check().await;
+        let lag = items.into_iter().find(|i| i.name == "journal/copy-lag");
+        lag.unwrap()
+    };
+    assert_eq!(found().await.status, CheckStatus::Ok);
+
+    // The key was revoked, or the bucket is gone: that is not over after a while.
+    s3.begin_outage();
+    desk.write("shop", notes(3)).await;
+    copy.catch_up().await.unwrap_err();
+    assert_eq!(found().await.status, CheckStatus::Warn);
+    desk.clock.turn(Span::from_secs(301));
+    let late = found().await;
+    assert_eq!(late.status, CheckStatus::Fail);
+    assert!(late.detail.starts_with("3 records"), "{}", late.detail);
+
+    s3.end_outage();
+    copy.catch_up().await.unwrap();
+    assert_eq!(found().await.status, CheckStatus::Ok);
+    assert_eq!(told.lock().unwrap().last(), Some(&("shop".into(), Seq(5))));
 }
 
 #[tokio::test]

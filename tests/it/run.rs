@@ -230,6 +230,22 @@ async fn figures_are_what_prometheus_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_journals_copy_is_watched() {
+    let mut stand = Stand::new().await;
+    let copy = stand.path("copy");
+    let url = format!("file://{}", copy.display());
+    stand.start(&["--journal-copy", &url]);
+    until("the copy holds the chain", || copy.join("shop").exists());
+    let (_, figures) = stand.figures("/metrics").await;
+    let lag = "failover_journal_copy_lag_records{chain=\"shop\"} ";
+    assert!(figures.contains(lag), "{figures}");
+    let checked = text(&stand.cli(&["check", "shop"]));
+    for item in ["journal/copy ", "journal/copy-lag "] {
+        assert!(checked.contains(item), "{item}: {checked}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_ends_cleanly_and_goes_on_where_it_stopped() {
     let mut stand = Stand::new().await;
     stand.start(&["--log-format", "json", "--log", "debug", "--output", "json"]);

@@ -157,6 +157,13 @@ impl Standings {
         change(lock(&self.chains).entry(chain.clone()).or_default());
     }
 
+    /// A chain that is written here is copied up to this record.
+    pub fn copied(&self, chain: &ServiceName, up_to: Seq) {
+        if let Some(known) = lock(&self.chains).get_mut(chain) {
+            known.copied = Some(up_to);
+        }
+    }
+
     /// Documents are in force, or newer ones were refused.
     pub fn documents(&self, refused: bool) {
         let mut documents = lock(&self.documents);
@@ -478,7 +485,7 @@ impl Collector for Standings {
             e,
             "chain",
             "journal_copy_lag_records",
-            "Records that the copy does not hold yet; absent where there is no copy.",
+            "Records that the copy does not hold yet; absent until it is known what it holds.",
             None,
             of(|c| Some(count(c.last.0.saturating_sub(c.copied?.0)))),
         )?;
