@@ -464,11 +464,6 @@ impl Core {
             reply: None,
         }
     }
-
-    /// Says that an announcement's fan-out ended without coming to an end, so that it is begun again.
-    pub fn interrupted(&mut self, announcement: &AnnouncementId) {
-        self.view.announcing.remove(announcement);
-    }
 }
 
 fn undone(

@@ -190,6 +190,7 @@ impl Controller {
             targets,
             pages: means.pages.clone(),
             runtime: means.runtime.clone(),
+            metrics: means.metrics.clone(),
         };
         means.runtime.spawn("publish", Box::pin(publisher.run()));
         Ok((controller, ends))

@@ -10,7 +10,10 @@ use futures::{
     FutureExt, StreamExt, channel::mpsc, future::BoxFuture, select_biased, stream::FuturesUnordered,
 };
 
-use super::history::{History, PastIncident};
+use super::{
+    history::{History, PastIncident},
+    metrics::Metrics,
+};
 use crate::{
     announce::{message::Message, template},
     decide::{core::Core, phase, state::Step},
@@ -109,6 +112,8 @@ pub struct Publisher {
     pub pages: Pages,
     /// Time and tasks.
     pub runtime: SharedRuntime,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A target: whose, and which of them.
@@ -143,6 +148,7 @@ impl Publisher {
                 }
                 Woken::Written(place, well) => {
                     busy.remove(&place);
+                    self.metrics.published(&place.0, well);
                     let pause = if well { REFRESH } else { RETRY };
                     due.entry(place).or_insert(now.after(pause));
                 }

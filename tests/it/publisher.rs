@@ -10,6 +10,7 @@ use failover::{
     decide::core::Core,
     driver::{
         history::History,
+        metrics::Metrics,
         publisher::{self, Publisher, Slot},
         registry,
     },
@@ -63,6 +64,7 @@ struct Stage {
     places: Vec<Arc<Place>>,
     slot: Slot,
     core: Core,
+    metrics: Arc<Metrics>,
 }
 
 impl Stage {
@@ -84,6 +86,7 @@ impl Stage {
             })
             .collect();
         let targets: Vec<SharedTarget> = places.iter().map(|p| p.clone() as SharedTarget).collect();
+        let metrics = Arc::new(Metrics::new(runtime.clone(), "test"));
         let (slot, rung) = publisher::slot();
         let publisher = Publisher {
             slot: slot.clone(),
@@ -94,6 +97,7 @@ impl Stage {
             )]))),
             pages: Pages::default(),
             runtime: runtime.clone(),
+            metrics: metrics.clone(),
         };
         runtime.spawn("publish", Box::pin(publisher.run()));
         Self {
@@ -102,6 +106,7 @@ impl Stage {
             places,
             slot,
             core: Core::new(service),
+            metrics,
         }
     }
 
@@ -139,6 +144,11 @@ fn a_target_that_refuses_is_tried_again_soon() {
     stage.time.pass(Span::from_secs(59));
     assert_eq!(stage.written(0), [0, 10, 20, 30, 40, 50]);
     assert_eq!(stage.written(1), [0]);
+    let figures = stage.metrics.encode();
+    for (outcome, times) in [("failed", 6), ("done", 1)] {
+        let line = format!("outcome=\"{outcome}\"}} {times}\n");
+        assert!(figures.contains(&line), "{figures}");
+    }
 }
 
 #[test]
