@@ -66,8 +66,8 @@ codes! {
     /// Somebody listens already.
     CONTROLLER_RUNS = "FO-013", "Another controller runs already.",
         "A controller answers at this socket. Two controllers on one journal would contradict each other.",
-        "Use the one that runs ('failover status'), stop it first, or give the second one a state folder of its own \
-         with --state.";
+        "Use the one that runs ('failover status'), or stop it first. Only a controller of other services may have a \
+         state folder of its own (--state): two controllers of one service would both act.";
     /// A socket that cannot be made.
     SOCKET = "FO-014", "The control socket cannot be made.",
         "Its folder belongs to somebody else, is open to others, or the path is longer than the system allows (about \
@@ -76,7 +76,7 @@ codes! {
     /// The controller runs as somebody else.
     PEER = "FO-015", "The controller does not talk to this user.",
         "The control socket serves the user that runs the controller, and root.",
-        "Run the command as that user: sudo -u failover failover status.";
+        "Run the command as that user, whom 'ls -l' of the socket names: sudo -u USER failover status.";
     /// The other end speaks another version.
     VERSION = "FO-016", "The controller has another version.",
         "The program was updated while the controller kept running, or the other way round.",
@@ -122,8 +122,8 @@ codes! {
     JOURNAL_BROKEN = "FO-032", "The journal is broken.",
         "A record's hash does not fit the one before it: the file was changed by hand, restored in part, or damaged \
          by its disk. Every record before the named sequence is whole.",
-        "Keep the file as it is. Compare with the copy in the object store ('failover journal verify --from FILE'), \
-         and restore from whichever verifies further.";
+        "Stop the controller and move the file aside; keep it. Make the journal anew from its copy in the object \
+         store: 'failover journal restore --from URL'. 'failover journal verify --from FILE' looks at an export.";
     /// A journal of the future.
     JOURNAL_NEWER = "FO-033", "The journal was written by a newer version.",
         "An older program must not write to it: it would not understand what it reads.",
@@ -148,6 +148,10 @@ codes! {
     EXPORT = "FO-038", "The file is no exported journal.",
         "A line of it does not have the shape that 'failover journal export' writes.",
         "Name a file that 'failover journal export' wrote, or a segment of a journal's copy.";
+    /// A copy that cannot be restored.
+    COPY = "FO-039", "The journal cannot be restored from its copy.",
+        "The copy cannot be reached, is empty or not whole, or there is a journal in the state folder already.",
+        "The cause is in the message. A journal is restored only where there is none: move the old file aside first.";
     /// Readiness is not green.
     NOT_READY = "FO-040", "A failover would suffer.",
         "At least one item of the check is 'fail' or 'unknown'. What could not be told is never green.",
@@ -198,7 +202,7 @@ codes! {
     /// The listener's address.
     LISTEN = "FO-081", "The listener's address cannot be used.",
         "Another program listens there, the address is not this host's, or the port needs privileges.",
-        "Name another with --listen ADDRESS:PORT, or --listen off.";
+        "Name another with --listen or --metrics ADDRESS:PORT (the message says which address), or off.";
     /// The controller cannot start.
     START = "FO-082", "The controller cannot start.",
         "An adapter could not be made from its documents, or the system refused something; the cause is in the message.",
@@ -353,6 +357,15 @@ pub enum Error {
         #[source]
         source: crate::journal::export::ExportError,
     },
+    /// A copy that cannot be restored.
+    #[error("the journal cannot be restored from {url}")]
+    Copy {
+        /// Which copy.
+        url: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Not green.
     #[error("{failing} not ready")]
     NotReady {
@@ -473,6 +486,7 @@ impl Error {
             Self::Exists { .. } => &EXISTS,
             Self::File { .. } => &FILE,
             Self::Export { .. } => &EXPORT,
+            Self::Copy { .. } => &COPY,
             Self::NotReady { .. } => &NOT_READY,
             Self::Plan { .. } => &PLAN,
             Self::InitDatabase { .. } => &INIT_DATABASE,

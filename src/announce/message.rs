@@ -79,8 +79,11 @@ impl Message {
             tail.push("What to do next:".to_owned());
             tail.extend(page.commands.iter().map(|c| format!("$ {}", one_line(c))));
         }
-        tail.push("Acknowledge with:".to_owned());
-        tail.push(format!("$ failover ack {id}"));
+        // What stands in no journal cannot be acknowledged.
+        if !id.is_empty() {
+            tail.push("Acknowledge with:".to_owned());
+            tail.push(format!("$ failover ack {id}"));
+        }
         let body = Body {
             head: subject.clone(),
             middle: again.into_iter().chain(page.body.iter().cloned()).collect(),

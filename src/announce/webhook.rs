@@ -353,7 +353,7 @@ fn body(notice: &Notice, subject: &str, text: &str) -> Value {
                 "title": page.title,
                 "body": page.body,
                 "commands": page.commands,
-                "acknowledge": format!("failover ack {id}"),
+                "acknowledge": (!id.is_empty()).then(|| format!("failover ack {id}")),
                 "repeat": repeat,
                 "text": text,
             },

@@ -17,6 +17,7 @@ use crate::{
     model::{
         announcement::Phase,
         id::{AskId, PageId, RunId, ServiceName},
+        secret::Secret,
         service::Mode,
     },
 };
@@ -47,8 +48,7 @@ impl<'a> Deed<'a> {
 /// # Errors
 /// Where it is refused.
 pub async fn act(deed: Deed<'_>, place: &Place, output: Output) -> Result<(), Error> {
-    let mut client = Client::connect(&place.socket).await?;
-    give(&mut client, deed, place, output).await
+    give(deed, place, output).await
 }
 
 /// `failover failover`.
@@ -63,9 +63,9 @@ pub async fn failover(
     let service = ServiceName::from(args.service.as_str());
     let kind = look::run_kind(args.kind);
     let to = args.to.as_deref().map(crate::model::id::SiteName::from);
-    let mut client = Client::connect(&place.socket).await?;
     let mut plan = args.plan.clone();
     if !args.yes {
+        let mut client = Client::connect(&place.socket).await?;
         let view = look::plan_of(&mut client, service.clone(), kind, to.clone()).await?;
         output.note(&look::plan_text(&view, output));
         identity::confirm("Begin exactly this?")?;
@@ -83,7 +83,7 @@ pub async fn failover(
         identity: &args.identity,
         watch: args.watch,
     };
-    give(&mut client, deed, place, output).await
+    give(deed, place, output).await
 }
 
 /// `failover approve`.
@@ -176,7 +176,7 @@ pub async fn ack(args: &arguments::Ack, place: &Place, output: Output) -> Result
     };
     let wish = Wish::Acknowledge { page };
     let deed = Deed::new(vec![service], wish, &args.identity);
-    give(&mut client, deed, place, output).await
+    give(deed, place, output).await
 }
 
 /// `failover announce preview`.
@@ -225,8 +225,8 @@ pub async fn announce(
 ) -> Result<(), Error> {
     let service = ServiceName::from(args.service.as_str());
     let phase = phase(args.phase);
-    let mut client = Client::connect(&place.socket).await?;
     if !args.yes {
+        let mut client = Client::connect(&place.socket).await?;
         let text = args.text.clone();
         let items = messages(&mut client, service.clone(), vec![phase], text).await?;
         for item in &items {
@@ -239,7 +239,7 @@ pub async fn announce(
         text: args.text.clone(),
     };
     let deed = Deed::new(vec![service], wish, &args.identity);
-    give(&mut client, deed, place, output).await
+    give(deed, place, output).await
 }
 
 async fn messages(
@@ -275,13 +275,9 @@ fn message(item: &PreviewItem) -> String {
     text
 }
 
-/// Gives a command; asks for the token on the terminal where the controller wants one and none was given.
-async fn give(
-    client: &mut Client,
-    deed: Deed<'_>,
-    place: &Place,
-    output: Output,
-) -> Result<(), Error> {
+/// Gives a command; asks for the token on the terminal where the controller wants one and none was given. The
+/// controller is called anew after a person was asked: it does not wait for people on an open line.
+async fn give(deed: Deed<'_>, place: &Place, output: Output) -> Result<(), Error> {
     // Followed from before the command, so that nothing is missed.
     let watcher = if deed.watch {
         let service = deed.services.first().cloned();
@@ -294,29 +290,46 @@ async fn give(
         wish: deed.wish,
     };
     let token = identity::given(deed.identity)?;
-    let answer = match client.ask(request.clone(), token.as_ref()).await {
+    let answer = match ask(place, request.clone(), token.as_ref()).await {
         Err(Error::TokenNeeded { what }) => match identity::asked()? {
-            Some(token) => client.ask(request, Some(&token)).await,
+            Some(token) => ask(place, request, Some(&token)).await,
             None => Err(Error::TokenNeeded { what }),
         },
         other => other,
     };
-    let Answer::Done(done) = answer? else {
+    let Answer::Done { done, refused } = answer? else {
         return Err(look::unexpected());
     };
-    said(&done, output)?;
+    said(&done, &refused, output)?;
+    if let Some((service, reason)) = refused.into_iter().next() {
+        return Err(Error::Refused {
+            reason: format!("{service}: not done: {reason}"),
+        });
+    }
     match watcher {
         Some(watcher) => watcher.until_run_ends(output).await,
         None => Ok(()),
     }
 }
 
-fn said(done: &BTreeMap<ServiceName, String>, output: Output) -> Result<(), Error> {
+async fn ask(place: &Place, request: Request, token: Option<&Secret>) -> Result<Answer, Error> {
+    Client::connect(&place.socket)
+        .await?
+        .ask(request, token)
+        .await
+}
+
+type Replies = BTreeMap<ServiceName, String>;
+
+fn said(done: &Replies, refused: &Replies, output: Output) -> Result<(), Error> {
     if output.json() {
-        return output.value(&serde_json::json!({ "done": done }));
+        return output.value(&serde_json::json!({ "done": done, "refused": refused }));
     }
     for (service, said) in done {
         output.line(&format!("{service}: {said}"))?;
+    }
+    for (service, reason) in refused {
+        output.line(&format!("{service}: not done: {reason}"))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ mod init;
 mod journal;
 
 pub use init::Init;
-pub use journal::{Journal, JournalExport, JournalShow, JournalVerify};
+pub use journal::{Journal, JournalExport, JournalRestore, JournalShow, JournalVerify};
 
 /// Watches a primary, proves it fenced, promotes the standby, repoints DNS and tells people.
 #[derive(Debug, Parser)]
@@ -347,8 +347,6 @@ pub enum Kind {
     Failover,
     /// Traffic only: the application moves, the database stays.
     Redirect,
-    /// Planned, without loss.
-    Switchover,
 }
 
 /// `failover explain`.

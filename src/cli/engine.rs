@@ -232,7 +232,8 @@ async fn bind(listen: Listen) -> Result<Option<TcpListener>, Error> {
 }
 
 /// The journal's copy, its credentials in the variables that every S3 tool reads.
-fn store(url: &str) -> StoreWith {
+#[must_use]
+pub fn store(url: &str) -> StoreWith {
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let secret = |name: &str| variable(name).map(|_| SecretRef::Env(name.to_owned()));
     let endpoint = variable("AWS_ENDPOINT_URL");

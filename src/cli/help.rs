@@ -187,7 +187,7 @@ fn kinds() -> String {
     for (title, belongs) in groups {
         let _ = write!(text, "\n## {title}\n");
         for kind in registry::kinds().0.iter().filter(|k| belongs(k)) {
-            let _ = writeln!(text, "  {:<22}{}", kind.name, kind.summary);
+            let _ = writeln!(text, "  {:<24}{}", kind.name, kind.summary);
         }
     }
     text

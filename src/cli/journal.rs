@@ -4,12 +4,13 @@ use std::{
     fs::File,
     io::{self, BufReader, BufWriter, Write},
     path::Path,
+    sync::Arc,
 };
 
 use owo_colors::Style;
 
 use super::{
-    arguments,
+    arguments, engine, identity,
     line::{self, Line, Weight},
     output::Output,
     place::Place,
@@ -19,21 +20,30 @@ use crate::{
     journal::{
         export::{self, ExportError},
         file::JournalFile,
+        restore,
         verify::{self, Finding},
     },
     model::{
         id::{Seq, ServiceName},
         record::Record,
     },
-    port::journal::JournalError,
+    port::{
+        journal::JournalError,
+        secret::{HostSecrets, SharedSecrets},
+    },
 };
 
 /// `failover journal …`.
 ///
 /// # Errors
 /// Where the journal cannot be read, or is not whole.
-pub fn journal(args: &arguments::Journal, place: &Place, output: Output) -> Result<(), Error> {
+pub async fn journal(
+    args: &arguments::Journal,
+    place: &Place,
+    output: Output,
+) -> Result<(), Error> {
     match args {
+        arguments::Journal::Restore(args) => restored(args, place, output).await,
         arguments::Journal::Show(args) => show(args, place, output),
         arguments::Journal::Export(args) => export(args, place, output),
         arguments::Journal::Verify(args) => verify(args, place, output),
@@ -159,19 +169,7 @@ fn verify(args: &arguments::JournalVerify, place: &Place, output: Output) -> Res
         }
         None => verify::journal(&open(place)?)?,
     };
-    if output.json() {
-        output.value(&serde_json::json!({
-            "whole": findings.iter().all(|f| f.broken.is_none()),
-            "chains": findings,
-        }))?;
-    } else {
-        for finding in &findings {
-            output.line(&sentence(finding))?;
-        }
-        if findings.is_empty() {
-            output.note("The journal holds no records yet.");
-        }
-    }
+    show_findings(&findings, output)?;
     match findings.iter().find_map(|f| Some((f, f.broken.as_ref()?))) {
         Some((finding, broken)) => Err(Error::Journal(JournalError::Broken {
             chain: finding.chain.clone(),
@@ -180,6 +178,50 @@ fn verify(args: &arguments::JournalVerify, place: &Place, output: Output) -> Res
         })),
         None => Ok(()),
     }
+}
+
+fn show_findings(findings: &[Finding], output: Output) -> Result<(), Error> {
+    if output.json() {
+        return output.value(&serde_json::json!({
+            "whole": findings.iter().all(|f| f.broken.is_none()),
+            "chains": findings,
+        }));
+    }
+    for finding in findings {
+        output.line(&sentence(finding))?;
+    }
+    if findings.is_empty() {
+        output.note("The journal holds no records yet.");
+    }
+    Ok(())
+}
+
+/// Two controllers on two copies of one journal would each act on their own: only a person knows that the other is gone.
+async fn restored(
+    args: &arguments::JournalRestore,
+    place: &Place,
+    output: Output,
+) -> Result<(), Error> {
+    let copy = |source| Error::Copy {
+        url: args.from.clone(),
+        source,
+    };
+    if !args.yes {
+        identity::confirm(
+            "The controller that wrote this copy must never run again: is it stopped for good?",
+        )?;
+    }
+    place.prepare()?;
+    let secrets: SharedSecrets = Arc::new(HostSecrets);
+    let store = engine::store(&args.from)
+        .open(&secrets)
+        .map_err(|e| copy(Box::new(e)))?;
+    let findings = restore::restore(&store, &place.journal())
+        .await
+        .map_err(|e| copy(Box::new(e)))?;
+    show_findings(&findings, output)?;
+    output.note(&format!("restored to {}", place.journal().display()));
+    Ok(())
 }
 
 fn sentence(finding: &Finding) -> String {

@@ -3,7 +3,7 @@
 use crate::model::{
     announcement::Tally,
     record::{AskOutcome, Record, RecordBody, Settlement},
-    step::{Presence, StepResult},
+    step::{Presence, Proof, StepResult},
 };
 
 /// How much a record matters to a person who reads a timeline.
@@ -192,7 +192,7 @@ pub fn of(record: &Record) -> Line {
             StepResult::Done(proof) => line(
                 "step",
                 Normal,
-                format!("{step} done in {took}: {}", proof.summary),
+                format!("{step} done in {took}: {}{}", proof.summary, facts(proof)),
             ),
             StepResult::Failed { reason } => {
                 line("step", Bad, format!("{step} failed after {took}: {reason}"))
@@ -385,6 +385,14 @@ fn counted(tally: &Tally) -> String {
     } else {
         parts.join(" ")
     }
+}
+
+/// What a step learned that a later rejoin needs.
+fn facts(proof: &Proof) -> String {
+    ["timeline", "lsn"]
+        .iter()
+        .filter_map(|name| Some(format!(", {name} {}", proof.facts.get(*name)?)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -200,7 +200,6 @@ pub fn run_kind(kind: arguments::Kind) -> RunKind {
     match kind {
         arguments::Kind::Failover => RunKind::Failover,
         arguments::Kind::Redirect => RunKind::Redirect,
-        arguments::Kind::Switchover => RunKind::Switchover,
     }
 }
 
@@ -281,7 +280,10 @@ fn ask_text(ask: &AskReport) -> String {
     }
     let _ = writeln!(text, "             loss: {}", ask.loss);
     let _ = writeln!(text, "             {}", ask.forecast);
-    let _ = writeln!(text, "             failover approve {}", ask.id);
+    let _ = writeln!(text, "             plan: {}", ask.plan);
+    for command in &ask.commands {
+        let _ = writeln!(text, "             {command}");
+    }
     text
 }
 

@@ -91,7 +91,7 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
         Command::Announce(arguments::Announce::Send(args)) => {
             quietly(&global, act::announce(&args, &place()?, output))
         }
-        Command::Journal(args) => journal::journal(&args, &place()?, output),
+        Command::Journal(args) => quietly(&global, journal::journal(&args, &place()?, output)),
         Command::Runbook(arguments::Runbook::Show(args)) => runbook::show(&args, output),
         Command::Token(args) => token::token(&args, output),
         Command::Help(args) => help::help(&args, output),

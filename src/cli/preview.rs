@@ -78,7 +78,7 @@ fn announcement(core: &Core, phase: Phase, text: Option<&str>, now: Time) -> Ann
         .as_ref()
         .and_then(|active| incident::target(service, active))
         .and_then(|name| service.site(&name)?.url.clone());
-    let serves = matches!(phase, Phase::OnStandby | Phase::Correction);
+    let serves = matches!(phase, Phase::OnStandby | Phase::Correction) && phase::publishes(service);
     Announcement {
         id: AnnouncementId(format!("{incident}-preview")),
         incident,

@@ -56,6 +56,7 @@ pub async fn run(args: &arguments::Run, place: &Place, output: Output) -> Result
     greet(&engine, place, &outlets, output);
     let mut progress = Progress::new(output);
     let mut events = follow(&engine);
+    let mut mute = false;
     let ended = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),
@@ -66,7 +67,11 @@ pub async fn run(args: &arguments::Run, place: &Place, output: Output) -> Result
                 },
                 None => break Ok(()),
             },
-            Some(event) = events.next() => progress.event(&event)?,
+            Some(event) = events.next() => if let Err(error) = progress.event(&event)
+                && !std::mem::replace(&mut mute, true)
+            {
+                tracing::error!(error = %cause::in_full(&error), "standard output is not written any more");
+            },
             _ = hang_up.recv() => {
                 reload(&engine, paths, output).await;
                 events = follow(&engine);

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::incident;
 use crate::model::{
     id::{SiteName, StepId},
-    plan::{Plan, PlanStep, RunKind, StepPhase},
+    plan::{Action, Plan, PlanStep, RunKind, StepPhase},
     service::{RunbookStep, Service},
 };
 
@@ -20,6 +21,20 @@ pub enum CompileError {
         runbook: String,
         /// The kind of run.
         kind: RunKind,
+    },
+    /// The steps are written for another way.
+    #[error(
+        "the steps of runbook {runbook} lead {written}, not {wanted} ({steps}): rejoin the old primary, then turn the documents round, the roles of the sites and these steps"
+    )]
+    OtherWay {
+        /// The runbook.
+        runbook: String,
+        /// The way that they lead.
+        written: String,
+        /// The way that they would have to lead.
+        wanted: String,
+        /// The steps that name hosts of one way.
+        steps: String,
     },
     /// Steps wait for each other.
     #[error("steps wait for each other: {0}")]
@@ -48,6 +63,7 @@ pub fn compile(
             kind,
         });
     }
+    direction(service, &chosen, from, to)?;
     let ids: BTreeSet<&StepId> = chosen.iter().map(|s| &s.id).collect();
     let steps = chosen.iter().map(|s| step(s, &ids, &chosen)).collect();
     let steps = ordered(steps)?;
@@ -62,6 +78,47 @@ pub fn compile(
         steps,
         config: service.config.clone(),
     })
+}
+
+/// Steps name the hosts that they fence and promote: they lead from the site that the documents call the primary to its
+/// standby. Any other way they would stop the wrong server.
+fn direction(
+    service: &Service,
+    chosen: &[&RunbookStep],
+    from: &SiteName,
+    to: &SiteName,
+) -> Result<(), CompileError> {
+    let Some(primary) = service.primary() else {
+        return Ok(());
+    };
+    let Some(standby) = incident::target(service, &primary.name) else {
+        return Ok(());
+    };
+    let bound: Vec<&str> = chosen
+        .iter()
+        .filter(|s| !leads_both_ways(&s.action))
+        .map(|s| s.id.as_str())
+        .collect();
+    if bound.is_empty() || (from == &primary.name && to == &standby) {
+        return Ok(());
+    }
+    Err(CompileError::OtherWay {
+        runbook: service.runbook.name.to_string(),
+        written: format!("from {} to {standby}", primary.name),
+        wanted: format!("from {from} to {to}"),
+        steps: bound.join(", "),
+    })
+}
+
+/// Whether a step takes the sites from the plan alone.
+fn leads_both_ways(action: &Action) -> bool {
+    match action {
+        Action::Adapter(uses) => matches!(
+            uses.uses.as_str(),
+            "dns/repoint" | "dns/cutover" | "service/verify" | "publish/fallback"
+        ),
+        Action::Manual { .. } => false,
+    }
 }
 
 fn step(step: &RunbookStep, ids: &BTreeSet<&StepId>, chosen: &[&RunbookStep]) -> PlanStep {

@@ -331,6 +331,19 @@ pub enum Refusal {
     Observe,
 }
 
+/// The commands that answer a question.
+#[must_use]
+pub fn answers(id: &AskId, subject: &AskSubject) -> Vec<String> {
+    let reason = match subject {
+        AskSubject::Fence { .. } => " --reason \"how you know that it is off\"",
+        AskSubject::Open { .. } | AskSubject::Manual { .. } | AskSubject::Failed { .. } => "",
+    };
+    vec![
+        format!("failover approve {id}{reason}"),
+        format!("failover deny {id}"),
+    ]
+}
+
 /// A question's subject in a few words.
 #[must_use]
 pub fn subject_words(subject: &AskSubject) -> String {

@@ -6,7 +6,7 @@ use super::{
     budget,
     core::Core,
     detect::{self, Need},
-    event::subject_words,
+    event::{answers, subject_words},
     gate::{self, Says},
     incident,
     state::{Run, Step},
@@ -166,6 +166,10 @@ pub struct AskReport {
     pub approved: Vec<PersonName>,
     /// When it ends.
     pub expires: Time,
+    /// The plan that it is about, by the first digits of its hash.
+    pub plan: String,
+    /// The commands that answer it.
+    pub commands: Vec<String>,
 }
 
 /// An open page.
@@ -499,6 +503,8 @@ fn asks(core: &Core) -> Vec<AskReport> {
         required: q.ask.required,
         approved: q.approved.clone(),
         expires: q.expires,
+        plan: q.ask.plan.short().to_owned(),
+        commands: answers(id, &q.ask.subject),
     })
     .collect()
 }

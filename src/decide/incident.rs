@@ -169,6 +169,13 @@ pub fn propose(
 ) -> Result<Proposal, String> {
     let from = leaves(state, kind).ok_or("the active site is not known yet")?;
     let to = match to {
+        Some(to) if service.site(to).is_none() => {
+            let known: Vec<&str> = service.sites.iter().map(|s| s.name.as_str()).collect();
+            return Err(format!(
+                "there is no site {to}; known are {}",
+                known.join(", ")
+            ));
+        }
         Some(to) => to.clone(),
         None => target(service, from).ok_or("there is no other site to go to")?,
     };

@@ -85,7 +85,8 @@ pub fn forecast(
             reason: format!("the standby at {to} cannot be seen"),
         };
     };
-    let Some(received) = facts.received.or(facts.replayed) else {
+    // After a restart a standby has replayed what it had, and received nothing yet.
+    let Some(received) = facts.received.max(facts.replayed) else {
         return LossForecast::Unknown {
             reason: format!("the standby at {to} does not tell what it received"),
         };

@@ -3,7 +3,7 @@
 use super::{
     budget,
     detect::{self, Need},
-    event::{Effect, Trouble, subject_words},
+    event::{Effect, Trouble, answers, subject_words},
     gate, incident,
     state::{Question, Run, State, Step},
     view::View,
@@ -91,6 +91,7 @@ fn ask(service: &Service, id: &AskId, question: &Question) -> Page {
     let mut body = ask.reasons.clone();
     body.push(format!("Expected loss: {}.", ask.loss));
     body.push(format!("Forecast: {}.", ask.forecast));
+    body.push(format!("Plan: {}.", ask.plan.short()));
     body.push(format!(
         "Needs {} of: {}.",
         ask.required,
@@ -106,11 +107,6 @@ fn ask(service: &Service, id: &AskId, question: &Question) -> Page {
         "If nobody answers by {}: {timeout}.",
         question.expires.clock()
     ));
-    let reason = if matches!(ask.subject, AskSubject::Fence { .. }) {
-        " --reason \"how you know that it is off\""
-    } else {
-        ""
-    };
     Page {
         topic: PageTopic::Ask(id.clone()),
         severity: Severity::Critical,
@@ -120,10 +116,7 @@ fn ask(service: &Service, id: &AskId, question: &Question) -> Page {
             subject_words(&ask.subject)
         ),
         body,
-        commands: vec![
-            format!("failover approve {id}{reason}"),
-            format!("failover deny {id}"),
-        ],
+        commands: answers(id, &ask.subject),
     }
 }
 
@@ -164,7 +157,7 @@ fn outage(service: &Service, state: &State, now: Time) -> Vec<Page> {
             commands: status.clone(),
         });
     }
-    if !incident.held.is_empty() {
+    if !incident.held.is_empty() && state.run.is_none() {
         out.push(Page {
             topic: PageTopic::Hold,
             severity: Severity::Critical,

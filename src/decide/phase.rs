@@ -12,7 +12,7 @@ use crate::model::{
     announcement::{Announcement, Phase},
     id::{AnnouncementId, ChannelName},
     loss::LossForecast,
-    plan::RunKind,
+    plan::{Action, PlanStep, RunKind},
     record::{RecordBody, RunOutcome},
     service::{Mode, Service},
     span::Span,
@@ -80,7 +80,12 @@ fn wanted(
             _ => Some(Phase::OnStandby),
         };
     }
+    // A run that went back leads nobody anywhere: customers hear that as well.
+    let went_back = done.is_some_and(|r| r.epoch.is_none());
     match incident.phase {
+        Some(Phase::FailingOver) if went_back && need != Need::Nothing => {
+            Some(Phase::Investigating)
+        }
         None if need == Need::Nothing => None,
         None => Some(Phase::Investigating),
         Some(Phase::Investigating | Phase::FailingOver)
@@ -99,11 +104,22 @@ fn published(run: &Run) -> bool {
         .all(|(_, at)| at.is_some_and(Step::is_settled))
 }
 
-fn uses(step: &crate::model::plan::PlanStep, kind: &str) -> bool {
-    match &step.action {
-        crate::model::plan::Action::Adapter(uses) => uses.uses.as_str() == kind,
-        crate::model::plan::Action::Manual { .. } => false,
+fn uses(step: &PlanStep, kind: &str) -> bool {
+    is_of(&step.action, kind)
+}
+
+fn is_of(action: &Action, kind: &str) -> bool {
+    match action {
+        Action::Adapter(uses) => uses.uses.as_str() == kind,
+        Action::Manual { .. } => false,
     }
+}
+
+/// Whether a run of this service publishes a fallback URL at all.
+#[must_use]
+pub fn publishes(service: &Service) -> bool {
+    let mut steps = service.runbook.steps.iter();
+    steps.any(|s| is_of(&s.action, "publish/fallback"))
 }
 
 /// A channel that could not send is tried again after this.
@@ -171,7 +187,12 @@ pub fn entered(
             .announcements
             .channels
             .iter()
-            .filter(|c| c.phases.contains(&phase) && (!last || heard(state, incident, &c.name)))
+            .filter(|c| {
+                let heard = heard(state, incident, &c.name);
+                // Who heard that a failover begins also hears that it does not.
+                let takes_back = phase == Phase::Investigating && heard;
+                (c.phases.contains(&phase) || takes_back) && (!last || heard)
+            })
             .map(|c| c.name.clone())
             .collect(),
     };

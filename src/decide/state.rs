@@ -440,6 +440,10 @@ impl State {
                 // Whether a run may begin is answered.
                 self.asks
                     .retain(|_, q| !matches!(q.ask.subject, AskSubject::Open { .. }));
+                // What held it back does not hold it back any more.
+                if let Some(incident) = &mut self.incident {
+                    incident.held.clear();
+                }
                 self.run = Run::opened(record);
             }
             RecordBody::EpochRaised { epoch, .. } => {

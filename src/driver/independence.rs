@@ -61,8 +61,9 @@ pub async fn check(service: &Service, kinds: Kinds, plan: &Plan) -> Vec<CheckIte
             .map(|k| (k.hosts)(&uses.with))
             .unwrap_or_default();
         for host in hosts {
-            if depends(&host, &primary).await {
-                items.push(CheckItem::bad(
+            match depends(&host, &primary).await {
+                Some(false) => {}
+                Some(true) => items.push(CheckItem::bad(
                     "independence",
                     CheckStatus::Fail,
                     format!(
@@ -70,17 +71,41 @@ pub async fn check(service: &Service, kinds: Kinds, plan: &Plan) -> Vec<CheckIte
                         from.name
                     ),
                     "use something that is up when the primary is not",
-                ));
+                )),
+                None => items.push(CheckItem::bad(
+                    "independence",
+                    CheckStatus::Unknown,
+                    format!("{what} connects to {host}, which cannot be resolved"),
+                    "correct the name, or see that this host can resolve it without the primary",
+                )),
             }
         }
     }
     if items.is_empty() {
-        items.push(CheckItem::ok(
-            "independence",
-            format!("nothing after the fence connects to {}", from.name),
-        ));
+        let mut detail = format!("nothing after the fence connects to {}", from.name);
+        let commands = commands(plan);
+        if !commands.is_empty() {
+            detail = format!(
+                "{detail}; what these commands reach cannot be told: {}",
+                commands.join(", ")
+            );
+        }
+        items.push(CheckItem::ok("independence", detail));
     }
     items
+}
+
+/// Steps after the fence that run programs: no document says whom they connect to.
+fn commands(plan: &Plan) -> Vec<&str> {
+    plan.steps
+        .iter()
+        .filter(|s| s.phase > StepPhase::Fence)
+        .filter(|s| match &s.action {
+            Doing::Adapter(uses) => uses.uses.as_str().starts_with("command/"),
+            Doing::Manual { .. } => false,
+        })
+        .map(|s| s.id.as_str())
+        .collect()
 }
 
 /// A controller on a host of the primary site dies with it.
@@ -115,8 +140,10 @@ async fn primary_hosts(site: &Site) -> BTreeSet<IpAddr> {
     out
 }
 
-async fn depends(host: &str, primary: &BTreeSet<IpAddr>) -> bool {
-    addresses(host).await.iter().any(|ip| primary.contains(ip))
+/// Whether a host is the primary's; none where its name cannot be resolved.
+async fn depends(host: &str, primary: &BTreeSet<IpAddr>) -> Option<bool> {
+    let found = addresses(host).await;
+    (!found.is_empty()).then(|| found.iter().any(|ip| primary.contains(ip)))
 }
 
 async fn addresses(host: &str) -> Vec<IpAddr> {

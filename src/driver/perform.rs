@@ -158,6 +158,9 @@ impl Performer {
                 performer
                     .metrics
                     .announced(&service, &channel, &outcome.tally);
+                if let Some(reason) = problems(&outcome.problems) {
+                    tracing::warn!(%service, %channel, reason, "an announcement did not reach everybody");
+                }
                 tallies.insert(channel.clone(), outcome.tally);
                 broken.extend(outcome.broken.map(|reason| (channel, reason)));
             }
@@ -252,7 +255,7 @@ impl Performer {
             .run(&compiled)
             .await;
         match told {
-            Ok(outcome) => outcome.broken,
+            Ok(outcome) => outcome.broken.or_else(|| problems(&outcome.problems)),
             // Better twice than not at all.
             Err(error @ FanoutError::Ledger(_)) => {
                 tracing::error!(service = %mailing.service, channel = %mailing.channel, error = %cause::in_full(&error), "paged without the ledger");
@@ -293,6 +296,18 @@ impl Performer {
                 .unbounded_send(Input::Event(Event::Trouble(trouble))),
         );
     }
+}
+
+/// Who was not reached, and why, in one sentence without addresses.
+fn problems(problems: &BTreeMap<String, u64>) -> Option<String> {
+    let told: Vec<String> = problems
+        .iter()
+        .map(|(reason, times)| match times {
+            1 => reason.clone(),
+            _ => format!("{reason} ({times} times)"),
+        })
+        .collect();
+    (!told.is_empty()).then(|| format!("not everybody was reached: {}", told.join("; ")))
 }
 
 /// Names a page of one channel. Whoever unsubscribed as a customer is still paged.

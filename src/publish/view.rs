@@ -233,7 +233,7 @@ impl StatusView {
     pub fn headline(&self) -> String {
         match self.services.as_slice() {
             [] => "Nothing is watched yet".to_owned(),
-            [one] => one.headline(self.open().any(|i| i.service == one.name)),
+            [one] => one.headline(self.phase_of(one)),
             many => {
                 let troubled: Vec<&ServiceView> = many
                     .iter()
@@ -245,13 +245,19 @@ impl StatusView {
                     .collect();
                 match troubled.as_slice() {
                     [] => "All services are working".to_owned(),
-                    [one] => one.headline(self.open().any(|i| i.service == one.name)),
+                    [one] => one.headline(self.phase_of(one)),
                     several => {
                         format!("{} of {} services have problems", several.len(), many.len())
                     }
                 }
             }
         }
+    }
+
+    /// Where the open incident of a service stands.
+    fn phase_of(&self, service: &ServiceView) -> Option<Phase> {
+        let mut open = self.open().filter(|i| i.service == service.name);
+        open.next().map(IncidentView::phase)
     }
 
     /// When the page's content last changed, as far as its own data tells.
@@ -274,13 +280,16 @@ impl StatusView {
 
 impl ServiceView {
     /// The service in one line.
-    fn headline(&self, incident: bool) -> String {
+    fn headline(&self, incident: Option<Phase>) -> String {
         let title = &self.title;
         if self.fallback.is_some() {
             return format!("{title} works at another address");
         }
         match self.status {
-            Status::Operational if incident => format!("We are looking into {title}"),
+            Status::Operational if incident == Some(Phase::OnStandby) => {
+                format!("{title} works at its standby site")
+            }
+            Status::Operational if incident.is_some() => format!("We are looking into {title}"),
             Status::Operational => format!("{title} is working"),
             Status::Maintenance => format!("{title} is under maintenance"),
             Status::Degraded => format!("{title} has problems"),

@@ -195,7 +195,13 @@ impl Draft {
              \x20         site: standby-site\n\
              \x20         with:\n\
              \x20           connection: {standby}\n\
-             \x20           password: {{env: {PASSWORD_VARIABLE}}}{sender}\n\n",
+             \x20           password: {{env: {PASSWORD_VARIABLE}}}{sender}\n\
+             \x20       - id: standby-database  # what shows after a failover that it serves\n\
+             \x20         uses: probe/postgres\n\
+             \x20         site: standby-site\n\
+             \x20         with:\n\
+             \x20           connection: {standby}\n\
+             \x20           password: {{env: {PASSWORD_VARIABLE}}}\n\n",
             primary = quoted(&self.primary.connection),
             standby = quoted(&self.standby.connection),
         );
@@ -329,11 +335,13 @@ impl Draft {
             "\x20 runbook: {runbook}\n\
              \x20 steps:\n\
              \x20   # CHANGE: a program that stops the old primary or cuts it off, and one that tells whether it is.\n\
-             \x20   # Exit status 0 done, 1 failed, 75 cannot tell.\n\
+             \x20   # Exit status 0 done, 1 failed, 75 cannot tell. It is not stopped again where it is stopped already: let\n\
+             \x20   # the first succeed then, too. Without `undo` a run that is aborted leaves the primary stopped.\n\
              \x20   stop-primary:\n\
              \x20     with:\n\
              \x20       perform: [/usr/local/sbin/stop-primary]\n\
              \x20       observe: [/usr/local/sbin/is-primary-stopped]\n\
+             \x20       # undo: [/usr/local/sbin/start-primary]\n\
              \x20   refuse-writers:\n\
              \x20     with: &old-primary\n\
              \x20       connection: {primary}\n\

@@ -312,7 +312,10 @@ async fn a_fence_is_proved_by_its_observe() {
             "{result:?}"
         );
     }
+    // What is stopped already cannot be stopped again.
     let result = fence("exit 1", "exit 0").perform(&step(LONG)).await;
+    assert!(matches!(result, StepResult::Done(_)), "{result:?}");
+    let result = fence("exit 1", "exit 1").perform(&step(LONG)).await;
     assert!(matches!(result, StepResult::Failed { .. }), "{result:?}");
     let left = fence("exit 0", "exit 0").undo(&step(LONG)).await;
     assert!(matches!(left, Some(StepResult::Failed { .. })), "{left:?}");

@@ -88,10 +88,10 @@ async fn a_running_controller_shows_itself() {
         &["known are shop"],
     );
     refused(
-        &stand.cli(&["plan", "shop", "--kind", "switchover"]),
+        &stand.cli(&["plan", "shop", "--to", "nowhere"]),
         1,
         "FO-050",
-        &["runs:"],
+        &["there is no site nowhere; known are "],
     );
     assert!(stand.customers.seen.lock().unwrap().taken.is_empty());
     assert_eq!(stand.leaks(), [""; 0]);
@@ -243,6 +243,39 @@ async fn the_journals_copy_is_watched() {
     for item in ["journal/copy ", "journal/copy-lag "] {
         assert!(checked.contains(item), "{item}: {checked}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_journal_is_restored_from_its_copy() {
+    let mut stand = Stand::new().await;
+    let url = format!("file://{}", stand.path("copy").display());
+    stand.start(&["--journal-copy", &url]);
+    until("the copy holds the chain", || {
+        stand.path("copy/shop").exists()
+    });
+    stand.signal(Signal::SIGTERM);
+    assert_eq!(stand.ended().code(), Some(0), "{}", stand.log());
+    let before = stand.timeline();
+    let restore = ["journal", "restore", "--from", &url, "--yes"];
+    refused(&stand.cli(&restore), 1, "FO-039", &["is there already"]);
+    let unconfirmed = stand.cli(&["journal", "restore", "--from", &url]);
+    refused(&unconfirmed, 1, "FO-024", &[]);
+
+    let journal = stand.path("state/journal.sqlite");
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", journal.display()));
+    }
+    let restored = stand.cli(&restore);
+    assert!(restored.status.success(), "{}", text(&restored));
+    assert!(
+        text(&restored).contains("shop: whole"),
+        "{}",
+        text(&restored)
+    );
+    let after = stand.timeline();
+    assert!(!after.is_empty() && before.starts_with(&after), "{after}");
+    stand.start(&["--journal-copy", &url]);
+    assert!(stand.cli(&["journal", "verify"]).status.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,28 @@ pub enum Journal {
     Export(JournalExport),
     /// Prove that the chains are whole.
     Verify(JournalVerify),
+    /// Make the journal anew from its copy in an object store.
+    Restore(JournalRestore),
+}
+
+/// `failover journal restore`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover journal restore --from s3://backup/failover --state /var/lib/failover\n\n\
+    For a host that takes the place of one that is gone. The controller that wrote the copy must be stopped for good: \
+    nothing in this version keeps two controllers with the same journal from acting both. Records that it wrote after \
+    its last copy are not in it; an effect that was under way is looked for before anything is done.")]
+pub struct JournalRestore {
+    /// The copy.
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "The copy: s3://bucket/prefix or file:///folder, as given to 'run --journal-copy'"
+    )]
+    pub from: String,
+    /// Do not ask whether the other controller is stopped.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `failover journal show`.

@@ -145,7 +145,7 @@ impl Desk {
             speakers.push(speaker(service, wish, token, peer)?);
         }
         let alone = services.len() == 1;
-        let mut done = BTreeMap::new();
+        let (mut done, mut refused) = (BTreeMap::new(), BTreeMap::new());
         for (service, by) in services.iter().zip(speakers) {
             match self.give(service, wish, by).await {
                 Ok(said) => {
@@ -153,12 +153,12 @@ impl Desk {
                 }
                 Err(refusal) if alone => return Err(refusal),
                 Err(Refusal::Engine { reason }) => {
-                    done.insert(service.name.clone(), format!("not done: {reason}"));
+                    refused.insert(service.name.clone(), reason);
                 }
                 Err(other) => return Err(other),
             }
         }
-        Ok(Answer::Done(done))
+        Ok(Answer::Done { done, refused })
     }
 
     async fn give(
@@ -260,12 +260,18 @@ fn speaker(
     peer: Uid,
 ) -> Result<PersonName, Refusal> {
     let people = &service.team.people;
-    if let Some(token) = token {
-        return token::owner(people, token).ok_or_else(|| Refusal::TokenUnknown {
-            service: service.name.clone(),
-        });
-    }
     let brake = matches!(wish, Wish::Pause { .. });
+    if let Some(token) = token {
+        match token::owner(people, token) {
+            Some(person) => return Ok(person),
+            None if brake => {}
+            None => {
+                return Err(Refusal::TokenUnknown {
+                    service: service.name.clone(),
+                });
+            }
+        }
+    }
     if !brake && people.iter().any(|p| p.token_hash.is_some()) {
         return Err(Refusal::TokenNeeded);
     }

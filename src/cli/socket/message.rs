@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Version of these messages; both ends are one program, and a restart after an update makes them agree again.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a client sends.
 #[derive(Debug, Serialize, Deserialize)]
@@ -183,8 +183,13 @@ pub enum Answer {
     Check(Vec<CheckItem>),
     /// The messages.
     Preview(Vec<PreviewItem>),
-    /// Done, per service.
-    Done(BTreeMap<ServiceName, String>),
+    /// A command was given.
+    Done {
+        /// What each service said that took it.
+        done: BTreeMap<ServiceName, String>,
+        /// Why others did not.
+        refused: BTreeMap<ServiceName, String>,
+    },
     /// From now on, events.
     Watching,
     /// Not done.

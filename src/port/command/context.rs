@@ -135,7 +135,7 @@ fn site(site: &Site) -> Value {
     })
 }
 
-/// `promote.switchLsn` as it stands in a variable's name: `PROMOTE_SWITCHLSN`.
+/// `promote.systemIdentifier` as it stands in a variable's name: `PROMOTE_SYSTEMIDENTIFIER`.
 fn variable(fact: &str) -> String {
     fact.chars()
         .map(|c| {

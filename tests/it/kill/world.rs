@@ -318,13 +318,13 @@ spec:
   vantagePoints:
     - {name: north, network: north}
     - {name: south, network: south}
-  quorum: {failures: 1, successes: 1}
+  quorum: {networks: 1, failures: 2, successes: 1}
   components:
     - name: app
       kind: application
       probes:
-        - {id: app-a, uses: probe/http, with: {url: "PRIMARY"}, site: a, every: 2s, timeout: 2s}
-        - {id: app-b, uses: probe/http, with: {url: "STANDBY"}, site: b, every: 2s, timeout: 2s}
+        - {id: app-a, uses: probe/http, with: {url: "PRIMARY"}, site: a, every: 2s, timeout: 2s, from: [north]}
+        - {id: app-b, uses: probe/http, with: {url: "STANDBY"}, site: b, every: 2s, timeout: 2s, from: [north]}
   trigger: {immediate: {}}
   dns:
     provider:

@@ -142,8 +142,9 @@ async fn people_say_no() {
         &["no question"],
     );
 
-    // The brake needs no token; letting it go does.
-    let pause = stand.cli(&["pause", "--reason", "work on the network"]);
+    // The brake needs no token, and works with one that is out of date; letting it go needs a right one.
+    let pause = ["pause", "--reason", "work on the network"];
+    let pause = stand.cli_with("FAILOVER_TOKEN", "of last year", &pause);
     assert_eq!(pause.status.code(), Some(0), "{}", text(&pause));
     assert!(stand.shows(&["status"]).contains("paused     by local/"));
     refused(&stand.cli(&["resume"]), 1, "FO-020", &[]);
