@@ -16,7 +16,7 @@ use crate::{
     error::Error,
     model::{
         announcement::Phase,
-        id::{AskId, PageId, RunId, ServiceName},
+        id::{AskId, PageId, RunId, ServiceName, SiteName},
         secret::Secret,
         service::Mode,
     },
@@ -62,7 +62,7 @@ pub async fn failover(
 ) -> Result<(), Error> {
     let service = ServiceName::from(args.service.as_str());
     let kind = look::run_kind(args.kind);
-    let to = args.to.as_deref().map(crate::model::id::SiteName::from);
+    let to = args.to.as_deref().map(SiteName::from);
     let mut plan = args.plan.clone();
     if !args.yes {
         let mut client = Client::connect(&place.socket).await?;
@@ -155,6 +155,17 @@ pub fn mode(args: &arguments::Mode) -> Deed<'_> {
             ModeName::Ask => Mode::Ask,
             ModeName::Automatic => Mode::Automatic,
         },
+        reason: args.reason.clone(),
+    };
+    let service = ServiceName::from(args.service.as_str());
+    Deed::new(vec![service], wish, &args.identity)
+}
+
+/// `failover moved`.
+#[must_use]
+pub fn moved(args: &arguments::Moved) -> Deed<'_> {
+    let wish = Wish::Moved {
+        site: SiteName::from(args.site.as_str()),
         reason: args.reason.clone(),
     };
     let service = ServiceName::from(args.service.as_str());

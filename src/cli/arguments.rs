@@ -144,6 +144,8 @@ pub enum Command {
     Ack(Ack),
     /// Lower a service's mode at once; raising is earned by a green check.
     Mode(Mode),
+    /// Say that people moved the service by hand.
+    Moved(Moved),
     /// Preview or send what customers are told.
     #[command(subcommand)]
     Announce(Announce),
@@ -522,6 +524,27 @@ pub struct Ack {
     /// A page, such as shop-p17, or a service.
     #[arg(value_name = "PAGE|SERVICE")]
     pub id: String,
+    /// Who you are.
+    #[command(flatten)]
+    pub identity: Identity,
+}
+
+/// `failover moved`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover moved shop south --reason 'the standby could not be promoted; the old primary was started again'\n\n\
+    Touches nothing: the controller goes by it from now on, in a higher epoch. For when people did past it what a run \
+    would have done, or took it back. Make sure first that no other site takes writes.")]
+pub struct Moved {
+    /// Service.
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// The site where it runs now.
+    #[arg(value_name = "SITE")]
+    pub site: String,
+    /// Why; goes into the journal.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
     /// Who you are.
     #[command(flatten)]
     pub identity: Identity,

@@ -304,6 +304,16 @@ pub fn of(record: &Record) -> Line {
             line("pause", Heavy, format!("{by} paused it: {reason}"))
         }
         RecordBody::Resumed { by } => line("pause", Heavy, format!("{by} ended the pause")),
+        RecordBody::Moved {
+            site,
+            epoch,
+            by,
+            reason,
+        } => line(
+            "epoch",
+            Heavy,
+            format!("epoch {epoch}: {by} says that it runs at {site} now: {reason}"),
+        ),
         RecordBody::FailoverAcknowledged { by } => line(
             "run",
             Normal,

@@ -388,6 +388,8 @@ fn forecast_text(parts: &[ForecastPart], rto: Span) -> String {
         total = total.saturating_add(part.expected);
         let how = if part.measured {
             "measured"
+        } else if part.expected == Span::ZERO {
+            "beside the others"
         } else {
             "never measured: its time-out"
         };

@@ -84,6 +84,7 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
         Command::Resume(args) => quietly(&global, act::act(act::resume(&args), &place()?, output)),
         Command::Abort(args) => quietly(&global, act::act(act::abort(&args)?, &place()?, output)),
         Command::Ack(args) => quietly(&global, act::ack(&args, &place()?, output)),
+        Command::Moved(args) => quietly(&global, act::act(act::moved(&args), &place()?, output)),
         Command::Mode(args) => quietly(&global, act::act(act::mode(&args), &place()?, output)),
         Command::Announce(arguments::Announce::Preview(args)) => {
             quietly(&global, act::preview(&args, &place()?, output))

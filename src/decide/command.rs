@@ -87,6 +87,7 @@ pub fn take(service: &Service, state: &State, view: &View, command: &Command, no
             announce(service, state, *phase, text.clone(), by, now)
         }
         Command::SetMode { mode, by, reason } => set_mode(state, *mode, by, reason),
+        Command::Moved { site, by, reason } => moved(service, state, site, by, reason),
         Command::Note { by, text } => Ok((
             vec![RecordBody::Note {
                 by: by.clone(),
@@ -277,5 +278,36 @@ fn set_mode(state: &State, mode: Mode, by: &PersonName, reason: &str) -> Taken {
             reason: reason.to_owned(),
         }],
         format!("the mode is {mode} now"),
+    ))
+}
+
+/// What people did past the controller: it believes them, under a higher epoch.
+fn moved(
+    service: &Service,
+    state: &State,
+    site: &SiteName,
+    by: &PersonName,
+    reason: &str,
+) -> Taken {
+    if let Some(run) = &state.run {
+        return Err(Refusal::RunOpen(run.id.clone()));
+    }
+    if service.site(site).is_none() {
+        return Err(Refusal::NoSite(site.to_string()));
+    }
+    if state.active.as_ref() == Some(site) && state.serving.as_ref() == Some(site) {
+        return Err(Refusal::AlreadyThere(site.clone()));
+    }
+    let epoch = state.epoch.next();
+    Ok((
+        vec![RecordBody::Moved {
+            site: site.clone(),
+            epoch,
+            by: by.clone(),
+            reason: reason.to_owned(),
+        }],
+        format!(
+            "{site} is the active site now, in epoch {epoch}; DNS and databases were not touched"
+        ),
     ))
 }

@@ -188,6 +188,15 @@ pub enum Command {
         /// Why.
         reason: String,
     },
+    /// People moved the service by hand.
+    Moved {
+        /// Where it runs now.
+        site: SiteName,
+        /// Who says so.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
     /// A remark for the timeline.
     Note {
         /// Who.
@@ -312,6 +321,9 @@ pub enum Refusal {
     /// This person may not decide alone.
     #[error("{0} may not break the glass")]
     NoBreakGlass(PersonName),
+    /// It is there already.
+    #[error("{0} is the active site already")]
+    AlreadyThere(SiteName),
     /// No such page.
     #[error("no page {0} is open")]
     NoPage(String),

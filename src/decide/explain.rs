@@ -276,9 +276,18 @@ fn gate_report(answer: &gate::Answer) -> GateReport {
 fn headline(core: &Core, need: Need) -> String {
     let (service, state) = (core.service(), core.state());
     if let Some(run) = &state.run {
+        let waits = state.asks.values().any(|q| !q.granted);
         return format!(
-            "{}: a {} from {} to {} is running",
-            service.title, run.kind, run.plan.from, run.plan.to
+            "{}: a {} from {} to {} {}",
+            service.title,
+            run.kind,
+            run.plan.from,
+            run.plan.to,
+            if waits {
+                "waits for your answer"
+            } else {
+                "is running"
+            }
         );
     }
     let at = state
@@ -436,6 +445,7 @@ fn waiting_for(run: &Run) -> Option<String> {
 }
 
 fn run_report(core: &Core, run: &Run, now: Time) -> RunReport {
+    let closed = run.ended.as_ref().map(|(_, _, at)| *at);
     let steps = run
         .steps()
         .map(|(step, at)| {
@@ -450,7 +460,7 @@ fn run_report(core: &Core, run: &Run, now: Time) -> RunReport {
             let took = run
                 .times
                 .get(&step.id)
-                .map(|(begun, end)| end.unwrap_or(now).since(*begun));
+                .map(|(begun, end)| end.or(closed).unwrap_or(now).since(*begun));
             StepReport {
                 id: step.id.clone(),
                 name: step.name.clone(),

@@ -11,6 +11,7 @@ use super::{
 use crate::model::{
     announcement::Phase,
     approval::{AskSubject, OnTimeout},
+    check::CheckStatus,
     id::{AskId, PageId, SiteName},
     observation::{DatabaseRole, Evidence},
     page::{Page, PageTopic, Severity},
@@ -243,7 +244,11 @@ fn run(service: &Service, state: &State, now: Time) -> Vec<Page> {
                     reason.clone(),
                     "Nothing more is begun automatically until this is acknowledged.".to_owned(),
                 ],
-                commands: vec![format!("failover timeline {}", service.name), ack],
+                commands: vec![
+                    format!("failover timeline {}", service.name),
+                    format!("failover moved {} SITE --reason \"…\"", service.name),
+                    ack,
+                ],
             }]
         }
         RunOutcome::Done if state.unacknowledged.as_ref() == Some(&run.id) => vec![Page {
@@ -424,7 +429,17 @@ fn not_ready(service: &Service, state: &State, now: Time) -> Option<Page> {
         ));
     }
     for problem in state.check.iter().flat_map(|c| &c.problems) {
-        body.push(format!("{} is {}.", problem.name, problem.status));
+        body.push(match problem.status {
+            CheckStatus::Ok | CheckStatus::Warn => {
+                format!("{} is {}.", problem.name, problem.status)
+            }
+            CheckStatus::Fail | CheckStatus::Unknown => {
+                format!(
+                    "{} is {}: {}.",
+                    problem.name, problem.status, problem.detail
+                )
+            }
+        });
     }
     Some(Page {
         topic: PageTopic::NotReady,

@@ -362,6 +362,7 @@ impl Stage {
                 announcement,
                 tallies,
             } if tallies.values().any(|t| t.queued > 0) => format!("{announcement} given up"),
+            RecordBody::Moved { site, epoch, .. } => format!("moved to {site}, epoch {epoch}"),
             RecordBody::FailoverAcknowledged { by } => format!("acknowledged by {by}"),
             RecordBody::ControllerStarted { .. }
             | RecordBody::DocumentsChanged { .. }
@@ -584,6 +585,11 @@ impl Stage {
             ["ack", by] => self.settle(Event::Command(Command::Acknowledge {
                 page: None,
                 by: (*by).into(),
+            })),
+            ["moved", site, by] => self.settle(Event::Command(Command::Moved {
+                site: (*site).into(),
+                by: (*by).into(),
+                reason: "by hand".to_owned(),
             })),
             ["pause", by] => self.settle(Event::Command(Command::Pause {
                 by: (*by).into(),

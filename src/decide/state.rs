@@ -538,6 +538,14 @@ impl State {
                 self.unacknowledged = None;
                 self.stuck = None;
             }
+            RecordBody::Moved { site, epoch, .. } => {
+                self.epoch = *epoch;
+                self.active = Some(site.clone());
+                self.serving = Some(site.clone());
+                self.unacknowledged = None;
+                self.stuck = None;
+                self.forget_verdicts(at);
+            }
             RecordBody::TtlChanged {
                 name,
                 from,
@@ -581,6 +589,13 @@ impl State {
         }
     }
 
+    /// What was said of the old site says nothing of the new one.
+    fn forget_verdicts(&mut self, at: Time) {
+        for verdict in self.verdicts.values_mut() {
+            *verdict = (Verdict::Inconclusive, at);
+        }
+    }
+
     fn close_run(&mut self, outcome: RunOutcome, reason: &str, active: &SiteName, at: Time) {
         let Some(mut run) = self.run.take() else {
             return;
@@ -598,10 +613,7 @@ impl State {
             self.stuck = Some(run.id.clone());
         }
         if outcome == RunOutcome::Done || run.epoch.is_some() {
-            // What was said of the old site says nothing of the new one.
-            for verdict in self.verdicts.values_mut() {
-                *verdict = (Verdict::Inconclusive, at);
-            }
+            self.forget_verdicts(at);
         }
         if run.epoch.is_some() {
             self.unacknowledged = Some(run.id.clone());

@@ -383,7 +383,9 @@ impl ServiceLoop {
         let drafts = bodies
             .into_iter()
             .map(|body| {
-                let epoch = if let RecordBody::EpochRaised { epoch, .. } = &body {
+                let epoch = if let RecordBody::EpochRaised { epoch, .. }
+                | RecordBody::Moved { epoch, .. } = &body
+                {
                     *epoch
                 } else {
                     epoch

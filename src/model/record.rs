@@ -324,6 +324,17 @@ pub enum RecordBody {
         /// Who.
         by: PersonName,
     },
+    /// People moved the service by hand: it runs there now.
+    Moved {
+        /// The site whose database takes writes.
+        site: SiteName,
+        /// The epoch that begins with it.
+        epoch: Epoch,
+        /// Who says so.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
     /// The TTL of the service's records was changed ahead of need, or will be.
     TtlChanged {
         /// Name and type of the record.
@@ -462,6 +473,7 @@ impl RecordBody {
             Self::Paused { .. } => "paused",
             Self::Resumed { .. } => "resumed",
             Self::FailoverAcknowledged { .. } => "failoverAcknowledged",
+            Self::Moved { .. } => "moved",
             Self::TtlChanged { .. } => "ttlChanged",
             Self::JournalResumed { .. } => "journalResumed",
             Self::Note { .. } => "note",

@@ -199,6 +199,7 @@ impl Desk {
             | Wish::Resume
             | Wish::Acknowledge { .. }
             | Wish::Announce { .. }
+            | Wish::Moved { .. }
             | Wish::SetMode { .. } => {}
         }
         match self
@@ -312,6 +313,7 @@ fn command(wish: Wish, by: PersonName) -> Command {
         Wish::Abort { reason, .. } => Command::Abort { by, reason },
         Wish::Acknowledge { page } => Command::Acknowledge { page, by },
         Wish::Announce { phase, text } => Command::Announce { phase, text, by },
+        Wish::Moved { site, reason } => Command::Moved { site, by, reason },
         Wish::SetMode { mode, reason } => Command::SetMode { mode, by, reason },
     }
 }

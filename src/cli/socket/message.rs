@@ -162,6 +162,13 @@ pub enum Wish {
         /// In these words.
         text: Option<String>,
     },
+    /// People moved the service by hand.
+    Moved {
+        /// Where it runs now.
+        site: SiteName,
+        /// Why.
+        reason: String,
+    },
     /// Lower the mode.
     SetMode {
         /// To.

@@ -696,6 +696,26 @@ fn a_promotion_that_cannot_be_told_calls_a_person() {
 }
 
 #[test]
+fn people_who_moved_it_by_hand_are_believed() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down db a b c
+        done fence
+        done attempt
+        failed promote
+        wait 2s
+        failed promote
+        moved nowhere anna
+        moved ams anna
+        moved ams anna
+        up db a b c
+        up web a b c
+        down db a b c"
+    ));
+}
+
+#[test]
 fn a_lasting_doubt_calls_a_person() {
     let mut stage = Stage::new(shop());
     let about = PageTopic::Doubt("db".into());
