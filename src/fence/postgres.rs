@@ -72,14 +72,8 @@ impl Action for PostgresFence {
     }
 
     async fn undo(&self, step: &StepContext) -> Option<StepResult> {
-        Some(match self.open_again(step.limit()).await {
-            Ok(()) => StepResult::done(format!(
-                "{} takes writes again by default",
-                self.login.conninfo.server()
-            )),
-            Err(e) if e.is_timeout() => StepResult::indeterminate(e.told()),
-            Err(e) => StepResult::failed(e.told()),
-        })
+        let opened = self.open_again(step.limit()).await;
+        Some(opened.unwrap_or_else(|result| result))
     }
 
     async fn check(&self, _from: &Site, _to: &Site) -> Vec<CheckItem> {
@@ -102,14 +96,14 @@ impl PostgresFence {
             ));
         }
         let loaded = look.get("loaded").unwrap_or_default().to_owned();
-        let half = |e: PostgresError| match e.answer() {
-            Some(Answer::Forbidden) => early(&e),
-            _ => StepResult::indeterminate(format!("it was begun, but then {}", e.told())),
-        };
+        let half = |e: PostgresError| half("it was begun", &e);
         session
             .rows("ALTER SYSTEM SET default_transaction_read_only = on")
             .await
-            .map_err(half)?;
+            .map_err(|e| match e.answer() {
+                Some(Answer::Forbidden) => early(&e),
+                _ => half(e),
+            })?;
         let reload = "SELECT pg_reload_conf()";
         session.rows(reload).await.map_err(half)?;
         let since = self.reloaded(session, &loaded).await.map_err(half)?;
@@ -157,11 +151,17 @@ impl PostgresFence {
         })
     }
 
-    async fn open_again(&self, within: Duration) -> Result<(), PostgresError> {
-        let session = self.login.open(within).await?;
+    /// Either way the step's result; `?` leaves early.
+    async fn open_again(&self, within: Duration) -> Result<StepResult, StepResult> {
+        let session = self.login.open(within).await.map_err(|e| kept(&e))?;
         let reset = "ALTER SYSTEM RESET default_transaction_read_only";
-        session.rows(reset).await?;
-        session.rows("SELECT pg_reload_conf()").await.map(drop)
+        session.rows(reset).await.map_err(|e| kept(&e))?;
+        let reload = session.rows("SELECT pg_reload_conf()").await;
+        reload.map_err(|e| half("writes are allowed again from its next reload on", &e))?;
+        Ok(StepResult::done(format!(
+            "{} takes writes again by default",
+            self.login.conninfo.server()
+        )))
     }
 }
 
@@ -197,6 +197,25 @@ async fn end_sessions(session: &Session, since: &str) -> Result<Ended, PostgresE
     }
 }
 
+/// An error after something was changed, or perhaps was.
+fn half(done: &str, error: &PostgresError) -> StepResult {
+    let fix = error.fix().map(|fix| format!("; {fix}"));
+    StepResult::indeterminate(format!(
+        "{done}, but then {}{}",
+        error.told(),
+        fix.unwrap_or_default()
+    ))
+}
+
+/// An error when the setting was to be taken back. Where the connection broke after the question, it may be.
+fn kept(error: &PostgresError) -> StepResult {
+    if error.is_timeout() || matches!(error, PostgresError::Closed { .. }) {
+        StepResult::indeterminate(error.told())
+    } else {
+        StepResult::failed(error.told())
+    }
+}
+
 /// An error before anything was changed. A time-out is never a failure: an earlier attempt may be under way.
 fn early(error: &PostgresError) -> StepResult {
     let text = match error.fix() {
@@ -207,5 +226,25 @@ fn early(error: &PostgresError) -> StepResult {
         StepResult::indeterminate(text)
     } else {
         StepResult::failed(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_breaks_may_have_taken_the_fence_back() {
+        let server = || "db-a:5432".to_owned();
+        let broken = PostgresError::Closed {
+            server: server(),
+            source: None,
+        };
+        assert!(matches!(kept(&broken), StepResult::Indeterminate { .. }));
+        let refused = PostgresError::Refused {
+            server: server(),
+            source: std::io::ErrorKind::ConnectionRefused.into(),
+        };
+        assert!(matches!(kept(&refused), StepResult::Failed { .. }));
     }
 }

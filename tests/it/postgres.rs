@@ -654,6 +654,28 @@ async fn a_missing_grant_is_found_before_it_is_needed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fence_that_was_written_but_not_loaded_is_not_nothing() {
+    let desk = Desk::new();
+    let primary = Cluster::start();
+    primary.sql(&format!(
+        "GRANT pg_monitor TO {USER}; \
+         GRANT ALTER SYSTEM ON PARAMETER default_transaction_read_only TO {USER}"
+    ));
+    let fence = action("postgres/fence", &desk.with(&primary), &desk.wiring);
+    let written = || {
+        primary.sql(
+            "SELECT count(*) FROM pg_file_settings WHERE name = 'default_transaction_read_only'",
+        )
+    };
+    let fenced = fence.perform(&step(LONG)).await;
+    assert_eq!(written(), "1");
+    indeterminate(fenced, "it was begun");
+    let undone = fence.undo(&step(LONG)).await.unwrap();
+    assert_eq!(written(), "0");
+    indeterminate(undone, "from its next reload on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_that_would_hurt_a_promotion_are_named() {
     let desk = Desk::new();
     let mut pair = Pair::start();
