@@ -278,7 +278,7 @@ impl PostgresError {
                 ),
                 Answer::Forbidden => Some("grant what is missing (failover init prints the SQL)"),
                 Answer::Statement => Some(
-                    "connect to PostgreSQL 12 or newer itself, not to a pooler, and check the query",
+                    "connect to PostgreSQL 13 or newer itself, not to a pooler, and check the query",
                 ),
                 Answer::Full => Some("raise max_connections or superuser_reserved_connections"),
                 Answer::Starting
