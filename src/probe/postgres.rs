@@ -153,6 +153,10 @@ impl Probe for PostgresProbe {
 
 impl PostgresProbe {
     async fn ask(&self, context: &LookContext) -> Result<Look, NoAnswer> {
+        fairly(&self.login, context, self.ask_at_once(context)).await
+    }
+
+    async fn ask_at_once(&self, context: &LookContext) -> Result<Look, NoAnswer> {
         let session = enter(&self.login, context).await?;
         let row = session.row(LOOK).await?;
         if let Some(query) = &self.query {
@@ -219,6 +223,22 @@ pub(super) fn seconds(text: Option<&str>) -> Option<Span> {
     Some(Span::from(
         Duration::try_from_secs_f64(seconds.max(0.0)).ok()?,
     ))
+}
+
+/// Asks, and blames nobody for what went wrong while this host itself stood still.
+pub(super) async fn fairly<T>(
+    login: &Login,
+    context: &LookContext,
+    asking: impl Future<Output = Result<T, NoAnswer>>,
+) -> Result<T, NoAnswer> {
+    let progress = Progress::start();
+    let answer = asking.await;
+    match (answer, progress.stalled(context.timeout)) {
+        (Err(e), Some(stalled)) if e.sight() == Sight::Down => {
+            Err(NoAnswer::Way(login.conninfo.server(), stalled))
+        }
+        (answer, _) => answer,
+    }
 }
 
 /// Opens a session the vantage point's way.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_postgres::SimpleQueryRow;
 
-use super::postgres::{NoAnswer, enter, seconds};
+use super::postgres::{NoAnswer, enter, fairly, seconds};
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
@@ -135,6 +135,10 @@ impl Probe for StandbyProbe {
 
 impl StandbyProbe {
     async fn ask(&self, context: &LookContext) -> Result<Look, NoAnswer> {
+        fairly(&self.login, context, self.ask_at_once(context)).await
+    }
+
+    async fn ask_at_once(&self, context: &LookContext) -> Result<Look, NoAnswer> {
         let session = enter(&self.login, context).await?;
         let row = session.row(LOOK).await?;
         let mut look = self.judge(&row);

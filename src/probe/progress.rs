@@ -109,17 +109,24 @@ impl Progress {
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
         let deadline = tokio::time::Instant::from_std(self.started + timeout.to_std());
-        if let Ok(done) = tokio::time::timeout_at(deadline, work).await {
-            return done;
+        let done = tokio::time::timeout_at(deadline, work).await;
+        let done = done.unwrap_or_else(|_| {
+            Err(Fault::Silent {
+                timeout,
+                stage: self.known().stage,
+            })
+        });
+        match (done, self.stalled(timeout)) {
+            (Err(fault), Some(stalled)) if fault.sight() == Sight::Down => Err(stalled),
+            (done, _) => done,
         }
+    }
+
+    /// That this host stood still, where a look of at most `timeout` took far longer: the other side may have answered
+    /// in time, and have hung up since.
+    pub(super) fn stalled(&self, timeout: Span) -> Option<Fault> {
         let took = self.started.elapsed();
-        if took > timeout.to_std() + STALL {
-            return Err(Fault::Stalled(Span::from(took)));
-        }
-        Err(Fault::Silent {
-            timeout,
-            stage: self.known().stage,
-        })
+        (took > timeout.to_std() + STALL).then(|| Fault::Stalled(Span::from(took)))
     }
 }
 
@@ -159,6 +166,11 @@ mod tests {
         progress.enter(Stage::Waiting);
         let fault = progress
             .within(Span::from_secs(1), std::future::pending::<Result<(), _>>())
+            .await
+            .unwrap_err();
+        assert_eq!(fault.sight(), Sight::Unknown);
+        let fault = progress
+            .within(Span::from_secs(1), async { Err::<(), _>(Fault::Closed) })
             .await
             .unwrap_err();
         assert_eq!(fault.sight(), Sight::Unknown);

@@ -571,6 +571,35 @@ async fn own_faults_accuse_nobody() {
     assert_eq!(seen.sight, Sight::Up, "{}", seen.detail);
 }
 
+/// One thread, so that what blocks it stops everything here, as a paused virtual machine does.
+#[tokio::test]
+async fn a_host_that_stood_still_does_not_accuse_the_database() {
+    let desk = Desk::new();
+    for hangs_up in [false, true] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            std::thread::sleep(Duration::from_millis(700));
+            if !hangs_up {
+                std::thread::sleep(Duration::from_secs(5));
+            }
+            drop(stream);
+        });
+        let with = json!({
+            "connection": format!("hostaddr=127.0.0.1 port={port} user=failover sslmode=disable")
+        });
+        let paused = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            std::thread::sleep(Duration::from_millis(2500));
+        };
+        let look = desk.look("probe/postgres", &with, Span::from_secs(1));
+        let (seen, ()) = tokio::join!(look, paused);
+        assert_eq!(seen.sight, Sight::Unknown, "{}", seen.detail);
+        assert!(seen.detail.contains("stood still"), "{}", seen.detail);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_server_is_alive() {
     let desk = Desk::new();
