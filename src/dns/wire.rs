@@ -16,7 +16,10 @@ use tokio::{
 };
 
 use super::rrset;
-use crate::{model::service::RecordKind, port::dns::RecordSet};
+use crate::{
+    model::service::RecordKind,
+    port::{cause, connect::race, dns::RecordSet},
+};
 
 /// The port of DNS (RFC 1035 §4.2).
 pub const PORT: u16 = 53;
@@ -178,10 +181,7 @@ impl WireError {
     /// What went wrong with its cause, in one line for people.
     #[must_use]
     pub fn plain(&self) -> String {
-        match std::error::Error::source(self) {
-            Some(cause) => format!("{self}: {cause}"),
-            None => self.to_string(),
-        }
+        cause::in_full(self)
     }
 }
 
@@ -238,11 +238,10 @@ pub enum Doubt {
 /// # Errors
 /// Where the answer does not tell.
 pub fn held(answer: &Message, owner: &Name, kind: RecordKind) -> Result<RecordSet, Doubt> {
-    let code = answer.response_code;
-    if code != ResponseCode::NoError && code != ResponseCode::NXDomain {
+    if !says_what_is_held(answer) {
         return Err(Doubt::Code {
             name: owner.clone(),
-            code: code.to_str(),
+            code: answer.response_code.to_str(),
         });
     }
     if !answer.authoritative {
@@ -263,34 +262,48 @@ pub async fn exchange(
 ) -> Result<Answer, WireError> {
     let deadline = Instant::now() + within;
     let addresses = server.addresses(deadline).await?;
-    let Some(id) = request.first_chunk::<2>().map(|b| u16::from_be_bytes(*b)) else {
-        return Err(WireError::Unwritable);
+    let asked = Message::from_vec(request).map_err(|_| WireError::Unwritable)?;
+    let asked = Asked {
+        bytes: request,
+        id: asked.id,
+        query: asked.queries.first().cloned(),
     };
     match travel {
-        Travel::Tcp => tcp(server, &addresses, request, id, deadline).await,
-        Travel::UdpOnce => udp(server, &addresses, request, id, deadline, within).await,
+        Travel::Tcp => tcp(server, &addresses, &asked, deadline).await,
+        Travel::UdpOnce => udp(server, &addresses, &asked, deadline, within).await,
         Travel::Udp => {
-            let answer = udp(server, &addresses, request, id, deadline, within / 3).await?;
+            // A question may be asked twice: an address that is silent is not waited for.
+            let ask = |to| datagram(server, to, &asked, deadline, within / 3);
+            let answer = race(&addresses, ask).await.map_err(|mut failures| {
+                let none = || WireError::NoAddress(server.host.clone());
+                failures.pop().unwrap_or_else(none)
+            })?;
             if answer.message.truncation {
-                return tcp(server, &addresses, request, id, deadline).await;
+                return tcp(server, &addresses, &asked, deadline).await;
             }
             Ok(answer)
         }
     }
 }
 
+/// A message as it is sent, and what its answer is known by.
+struct Asked<'a> {
+    bytes: &'a [u8],
+    id: u16,
+    query: Option<Query>,
+}
+
 /// Tries the next address only where the one before surely got nothing.
 async fn udp(
     server: &Endpoint,
     addresses: &[SocketAddr],
-    request: &[u8],
-    id: u16,
+    asked: &Asked<'_>,
     deadline: Instant,
     again: Duration,
 ) -> Result<Answer, WireError> {
     let mut last = WireError::NoAddress(server.host.clone());
     for address in addresses {
-        match datagram(server, *address, request, id, deadline, again).await {
+        match datagram(server, *address, asked, deadline, again).await {
             Err(e @ WireError::Connect { .. }) => last = e,
             other => return other,
         }
@@ -301,8 +314,7 @@ async fn udp(
 async fn datagram(
     server: &Endpoint,
     address: SocketAddr,
-    request: &[u8],
-    id: u16,
+    asked: &Asked<'_>,
     deadline: Instant,
     again: Duration,
 ) -> Result<Answer, WireError> {
@@ -318,13 +330,13 @@ async fn datagram(
     socket.connect(address).await.map_err(refused)?;
     let mut bytes = vec![0; usize::from(u16::MAX)];
     loop {
-        socket.send(request).await.map_err(refused)?;
+        socket.send(asked.bytes).await.map_err(refused)?;
         let until = deadline.min(Instant::now() + again);
         loop {
             match timeout_at(until, socket.recv(&mut bytes)).await {
                 // What does not fit our question is somebody else's, or forged: keep waiting.
                 Ok(Ok(length)) => {
-                    if let Some(answer) = read(&bytes[..length], id) {
+                    if let Some(answer) = asked.read(&bytes[..length]) {
                         return Ok(answer);
                     }
                 }
@@ -340,23 +352,23 @@ async fn datagram(
 async fn tcp(
     server: &Endpoint,
     addresses: &[SocketAddr],
-    request: &[u8],
-    id: u16,
+    asked: &Asked<'_>,
     deadline: Instant,
 ) -> Result<Answer, WireError> {
-    let mut stream = match timeout_at(deadline, TcpStream::connect(addresses)).await {
+    let mut stream = match timeout_at(deadline, race(addresses, TcpStream::connect)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(source)) => {
+        Ok(Err(mut failures)) => {
+            let nobody = || io::ErrorKind::NotFound.into();
             return Err(WireError::Connect {
                 server: server.clone(),
-                source,
+                source: failures.pop().unwrap_or_else(nobody),
             });
         }
         Err(_) => return Err(WireError::ConnectTimeout(server.clone())),
     };
-    let length = u16::try_from(request.len()).map_err(|_| WireError::Unwritable)?;
+    let length = u16::try_from(asked.bytes.len()).map_err(|_| WireError::Unwritable)?;
     let mut framed = length.to_be_bytes().to_vec();
-    framed.extend_from_slice(request);
+    framed.extend_from_slice(asked.bytes);
     let talk = async {
         stream.write_all(&framed).await?;
         let length = stream.read_u16().await?;
@@ -365,7 +377,9 @@ async fn tcp(
         Ok::<_, io::Error>(bytes)
     };
     match timeout_at(deadline, talk).await {
-        Ok(Ok(bytes)) => read(&bytes, id).ok_or_else(|| WireError::Garbled(server.clone())),
+        Ok(Ok(bytes)) => asked
+            .read(&bytes)
+            .ok_or_else(|| WireError::Garbled(server.clone())),
         Ok(Err(source)) => Err(WireError::Broken {
             server: server.clone(),
             source,
@@ -374,12 +388,26 @@ async fn tcp(
     }
 }
 
-fn read(bytes: &[u8], id: u16) -> Option<Answer> {
-    let message = Message::from_vec(bytes).ok()?;
-    (message.id == id && message.message_type == MessageType::Response).then(|| Answer {
-        bytes: bytes.to_vec(),
-        message,
-    })
+impl Asked<'_> {
+    /// The answer, where it is one to this message: anything else may be somebody's forgery.
+    fn read(&self, bytes: &[u8]) -> Option<Answer> {
+        let message = Message::from_vec(bytes).ok()?;
+        let repeats = match message.queries.first() {
+            Some(query) => self.query.as_ref() == Some(query),
+            // Errors and answers to updates need not repeat it (RFC 2136 §3.8).
+            None => !(message.op_code == OpCode::Query && says_what_is_held(&message)),
+        };
+        let fits = repeats && message.id == self.id;
+        (fits && message.message_type == MessageType::Response).then(|| Answer {
+            bytes: bytes.to_vec(),
+            message,
+        })
+    }
+}
+
+fn says_what_is_held(answer: &Message) -> bool {
+    let code = answer.response_code;
+    code == ResponseCode::NoError || code == ResponseCode::NXDomain
 }
 
 #[cfg(test)]
@@ -404,6 +432,62 @@ mod tests {
         for wrong in ["", ":53", "a b", "ns1:port", "http://ns1/", "[::1"] {
             assert!(shown(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_none() {
+        let name = rrset::name("app.example.com").unwrap();
+        let request = question(&name, RecordType::A, false);
+        let bytes = request.to_vec().unwrap();
+        let asked = Asked {
+            bytes: &bytes,
+            id: request.id,
+            query: request.queries.first().cloned(),
+        };
+        let answer = |query: Option<Query>, code| {
+            let mut answer = Message::response(request.id, OpCode::Query);
+            answer.metadata.response_code = code;
+            answer.add_queries(query);
+            asked.read(&answer.to_vec().unwrap())
+        };
+        let other = Query::query(rrset::name("www.example.com").unwrap(), RecordType::A);
+        assert!(answer(asked.query.clone(), ResponseCode::NoError).is_some());
+        assert!(answer(Some(other), ResponseCode::NoError).is_none());
+        assert!(answer(None, ResponseCode::NoError).is_none());
+        assert!(answer(None, ResponseCode::FormErr).is_some());
+    }
+
+    /// Its queue of connections is full, so that it answers nobody: as an address that leads nowhere.
+    #[tokio::test]
+    async fn an_address_that_leads_nowhere_takes_no_time_from_the_next() {
+        let nowhere = tokio::net::TcpSocket::new_v4().unwrap();
+        nowhere.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let nowhere = nowhere.listen(1).unwrap();
+        let silent = nowhere.local_addr().unwrap();
+        let mut crowd = Vec::new();
+        let wait = Duration::from_millis(300);
+        while let Ok(Ok(stream)) = tokio::time::timeout(wait, TcpStream::connect(silent)).await {
+            crowd.push(stream);
+        }
+        let live = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [silent, live.local_addr().unwrap()];
+        let name = rrset::name("app.example.com").unwrap();
+        let bytes = question(&name, RecordType::A, false).to_vec().unwrap();
+        let asked = Asked {
+            bytes: &bytes,
+            id: 0,
+            query: None,
+        };
+        let server = Endpoint::parse("ns1.example.com").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let asking = tcp(&server, &addresses, &asked, deadline);
+        let came = timeout_at(deadline, live.accept());
+        let (_, came) = tokio::join!(asking, async {
+            let came = came.await.is_ok_and(|c| c.is_ok());
+            assert!(came, "the second address was not tried in time");
+            came
+        });
+        assert!(came);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod action;
 pub mod cause;
 pub mod channel;
 pub mod command;
+pub mod connect;
 pub mod dns;
 pub mod http;
 pub mod journal;

@@ -5,10 +5,9 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::{
@@ -17,10 +16,10 @@ use super::{
     proxy::Proxy,
     resolve,
 };
-use crate::model::{observation::Sight, service::Via};
-
-/// One address gets this head start before the next one is tried beside it (RFC 8305, section 5).
-const HEAD_START: Duration = Duration::from_millis(250);
+use crate::{
+    model::{observation::Sight, service::Via},
+    port::connect::race,
+};
 
 /// A host as documents name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,41 +158,22 @@ pub(super) async fn addresses(
 async fn connect(addresses: &[SocketAddr], source: Option<IpAddr>) -> Result<TcpStream, Fault> {
     match addresses {
         [one] => connect_one(*one, source).await,
-        many => Box::pin(race(many, source)).await,
-    }
-}
-
-/// The first of several addresses that answers; each failure and each head start brings in the next.
-async fn race(addresses: &[SocketAddr], source: Option<IpAddr>) -> Result<TcpStream, Fault> {
-    let mut waiting = addresses.iter();
-    let mut tries = FuturesUnordered::new();
-    let mut worst: Option<Fault> = None;
-    loop {
-        if let Some(address) = waiting.next() {
-            tries.push(connect_one(*address, source));
-        }
-        let ended = if waiting.len() == 0 {
-            tries.next().await
-        } else {
-            match tokio::time::timeout(HEAD_START, tries.next()).await {
-                Ok(ended) => ended,
-                Err(_) => continue,
-            }
-        };
-        match ended {
-            Some(Ok(stream)) => return Ok(stream),
-            Some(Err(fault)) => worst = Some(graver(worst, fault)),
-            None => return Err(worst.unwrap_or(Fault::Unreachable)),
-        }
+        many => Box::pin(race(many, |to| connect_one(to, source)))
+            .await
+            .map_err(gravest),
     }
 }
 
 /// One address that is down says more than one that this host has no route to.
-fn graver(known: Option<Fault>, new: Fault) -> Fault {
-    match known {
-        Some(known) if known.sight() == Sight::Down => known,
-        Some(_) | None => new,
-    }
+fn gravest(faults: Vec<Fault>) -> Fault {
+    let graver = |known: Fault, new| match known.sight() {
+        Sight::Down => known,
+        Sight::Up | Sight::Unknown => new,
+    };
+    faults
+        .into_iter()
+        .reduce(graver)
+        .unwrap_or(Fault::Unreachable)
 }
 
 async fn connect_one(to: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Fault> {

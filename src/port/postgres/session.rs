@@ -19,7 +19,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     conninfo::{ChannelBinding, Conninfo, Host, TlsMode},
-    error::{Doing, PostgresError},
+    error::{Doing, PostgresError, Whose},
     tls,
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
         secret::{Secret, SecretRef},
         span::Span,
     },
-    port::secret::SharedSecrets,
+    port::{connect::race, secret::SharedSecrets},
 };
 
 /// How long a closed session may take to say goodbye.
@@ -253,8 +253,14 @@ async fn dial(at: &Conninfo, opened: Instant, deadline: Instant) -> Result<Wire,
                 .map_err(|_| unresolved(io::ErrorKind::TimedOut.into()))?
                 .map_err(unresolved)?
                 .collect();
-            let stream = timeout_at(deadline, TcpStream::connect(&*addresses)).await;
-            stream.map_err(late)?.map(Wire::Tcp).map_err(unconnected)
+            let stream = timeout_at(deadline, race(&addresses, TcpStream::connect)).await;
+            stream.map_err(late)?.map(Wire::Tcp).map_err(|failures| {
+                let mut errors: Vec<_> = failures.into_iter().map(unconnected).collect();
+                // One address that is down says more than one that this host has no route to.
+                errors.sort_by_key(|e| e.whose() == Whose::Theirs);
+                let nowhere = || unresolved(io::ErrorKind::NotFound.into());
+                errors.pop().unwrap_or_else(nowhere)
+            })
         }
     }
 }
