@@ -22,3 +22,4 @@ pub mod runtime;
 pub mod secret;
 pub mod store;
 pub mod target;
+pub mod trust;

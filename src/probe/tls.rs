@@ -1,20 +1,16 @@
 //! TLS for probes: a full handshake each look, so that a bad certificate is seen at once.
 
 use std::{
-    fmt, fs,
+    fmt,
+    path::Path,
     pin::Pin,
     sync::{Arc, LazyLock, Mutex, PoisonError},
     task::{Context, Poll},
     time::Instant,
 };
 
-use rustls::{
-    CertificateError, ClientConfig, RootCertStore,
-    client::{Resumption, danger::ServerCertVerifier},
-    crypto::ring,
-};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls_platform_verifier::Verifier;
+use rustls::{CertificateError, ClientConfig, client::Resumption, crypto::ring};
+use rustls_pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::{
@@ -30,7 +26,11 @@ use super::{
 };
 use crate::{
     model::{span::Span, time::Time},
-    port::{kind::Problem, lenient::Lenient},
+    port::{
+        kind::Problem,
+        lenient::Lenient,
+        trust::{self, Trust},
+    },
 };
 
 /// How the other side's certificate is checked.
@@ -84,7 +84,7 @@ impl TlsWith {
 /// Makes TLS connections with one setting.
 pub(super) struct Tls {
     with: TlsWith,
-    own: Mutex<Option<Arc<ClientConfig>>>,
+    own: Kept,
 }
 
 impl fmt::Debug for Tls {
@@ -147,17 +147,19 @@ impl Tls {
     }
 
     fn config(&self) -> Result<Arc<ClientConfig>, Fault> {
-        let Some(path) = &self.with.ca else {
-            let shared: &Shared = if self.with.verify { &HOST } else { &BLIND };
-            return Result::clone(shared).map_err(Fault::OwnRoots);
-        };
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = &*own {
-            return Ok(config.clone());
+        match &self.with.ca {
+            None if self.with.verify => trust::host().and_then(|host| trusting(&HOST, host)),
+            None => trusting(&UNCHECKED, Arc::clone(&BLIND)),
+            Some(path) => {
+                let unusable = |source| Fault::CaFile {
+                    path: path.clone(),
+                    source: Box::new(source),
+                };
+                let trust = trust::file(Path::new(path)).map_err(unusable)?;
+                trusting(&self.own, trust)
+            }
         }
-        let config = trusting(path)?;
-        *own = Some(config.clone());
-        Ok(config)
+        .map_err(Fault::OwnRoots)
     }
 }
 
@@ -190,53 +192,35 @@ fn expiry(stream: &TlsStream<TcpStream>) -> Option<Time> {
     Some(Time::from_millis(secs.saturating_mul(1000)))
 }
 
-type Shared = LazyLock<Result<Arc<ClientConfig>, rustls::Error>>;
+/// A setting, and whom it trusts.
+type Kept = Mutex<Option<(Trust, Arc<ClientConfig>)>>;
 
 /// Trusts what the host trusts.
-static HOST: Shared = LazyLock::new(|| {
-    let verifier = Verifier::new(Arc::new(ring::default_provider()))?;
-    checked_by(Arc::new(verifier))
-});
+static HOST: Kept = Mutex::new(None);
 
 /// Trusts everybody.
-static BLIND: Shared = LazyLock::new(|| {
-    checked_by(Arc::new(Lenient::nothing(&Arc::new(
-        ring::default_provider(),
-    ))))
-});
+static BLIND: LazyLock<Trust> =
+    LazyLock::new(|| Arc::new(Lenient::nothing(&Arc::new(ring::default_provider()))));
 
-fn checked_by(verifier: Arc<dyn ServerCertVerifier>) -> Result<Arc<ClientConfig>, rustls::Error> {
+static UNCHECKED: Kept = Mutex::new(None);
+
+/// The setting that trusts this; the one that is kept, where it does.
+fn trusting(kept: &Kept, trust: Trust) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((known, config)) = &*kept
+        && Arc::ptr_eq(known, &trust)
+    {
+        return Ok(Arc::clone(config));
+    }
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Arc::clone(&trust))
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
-}
-
-/// Trusts the certificates of a PEM file.
-fn trusting(path: &str) -> Result<Arc<ClientConfig>, Fault> {
-    let unreadable = |source: Box<dyn std::error::Error + Send + Sync>| Fault::CaFile {
-        path: path.to_owned(),
-        source,
-    };
-    let pem = fs::read(path).map_err(|e| unreadable(e.into()))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|e| unreadable(e.to_string().into()))?;
-        roots.add(certificate).map_err(|e| unreadable(e.into()))?;
-    }
-    if roots.is_empty() {
-        return Err(unreadable("it holds no certificate".into()));
-    }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| unreadable(e.into()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    let config = Arc::new(config);
+    *kept = Some((trust, Arc::clone(&config)));
+    Ok(config)
 }
 
 /// A connection with or without TLS.

@@ -3,20 +3,19 @@
 use std::{error::Error, path::Path, sync::Arc};
 
 use rustls::{
-    ClientConfig, RootCertStore,
-    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+    ClientConfig,
+    client::danger::ServerCertVerifier,
     crypto::{CryptoProvider, ring},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use rustls_platform_verifier::Verifier;
 
 use super::{
     conninfo::{Conninfo, TlsMode},
     error::PostgresError,
 };
-use crate::port::lenient::Lenient;
+use crate::port::{lenient::Lenient, trust};
 
-/// The client's side of TLS for this server. Files are read anew each time, so that renewed ones are used.
+/// The client's side of TLS for this server. Files that were renewed are used.
 ///
 /// # Errors
 /// Where a certificate or key cannot be used.
@@ -49,23 +48,14 @@ fn verifier(
         (TlsMode::VerifyCa, _) | (TlsMode::Require, Some(_)) => Scope::Authority,
         (TlsMode::Require, None) | (TlsMode::Prefer | TlsMode::Disable, _) => Scope::Nothing,
     };
-    let inner: Arc<dyn ServerCertVerifier> = match (scope, &at.root) {
+    let inner = match (scope, &at.root) {
         (Scope::Nothing, _) => return Ok(Arc::new(Lenient::nothing(provider))),
         (Scope::Full | Scope::Authority, Some(path)) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(at, path)? {
-                roots
-                    .add(certificate)
-                    .map_err(|e| unusable(at, &path.display().to_string(), e))?;
-            }
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-                .build()
-                .map_err(|e| unusable(at, &path.display().to_string(), e))?
+            trust::file(path).map_err(|e| unusable(at, &path.display().to_string(), e))?
         }
-        (Scope::Full | Scope::Authority, None) => Arc::new(
-            Verifier::new(Arc::clone(provider))
-                .map_err(|e| unusable(at, "the platform's roots", e))?,
-        ),
+        (Scope::Full | Scope::Authority, None) => {
+            trust::host().map_err(|e| unusable(at, "the platform's roots", e))?
+        }
     };
     Ok(match scope {
         Scope::Full => inner,

@@ -242,6 +242,24 @@ async fn a_certificate_that_ends_soon_is_up_and_says_so() {
 }
 
 #[tokio::test]
+async fn an_authority_that_is_exchanged_in_place_is_trusted_at_once() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let config = after.server("shop.example", (2020, 1, 1), LONG);
+    let host = Host::saying_over_tls(config, "HTTP/1.1 204 No Content\r\n\r\n").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::copy(before.path(), &file).unwrap();
+    let tls = json!({"serverName": "shop.example", "ca": file});
+    let made = probe("probe/http", &https(&host, &tls));
+    assert!(seen(&look(&made).await, Down).contains("UnknownIssuer"));
+    std::fs::copy(after.path(), &file).unwrap();
+    seen(&look(&made).await, Up);
+    // Half a file accuses nobody.
+    std::fs::write(&file, "-----BEGIN CERTIFICATE-----\n").unwrap();
+    seen(&look(&made).await, Unknown);
+}
+
+#[tokio::test]
 async fn a_ca_file_that_is_gone_is_unknown() {
     let host = Host::silent().await;
     let tls = json!({"ca": "/nowhere/ca.pem"});
