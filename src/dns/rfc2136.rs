@@ -58,6 +58,9 @@ const STALE: [ResponseCode; 4] = [
     ResponseCode::NXDomain,
 ];
 
+/// The item of `failover check` that tells whether records can be changed.
+const ITEM: &str = "dns/provider";
+
 /// A clock difference that is still fine but should be looked at: a tenth of what is allowed.
 const SKEW_WARNING: Span = Span::from_secs(30);
 
@@ -436,79 +439,114 @@ impl Rfc2136 {
         }
     }
 
-    /// Sends an update that cannot be made, and sees whether the key would have been let.
+    /// Tries an update that cannot be made, and one that changes nothing. The first alone would not do: a server that
+    /// keeps to the order of RFC 2136 §3 looks at prerequisites before it looks at rights.
     async fn check_update(&self, name: &str, kind: RecordKind) -> CheckItem {
-        const ITEM: &str = "dns/provider";
-        let fail = |detail: String, fix: &str| CheckItem::bad(ITEM, CheckStatus::Fail, detail, fix);
         let owner = match rrset::name_in(name, &self.zone) {
             Ok(owner) => owner,
-            Err(e) => return fail(e.to_string(), "name records of the service's zone only"),
+            Err(e) => return failed(e.to_string(), "name records of the service's zone only"),
         };
         let there = match self.look(&owner, kind).await {
             Ok(there) => there,
-            Err(e) => return fail(e, "make the server readable for this host with this key"),
+            Err(e) => return failed(e, "make the server readable for this host with this key"),
         };
         let key = match self.key.read(self.secrets.as_ref()) {
             Ok(key) => key,
-            Err(e) => return fail(e.to_string(), "put the secret where the document says"),
+            Err(e) => return failed(e.to_string(), "put the secret where the document says"),
         };
-        let change = match Change::harmless(&self.zone, &owner, kind, &there) {
-            Ok(change) => change,
-            Err(e) => return fail(e.to_string(), "correct the record"),
+        let changes = Change::harmless(&self.zone, &owner, kind, &there)
+            .and_then(|stopped| Ok((stopped, Change::idle(&owner, kind, &there)?)));
+        let (stopped, idle) = match changes {
+            Ok(changes) => changes,
+            Err(e) => return failed(e.to_string(), "correct the record"),
         };
-        let signed = match self.signed(&key, change.message(&self.zone)) {
-            Ok(signed) => signed,
-            Err(e) => return fail(e, "correct the record"),
-        };
-        match wire::exchange(&self.server, &signed.bytes, self.update, self.timeout).await {
-            Ok(answer) => match (
-                self.reply(&key, &signed, &answer),
-                key.judge(&signed, &answer),
-            ) {
-                (Reply::Stale, Verdict::Genuine { skew }) if skew > SKEW_WARNING => CheckItem::bad(
-                    ITEM,
-                    CheckStatus::Warn,
-                    format!(
-                        "{} takes updates of {owner} {kind}, but its clock and ours differ by {skew}",
-                        self.server
-                    ),
-                    "set both clocks: beyond 5m every update is refused",
-                ),
-                (Reply::Stale, _) => CheckItem::ok(
-                    ITEM,
-                    format!(
-                        "{} takes updates of {owner} {kind} signed with {} (tried with one that its own condition stops)",
-                        self.server,
-                        key.name()
-                    ),
-                ),
-                (Reply::Applied, _) => fail(
+        match self.attempt(&key, &stopped).await {
+            Ok(Tried::Stopped) => {}
+            Ok(Tried::Made { .. }) => {
+                return failed(
                     format!("{} ignores the conditions of updates", self.server),
                     "use a server that honours RFC 2136's prerequisites: without them two writers overwrite each other",
-                ),
-                (Reply::Refused { reason, .. }, _) => fail(
-                    reason,
-                    "correct the key here or the server's configuration; nothing was changed",
-                ),
-                (Reply::Unclear { reason }, _) => CheckItem::bad(
-                    ITEM,
-                    CheckStatus::Unknown,
-                    reason,
-                    "look at the server's log",
-                ),
-            },
-            Err(e) => CheckItem::bad(
+                );
+            }
+            Err(item) => return *item,
+        }
+        match self.attempt(&key, &idle).await {
+            Ok(Tried::Made { skew }) if skew > SKEW_WARNING => CheckItem::bad(
                 ITEM,
-                if e.never_sent() {
+                CheckStatus::Warn,
+                format!(
+                    "{} takes updates of {owner} {kind}, but its clock and ours differ by {skew}",
+                    self.server
+                ),
+                "set both clocks: beyond 5m every update is refused",
+            ),
+            Ok(Tried::Made { .. }) => CheckItem::ok(
+                ITEM,
+                format!(
+                    "{} takes updates of {owner} {kind} signed with {} (tried with one that changes nothing)",
+                    self.server,
+                    key.name()
+                ),
+            ),
+            Ok(Tried::Stopped) => CheckItem::bad(
+                ITEM,
+                CheckStatus::Unknown,
+                format!("{owner} {kind} was changed while updates of it were tried"),
+                "try again",
+            ),
+            Err(item) => *item,
+        }
+    }
+
+    /// Sends an update for a check; the error is the check's item.
+    async fn attempt(&self, key: &Key, change: &Change) -> Result<Tried, Box<CheckItem>> {
+        let signed = self
+            .signed(key, change.message(&self.zone))
+            .map_err(|e| failed(e, "correct the record"))?;
+        let answer = wire::exchange(&self.server, &signed.bytes, self.update, self.timeout)
+            .await
+            .map_err(|e| {
+                let status = if e.never_sent() {
                     CheckStatus::Fail
                 } else {
                     CheckStatus::Unknown
-                },
-                e.plain(),
-                "make the server reachable from this host",
-            ),
+                };
+                let fix = "make the server reachable from this host";
+                CheckItem::bad(ITEM, status, e.plain(), fix)
+            })?;
+        let skew = match key.judge(&signed, &answer) {
+            Verdict::Genuine { skew } | Verdict::BadTime { skew } => skew,
+            Verdict::Unsigned | Verdict::BadKey | Verdict::BadSignature | Verdict::Forged => {
+                Span::ZERO
+            }
+        };
+        match self.reply(key, &signed, &answer) {
+            Reply::Applied => Ok(Tried::Made { skew }),
+            Reply::Stale => Ok(Tried::Stopped),
+            Reply::Refused { reason, .. } => Err(Box::new(failed(
+                reason,
+                "correct the key here or the server's configuration; nothing was changed",
+            ))),
+            Reply::Unclear { reason } => Err(Box::new(CheckItem::bad(
+                ITEM,
+                CheckStatus::Unknown,
+                reason,
+                "look at the server's log",
+            ))),
         }
     }
+}
+
+/// What became of an update that a check tried.
+enum Tried {
+    /// Its conditions did not hold.
+    Stopped,
+    /// The server took it, with its clock this far from ours.
+    Made { skew: Span },
+}
+
+fn failed(detail: String, fix: &str) -> CheckItem {
+    CheckItem::bad(ITEM, CheckStatus::Fail, detail, fix)
 }
 
 #[cfg(test)]

@@ -59,6 +59,20 @@ impl Change {
         Ok(change)
     }
 
+    /// A change that is allowed only to who may change the set, and that changes nothing: a value that does not stand
+    /// there is deleted (RFC 2136 §2.5.4, §3.4.2.4).
+    ///
+    /// # Errors
+    /// Where a value does not fit the type.
+    pub fn idle(owner: &Name, kind: RecordKind, there: &RecordSet) -> Result<Self, ValueError> {
+        let mut change = Self::swap(owner, kind, there, there)?;
+        let data = rrset::rdata(kind, &absent(kind, there))?;
+        let mut delete = Record::from_rdata(owner.clone(), 0, data);
+        delete.dns_class = DNSClass::NONE;
+        change.updates = vec![delete];
+        Ok(change)
+    }
+
     /// The message for the zone's primary server.
     #[must_use]
     pub fn message(&self, zone: &Name) -> Message {
@@ -68,6 +82,17 @@ impl Change {
         message.insert_authorities(self.updates.clone());
         message
     }
+}
+
+/// A value that a set does not hold, of those that nobody uses (RFC 5737, RFC 3849, RFC 2606).
+fn absent(kind: RecordKind, there: &RecordSet) -> String {
+    let value = |n: u8| match kind {
+        RecordKind::A => format!("192.0.2.{n}"),
+        RecordKind::AAAA => format!("2001:db8::{n:x}"),
+        RecordKind::CNAME => format!("n{n}.invalid."),
+    };
+    let free = (0..=u8::MAX).map(value).find(|v| !there.values.contains(v));
+    free.unwrap_or_default()
 }
 
 fn rows(
@@ -128,6 +153,26 @@ mod tests {
         );
         assert_eq!(read.authorities[0].dns_class, DNSClass::ANY);
         assert_eq!(read.authorities[1].ttl, 60);
+    }
+
+    #[test]
+    fn what_changes_nothing_deletes_what_is_not_there() {
+        let owner = rrset::name("app.example.com").unwrap();
+        for (kind, there, deleted) in [
+            (
+                RecordKind::A,
+                set(&["192.0.2.0", "192.0.2.1"], 300),
+                "192.0.2.2",
+            ),
+            (RecordKind::AAAA, set(&[], 0), "2001:db8::"),
+            (RecordKind::CNAME, set(&["n0.invalid."], 60), "n1.invalid."),
+        ] {
+            let change = Change::idle(&owner, kind, &there).unwrap();
+            assert_eq!(change.updates.len(), 1);
+            assert_eq!(change.updates[0].dns_class, DNSClass::NONE);
+            assert_eq!(change.updates[0].ttl, 0);
+            assert_eq!(change.updates[0].data.to_string(), deleted);
+        }
     }
 
     #[test]

@@ -1,12 +1,25 @@
 //! `dns/rfc2136` against a real BIND, and a relay before it for what goes wrong on the wire.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use failover::{
-    model::{check::CheckStatus, service::RecordKind},
+    dns::tsig::{Algorithm, Key},
+    model::{check::CheckStatus, secret::Secret, service::RecordKind},
     port::dns::{RecordSet, Swap},
 };
+use hickory_proto::{
+    op::{Message, OpCode, ResponseCode},
+    rr::{DNSClass, Record, RecordType, TSigResponseContext},
+};
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use super::{A, APP, World, east, item, reason, set, unknown, west, within};
 use crate::stand::{
@@ -242,7 +255,8 @@ async fn check_tries_the_key_without_changing_anything() {
         CheckStatus::Ok,
         "{items:?}"
     );
-    assert_eq!(relay.updates_seen(), 1);
+    assert_eq!(relay.updates_seen(), 2);
+    assert_eq!(bind.serial("demo.test"), 7);
     assert_eq!(bind.records("demo.test"), before);
 
     world.vault.put("KEY", WRONG);
@@ -286,6 +300,53 @@ async fn check_tries_the_key_without_changing_anything() {
         CheckStatus::Fail,
         "{items:?}"
     );
+}
+
+/// What the server says that looks at prerequisites before rights, as RFC 2136 §3 has it, and lets nobody update.
+fn orderly(request: &Message) -> Vec<u8> {
+    let mut answer = Message::response(request.id, request.op_code);
+    answer.add_queries(request.queries.clone());
+    if request.op_code == OpCode::Update {
+        let never =
+            |r: &Record| r.dns_class == DNSClass::NONE && r.record_type() == RecordType::ANY;
+        answer.metadata.response_code = if request.answers.iter().any(never) {
+            ResponseCode::YXDomain
+        } else {
+            ResponseCode::Refused
+        };
+    } else {
+        answer.metadata.authoritative = true;
+    }
+    let secret = Secret::new(SECRET);
+    let key = Key::new("failover-key.", Algorithm::HmacSha256, &secret).unwrap();
+    let mac = request.signature().unwrap().data.mac.clone();
+    let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let context = TSigResponseContext::new(request.id, now, key.signer().clone(), mac, None);
+    let unsigned = answer.to_vec().unwrap();
+    answer.set_signature(context.sign(&unsigned).unwrap());
+    answer.to_vec().unwrap()
+}
+
+#[tokio::test]
+async fn a_key_that_may_not_update_is_found_whatever_is_looked_at_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = vec![0; stream.read_u16().await.unwrap().into()];
+            stream.read_exact(&mut bytes).await.unwrap();
+            let answer = orderly(&Message::from_vec(&bytes).unwrap());
+            let length = u16::try_from(answer.len()).unwrap();
+            stream.write_u16(length).await.unwrap();
+            stream.write_all(&answer).await.unwrap();
+        }
+    });
+    let items = World::new("demo.test").rfc2136(server).check(APP, A).await;
+    let told = item(&items, "dns/provider");
+    assert_eq!(told.status, CheckStatus::Fail, "{told:?}");
+    assert!(told.detail.contains("REFUSED"), "{told:?}");
+    serving.abort();
 }
 
 #[tokio::test]
