@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -232,6 +235,8 @@ static SLOTS: LazyLock<Mutex<BTreeMap<PathBuf, Weak<Slot>>>> = LazyLock::new(Mut
 
 struct Slot {
     config: Mutex<Config>,
+    /// Whether the running server has not heard of the documents' records yet.
+    unheard: AtomicBool,
     server: tokio::sync::Mutex<Option<(SocketAddr, Arc<Server>)>>,
 }
 
@@ -241,11 +246,13 @@ impl Slot {
         slots.retain(|_, slot| slot.strong_count() > 0);
         if let Some(slot) = slots.get(&config.file).and_then(Weak::upgrade) {
             *slot.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+            slot.unheard.store(true, Ordering::Relaxed);
             return slot;
         }
         let file = config.file.clone();
         let slot = Arc::new(Self {
             config: Mutex::new(config),
+            unheard: AtomicBool::new(false),
             server: tokio::sync::Mutex::new(None),
         });
         slots.insert(file, Arc::downgrade(&slot));
@@ -267,9 +274,16 @@ impl Slot {
             && *listen == config.listen
         {
             server.set_keyring(config.keyring);
+            if self.unheard.swap(false, Ordering::Relaxed)
+                && let Err(e) = server.seed(config.seed).await
+            {
+                self.unheard.store(true, Ordering::Relaxed);
+                tracing::warn!(error = %cause::in_full(&e), "the embedded DNS server does not serve the new records");
+            }
             return Ok(server.clone());
         }
         *running = None;
+        self.unheard.store(false, Ordering::Relaxed);
         let listen = config.listen;
         let server = Arc::new(Server::start(config).await?);
         *running = Some((listen, server.clone()));
@@ -331,17 +345,35 @@ impl DnsProvider for Embedded {
         }
     }
 
-    async fn check(&self, _name: &str, _kind: RecordKind) -> Vec<CheckItem> {
-        let listen = self.slot.config().listen;
+    async fn check(&self, name: &str, kind: RecordKind) -> Vec<CheckItem> {
+        let config = self.slot.config();
+        let listen = config.listen;
         let served = match self.slot.server().await {
             Ok(server) => CheckItem::ok(
                 "dns/provider",
                 format!("the embedded DNS server answers on {}", server.local_addr()),
             ),
-            Err(e) if e.elsewhere() => CheckItem::ok(
-                "dns/provider",
-                format!("the embedded DNS server runs in another process on {listen}"),
-            ),
+            Err(e) if e.elsewhere() => {
+                let asked = match rrset::name_in(name, &config.origin) {
+                    Ok(owner) => ask(listen, &owner, kind).await,
+                    Err(e) => Err(e.to_string()),
+                };
+                match asked {
+                    Ok(_) => CheckItem::ok(
+                        "dns/provider",
+                        format!("the embedded DNS server runs in another process on {listen}"),
+                    ),
+                    Err(reason) => CheckItem::bad(
+                        "dns/provider",
+                        CheckStatus::Fail,
+                        format!(
+                            "{}, and nobody serves the zone there: {reason}",
+                            cause::in_full(&e)
+                        ),
+                        "end the program that has taken the address, or let the server listen on another one",
+                    ),
+                }
+            }
             Err(e) => CheckItem::bad(
                 "dns/provider",
                 CheckStatus::Fail,

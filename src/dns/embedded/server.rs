@@ -122,7 +122,7 @@ pub enum UpdateError {
     Code(ResponseCode),
     /// It could not be kept.
     #[error(transparent)]
-    File(FileError),
+    File(#[from] FileError),
 }
 
 /// A running server. It ends when it is dropped.
@@ -210,6 +210,20 @@ impl Server {
         self.zone.clone().update(prerequisites, updates).await
     }
 
+    /// Adds what documents that have changed say of the zone: see [`Content::seeded`].
+    ///
+    /// # Errors
+    /// Where it does not fit, or cannot be kept.
+    pub async fn seed(&self, records: Vec<Record>) -> Result<(), StartError> {
+        let origin = self.zone.origin.clone();
+        let lost = StartError::Store(origin.clone());
+        let edit = move |content: &Content| {
+            Content::seeded(Some(content), &origin, &records).map_err(StartError::Seed)
+        };
+        let seeded = self.zone.clone().change(edit).await;
+        seeded.unwrap_or(Err(lost))
+    }
+
     /// Lets other keys update the zone from now on.
     pub fn set_keyring(&self, keyring: Keyring) {
         *self
@@ -247,11 +261,27 @@ impl Zone {
         prerequisites: Vec<Record>,
         updates: Vec<Record>,
     ) -> Result<(), UpdateError> {
+        let edit = move |content: &Content| {
+            content
+                .updated(&prerequisites, &updates)
+                .map_err(UpdateError::Code)
+        };
+        let made = self.change(edit).await;
+        made.unwrap_or(Err(UpdateError::Code(ResponseCode::ServFail)))
+    }
+
+    /// Puts new content in the place of the old; none where that panicked. It is made whole even if the caller is
+    /// cancelled.
+    async fn change<E>(
+        self: Arc<Self>,
+        edit: impl FnOnce(&Content) -> Result<Content, E> + Send + 'static,
+    ) -> Option<Result<(), E>>
+    where
+        E: From<FileError> + Send + 'static,
+    {
         let task = tokio::spawn(async move {
             let mut content = self.content.lock().await;
-            let new = content
-                .updated(&prerequisites, &updates)
-                .map_err(UpdateError::Code)?;
+            let new = edit(&content)?;
             if new == *content {
                 return Ok(());
             }
@@ -265,12 +295,9 @@ impl Zone {
                 }
                 Err(_) => {}
             }
-            kept.map_err(UpdateError::File)
+            kept.map_err(E::from)
         });
-        match task.await {
-            Ok(result) => result,
-            Err(_) => Err(UpdateError::Code(ResponseCode::ServFail)),
-        }
+        task.await.ok()
     }
 
     async fn keep(&self, content: &Content) -> Result<(), FileError> {

@@ -212,3 +212,44 @@ async fn a_check_beside_the_running_controller_asks_it() {
         "{items:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_is_added_to_the_documents_is_served_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, port) = (folder.path().join("zone"), free_port());
+    let mut world = World::new("demo.test");
+    let before = world.provider("dns/embedded", &embedded_with(port, &file));
+    let east = before.read(APP, A).await.unwrap();
+    assert_eq!(before.swap(APP, A, &east, &west()).await, Swap::Done);
+    world.dns(|dns| {
+        let mut record = dns.records[0].clone();
+        record.name = "shop.demo.test.".to_owned();
+        dns.records.push(record);
+    });
+    // The one before is still held, as by a run under way.
+    let after = world.provider("dns/embedded", &embedded_with(port, &file));
+    within("the new record is served", || async {
+        dig(port, &["shop.demo.test", "A"]).lines().count() == 2
+    })
+    .await;
+    assert_eq!(after.read("shop.demo.test.", A).await.unwrap(), east);
+    assert_eq!(after.read(APP, A).await.unwrap(), west());
+    drop(before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_another_program_has_taken_serves_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let _stub = (
+        std::net::UdpSocket::bind(("127.0.0.1", port)).unwrap(),
+        std::net::TcpListener::bind(("127.0.0.1", port)).unwrap(),
+    );
+    let mut world = World::new("demo.test");
+    let file = folder.path().join("zone");
+    let dns = world.provider("dns/embedded", &embedded_with(port, &file));
+    let items = dns.check(APP, A).await;
+    let told = item(&items, "dns/provider");
+    assert_eq!(told.status, CheckStatus::Fail, "{told:?}");
+    assert!(told.detail.contains("nobody serves the zone"), "{told:?}");
+}
