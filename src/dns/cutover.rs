@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     model::{
+        check::{CheckItem, CheckStatus},
         plan::StepPhase,
         service::{DnsRecord, Service},
         site::Site,
@@ -106,7 +107,8 @@ struct Round {
     agreeing: (usize, usize),
     /// Records that no authoritative server answered for.
     unseen: Vec<String>,
-    /// Resolvers that give the new values for every record, of how many asked.
+    /// Resolvers that give the new values for every record, of how many asked: none where all records are behind a
+    /// proxy.
     resolvers: (usize, usize),
     /// Longest time in seconds that a resolver will still give old values.
     left: Option<u32>,
@@ -131,10 +133,14 @@ impl Round {
         );
         missing.extend(self.silent.iter().cloned());
         if usize::try_from(required).is_ok_and(|n| self.resolvers.0 < n) {
-            missing.push(format!(
-                "{} of {} resolvers give the new values, {required} must",
-                self.resolvers.0, self.resolvers.1
-            ));
+            missing.push(if self.resolvers.1 == 0 {
+                "resolvers see the provider's proxy whatever happens behind it, and cannot be asked: leave out requireResolvers".to_owned()
+            } else {
+                format!(
+                    "{} of {} resolvers give the new values, {required} must",
+                    self.resolvers.0, self.resolvers.1
+                )
+            });
         }
         missing.join("; ")
     }
@@ -168,6 +174,22 @@ impl Action for Cutover {
                     self.runtime.sleep_until(now.after(ROUND).min(until)).await;
                 }
             }
+        }
+    }
+
+    /// Whether the resolvers that must agree can be asked at all.
+    async fn check(&self, _from: &Site, to: &Site) -> Vec<CheckItem> {
+        if self.with.require_resolvers == 0 {
+            return Vec::new();
+        }
+        match self.round(to, &mut None).await {
+            Ok(round) if round.resolvers.1 == 0 => vec![CheckItem::bad(
+                "dns/cutover",
+                CheckStatus::Fail,
+                "all records are behind the provider's proxy, so that no resolver can say where they lead",
+                "leave out requireResolvers",
+            )],
+            Ok(_) | Err(_) => Vec::new(),
         }
     }
 
@@ -218,21 +240,21 @@ impl Cutover {
                 .map(|(record, name, _)| self.see(&authorities, &resolvers, record, name)),
         )
         .await;
-        let mut round = Round {
-            resolvers: (0, resolvers.len()),
-            ..Round::default()
-        };
-        let mut behind = BTreeSet::new();
+        let mut round = Round::default();
+        let (mut asked, mut behind) = (false, BTreeSet::new());
         for ((record, _, want), seen) in wanted.iter().zip(seen) {
             match seen {
                 Seen::Live(by_authorities, by_resolvers) => {
+                    asked = true;
                     note_authorities(&mut round, record, want, by_authorities);
                     note_resolvers(&mut round, &mut behind, want, by_resolvers);
                 }
                 Seen::Fronted(found) => note_provider(&mut round, record, want, found),
             }
         }
-        round.resolvers.0 = resolvers.len() - behind.len();
+        if asked {
+            round.resolvers = (resolvers.len() - behind.len(), resolvers.len());
+        }
         *known = Some(authorities);
         Ok(round)
     }

@@ -4,7 +4,13 @@ use std::time::Duration;
 
 use failover::{
     dns::readiness,
-    model::{check::CheckStatus, service::RecordKind, span::Span, step::Presence, time::Time},
+    model::{
+        check::CheckStatus,
+        service::RecordKind,
+        span::Span,
+        step::{Presence, StepResult},
+        time::Time,
+    },
     port::dns::{SharedDns, Swap},
 };
 use serde_json::json;
@@ -319,6 +325,7 @@ async fn a_proxied_record_is_verified_at_the_provider() {
             .insert("east".into(), vec!["192.0.2.1".into()]);
         // Nobody is there: who looks at the authorities for a proxied name is wrong.
         dns.authorities = vec!["127.0.0.1:9".into()];
+        dns.resolvers = vec!["127.0.0.1:9".into()];
     });
     let step = world.step();
     let cutover = world.action("dns/cutover", &json!({"maxWait": "1s"}));
@@ -332,7 +339,20 @@ async fn a_proxied_record_is_verified_at_the_provider() {
             .records()
             .contains(&"A front.demo.test 198.51.100.1 1".into())
     );
-    done(cutover.perform(&step).await);
+    let facts = done(cutover.perform(&step).await);
+    assert_eq!(facts["resolvers"], "0/0");
+    // Who wants the word of resolvers does not get it from nobody.
+    let strict = world.action(
+        "dns/cutover",
+        &json!({"maxWait": "1s", "requireResolvers": 1}),
+    );
+    let items = strict.check(&step.from, &step.to).await;
+    assert_eq!(item(&items, "dns/cutover").status, CheckStatus::Fail);
+    let strict = strict.perform(&step).await;
+    assert!(
+        matches!(strict, StepResult::Indeterminate { .. }),
+        "{strict:?}"
+    );
     let provider = world.wiring.dns.as_ref().unwrap();
     let items = readiness::live(&world.wiring.service, provider, &step.to).await;
     let told = item(&items, "dns/authorities/front.demo.test/A");
