@@ -5,7 +5,6 @@ use crate::port::kind::Kind;
 mod address;
 mod cut;
 pub mod email;
-mod endpoint;
 pub mod fanout;
 pub mod ledger;
 pub mod message;

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use url::{Host, Url};
 
-use super::{address::is_public, endpoint, message::Message};
+use super::{address::is_public, message::Message};
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
@@ -29,6 +29,7 @@ use crate::{
     },
     port::{
         channel::{Channel, Compiled, Notice, Recipient, RecipientsError, Sent, SharedChannel},
+        endpoint,
         kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
     },
 };

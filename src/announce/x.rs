@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{endpoint, message::Message, weight};
+use super::{message::Message, weight};
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
@@ -20,6 +20,7 @@ use crate::{
     },
     port::{
         channel::{Channel, Compiled, Notice, Recipient, RecipientsError, Sent, SharedChannel},
+        endpoint,
         kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
         secret::SecretError,
     },

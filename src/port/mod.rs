@@ -9,6 +9,7 @@ pub mod channel;
 pub mod command;
 pub mod connect;
 pub mod dns;
+pub mod endpoint;
 pub mod http;
 pub mod journal;
 pub mod kind;

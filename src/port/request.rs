@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
+    endpoint,
     kind::Problem,
     secret::{SecretError, Secrets},
 };
@@ -180,6 +181,18 @@ impl JsonSchema for StatusRange {
             "description": "A status code such as 204, or a class such as 2xx",
         })
     }
+}
+
+/// What is wrong with sending these headers to `url`, which stands at `path` of a `with`: a secret in one of them does
+/// not travel in the clear.
+#[must_use]
+pub fn secret_problem(
+    path: &str,
+    url: &str,
+    headers: &BTreeMap<String, HeaderWith>,
+) -> Option<Problem> {
+    let secret = headers.values().any(|header| header.secret.is_some());
+    secret.then(|| endpoint::in_the_clear(path, url)).flatten()
 }
 
 /// What is wrong with the headers at `path` of a `with`.

@@ -15,7 +15,7 @@ use self::{
     unsubscribe::{Leaving, PATH, UnsubscribeWith},
     verdict::Policy,
 };
-use super::{endpoint, message::Message};
+use super::message::Message;
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
@@ -26,6 +26,7 @@ use crate::{
     port::{
         cause,
         channel::{Channel, Compiled, Notice, Recipient, RecipientsError, Sent, SharedChannel},
+        endpoint,
         kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
     },
 };

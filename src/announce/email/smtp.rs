@@ -19,7 +19,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    announce::endpoint,
     model::{secret::SecretRef, span::Span, time::Time},
     port::{
         kind::Problem,
@@ -27,6 +26,7 @@ use crate::{
         secret::{SecretError, SharedSecrets},
     },
 };
+        endpoint,
 
 /// Servers close connections that carried many mails; ours are changed before.
 const MAILS_PER_CONNECTION: u32 = 100;

@@ -19,7 +19,7 @@ use teloxide::{
 };
 
 use self::answer::{Answer, answer};
-use super::{endpoint, message::Message};
+use super::message::Message;
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
@@ -29,6 +29,7 @@ use crate::{
     },
     port::{
         channel::{Channel, Compiled, Notice, Recipient, RecipientsError, Sent, SharedChannel},
+        endpoint,
         kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
     },
 };

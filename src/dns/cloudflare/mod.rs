@@ -26,7 +26,9 @@ use crate::{
         time::Time,
     },
     port::{
+        cause,
         dns::{DnsProvider, ReadError, RecordSet, SharedDns, Swap},
+        endpoint,
         kind::{self, Kind, Make, MakeError, Problem, Wiring},
     },
 };
@@ -101,17 +103,8 @@ fn default_timeout() -> Span {
 
 impl kind::With for CloudflareWith {
     fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let url = url::Url::parse(&self.api_url);
-        if !url.is_ok_and(|u| matches!(u.scheme(), "https" | "http") && u.host().is_some()) {
-            problems.push(Problem::new(
-                "apiUrl",
-                format!(
-                    "{:?} is no URL: expected something like {API}",
-                    self.api_url
-                ),
-            ));
-        }
+        let url = endpoint::problem("apiUrl", &self.api_url);
+        let mut problems: Vec<Problem> = url.into_iter().collect();
         let hex = |id: &String| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
         if self.zone_id.as_ref().is_some_and(|id| !hex(id)) {
             problems.push(
@@ -291,14 +284,6 @@ fn text(name: &Name) -> String {
     name.to_ascii().trim_end_matches('.').to_owned()
 }
 
-/// An error with its cause, in one line for people.
-fn plain(error: &ApiError) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
-}
-
 impl Cloudflare {
     async fn zone_id(&self) -> Result<String, String> {
         let known = self
@@ -318,7 +303,7 @@ impl Cloudflare {
                 "the token sees no zone {} at Cloudflare: give it Zone.Zone:Read and Zone.DNS:Edit for it",
                 self.zone
             )),
-            Err(e) => Err(plain(&e)),
+            Err(e) => Err(cause::without_repeats(&e)),
         }
     }
 
@@ -328,7 +313,7 @@ impl Cloudflare {
             .api
             .records(&id, &text(owner), &kind.to_string())
             .await
-            .map_err(|e| plain(&e))?;
+            .map_err(|e| cause::without_repeats(&e))?;
         let set = batch::set(kind, &records).map_err(|e| e.to_string())?;
         let found = Found { records, set };
         self.proxied
@@ -349,7 +334,9 @@ impl Cloudflare {
         let found = match &result {
             // A blocked credential cannot read either, and nothing was changed.
             Err(e) if e.nothing_changed() && !matches!(e, ApiError::Refused { .. }) => {
-                return Swap::Refused { reason: plain(e) };
+                return Swap::Refused {
+                    reason: cause::without_repeats(e),
+                };
             }
             Ok(()) | Err(_) => self.look(owner, kind).await,
         };
@@ -372,12 +359,15 @@ impl Cloudflare {
             (Err(e), Ok(found)) => Swap::Unknown {
                 reason: format!(
                     "{}; it holds {} now, and the change may yet be made",
-                    plain(&e),
+                    cause::without_repeats(&e),
                     rrset::described(&found.set)
                 ),
             },
             (Err(e), Err(read)) => Swap::Unknown {
-                reason: format!("{}; reading back failed as well: {read}", plain(&e)),
+                reason: format!(
+                    "{}; reading back failed as well: {read}",
+                    cause::without_repeats(&e)
+                ),
             },
         }
     }
@@ -398,7 +388,7 @@ impl Cloudflare {
                 self.zone
             )
         } else {
-            plain(error)
+            cause::without_repeats(error)
         }
     }
 
@@ -426,7 +416,13 @@ impl Cloudflare {
                 );
             }
             Ok(_) => {}
-            Err(e) => return item(status_of(&e), plain(&e), "let the token read the zone"),
+            Err(e) => {
+                return item(
+                    status_of(&e),
+                    cause::without_repeats(&e),
+                    "let the token read the zone",
+                );
+            }
         }
         match self.api.edit_nothing(&id).await {
             Err(e) if e.denied() => item(
@@ -441,7 +437,11 @@ impl Cloudflare {
                     self.zone
                 ),
             ),
-            Err(e) => item(CheckStatus::Unknown, plain(&e), "try again"),
+            Err(e) => item(
+                CheckStatus::Unknown,
+                cause::without_repeats(&e),
+                "try again",
+            ),
             Ok(()) => item(
                 CheckStatus::Unknown,
                 "Cloudflare changed a record that cannot exist: something else answers for it"

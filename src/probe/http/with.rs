@@ -10,7 +10,7 @@ use url::Url;
 use super::super::{resolve, tls::TlsWith};
 use crate::port::{
     kind::{Problem, With},
-    request::{BodyWith, HeaderWith, StatusRange, header_problems},
+    request::{BodyWith, HeaderWith, StatusRange, header_problems, secret_problem},
 };
 
 /// Settings of `probe/http`.
@@ -109,6 +109,7 @@ impl HttpWith {
 impl With for HttpWith {
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.url_problems();
+        problems.extend(secret_problem("url", &self.url, &self.headers));
         problems.extend(header_problems("headers", &self.headers));
         problems.extend(self.tls.problems());
         if self.status.is_empty() {
@@ -185,6 +186,21 @@ mod tests {
             problems(&json!({"url": "http://h/", "tls": {"verfy": true}}))[0].0,
             "tls.verfy"
         );
+    }
+
+    #[test]
+    fn a_secret_does_not_travel_in_the_clear() {
+        let with = |url: &str, header: Value| json!({"url": url, "headers": {"A": header}});
+        let (secret, value) = (json!({"secret": {"env": "X"}}), json!({"value": "x"}));
+        for good in [
+            with("https://shop.example.com/", secret.clone()),
+            with("http://127.0.0.1:8080/", secret.clone()),
+            with("http://shop.example.com/", value),
+        ] {
+            assert_eq!(problems(&good), [], "{good}");
+        }
+        let far = problems(&with("http://shop.example.com/", secret));
+        assert_eq!(far, [("url".to_owned(), "is not encrypted".to_owned())]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::{
         action::{Action, SharedAction, StepContext},
         cause,
         command::{Context, Verb},
+        endpoint,
         kind::{Kind, Make, MakeError, Wiring, read},
         request::{HeaderWith, StatusRange},
         secret::SharedSecrets,
@@ -32,8 +33,6 @@ use crate::{
 const AGAIN: Duration = Duration::from_millis(250);
 /// How long `failover check` waits for `observe`.
 const CHECK: Duration = Duration::from_secs(10);
-/// A body is judged within its first bytes.
-const LONGEST_BODY: usize = 64 * 1024;
 /// Characters of a refusal's body that are shown.
 const SHOWN: usize = 200;
 
@@ -151,7 +150,7 @@ impl HttpPromotion {
         if accepts(&self.with.status, status) {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&body_of(answer).await).into_owned();
+        let said = String::from_utf8_lossy(&endpoint::body(answer).await).into_owned();
         let text = format!("HTTP {status}{}", shown(&said, &headers));
         Err(if status.is_server_error() {
             StepResult::indeterminate(text)
@@ -182,7 +181,7 @@ impl HttpPromotion {
         if !observe.body.is_judged() {
             return Presence::in_place(format!("{} answers HTTP {status}", observe.url));
         }
-        match observe.body.wrong(&body_of(answer).await) {
+        match observe.body.wrong(&endpoint::body(answer).await) {
             None => Presence::in_place(format!("{} answers HTTP {status} rightly", observe.url)),
             Some(wrong) => Presence::absent(format!("HTTP {status}, but {wrong}")),
         }
@@ -204,19 +203,6 @@ impl HttpPromotion {
 
 fn accepts(statuses: &[StatusRange], status: StatusCode) -> bool {
     statuses.iter().any(|range| range.contains(status.as_u16()))
-}
-
-/// The first bytes of a body; what breaks off is judged as far as it came.
-async fn body_of(mut answer: reqwest::Response) -> Vec<u8> {
-    let mut body = Vec::new();
-    while let Ok(Some(chunk)) = answer.chunk().await {
-        body.extend_from_slice(&chunk);
-        if body.len() >= LONGEST_BODY {
-            body.truncate(LONGEST_BODY);
-            break;
-        }
-    }
-    body
 }
 
 /// The beginning of what the other side said, without the secrets that it was sent.

@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::port::{
     kind::{Problem, With},
-    request::{BodyWith, HeaderWith, StatusRange, header_problems},
+    request::{BodyWith, HeaderWith, StatusRange, header_problems, secret_problem},
 };
 
 /// Settings of `http/promote`.
@@ -85,6 +85,13 @@ impl With for HttpWith {
     fn problems(&self) -> Vec<Problem> {
         let mut all = url_problems("url", &self.url);
         all.extend(url_problems("observe.url", &self.observe.url));
+        all.extend(secret_problem("url", &self.url, &self.headers));
+        let observe = &self.observe;
+        all.extend(secret_problem(
+            "observe.url",
+            &observe.url,
+            &observe.headers,
+        ));
         all.extend(header_problems("headers", &self.headers));
         all.extend(header_problems("observe.headers", &self.observe.headers));
         for name in self.headers.keys() {

@@ -1,10 +1,10 @@
-//! Addresses of services that a channel speaks to, and how much of an answer is read.
+//! Addresses of services that are spoken to over HTTP, and how much of an answer is read.
 
 use std::net::IpAddr;
 
 use url::{Host, Url};
 
-use crate::port::kind::Problem;
+use super::kind::Problem;
 
 /// Most of an answer that is read; errors of services are shorter.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -26,17 +26,22 @@ pub fn problem(field: &str, url: &str) -> Option<Problem> {
         );
     }
     match parsed.scheme() {
-        "https" => None,
-        "http" if parsed.host().is_some_and(|h| is_loopback(&h)) => None,
-        "http" => Some(
-            Problem::new(field, "is not encrypted")
-                .hint("use https://; http:// is only for this host"),
-        ),
+        "https" | "http" => in_the_clear(field, url),
         other => Some(Problem::new(
             field,
             format!("has scheme {other}, expected https"),
         )),
     }
+}
+
+/// What is wrong with sending a secret to this URL; unencrypted ones only lead to this host.
+#[must_use]
+pub fn in_the_clear(field: &str, url: &str) -> Option<Problem> {
+    let url = Url::parse(url).ok()?;
+    let far = url.scheme() == "http" && !url.host().is_some_and(|h| is_loopback(&h));
+    far.then(|| {
+        Problem::new(field, "is not encrypted").hint("use https://; http:// is only for this host")
+    })
 }
 
 /// The host of a URL, without port; empty where it has none.
