@@ -98,7 +98,7 @@ pub enum FolderError {
 pub struct Folder {
     place: Arc<Place>,
     /// Two writes at once would fight over the same temporary names.
-    turn: Mutex<()>,
+    turn: Arc<Mutex<()>>,
 }
 
 struct Place {
@@ -112,7 +112,7 @@ impl Folder {
     pub fn new(root: PathBuf, mode: u32) -> Self {
         Self {
             place: Arc::new(Place { root, mode }),
-            turn: Mutex::new(()),
+            turn: Arc::default(),
         }
     }
 
@@ -120,12 +120,18 @@ impl Folder {
         format!("folder {}", self.place.root.display())
     }
 
+    /// Does work in its turn. A disk that hangs is not given up by whoever gives up waiting: the turn ends with the work.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Place) -> T + Send + 'static,
     ) -> Result<T, WriteError> {
         let place = Arc::clone(&self.place);
-        tokio::task::spawn_blocking(move || work(&place))
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let work = move || {
+            let _turn = turn;
+            work(&place)
+        };
+        tokio::task::spawn_blocking(work)
             .await
             .map_err(|e| self.error(e))
     }
@@ -141,7 +147,6 @@ impl Folder {
 #[async_trait]
 impl Target for Folder {
     async fn write(&self, files: &[PageFile]) -> Result<(), WriteError> {
-        let _turn = self.turn.lock().await;
         let mut files = files.to_vec();
         files.sort_by_key(|f| f.path == "index.html");
         self.blocking(move |place| files.iter().try_for_each(|f| place.put(f)))
@@ -150,7 +155,6 @@ impl Target for Folder {
     }
 
     async fn check(&self) -> Vec<CheckItem> {
-        let _turn = self.turn.lock().await;
         let tried = self.blocking(Place::try_out).await;
         let problem = match tried {
             Ok(Ok(())) => {
@@ -331,6 +335,32 @@ mod tests {
         folder.write(&[page("index.html", "whole")]).await.unwrap();
         assert_eq!(read(&dir, "index.html"), "whole");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_hangs_keeps_its_turn_when_nobody_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("hangs");
+        // Whoever opens it waits for the other side, as on a server that is gone.
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let folder = Folder::new(dir.path().to_owned(), MODE);
+        let soon = std::time::Duration::from_millis(300);
+        let old = [page("hangs", "old")];
+        assert!(
+            tokio::time::timeout(soon, folder.write(&old))
+                .await
+                .is_err()
+        );
+        let new = [page("new", "new")];
+        assert!(
+            tokio::time::timeout(soon, folder.write(&new))
+                .await
+                .is_err()
+        );
+        assert!(!dir.path().join("new").exists());
+        drop(fs::OpenOptions::new().write(true).open(&pipe).unwrap());
+        folder.write(&new).await.unwrap();
+        assert_eq!(read(&dir, "hangs"), "old");
     }
 
     #[tokio::test]
