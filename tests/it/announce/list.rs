@@ -134,6 +134,22 @@ async fn a_command_prints_addresses() {
 }
 
 #[tokio::test]
+async fn a_kept_list_that_cannot_be_read_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("customers.csv");
+    write(&file, 3);
+    let channel = listed(&folder, &json!({"csv": file}));
+    refresh(&channel).await;
+    for kept in fs::read_dir(folder.path().join("state/lists")).unwrap() {
+        fs::write(kept.unwrap().path(), "{\"at\": 17").unwrap();
+    }
+    assert!(channel.recipients().await.is_err());
+    let item = refresh(&channel).await;
+    assert_eq!(item.status, CheckStatus::Ok, "{item:?}");
+    assert_eq!(names(&channel).await.len(), 3);
+}
+
+#[tokio::test]
 async fn a_query_gives_addresses_and_cannot_write() {
     let folder = tempfile::tempdir().unwrap();
     let server = postgres::Cluster::start();
