@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     model::{secret::SecretRef, span::Span, time::Time},
-    port::{channel::Recipient, kind::Problem, secret::SharedSecrets},
+    port::{channel::Recipient, kind::Problem, postgres::Conninfo, secret::SharedSecrets},
 };
 
 /// Where addresses come from.
@@ -26,8 +26,9 @@ pub enum ListWith {
     /// A CSV file: its column `email`, or the first one that holds addresses.
     Csv(String),
     /// The first column of a query.
-    Sql(SqlWith),
-    /// A command that prints one address a line; it is not run through a shell.
+    Sql(Box<SqlWith>),
+    /// A command that prints one address a line; it is not run through a shell, and of the controller's environment
+    /// it gets PATH, HOME, LANG and TZ only.
     Command(Vec<String>),
     /// These addresses, for a team.
     Addresses(Vec<String>),
@@ -37,13 +38,13 @@ pub enum ListWith {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SqlWith {
-    /// PostgreSQL connection string without password, such as `host=db1 dbname=shop user=mailer`. TLS is used where
-    /// the server offers it; `sslmode=require` insists.
-    pub conninfo: String,
+    /// Where the database is and as whom to log in, such as `host=db1 dbname=shop user=mailer sslmode=verify-full`.
+    pub conninfo: Conninfo,
     /// The user's password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<SecretRef>,
-    /// Path of a PEM file with the certificate authority of the server, where the system does not know it.
+    /// Path of a PEM file with the certificate authority of the server: `sslrootcert`, with `sslmode=verify-full`
+    /// unless `verify-ca` or `disable` is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
     /// The query; its first column holds the addresses.
@@ -224,7 +225,17 @@ impl List {
     }
 
     fn keep(&self, new: Kept) -> Result<Kept, ListError> {
-        if let Some(old) = self.kept()? {
+        let old = match self.kept() {
+            // The new list is the cure for an old one that nobody can read.
+            Err(ListError::File { file, source })
+                if source.kind() == io::ErrorKind::InvalidData =>
+            {
+                tracing::warn!(file, error = %source, "the kept list of recipients was of no use, and is replaced");
+                None
+            }
+            old => old?,
+        };
+        if let Some(old) = old {
             let before = old.recipients.len();
             let lower = |kept: &Kept| -> BTreeSet<String> {
                 kept.recipients.iter().map(|r| r.to_lowercase()).collect()

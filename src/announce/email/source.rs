@@ -1,19 +1,18 @@
 //! Where lists of recipients come from: a file, a query, a command.
 
-use std::{io, process::Stdio, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
-use rustls_pki_types::{CertificateDer, pem::PemObject};
-use rustls_platform_verifier::Verifier;
-use tokio::{io::AsyncReadExt, process::Command};
-use tokio_postgres::{SimpleQueryMessage, config::SslMode};
-use tokio_postgres_rustls::MakeRustlsConnect;
-
-use super::list::{ListWith, SqlWith};
+use super::{
+    address,
+    list::{ListWith, SqlWith},
+};
 use crate::{
     model::span::Span,
     port::{
+        command::{Command, Ending},
         kind::Problem,
-        secret::{SecretError, SharedSecrets},
+        postgres::{Login, PostgresError, TlsMode},
+        secret::SharedSecrets,
     },
 };
 
@@ -38,34 +37,16 @@ pub enum SourceError {
         /// The file.
         path: String,
     },
-    /// A password cannot be read.
-    #[error("the database's password cannot be read")]
-    Secret(#[source] SecretError),
-    /// A certificate authority cannot be used.
-    #[error("the certificate authority {path} cannot be used")]
-    Authority {
-        /// The file.
-        path: String,
-    },
-    /// The connection string is wrong, or the database refuses.
-    #[error("the database refuses")]
-    Database(#[source] tokio_postgres::Error),
-    /// The command cannot be started.
-    #[error("the command {program} cannot be run")]
-    Start {
-        /// Its first word.
-        program: String,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
+    /// The database does not give it.
+    #[error("the database gives no list")]
+    Database(#[source] PostgresError),
     /// The command failed.
-    #[error("the command {program} ended with {status}")]
+    #[error("the command {program} gives no list: {ending}")]
     Command {
         /// Its first word.
         program: String,
-        /// How it ended.
-        status: String,
+        /// How it ended, and what it said on standard error.
+        ending: String,
     },
     /// It took too long.
     #[error("it took longer than {0}")]
@@ -75,17 +56,6 @@ pub enum SourceError {
 /// What is wrong with the settings of a query.
 pub fn problems(sql: &SqlWith) -> Vec<Problem> {
     let mut problems = Vec::new();
-    match sql.conninfo.parse::<tokio_postgres::Config>() {
-        Err(_) => problems.push(
-            Problem::new("list.sql.conninfo", "is no connection string")
-                .hint("write it like host=db1 dbname=shop user=mailer"),
-        ),
-        Ok(config) if config.get_password().is_some() => problems.push(
-            Problem::new("list.sql.conninfo", "holds a password")
-                .hint("write password: {env: …} or {file: …} beside it"),
-        ),
-        Ok(_) => {}
-    }
     if sql.query.trim().is_empty() {
         problems.push(Problem::new("list.sql.query", "is empty"));
     }
@@ -111,8 +81,10 @@ pub async fn fetch(
                     }),
                 }
             }
-            ListWith::Command(argv) => command(argv).await,
-            ListWith::Sql(sql) => query(sql, secrets).await,
+            ListWith::Command(argv) => command(argv, secrets, timeout).await,
+            ListWith::Sql(sql) => query(sql, secrets, timeout)
+                .await
+                .map_err(SourceError::Database),
         }
     };
     tokio::time::timeout(timeout.to_std(), fetching)
@@ -160,53 +132,25 @@ fn csv(path: &str) -> Result<Vec<String>, SourceError> {
     Ok(lines)
 }
 
-async fn command(argv: &[String]) -> Result<Vec<String>, SourceError> {
-    let program = argv.first().cloned().unwrap_or_default();
-    let failed = |source| SourceError::Start {
-        program: program.clone(),
-        source,
+/// Runs as the steps' programs do: it sees none of the controller's own secrets.
+async fn command(
+    argv: &[String],
+    secrets: &SharedSecrets,
+    timeout: Span,
+) -> Result<Vec<String>, SourceError> {
+    let command = Command {
+        argv: argv.to_vec(),
+        env: BTreeMap::new(),
+        secrets: Arc::clone(secrets),
     };
-    let mut child = Command::new(&program)
-        .args(argv.get(1..).unwrap_or_default())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(failed)?;
-    let group = KillGroup(child.id());
-    let mut text = String::new();
-    if let Some(out) = child.stdout.take() {
-        out.take(LARGEST)
-            .read_to_string(&mut text)
-            .await
-            .map_err(failed)?;
-    }
-    let status = child.wait().await.map_err(failed)?;
-    drop(group);
-    if !status.success() {
+    let (run, text) = command.collect(timeout.to_std(), LARGEST).await;
+    if run.ending != Ending::Exited(0) {
         return Err(SourceError::Command {
-            program,
-            status: status.to_string(),
+            program: argv.first().cloned().unwrap_or_default(),
+            ending: address::hide(&run.told()),
         });
     }
-    Ok(lines(&text))
-}
-
-/// Ends everything that a command started, when it is done or given up.
-struct KillGroup(Option<u32>);
-
-impl Drop for KillGroup {
-    fn drop(&mut self) {
-        if let Some(id) = self.0.and_then(|id| i32::try_from(id).ok()) {
-            // The group is gone already in most cases.
-            let _ = nix::sys::signal::killpg(
-                nix::unistd::Pid::from_raw(id),
-                nix::sys::signal::Signal::SIGKILL,
-            );
-        }
-    }
+    Ok(lines(&String::from_utf8_lossy(&text)))
 }
 
 fn lines(text: &str) -> Vec<String> {
@@ -217,52 +161,26 @@ fn lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-async fn query(sql: &SqlWith, secrets: &SharedSecrets) -> Result<Vec<String>, SourceError> {
-    let mut config: tokio_postgres::Config = sql.conninfo.parse().map_err(SourceError::Database)?;
-    config.application_name("failover-list");
-    if let Some(at) = &sql.password {
-        config.password(secrets.read(at).map_err(SourceError::Secret)?.expose());
-    }
-    let tls = MakeRustlsConnect::new(tls(sql.ca.as_deref())?);
-    if sql.ca.is_some() {
-        config.ssl_mode(SslMode::Require);
-    }
-    let (client, connection) = config.connect(tls).await.map_err(SourceError::Database)?;
-    let driving = tokio::spawn(connection);
-    let asked = async {
-        client.batch_execute("BEGIN TRANSACTION READ ONLY").await?;
-        client.simple_query(&sql.query).await
-    };
-    let rows = asked.await.map_err(SourceError::Database);
-    drop(client);
-    driving.abort();
-    let cells = rows?.into_iter().filter_map(|message| {
-        if let SimpleQueryMessage::Row(row) = message {
-            row.get(0).map(str::to_owned)
-        } else {
-            None
+async fn query(
+    sql: &SqlWith,
+    secrets: &SharedSecrets,
+    timeout: Span,
+) -> Result<Vec<String>, PostgresError> {
+    let mut conninfo = sql.conninfo.clone();
+    if let Some(ca) = &sql.ca {
+        conninfo.root = Some(ca.into());
+        if matches!(conninfo.tls, TlsMode::Prefer | TlsMode::Require) {
+            conninfo.tls = TlsMode::VerifyFull;
         }
-    });
-    Ok(cells.collect())
-}
-
-fn tls(ca: Option<&str>) -> Result<rustls::ClientConfig, SourceError> {
-    let path = ca.unwrap_or("of this system");
-    let wrong = || SourceError::Authority {
-        path: path.to_owned(),
-    };
-    let mut roots = Vec::new();
-    if let Some(ca) = ca {
-        let read = CertificateDer::pem_file_iter(ca).map_err(|_| wrong())?;
-        roots = read.collect::<Result<_, _>>().map_err(|_| wrong())?;
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Verifier::new_with_extra_roots(roots, provider.clone()).map_err(|_| wrong())?;
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|_| wrong())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(config)
+    let login = Login {
+        conninfo,
+        password: sql.password.clone(),
+        secrets: Arc::clone(secrets),
+    };
+    let session = login.open(timeout.to_std()).await?;
+    session.rows("BEGIN TRANSACTION READ ONLY").await?;
+    let rows = session.rows(&sql.query).await?;
+    let first = rows.iter().filter_map(|row| row.try_get(0).ok().flatten());
+    Ok(first.map(str::to_owned).collect())
 }

@@ -47,15 +47,16 @@ use nix::{
 use tokio::{
     io::AsyncWriteExt,
     process::{Child, ChildStdin, Command as Process},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 pub use context::{Context, Verb};
 pub use ending::{Ending, Run};
-use output::{Mask, Tail};
+use output::{Mask, Tail, Whole};
 pub use steps::{Steps, StepsWith};
 
 use super::{
+    cause,
     kind::Problem,
     secret::{SecretError, SharedSecrets},
 };
@@ -132,10 +133,28 @@ pub fn env_problems(env: &BTreeMap<String, SecretRef>) -> Vec<Problem> {
 impl Command {
     /// Runs the program for at most `limit`. Dropping the future kills the whole group.
     pub async fn run(&self, context: &Context, limit: Duration) -> Run {
+        self.drive(context, limit, None).await
+    }
+
+    /// The same without context, for what the program prints: its standard output, at most `most` bytes of it, is
+    /// returned whole and is no evidence. Whoever holds that open is waited for.
+    pub async fn collect(&self, limit: Duration, most: u64) -> (Run, Vec<u8>) {
+        let mut whole = Whole::new(most);
+        let context = Context::default();
+        let run = self.drive(&context, limit, Some(&mut whole)).await;
+        (run, whole.bytes)
+    }
+
+    async fn drive(
+        &self,
+        context: &Context,
+        limit: Duration,
+        mut whole: Option<&mut Whole>,
+    ) -> Run {
         let deadline = Instant::now() + limit;
         let secrets = match self.read_secrets() {
             Ok(secrets) => secrets,
-            Err(e) => return Run::unstarted(Ending::NoSecret(chain(&e))),
+            Err(e) => return Run::unstarted(Ending::NoSecret(cause::in_full(&e))),
         };
         let mut group = match self.spawn(context, &secrets) {
             Ok(group) => group,
@@ -148,13 +167,14 @@ impl Command {
             let child = &mut group.child;
             let (stdin, stdout, stderr) =
                 (child.stdin.take(), child.stdout.take(), child.stderr.take());
-            let talk = async {
-                tokio::join!(
-                    tell(stdin, context.json.to_string()),
-                    out.read(stdout),
-                    err.read(stderr)
-                )
+            let wants_all = whole.is_some();
+            let listen = async {
+                match whole.as_mut() {
+                    Some(whole) => whole.read(stdout).await,
+                    None => out.read(stdout).await,
+                }
             };
+            let talk = async { tokio::join!(tell(stdin, context), listen, err.read(stderr)) };
             tokio::pin!(talk);
             let mut told = false;
             let waited = timeout_at(deadline, async {
@@ -170,11 +190,17 @@ impl Command {
                 Err(_) => Ending::TimedOut(Span::from(limit)),
                 Ok(Err(e)) => Ending::NotStarted(e.to_string()),
                 Ok(Ok(status)) => {
-                    if !told {
-                        // Whoever still holds its output open is not waited for.
-                        let _ = timeout(DRAIN, &mut talk).await;
+                    // Whoever still holds its output open is not waited for, unless all of it is wanted.
+                    let until = if wants_all {
+                        deadline
+                    } else {
+                        Instant::now() + DRAIN
+                    };
+                    if told || timeout_at(until, &mut talk).await.is_ok() || !wants_all {
+                        ended(status)
+                    } else {
+                        Ending::TimedOut(Span::from(limit))
                     }
-                    ended(status)
                 }
             }
         };
@@ -253,15 +279,10 @@ fn ended(status: ExitStatus) -> Ending {
 }
 
 /// A program need not read what it is told.
-async fn tell(stdin: Option<ChildStdin>, text: String) {
-    if let Some(mut stdin) = stdin {
-        let _ = stdin.write_all(text.as_bytes()).await;
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
+async fn tell(stdin: Option<ChildStdin>, context: &Context) {
+    if let Some(mut stdin) = stdin
+        && !context.json.is_null()
+    {
+        let _ = stdin.write_all(context.json.to_string().as_bytes()).await;
     }
 }

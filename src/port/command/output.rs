@@ -137,3 +137,25 @@ fn clipped(text: &str) -> String {
     }
     short
 }
+
+/// All that a stream holds, without masks: for what is no evidence.
+pub(super) struct Whole {
+    pub(super) bytes: Vec<u8>,
+    most: u64,
+}
+
+impl Whole {
+    pub(super) fn new(most: u64) -> Self {
+        Self {
+            bytes: Vec::new(),
+            most,
+        }
+    }
+
+    pub(super) async fn read(&mut self, stream: Option<impl AsyncRead + Unpin>) {
+        if let Some(stream) = stream {
+            // What breaks off is told by how the program ends.
+            let _ = stream.take(self.most).read_to_end(&mut self.bytes).await;
+        }
+    }
+}

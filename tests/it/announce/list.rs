@@ -129,8 +129,26 @@ async fn a_command_prints_addresses() {
     let channel = listed(&folder, &json!({"command": ["sh", "-c", script]}));
     let item = refresh(&channel).await;
     assert_eq!(item.status, CheckStatus::Fail);
-    assert!(item.detail.contains("exit status: 3"), "{item:?}");
+    assert!(item.detail.contains("exit status 3"), "{item:?}");
     assert!(channel.recipients().await.is_err());
+}
+
+#[tokio::test]
+async fn a_command_sees_no_secrets_of_the_controller() {
+    let folder = tempfile::tempdir().unwrap();
+    // Cargo sets this for the tests: it stands for any variable of our own.
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+    let script = "env | cut -d= -f1 | sed 's/$/@example.com/'; echo why >&2";
+    let channel = listed(&folder, &json!({"command": ["sh", "-c", script]}));
+    assert_eq!(refresh(&channel).await.status, CheckStatus::Ok);
+    let seen = names(&channel).await;
+    assert!(seen.contains(&"PATH@example.com".to_owned()), "{seen:?}");
+    assert!(!seen.iter().any(|name| name.contains("CARGO")), "{seen:?}");
+    let script = "echo ann@example.com; echo the directory is away >&2; exit 1";
+    let channel = listed(&folder, &json!({"command": ["sh", "-c", script]}));
+    let item = refresh(&channel).await;
+    assert!(item.detail.contains("the directory is away"), "{item:?}");
+    assert!(!item.detail.contains("ann@"), "{item:?}");
 }
 
 #[tokio::test]
@@ -173,6 +191,13 @@ async fn a_query_gives_addresses_and_cannot_write() {
     let item = refresh(&channel).await;
     assert_eq!(item.status, CheckStatus::Fail);
     assert!(item.detail.contains("read-only"), "{item:?}");
+    // The same words as everywhere else.
+    let all = "SELECT mail FROM customer";
+    let mut other = list(all);
+    other["sql"]["conninfo"] = json!(format!("{conninfo} sslmode=verify-full"));
+    let channel = listed(&folder, &other);
+    let item = refresh(&channel).await;
+    assert!(item.detail.contains("no TLS with"), "{item:?}");
     let channel = listed(&folder, &list("SELECT mail FROM customer WHERE active"));
     drop(server);
     assert_eq!(refresh(&channel).await.status, CheckStatus::Warn);
