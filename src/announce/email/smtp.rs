@@ -2,7 +2,11 @@
 
 use std::{
     error::Error as _,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use lettre::{
@@ -17,16 +21,17 @@ use lettre::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     model::{secret::SecretRef, span::Span, time::Time},
     port::{
+        endpoint,
         kind::Problem,
         runtime::SharedRuntime,
         secret::{SecretError, SharedSecrets},
     },
 };
-        endpoint,
 
 /// Servers close connections that carried many mails; ours are changed before.
 const MAILS_PER_CONNECTION: u32 = 100;
@@ -37,6 +42,16 @@ const IDLE: Span = Span::from_secs(30);
 /// So many time-outs may pass between the final dot and the answer, because servers scan in between (RFC 5321 wants
 /// 10 minutes against 5 for other commands; more here, because ours are short).
 const PATIENCE_AT_END: u32 = 8;
+
+/// So many time-outs may pass before the final dot, but never more than [`BEFORE_DOT`].
+const PATIENCE_BEFORE_DOT: u32 = 4;
+
+/// A mail whose final dot is not out within this is not sent. It is below the minute after which a page calls an outcome
+/// unknown: of this mail it is known.
+const BEFORE_DOT: Duration = Duration::from_secs(45);
+
+/// How long a server may take to forget a mail that it refused.
+const RESET: Duration = Duration::from_secs(5);
 
 /// The mail server.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -59,12 +74,12 @@ pub struct SmtpWith {
     /// The name that this host gives itself. Default: its host name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helo: Option<String>,
-    /// Time-out of one command.
-    #[serde(default = "timeout")]
+    /// Time-out of one command. All of them up to the end of the mail together have four times that, and 45s at most.
+    #[serde(default = "command_timeout")]
     pub timeout: Span,
 }
 
-fn timeout() -> Span {
+fn command_timeout() -> Span {
     Span::from_secs(30)
 }
 
@@ -262,23 +277,26 @@ impl Smtp {
         to: &Address,
         mail: &[u8],
     ) -> Result<String, Failure> {
+        let until = self.before_dot();
         let kept = self.take();
         let was_kept = kept.is_some();
         let mut session = match kept {
             Some(session) => session,
-            None => self.connect().await?,
+            None => self.connect(until).await?,
         };
-        let mut sent = self.converse(&mut session, from, to, mail).await;
+        let mut sent = self.converse(&mut session, from, to, mail, until).await;
         if was_kept && matches!(&sent, Err(Failure::Lost { stage, .. }) if *stage < Stage::Data) {
             // A kept connection may have been closed since; nothing was said about this mail yet.
-            session = self.connect().await?;
-            sent = self.converse(&mut session, from, to, mail).await;
+            session = self.connect(until).await?;
+            sent = self.converse(&mut session, from, to, mail, until).await;
         }
         session.mails += 1;
         let usable = match &sent {
             Ok(_) | Err(Failure::Address { .. }) => true,
             Err(Failure::Answer { code, .. }) if *code != 421 => {
-                self.command(&mut session.connection, Rset).await.is_ok()
+                let until = Instant::now() + RESET;
+                let reset = self.command(&mut session.connection, Rset, until).await;
+                reset.is_ok()
             }
             Err(Failure::Answer { .. } | Failure::Lost { .. } | Failure::Setup { .. }) => false,
         };
@@ -293,10 +311,11 @@ impl Smtp {
     /// # Errors
     /// Where a mail would fail for a reason that does not lie in it.
     pub async fn try_out(&self) -> Result<(), Failure> {
-        let mut session = self.connect().await?;
-        let answer = self.command(&mut session.connection, Noop).await;
+        let until = self.before_dot();
+        let mut session = self.connect(until).await?;
+        let answer = self.command(&mut session.connection, Noop, until).await;
         answer.map_err(|e| e.at(Stage::Login))?;
-        let _ = tokio::time::timeout(self.with.timeout.to_std(), session.connection.quit()).await;
+        let _ = timeout(self.with.timeout.to_std(), session.connection.quit()).await;
         Ok(())
     }
 
@@ -306,6 +325,7 @@ impl Smtp {
         from: &Address,
         to: &Address,
         mail: &[u8],
+        until: Instant,
     ) -> Result<String, Failure> {
         let connection = &mut session.connection;
         let mut parameters = Vec::new();
@@ -335,14 +355,14 @@ impl Smtp {
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
         let sender = Mail::new(Some(from.clone()), parameters);
-        let answer = self.command(connection, sender).await;
+        let answer = self.command(connection, sender, until).await;
         answer.map_err(|e| e.at(Stage::Sender))?;
         let recipient = Rcpt::new(to.clone(), Vec::new());
-        let answer = self.command(connection, recipient).await;
+        let answer = self.command(connection, recipient, until).await;
         answer.map_err(|e| e.at(Stage::Recipient))?;
-        let answer = self.command(connection, Data).await;
+        let answer = self.command(connection, Data, until).await;
         answer.map_err(|e| e.at(Stage::Data))?;
-        self.content(connection, mail).await
+        self.content(connection, mail, until).await
     }
 
     /// Sends the mail and its final dot. Only once every byte before the dot is out may the server have accepted it.
@@ -350,16 +370,25 @@ impl Smtp {
         &self,
         connection: &mut AsyncSmtpConnection,
         mail: &[u8],
+        until: Instant,
     ) -> Result<String, Failure> {
-        let mut dot = false;
+        let dot = AtomicBool::new(false);
         let parts = std::iter::once(Some(mail)).chain(std::iter::once_with(|| {
-            dot = true;
+            dot.store(true, Ordering::Relaxed);
             None
         }));
-        let limit = self.with.timeout.to_std() * PATIENCE_AT_END;
-        let answer =
-            tokio::time::timeout(limit, connection.message_iter(parts.map_while(|p| p))).await;
-        let stage = if dot { Stage::End } else { Stage::Data };
+        let talk = connection.message_iter(parts.map_while(|p| p));
+        tokio::pin!(talk);
+        let mut answer = timeout_at(until, &mut talk).await;
+        if answer.is_err() && dot.load(Ordering::Relaxed) {
+            let limit = self.with.timeout.to_std() * PATIENCE_AT_END;
+            answer = timeout(limit, talk).await;
+        }
+        let stage = if dot.load(Ordering::Relaxed) {
+            Stage::End
+        } else {
+            Stage::Data
+        };
         match answer {
             Ok(Ok(answer)) => Ok(answer.message().collect::<Vec<_>>().join(" ")),
             Ok(Err(e)) => Err(Failure::of(stage, &e)),
@@ -370,9 +399,15 @@ impl Smtp {
         }
     }
 
-    async fn connect(&self) -> Result<Session, Failure> {
-        let limit = self.with.timeout.to_std();
-        tokio::time::timeout(limit * 3, self.connect_at_leisure())
+    /// Until when a mail's final dot must be out, if it is begun now.
+    fn before_dot(&self) -> Instant {
+        let most = self.with.timeout.to_std() * PATIENCE_BEFORE_DOT;
+        Instant::now() + most.min(BEFORE_DOT)
+    }
+
+    async fn connect(&self, until: Instant) -> Result<Session, Failure> {
+        let limit = Instant::now() + self.with.timeout.to_std() * 3;
+        timeout_at(limit.min(until), self.connect_at_leisure())
             .await
             .unwrap_or_else(|_| {
                 Err(Failure::Lost {
@@ -441,8 +476,10 @@ impl Smtp {
         &self,
         connection: &mut AsyncSmtpConnection,
         command: impl std::fmt::Display,
+        until: Instant,
     ) -> Result<(), NoAnswer> {
-        match tokio::time::timeout(self.with.timeout.to_std(), connection.command(command)).await {
+        let limit = Instant::now() + self.with.timeout.to_std();
+        match timeout_at(limit.min(until), connection.command(command)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(e)) => Err(NoAnswer::Error(e)),
             Err(_) => Err(NoAnswer::TimedOut),
@@ -485,7 +522,7 @@ async fn tidy(smtp: Weak<Smtp>, runtime: SharedRuntime) {
         };
         for mut session in old {
             let limit = smtp.with.timeout.to_std();
-            let _ = tokio::time::timeout(limit, session.connection.quit()).await;
+            let _ = timeout(limit, session.connection.quit()).await;
         }
         let idle = smtp.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if !idle.tidied {
