@@ -200,7 +200,9 @@ impl Channel for Email {
         }
     }
 
+    /// Whoever asks begins a mailing: what the server refused in the one before is forgotten.
     async fn recipients(&self) -> Result<Vec<Recipient>, RecipientsError> {
+        *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = Policy::default();
         let list = self.list.clone();
         tokio::task::spawn_blocking(move || list.recipients())
             .await
@@ -224,7 +226,7 @@ impl Channel for Email {
                     reference: Some(reference),
                 }
             }
-            Err(failure) => verdict::judge(&failure, &mut policy),
+            Err(failure) => self.lasting(verdict::judge(&failure, to, &mut policy)),
         }
     }
 
@@ -273,6 +275,22 @@ impl Channel for Email {
 }
 
 impl Email {
+    /// A team's addresses stand in a document, and a page must reach them once the mail server has come to its senses:
+    /// only customers' addresses are given up for good.
+    fn lasting(&self, sent: Sent) -> Sent {
+        match sent {
+            Sent::Refused { reason, suppress } => Sent::Refused {
+                reason,
+                suppress: suppress && self.list.is_fetched(),
+            },
+            Sent::Accepted { .. }
+            | Sent::Unknown { .. }
+            | Sent::Unsure { .. }
+            | Sent::Later { .. }
+            | Sent::Broken { .. } => sent,
+        }
+    }
+
     fn write(
         &self,
         message: &Compiled,

@@ -1,10 +1,15 @@
 //! What a mail server's refusal means for the recipient and for the channel.
 
+use std::collections::BTreeSet;
+
 use super::{
     address,
     smtp::{Failure, Stage},
 };
-use crate::{model::span::Span, port::channel::Sent};
+use crate::{
+    model::span::Span,
+    port::channel::{Recipient, Sent},
+};
 
 /// Wait after the server could not be reached, or slows everybody down.
 const EVERYONE: Span = Span::from_secs(30);
@@ -18,11 +23,13 @@ const ALL_AT_FIRST: u32 = 5;
 /// The same once something was accepted.
 const ALL_AT_LAST: u32 = 20;
 
-/// Refusals for policy (spam, relaying) since something was accepted: one may lie in the recipient, many do not.
-#[derive(Clone, Copy, Debug, Default)]
+/// Refusals for policy (spam, relaying) in one mailing since something was accepted: one may lie in the recipient, many
+/// do not.
+#[derive(Clone, Debug, Default)]
 pub struct Policy {
     accepted: bool,
     in_a_row: u32,
+    refused: BTreeSet<Recipient>,
 }
 
 impl Policy {
@@ -30,20 +37,25 @@ impl Policy {
     pub fn accepted(&mut self) {
         *self = Self {
             accepted: true,
-            in_a_row: 0,
+            ..Self::default()
         };
     }
 
-    fn refused(&mut self, reason: String) -> Sent {
+    fn refused(&mut self, to: &Recipient, reason: String) -> Sent {
         self.in_a_row += 1;
+        self.refused.insert(to.clone());
         let all = if self.accepted {
             ALL_AT_LAST
         } else {
             ALL_AT_FIRST
         };
         if self.in_a_row >= all {
+            let whom = match self.refused.len() {
+                1 => "1 recipient".to_owned(),
+                n => format!("{n} recipients"),
+            };
             Sent::Broken {
-                reason: format!("{reason} ({} recipients in a row)", self.in_a_row),
+                reason: format!("{reason} ({} times in a row, for {whom})", self.in_a_row),
             }
         } else if self.accepted {
             Sent::Refused {
@@ -60,8 +72,8 @@ impl Policy {
     }
 }
 
-/// What a failure means.
-pub fn judge(failure: &Failure, policy: &mut Policy) -> Sent {
+/// What a failure to send to somebody means.
+pub fn judge(failure: &Failure, to: &Recipient, policy: &mut Policy) -> Sent {
     match failure {
         Failure::Setup { reason } => Sent::Broken {
             reason: reason.clone(),
@@ -81,11 +93,11 @@ pub fn judge(failure: &Failure, policy: &mut Policy) -> Sent {
             everyone: true,
             reason: format!("the mail server {what}"),
         },
-        Failure::Answer { stage, code, text } => answer(*stage, *code, text, policy),
+        Failure::Answer { stage, code, text } => answer(*stage, *code, text, to, policy),
     }
 }
 
-fn answer(stage: Stage, code: u16, text: &str, policy: &mut Policy) -> Sent {
+fn answer(stage: Stage, code: u16, text: &str, to: &Recipient, policy: &mut Policy) -> Sent {
     let said: String = address::hide(text).chars().take(200).collect();
     let reason = format!("the mail server answered {code} {said}");
     if !(500..600).contains(&code) {
@@ -109,8 +121,10 @@ fn answer(stage: Stage, code: u16, text: &str, policy: &mut Policy) -> Sent {
             reason,
             suppress: true,
         },
-        (Stage::Data | Stage::End, _) | (Stage::Recipient, Some((7, _))) => policy.refused(reason),
-        (Stage::Recipient, None) if relaying() => policy.refused(reason),
+        (Stage::Data | Stage::End, _) | (Stage::Recipient, Some((7, _))) => {
+            policy.refused(to, reason)
+        }
+        (Stage::Recipient, None) if relaying() => policy.refused(to, reason),
         (Stage::Recipient, _) => Sent::Refused {
             reason,
             suppress: false,
@@ -178,13 +192,17 @@ mod tests {
         }
     }
 
+    fn somebody() -> Recipient {
+        Recipient("ann@example.com".to_owned())
+    }
+
     fn judged(stage: Stage, code: u16, text: &str) -> Sent {
         let failure = Failure::Answer {
             stage,
             code,
             text: text.to_owned(),
         };
-        judge(&failure, &mut Policy::default())
+        judge(&failure, &somebody(), &mut Policy::default())
     }
 
     #[rstest]
@@ -262,7 +280,11 @@ mod tests {
             Stage::Data,
         ] {
             let what = "closed the connection".to_owned();
-            let sent = judge(&Failure::Lost { stage, what }, &mut Policy::default());
+            let sent = judge(
+                &Failure::Lost { stage, what },
+                &somebody(),
+                &mut Policy::default(),
+            );
             assert_eq!(kind(&sent), "everyone later");
         }
         let what = "closed the connection".to_owned();
@@ -270,7 +292,8 @@ mod tests {
             stage: Stage::End,
             what,
         };
-        assert_eq!(kind(&judge(&lost, &mut Policy::default())), "unknown");
+        let sent = judge(&lost, &somebody(), &mut Policy::default());
+        assert_eq!(kind(&sent), "unknown");
     }
 
     #[test]
@@ -281,6 +304,7 @@ mod tests {
                 Stage::Recipient,
                 554,
                 "5.7.1 relay access denied",
+                &somebody(),
                 policy,
             ))
         };
@@ -290,6 +314,26 @@ mod tests {
         let then: Vec<_> = (0..20).map(|_| no(&mut policy)).collect();
         assert!(then[..19].iter().all(|k| *k == "refused"));
         assert_eq!(then[19], "broken");
+    }
+
+    #[test]
+    fn one_recipient_that_is_tried_again_stays_one() {
+        let mut policy = Policy::default();
+        let mut last = None;
+        for _ in 0..5 {
+            let text = "5.7.1 relay access denied";
+            last = Some(answer(
+                Stage::Recipient,
+                554,
+                text,
+                &somebody(),
+                &mut policy,
+            ));
+        }
+        assert!(
+            matches!(&last, Some(Sent::Broken { reason }) if reason.ends_with("(5 times in a row, for 1 recipient)")),
+            "{last:?}"
+        );
     }
 
     #[test]

@@ -165,11 +165,19 @@ async fn connections_are_kept_between_mails() {
 }
 
 #[tokio::test]
-async fn a_mailbox_that_does_not_exist_is_not_written_to_again() {
+async fn a_customer_s_mailbox_that_does_not_exist_is_not_written_to_again() {
     let folder = tempfile::tempdir().unwrap();
     let exim = Exim::start_open().await;
-    let people = ["ann@example.com", "gone@example.com"];
-    let channel = email(&folder, open(exim.port), &people, |_| {});
+    let channel = email(&folder, open(exim.port), &[], |with| {
+        let file = folder.path().join("customers.csv");
+        std::fs::write(&file, "email\nann@example.com\ngone@example.com\n").unwrap();
+        with["list"] = json!({"csv": file});
+        with["unsubscribe"] = json!({
+            "url": "https://status.shop.example",
+            "key": secret(folder.path(), "leave", "0123456789abcdef"),
+        });
+    });
+    channel.refresh().await.unwrap();
     let ledger = ledger(folder.path());
     let message = channel.compile(&saying("One."));
     let outcome = tell(&*channel, &*ledger, &message, &mailing("m1")).await;
@@ -181,6 +189,78 @@ async fn a_mailbox_that_does_not_exist_is_not_written_to_again() {
     );
     let outcome = tell(&*channel, &*ledger, &message, &mailing("m2")).await;
     assert_eq!((outcome.tally.sent, outcome.tally.suppressed), (1, 1));
+    let gone = to("gone@example.com");
+    assert!(ledger.suppressed(&"shop".into(), &gone).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_team_s_mailbox_is_written_to_again_whatever_the_server_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Scripted::start(&[]).await;
+    server.next([("RCPT", "550 5.1.1 no such mailbox")]);
+    let channel = email(&folder, open(server.port), &["ann@example.com"], |_| {});
+    let ledger = ledger(folder.path());
+    let message = channel.compile(&saying("One."));
+    let outcome = tell(&*channel, &*ledger, &message, &mailing("m1")).await;
+    assert_eq!(outcome.tally.failed, 1);
+    let outcome = tell(&*channel, &*ledger, &message, &mailing("m2")).await;
+    assert_eq!((outcome.tally.sent, outcome.tally.suppressed), (1, 0));
+}
+
+#[tokio::test]
+async fn what_one_mailing_was_refused_does_not_break_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Scripted::start(&[]).await;
+    let channel = email(&folder, open(server.port), &["ann@example.com"], |_| {});
+    let message = channel.compile(&saying("One."));
+    for (again, broken) in [(4, false), (4, false), (5, true)] {
+        channel.recipients().await.unwrap();
+        let mut last = None;
+        for _ in 0..again {
+            server.next([("RCPT", "550 5.7.1 not from you")]);
+            let (ann, key) = (to("ann@example.com"), key("k"));
+            last = Some(channel.send(&message, &ann, &key).await);
+        }
+        let is_broken = matches!(last, Some(Sent::Broken { .. }));
+        assert_eq!(is_broken, broken, "{last:?}");
+    }
+}
+
+/// The server takes its time for every line: none of its answers is late, and all together are.
+#[tokio::test]
+async fn a_mail_that_was_never_sent_is_not_unknown() {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let (read, mut write) = client.into_split();
+                let mut lines = BufReader::new(read).lines();
+                let mut answer = "220 slow.example ESMTP\r\n";
+                loop {
+                    tokio::time::sleep(std::time::Duration::from_millis(350)).await;
+                    if write.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                    let Ok(Some(_)) = lines.next_line().await else {
+                        return;
+                    };
+                    answer = "250 ok\r\n";
+                }
+            });
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let channel = email(&folder, open(port), &["ann@example.com"], |with| {
+        with["smtp"]["timeout"] = json!("400ms");
+    });
+    let message = channel.compile(&saying("One."));
+    let sent = channel
+        .send(&message, &to("ann@example.com"), &key("k"))
+        .await;
+    assert!(matches!(sent, Sent::Later { .. }), "{sent:?}");
 }
 
 #[tokio::test]
@@ -456,20 +536,4 @@ fn rsa() -> (String, Vec<u8>) {
     openssl(&["genrsa", "-traditional", "-out", path, "2048"]);
     let public = openssl(&["rsa", "-in", path, "-RSAPublicKey_out", "-outform", "DER"]);
     (std::fs::read_to_string(&file).unwrap(), public)
-}
-
-#[tokio::test]
-async fn the_ledger_keeps_what_the_server_said() {
-    let folder = tempfile::tempdir().unwrap();
-    let exim = Exim::start_open().await;
-    let channel = email(&folder, open(exim.port), &["gone@example.com"], |_| {});
-    let ledger = ledger(folder.path());
-    let message = channel.compile(&saying("One."));
-    tell(&*channel, &*ledger, &message, &mailing("m1")).await;
-    assert!(
-        ledger
-            .suppressed(&"shop".into(), &to("gone@example.com"))
-            .await
-            .unwrap()
-    );
 }
