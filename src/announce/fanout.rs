@@ -264,24 +264,34 @@ impl Fanout<'_> {
         let sent = if job.unsure {
             self.in_time(self.channel.resume(message, &job.to, &job.key))
                 .await
-                .unwrap_or_else(|| Sent::Unknown {
-                    reason: "the controller stopped before the answer came".to_owned(),
-                })
+                .map_or_else(
+                    || self.unanswered(),
+                    |told| {
+                        told.unwrap_or_else(|| Sent::Unknown {
+                            reason: "the controller stopped before the answer came".to_owned(),
+                        })
+                    },
+                )
         } else {
             self.mark(&job, Delivery::Sending, "").await?;
-            let trying = async { Some(self.channel.send(message, &job.to, &job.key).await) };
-            self.in_time(trying).await.unwrap_or_else(|| Sent::Unknown {
-                reason: format!("no answer within {}", self.patience.sending),
-            })
+            self.in_time(self.channel.send(message, &job.to, &job.key))
+                .await
+                .unwrap_or_else(|| self.unanswered())
         };
         self.settle(job, sent).await
     }
 
+    fn unanswered(&self) -> Sent {
+        Sent::Unknown {
+            reason: format!("no answer within {}", self.patience.sending),
+        }
+    }
+
     /// What a try came to; `None` where it came to nothing in time.
-    async fn in_time(&self, trying: impl Future<Output = Option<Sent>>) -> Option<Sent> {
+    async fn in_time<T>(&self, trying: impl Future<Output = T>) -> Option<T> {
         let limit = self.runtime.now().after(self.patience.sending);
         match select(Box::pin(trying), self.runtime.sleep_until(limit)).await {
-            Either::Left((sent, _)) => sent,
+            Either::Left((told, _)) => Some(told),
             Either::Right(_) => None,
         }
     }

@@ -44,6 +44,8 @@ struct Crowd {
     death: Option<Arc<Death>>,
     /// Whoever is told this never answers.
     mute: Option<&'static str>,
+    /// Whether it is silent when it is asked what became of something.
+    forgetful: bool,
 }
 
 impl Crowd {
@@ -117,6 +119,9 @@ impl Channel for Crowd {
         to: &Recipient,
         key: &IdempotencyKey,
     ) -> Option<Sent> {
+        if self.forgetful {
+            std::future::pending::<()>().await;
+        }
         if self.recognises {
             Some(self.take(to, key).await)
         } else {
@@ -533,6 +538,29 @@ fn one_that_never_answers_is_unknown_and_holds_nobody_up() {
     assert_eq!((outcome.tally.sent, outcome.tally.unknown), (3, 1));
     assert_eq!(
         outcome.problems.into_keys().collect::<Vec<_>>(),
+        ["no answer within 5m"]
+    );
+}
+
+#[test]
+fn one_that_cannot_say_what_became_of_it_blames_no_crash() {
+    let crowd = Crowd {
+        forgetful: true,
+        ..Crowd::of(&["ann"])
+    };
+    let lost = Sent::Unsure {
+        after: Span::from_secs(1),
+        reason: "it hung up".to_owned(),
+    };
+    crowd.answer("ann", [lost]);
+    let run = begin(crowd);
+    run.time.pass(Span::from_secs(400));
+    assert_eq!(
+        run.outcome()
+            .unwrap()
+            .problems
+            .into_keys()
+            .collect::<Vec<_>>(),
         ["no answer within 5m"]
     );
 }
