@@ -2,8 +2,8 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -47,6 +47,9 @@ const SECRET: &str = "whsec_";
 
 /// Wait before the same message is sent again, where the other side does not say.
 const PAUSE: Span = Span::from_secs(30);
+
+/// How long a client is kept: this host's roots may change.
+const CLIENT_AGE: Duration = Duration::from_mins(10);
 
 /// Settings of `announce/webhook`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -101,6 +104,7 @@ fn make(with: &Value, wiring: &Wiring) -> Result<SharedChannel, MakeError> {
         with,
         url,
         wiring: wiring.clone(),
+        client: Mutex::default(),
     }))
 }
 
@@ -108,6 +112,14 @@ struct Webhook {
     with: WebhookWith,
     url: Url,
     wiring: Wiring,
+    client: Mutex<Option<Kept>>,
+}
+
+/// A client for the addresses that were checked; loading this host's roots takes longer than most posts.
+struct Kept {
+    addresses: Vec<SocketAddr>,
+    since: Instant,
+    client: reqwest::Client,
 }
 
 #[async_trait]
@@ -233,9 +245,17 @@ impl Webhook {
 
     /// A client that connects to the addresses that were checked, whatever the name leads to a moment later.
     async fn client(&self) -> Result<reqwest::Client, Sent> {
-        let addresses = self.addresses().await?;
+        let mut addresses = self.addresses().await?;
+        addresses.sort();
+        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = &*kept
+            && kept.addresses == addresses
+            && kept.since.elapsed() < CLIENT_AGE
+        {
+            return Ok(kept.client.clone());
+        }
         let timeout = Duration::from_millis(self.with.timeout.as_millis());
-        reqwest::Client::builder()
+        let client = reqwest::Client::builder()
             .user_agent(concat!("failover/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -246,7 +266,13 @@ impl Webhook {
             .map_err(|_| Sent::Broken {
                 reason: "no HTTPS client can be made: check this host's root certificates"
                     .to_owned(),
-            })
+            })?;
+        *kept = Some(Kept {
+            addresses,
+            since: Instant::now(),
+            client: client.clone(),
+        });
+        Ok(client)
     }
 
     async fn addresses(&self) -> Result<Vec<SocketAddr>, Sent> {
