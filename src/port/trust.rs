@@ -114,3 +114,31 @@ fn load(path: &Path) -> Result<Trust, TrustError> {
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
     Ok(verifier.build()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authority() -> String {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().pem()
+    }
+
+    #[test]
+    fn a_file_is_loaded_once_until_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        fs::write(&path, authority()).unwrap();
+        let first = file(&path).unwrap();
+        assert!(Arc::ptr_eq(&first, &file(&path).unwrap()));
+        // Put in its place whole, as tools that renew certificates do.
+        let new = folder.path().join("new");
+        fs::write(&new, authority()).unwrap();
+        fs::rename(&new, &path).unwrap();
+        assert!(!Arc::ptr_eq(&first, &file(&path).unwrap()));
+        fs::write(&path, "").unwrap();
+        assert!(matches!(file(&path), Err(TrustError::Empty)));
+    }
+}
