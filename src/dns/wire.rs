@@ -18,7 +18,7 @@ use tokio::{
 use super::rrset;
 use crate::{
     model::service::RecordKind,
-    port::{cause, connect::race, dns::RecordSet},
+    port::{cause, connection::race, dns::RecordSet},
 };
 
 /// The port of DNS (RFC 1035 §4.2).

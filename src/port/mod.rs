@@ -7,7 +7,7 @@ pub mod action;
 pub mod cause;
 pub mod channel;
 pub mod command;
-pub mod connect;
+pub mod connection;
 pub mod dns;
 pub mod endpoint;
 pub mod http;

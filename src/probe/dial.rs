@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     model::{observation::Sight, service::Via},
-    port::connect::race,
+    port::connection::race,
 };
 
 /// A host as documents name it.

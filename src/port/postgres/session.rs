@@ -27,7 +27,7 @@ use crate::{
         secret::{Secret, SecretRef},
         span::Span,
     },
-    port::{connect::race, secret::SharedSecrets},
+    port::{connection::race, secret::SharedSecrets},
 };
 
 /// How long a closed session may take to say goodbye.
