@@ -16,3 +16,4 @@ pub mod probe;
 pub mod promote;
 pub mod publish;
 pub mod spec;
+pub mod vantage;

@@ -31,17 +31,18 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("dns", ADAPTER),
     ("publish", ADAPTER),
     ("announce", ADAPTER),
+    ("vantage", ADAPTER),
     ("driver", BELOW_DRIVER),
     ("cli", BELOW_CLI),
 ];
 const ADAPTER: &[&str] = &["model", "port"];
 const BELOW_DRIVER: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce",
+    "announce", "vantage",
 ];
 const BELOW_CLI: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "driver",
+    "announce", "vantage", "driver",
 ];
 
 /// What rooms without IO may not name.

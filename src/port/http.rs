@@ -8,10 +8,22 @@ use std::time::Duration;
 /// # Errors
 /// Where the TLS roots cannot be loaded.
 pub fn client(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    builder(timeout).build()
+}
+
+/// The same, but it trusts the certificates of this PEM text and no others.
+///
+/// # Errors
+/// Where the text holds no certificate.
+pub fn client_trusting(timeout: Duration, pem: &[u8]) -> Result<reqwest::Client, reqwest::Error> {
+    let trusted = reqwest::Certificate::from_pem_bundle(pem)?;
+    builder(timeout).tls_certs_only(trusted).build()
+}
+
+fn builder(timeout: Duration) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("failover/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(5).min(timeout))
         .timeout(timeout)
-        .build()
 }
