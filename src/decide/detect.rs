@@ -145,7 +145,7 @@ pub fn lookers<'a>(
     service
         .vantage_points
         .iter()
-        .filter(|v| probe.from.is_empty() || probe.from.contains(&v.name))
+        .filter(|v| probe.is_from(&v.name))
 }
 
 /// Whether this process has only just begun and some vantage points have not looked yet: until then nothing new is

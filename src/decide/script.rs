@@ -26,8 +26,8 @@ use crate::model::{
     plan::{Action, OnFailure, Retry, RunKind, StepPhase, Uses},
     record::{FORMAT, Record, RecordBody},
     service::{
-        Announcements, Channel, Component, ComponentKind, Gates, Mode, Objectives, OverRpo, Probe,
-        Quorum, Runbook, RunbookStep, Service, Team, Trigger, VantagePoint, Via,
+        Announcements, Channel, Component, ComponentKind, Gates, Looker, Mode, Objectives, OverRpo,
+        Probe, Quorum, Runbook, RunbookStep, Service, Team, Trigger, VantagePoint, Via,
     },
     site::{Location, Site, SiteRole},
     span::Span,
@@ -97,7 +97,7 @@ fn shop() -> Service {
     let vantage = |n: &str| VantagePoint {
         name: n.into(),
         network: n.into(),
-        via: Via::Direct,
+        looker: Looker::Controller(Via::Direct),
         sentinels: Vec::new(),
     };
     Service {

@@ -103,7 +103,7 @@ fn make_fallback(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeErro
     let condition = Fallback {
         with: kind::read(with)?,
         lookouts: lookouts(wiring)?,
-        points: wiring.service.vantage_points.len(),
+        points: wiring.service.own_points().count(),
     };
     Ok(Arc::new(Until {
         condition,

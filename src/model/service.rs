@@ -14,6 +14,7 @@ use super::{
     },
     observation::Evidence,
     plan::{Action, OnFailure, Retry, RunKind, StepPhase, Uses},
+    secret::SecretRef,
     site::{Site, SiteRole},
     span::Span,
     step::Rung,
@@ -121,6 +122,13 @@ impl Service {
             .map(|v| &v.network)
     }
 
+    /// The vantage points that the controller itself looks from.
+    pub fn own_points(&self) -> impl Iterator<Item = &VantagePoint> {
+        self.vantage_points
+            .iter()
+            .filter(|v| v.observer().is_none())
+    }
+
     /// The component and the probe of that id.
     #[must_use]
     pub fn probe(&self, id: &ProbeId) -> Option<(&Component, &Probe)> {
@@ -152,10 +160,31 @@ pub struct VantagePoint {
     pub name: VantageName,
     /// Vantage points in one network are one voice.
     pub network: NetworkName,
-    /// How it reaches out.
-    pub via: Via,
+    /// Who looks there.
+    pub looker: Looker,
     /// Probes of things that are surely up; when they fail, its own network is gone.
     pub sentinels: Vec<Uses>,
+}
+
+/// Who looks at a vantage point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Looker {
+    /// The controller, which reaches out in this way.
+    Controller(Via),
+    /// An observer elsewhere, which signs what it saw with this key.
+    Observer(SecretRef),
+}
+
+impl VantagePoint {
+    /// The key of the observer that looks there; none where the controller itself does.
+    #[must_use]
+    pub fn observer(&self) -> Option<&SecretRef> {
+        match &self.looker {
+            Looker::Observer(key) => Some(key),
+            Looker::Controller(_) => None,
+        }
+    }
 }
 
 /// How a vantage point reaches out.
@@ -207,6 +236,14 @@ pub struct Component {
     pub kind: ComponentKind,
     /// How it is looked at.
     pub probes: Vec<Probe>,
+}
+
+impl Probe {
+    /// Whether a vantage point looks through it.
+    #[must_use]
+    pub fn is_from(&self, vantage: &VantageName) -> bool {
+        self.from.is_empty() || self.from.contains(vantage)
+    }
 }
 
 /// How a component is looked at.

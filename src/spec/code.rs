@@ -179,6 +179,10 @@ codes! {
     OneVoice = "FO-146", Error, "automatic on the word of one voice",
         "One network with one kind of evidence cannot tell \"it is down\" from \"I cannot see it\"; a failover by itself needs a second opinion.",
         "Add a vantage point in another network, or a probe that gives another kind of evidence (the database itself, the standby's replication stream), or use `mode: ask`.";
+    /// A remote vantage point that cannot be used as written.
+    Remote = "FO-147", Error, "a remote vantage point cannot be used so",
+        "An observer elsewhere looks from its own host and proves by a key of its own who it is. What belongs to the controller's host has no meaning there, a key that two share proves nothing, and steps that ask whether the service works now are answered by the controller's own looks.",
+        "Do what the message says.";
     /// Automatic without a fence that proves enough.
     Unproved = "FO-150", Error, "automatic without a way to prove the fence",
         "Before the standby takes writes it must be proved that the old primary cannot. No fence step of the runbook reaches the rung that `fencing.require` asks for, so an automatic failover would never go on.",

@@ -9,6 +9,7 @@ use super::{document::With, runbook::StepOverride};
 use crate::model::{
     announcement::Phase,
     approval::OnTimeout,
+    secret::SecretRef,
     service::{ComponentKind, Mode, OverRpo, RecordKind, Template},
     site::{Location, SiteRole},
     span::Span,
@@ -128,9 +129,21 @@ pub struct VantagePointSpec {
     /// How it reaches out. Default: as the controller's host does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<ViaSpec>,
+    /// An observer elsewhere looks there and reports: `failover vantage`. Default: the controller itself looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteSpec>,
     /// Looks at things that are surely up and not yours; when they all fail, its own network is gone and it reports Unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sentinels: Vec<SentinelSpec>,
+}
+
+/// An observer elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemoteSpec {
+    /// The key that its reports are signed with, the same at the observer and no other vantage point's: at least 32
+    /// random bytes, such as `openssl rand -hex 32` prints.
+    pub key: SecretRef,
 }
 
 /// How a vantage point reaches out.

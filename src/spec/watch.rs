@@ -1,6 +1,9 @@
 //! Who looks at what: vantage points, quorum, components and their probes.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::{
     code::Code,
@@ -12,7 +15,8 @@ use crate::model::{
     id::{ComponentName, KindName, NetworkName, ProbeId, SiteName, VantageName},
     observation::Evidence,
     plan::Uses,
-    service::{Component, Mode, Probe, Quorum, VantagePoint, Via},
+    secret::SecretRef,
+    service::{Component, Looker, Mode, Probe, Quorum, VantagePoint, Via},
     span::Span,
 };
 
@@ -70,7 +74,7 @@ fn vantage_points(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec) -> Vec<Van
         return vec![VantagePoint {
             name: VantageName::from(LOCAL),
             network: NetworkName::from(LOCAL),
-            via: Via::Direct,
+            looker: Looker::Controller(Via::Direct),
             sentinels: Vec::new(),
         }];
     }
@@ -80,11 +84,47 @@ fn vantage_points(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec) -> Vec<Van
         "a vantage point",
         numbered.map(|(n, v)| (v.name.as_str(), list.index(n).key("name"))),
     );
+    observers(scope, spec, &list);
     spec.vantage_points
         .iter()
         .enumerate()
         .map(|(n, v)| vantage_point(scope, spec.mode, v, &list.index(n)))
         .collect()
+}
+
+/// Checks that somebody looks on demand, and that no two observers could speak for each other.
+fn observers(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, list: &FieldPath) {
+    if spec.vantage_points.iter().all(|v| v.remote.is_some()) {
+        let complaint = scope
+            .about(
+                Code::Remote,
+                list.clone(),
+                "every vantage point is remote: nobody looks when a step asks whether the service works",
+            )
+            .hint("add one without `remote`: the controller's own, such as {name: here, network: dr}");
+        scope.add(complaint.on_key());
+    }
+    let mut first: BTreeMap<&SecretRef, FieldPath> = BTreeMap::new();
+    for (n, point) in spec.vantage_points.iter().enumerate() {
+        let Some(remote) = &point.remote else {
+            continue;
+        };
+        let at = list.index(n).key("remote").key("key");
+        if let Some(taken) = first.get(&remote.key) {
+            let complaint = scope
+                .about(
+                    Code::Remote,
+                    at,
+                    format!("`{}` has the key of another vantage point", point.name),
+                )
+                .hint("give each its own key, made with `openssl rand -hex 32`: whoever holds one could speak for both")
+                .related(scope.doc, taken.clone(), "the same key")
+                .rests_on(taken.clone());
+            scope.add(complaint);
+        } else {
+            first.insert(&remote.key, at);
+        }
+    }
 }
 
 fn vantage_point(
@@ -115,7 +155,7 @@ fn vantage_point(
     VantagePoint {
         name: VantageName::new(&spec.name),
         network: NetworkName::new(&spec.network),
-        via: via(scope, spec.via.as_ref(), &path.key("via")),
+        looker: looker(scope, spec, path),
         sentinels: spec
             .sentinels
             .iter()
@@ -125,6 +165,28 @@ fn vantage_point(
             })
             .collect(),
     }
+}
+
+fn looker(scope: &mut Scope<'_>, spec: &VantagePointSpec, path: &FieldPath) -> Looker {
+    let way = via(scope, spec.via.as_ref(), &path.key("via"));
+    let Some(remote) = &spec.remote else {
+        return Looker::Controller(way);
+    };
+    if spec.via.is_some() {
+        let complaint = scope
+            .about(
+                Code::Remote,
+                path.key("via"),
+                format!(
+                    "`{}` is remote, but `via` is a way out of the controller's host",
+                    spec.name
+                ),
+            )
+            .hint("leave `via` out: the observer reaches out as its own host does")
+            .rests_on(path.key("remote"));
+        scope.add(complaint.on_key());
+    }
+    Looker::Observer(remote.key.clone())
 }
 
 fn via(scope: &mut Scope<'_>, spec: Option<&ViaSpec>, path: &FieldPath) -> Via {

@@ -1,4 +1,4 @@
-//! The vantage points of a service, with the probes and sentinels that they look through.
+//! The vantage points of a service that this host looks from, with the probes and sentinels that they look through.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
         id::{NetworkName, ProbeId, VantageName},
         observation::{Look, Sight},
         plan::Uses,
-        service::{Service, Via},
+        service::{Looker, Probe, Service, Via},
         span::Span,
     },
     port::{
@@ -51,7 +51,7 @@ pub fn maker(kinds: Kinds, wiring: &Wiring) -> ProbeMaker {
     )
 }
 
-/// The vantage points of a service.
+/// The vantage points of a service that this host looks from; those of observers elsewhere are not among them.
 pub struct Lookouts {
     points: Vec<Arc<Lookout>>,
     probes: BTreeMap<ProbeId, SharedProbe>,
@@ -59,7 +59,7 @@ pub struct Lookouts {
 }
 
 impl Lookouts {
-    /// Makes all probes and sentinels that a service names.
+    /// Makes all probes and sentinels that are looked through from here.
     ///
     /// # Errors
     /// Where one of them cannot be made; `spec` has checked the documents, so this is something of this host.
@@ -71,12 +71,17 @@ impl Lookouts {
         let probe_of =
             |uses: &Uses, at: String| maker(uses).map_err(|source| LookoutError { at, source });
         let mut probes = BTreeMap::new();
-        for probe in service.components.iter().flat_map(|c| &c.probes) {
+        let here = |probe: &&Probe| service.own_points().any(|v| probe.is_from(&v.name));
+        let all = service.components.iter().flat_map(|c| &c.probes);
+        for probe in all.filter(here) {
             let adapter = probe_of(&probe.action, format!("probe {}", probe.id))?;
             probes.insert(probe.id.clone(), adapter);
         }
         let mut points = Vec::new();
         for point in &service.vantage_points {
+            let Looker::Controller(via) = &point.looker else {
+                continue;
+            };
             let mut sentinels = Vec::new();
             for (i, uses) in point.sentinels.iter().enumerate() {
                 let at = format!("sentinel {} of vantage point {}", i + 1, point.name);
@@ -88,7 +93,7 @@ impl Lookouts {
             points.push(Arc::new(Lookout {
                 name: point.name.clone(),
                 network: point.network.clone(),
-                via: point.via.clone(),
+                via: via.clone(),
                 sentinels: Sentinels::new(sentinels, runtime.clone()),
             }));
         }

@@ -21,7 +21,7 @@ use failover::{
             Sight::{Down, Unknown, Up},
         },
         plan::Uses,
-        service::{Component, ComponentKind, Probe, Service, VantagePoint, Via},
+        service::{Component, ComponentKind, Looker, Probe, Service, VantagePoint, Via},
         span::Span,
         time::Time,
     },
@@ -109,7 +109,7 @@ impl Stage {
         self.service.vantage_points.push(VantagePoint {
             name: name.into(),
             network: name.into(),
-            via: Via::Direct,
+            looker: Looker::Controller(Via::Direct),
             sentinels: sentinels.iter().map(|kind| uses(kind)).collect(),
         });
     }
@@ -417,7 +417,7 @@ async fn a_look_on_demand_goes_out_from_every_vantage_point_by_its_own_way() {
         service.vantage_points.push(VantagePoint {
             name: name.into(),
             network: format!("net-{name}").as_str().into(),
-            via: Via::SourceAddress(ip.parse().unwrap()),
+            looker: Looker::Controller(Via::SourceAddress(ip.parse().unwrap())),
             sentinels: if name == "b" {
                 vec![sentinel.clone()]
             } else {

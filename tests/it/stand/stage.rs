@@ -118,7 +118,7 @@ impl Stage {
             "objectives": {"rto": "5m", "rpo": "0s"},
             "sites": [site("east", "primary"), site("west", "standby")],
             "residency": [],
-            "vantagePoints": [{"name": "here", "network": "here", "via": "direct", "sentinels": []}],
+            "vantagePoints": [{"name": "here", "network": "here", "looker": {"controller": "direct"}, "sentinels": []}],
             "quorum": {"networks": 1, "failures": 1, "successes": 1},
             "components": [{
                 "name": "app", "title": "App", "kind": "application", "probes": [probe("east"), probe("west")],
