@@ -207,6 +207,24 @@ codes! {
     START = "FO-082", "The controller cannot start.",
         "An adapter could not be made from its documents, or the system refused something; the cause is in the message.",
         "Run 'failover validate' and 'failover check -f DIR'.";
+    /// A certificate that cannot be used.
+    CERTIFICATE = "FO-083", "A certificate cannot be used.",
+        "The file is missing, is not this user's to read, holds no PEM, or the key in it is another certificate's.",
+        "Check --tls-cert (the chain, the server's own certificate first) and --tls-key at the controller, --ca at an \
+         observer. After a renewal send the controller SIGHUP: it reads both files again.";
+    /// A key that cannot be used.
+    VANTAGE_KEY = "FO-084", "The key of a vantage point cannot be used.",
+        "The variable or file that the reference names is missing or empty, or what stands there is too weak: a key \
+         needs 32 random bytes.",
+        "Make one with 'openssl rand -hex 32' and give the same one to the observer (--key) and to the controller \
+         (spec.vantagePoints[].remote.key). It is read again each time it is used.";
+    /// The controller does not know this observer, or the observer does not know this controller.
+    VANTAGE_REFUSED = "FO-085", "Controller and observer do not know each other.",
+        "The controller has no remote vantage point of this name with this key, or something else answers at its \
+         address. Which of the two it is, is not told to whoever asks. The observer goes on trying, so it reports as \
+         soon as both sides agree.",
+        "Compare --name with spec.vantagePoints[].name and both keys with each other, byte by byte. The controller's \
+         log and its metric failover_vantage_refused_total say why it refused.";
     /// No such page.
     NO_TOPIC = "FO-090", "There is no such help.",
         "It is neither a command, nor a topic, nor a code.",
@@ -446,6 +464,18 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A certificate.
+    #[error("a certificate cannot be used")]
+    Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The key of a vantage point.
+    #[error("the key of vantage point {name:?} cannot be used")]
+    VantageKey {
+        /// Whose.
+        name: String,
+        /// Why.
+        #[source]
+        source: crate::vantage::key::KeyError,
+    },
     /// No such page.
     #[error("there is no help on {topic:?}")]
     NoTopic {
@@ -499,6 +529,8 @@ impl Error {
             Self::Output(_) => &OUTPUT,
             Self::Listen { .. } => &LISTEN,
             Self::Start { .. } => &START,
+            Self::Certificate(_) => &CERTIFICATE,
+            Self::VantageKey { .. } => &VANTAGE_KEY,
             Self::NoTopic { .. } => &NO_TOPIC,
         }
     }

@@ -7,9 +7,11 @@ use clap_complete::Shell;
 
 mod init;
 mod journal;
+mod vantage;
 
 pub use init::Init;
 pub use journal::{Journal, JournalExport, JournalRestore, JournalShow, JournalVerify};
+pub use vantage::{Vantage, VantageListen};
 
 /// Watches a primary, proves it fenced, promotes the standby, repoints DNS and tells people.
 #[derive(Debug, Parser)]
@@ -118,6 +120,8 @@ pub enum Command {
     Schema(Schema),
     /// Run the controller.
     Run(Run),
+    /// Look from here, and report to a controller elsewhere.
+    Vantage(Vantage),
     /// Try everything a failover needs, without changing anything.
     Check(Check),
     /// Print the plan that a failover would follow, and its forecast against the RTO.
@@ -257,7 +261,8 @@ pub struct Schema {}
 #[command(after_help = "Examples:\n  \
     failover run -f documents/\n  \
     failover run -f documents/ --listen 0.0.0.0:8080 --log-format json\n  \
-    failover run -f documents/ --journal-copy s3://backup/failover\n\n\
+    failover run -f documents/ --journal-copy s3://backup/failover\n  \
+    failover run -f documents/ --vantage-listen 0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem\n\n\
     SIGHUP, or a changed file, reads the documents again; a run in flight is never loosened.\n\
     SIGTERM and Ctrl-C end cleanly; the next start goes on where this one stopped.")]
 pub struct Run {
@@ -278,6 +283,9 @@ pub struct Run {
                 AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL]"
     )]
     pub journal_copy: Option<String>,
+    /// Observers elsewhere.
+    #[command(flatten)]
+    pub vantage: VantageListen,
 }
 
 /// Where something is listened for.

@@ -1,10 +1,11 @@
 //! A controller with everything around it: journal, ledger, control socket, status page and figures. `run` and the demo
 //! start the very same.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time};
+use tokio_rustls::TlsAcceptor;
 
 use super::{
     arguments::Listen,
@@ -19,6 +20,7 @@ use crate::{
         metrics::{self, Metrics},
         registry,
         service::LoopError,
+        vantage,
     },
     error::Error,
     journal::{copy::Copy, sqlite::SqliteJournal},
@@ -32,7 +34,11 @@ use crate::{
     },
     probe::sockets,
     publish::listener::{self, Limits, Pages},
+    vantage::certificate::Certificate,
 };
+
+/// Connections of observers at once: each may hold the largest report in memory before it is proved.
+const OBSERVERS: u32 = 256;
 
 /// How long loops may take to end.
 const END: Duration = Duration::from_secs(20);
@@ -46,6 +52,26 @@ pub struct Outlets {
     pub metrics: Listen,
     /// The journal's copy.
     pub journal_copy: Option<String>,
+    /// Where observers elsewhere report to.
+    pub vantage: Option<VantageOutlet>,
+}
+
+/// Where observers elsewhere report to.
+#[derive(Clone, Debug)]
+pub struct VantageOutlet {
+    /// The address.
+    pub address: SocketAddr,
+    /// The certificate; none behind a proxy that has one.
+    pub certificate: Option<Arc<Certificate>>,
+}
+
+impl fmt::Display for VantageOutlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.certificate {
+            Some(_) => write!(f, "https://{}", self.address),
+            None => write!(f, "http://{}, behind your proxy", self.address),
+        }
+    }
 }
 
 /// A running controller with everything around it.
@@ -61,6 +87,7 @@ pub struct Engine {
     unsubscribe: Arc<unsubscribe::Desk>,
     tasks: Vec<JoinHandle<()>>,
     listeners: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl Engine {
@@ -80,6 +107,10 @@ impl Engine {
         let socket = Socket::bind(&place.socket).await?;
         let page = bind(outlets.page).await?;
         let figures = bind(outlets.metrics).await?;
+        let vantage = match &outlets.vantage {
+            Some(outlet) => bind(Listen::At(outlet.address)).await?,
+            None => None,
+        };
         let journal = Arc::new(SqliteJournal::open(&place.journal())?);
         let ledger: SharedLedger = Arc::new(
             SqliteLedger::open(&place.state.join("ledger.sqlite")).map_err(|e| cannot_start(&e))?,
@@ -129,6 +160,7 @@ impl Engine {
             unsubscribe: unsubscribe.clone(),
             tasks: vec![tokio::spawn(async move { socket.serve(desk).await })],
             listeners: Vec::new(),
+            certificate: outlets.vantage.as_ref().and_then(|v| v.certificate.clone()),
         };
         if let Some(copy) = copy {
             engine
@@ -140,6 +172,9 @@ impl Engine {
         }
         if let Some(figures) = figures {
             engine.serve(figures, metrics::routes(metrics));
+        }
+        if let (Some(listener), Some(outlet)) = (vantage, &outlets.vantage) {
+            engine.serve_observers(listener, outlet)?;
         }
         Ok(engine)
     }
@@ -155,17 +190,48 @@ impl Engine {
         Ok(changes)
     }
 
+    /// Begins to use a renewed certificate; the one before stays in use where that cannot be.
+    pub fn renew_certificate(&self) {
+        let renewed = self.certificate.as_ref().map(|c| c.renew());
+        if let Some(Err(error)) = renewed {
+            let error = cause::in_full(&error);
+            tracing::error!(code = "FO-083", %error, "the renewed certificate cannot be used; the old one stays");
+        }
+    }
+
+    fn serve_observers(
+        &mut self,
+        listener: TcpListener,
+        outlet: &VantageOutlet,
+    ) -> Result<(), Error> {
+        let certificate = outlet.certificate.as_ref();
+        let tls = certificate.map(Certificate::acceptor).transpose();
+        let tls = tls.map_err(|e| Error::Certificate(e.into()))?;
+        let routes = vantage::routes(self.controller.observers().clone());
+        let limits = Limits {
+            connections: OBSERVERS,
+            ..Limits::default()
+        };
+        self.serve_over(listener, tls, routes, limits);
+        Ok(())
+    }
+
     fn serve(&mut self, listener: TcpListener, routes: axum::Router) {
+        self.serve_over(listener, None, routes, Limits::default());
+    }
+
+    fn serve_over(
+        &mut self,
+        listener: TcpListener,
+        tls: Option<TlsAcceptor>,
+        routes: axum::Router,
+        limits: Limits,
+    ) {
         let (stop, stopped) = oneshot::channel();
         let stopped = async {
             let _ = stopped.await;
         };
-        let task = tokio::spawn(listener::serve(
-            listener,
-            routes,
-            Limits::default(),
-            stopped,
-        ));
+        let task = tokio::spawn(listener::serve_over(listener, tls, routes, limits, stopped));
         self.listeners.push((stop, task));
     }
 

@@ -51,6 +51,11 @@ const TOPICS: &[Topic] = &[
         text: include_str!("help/commands.md"),
     },
     Topic {
+        name: "vantage-points",
+        summary: "who looks from where, and observers elsewhere",
+        text: include_str!("help/vantage-points.md"),
+    },
+    Topic {
         name: "templates",
         summary: "the words that customers get, and their variables",
         text: include_str!("help/templates.md"),

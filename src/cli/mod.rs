@@ -26,6 +26,7 @@ mod runbook;
 mod socket;
 pub mod telemetry;
 mod token;
+mod vantage;
 mod view;
 mod watch;
 
@@ -69,6 +70,10 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
         Command::Run(args) => {
             log(&global, if output.live { "warn" } else { "info" })?;
             wait(run::run(&args, &place()?, output))
+        }
+        Command::Vantage(args) => {
+            log(&global, if output.live { "error" } else { "info" })?;
+            wait(vantage::vantage(&args, output))
         }
         Command::Check(args) => quietly(&global, look::check(&args, &place()?, output)),
         Command::Plan(args) => quietly(&global, look::plan(&args, &place()?, output)),

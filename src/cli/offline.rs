@@ -18,7 +18,7 @@ use crate::{
     driver::{
         clock::HostRuntime,
         fitting::Fitting,
-        readiness, registry,
+        readiness, registry, vantage,
         watch::{self, Lookouts, Watch},
     },
     error::Error,
@@ -140,7 +140,11 @@ impl Offline {
             .map_err(|e| start(&e))?;
         let (customers, team) = (customers.into_iter().collect(), team.into_iter().collect());
         let now = self.runtime.now();
-        Ok(readiness::check(&self.core, &fitting, &lookouts, &customers, &team, now).await)
+        let observers = vantage::unheard(&service);
+        Ok(readiness::check(
+            &self.core, &fitting, &lookouts, &customers, &team, observers, now,
+        )
+        .await)
     }
 
     /// The messages of some phases.
@@ -176,10 +180,7 @@ impl Offline {
             .components
             .iter()
             .flat_map(|c| &c.probes)
-            .map(|p| match p.from.len() {
-                0 => service.vantage_points.len(),
-                n => n,
-            })
+            .map(|p| service.own_points().filter(|v| p.is_from(&v.name)).count())
             .sum();
         let deadline = tokio::time::Instant::now() + LOOK.to_std();
         while self.core.view().voices.len() < wanted {

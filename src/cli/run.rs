@@ -22,6 +22,7 @@ use super::{
     place::Place,
     progress::Progress,
     socket::message::Event,
+    vantage,
 };
 use crate::{
     driver::registry,
@@ -44,11 +45,13 @@ pub async fn run(args: &arguments::Run, place: &Place, output: Output) -> Result
         (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
     let mut hang_up = on(SignalKind::hangup())?;
     let paths = &args.documents.file;
+    let vantage = vantage::listen(&args.vantage)?;
     let services = load(paths, output)?;
     let outlets = Outlets {
         page: args.listen,
         metrics: args.metrics,
         journal_copy: args.journal_copy.clone(),
+        vantage,
     };
     let mut changes = Changes::of(paths);
     let mut engine = Engine::start(services, place, &outlets).await?;
@@ -73,6 +76,7 @@ pub async fn run(args: &arguments::Run, place: &Place, output: Output) -> Result
                 tracing::error!(error = %cause::in_full(&error), "standard output is not written any more");
             },
             _ = hang_up.recv() => {
+                engine.renew_certificate();
                 reload(&engine, paths, output).await;
                 events = follow(&engine);
             }
@@ -101,6 +105,18 @@ fn greet(engine: &Engine, place: &Place, outlets: &Outlets, output: Output) {
     }
     if let Listen::At(address) = outlets.metrics {
         say(output, &format!("figures on http://{address}/metrics"));
+    }
+    if let Some(vantage) = &outlets.vantage {
+        say(output, &format!("observers report to {vantage}"));
+    } else if engine
+        .controller
+        .services()
+        .iter()
+        .any(|s| s.vantage_points.iter().any(|v| v.observer().is_some()))
+    {
+        tracing::warn!(
+            "observers elsewhere are expected, but nothing listens for them: give --vantage-listen"
+        );
     }
     say(
         output,

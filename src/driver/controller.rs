@@ -21,7 +21,7 @@ use super::{
     publisher::{self, Publisher, Slot},
     readiness,
     service::{Input, LoopError, Parts, Reloaded, ServiceLoop},
-    ttl,
+    ttl, vantage,
     watch::{self, LookoutError, Lookouts, Watch},
 };
 use crate::{
@@ -136,6 +136,7 @@ pub struct Controller {
     running: Mutex<BTreeMap<ServiceName, Running>>,
     slot: Slot,
     targets: Arc<Mutex<BTreeMap<ServiceName, Vec<SharedTarget>>>>,
+    observers: Arc<vantage::Desk>,
     ended: mpsc::UnboundedSender<(ServiceName, Result<(), LoopError>)>,
 }
 
@@ -175,6 +176,11 @@ impl Controller {
             running: Mutex::default(),
             slot: slot.clone(),
             targets: targets.clone(),
+            observers: Arc::new(vantage::Desk::new(
+                means.secrets.clone(),
+                means.runtime.clone(),
+                means.metrics.clone(),
+            )),
             ended,
         });
         let mut ready = Vec::new();
@@ -261,7 +267,9 @@ impl Controller {
     /// Looks after a service for as long as it runs here.
     fn keep_up(self: &Arc<Self>, service: ServiceName) {
         let (controller, runtime) = (Arc::downgrade(self), self.means.runtime.clone());
+        let observers = self.observers.clone();
         self.upkeep(async move {
+            observers.assembled(&service).await;
             while let Some(controller) = controller.upgrade()
                 && controller.is_looked_after(&service).await
             {
@@ -360,10 +368,17 @@ impl Controller {
 
     fn watch(
         &self,
-        service: &Service,
+        service: &Arc<Service>,
         fitted: &Arc<Fitted>,
     ) -> futures::stream::BoxStream<'static, crate::model::observation::Observation> {
-        Watch::new(service, &fitted.lookouts, &self.means.runtime, 0).boxed()
+        let own = Watch::new(service, &fitted.lookouts, &self.means.runtime, 0);
+        futures::stream::select(own, self.observers.expect(service)).boxed()
+    }
+
+    /// Where observers elsewhere report to.
+    #[must_use]
+    pub fn observers(&self) -> &Arc<vantage::Desk> {
+        &self.observers
     }
 
     fn running(&self, service: &ServiceName) -> Result<Running, CommandError> {
@@ -437,6 +452,7 @@ impl Controller {
             &fitted.lookouts,
             &fitted.customers,
             &fitted.team,
+            self.observers.check(core.service()),
             self.means.runtime.now(),
         )
         .await;
@@ -612,6 +628,7 @@ impl Controller {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(service);
         self.slot.forget(service);
+        self.observers.forget(service);
         self.means.metrics.gone(service);
     }
 

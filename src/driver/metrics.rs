@@ -3,6 +3,7 @@
 //! What happens is counted as it happens; how things stand is told from the loops' last turn, at the moment of asking,
 //! so that a service which is gone leaves no figure behind that still looks alive.
 
+mod observers;
 mod routes;
 mod standing;
 
@@ -17,6 +18,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub use observers::Observers;
 pub use routes::routes;
 use standing::{Standing, Standings};
 
@@ -53,6 +55,7 @@ const APPEND_BUCKETS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 
 pub struct Metrics {
     registry: Registry,
     standings: Arc<Standings>,
+    observers: Arc<Observers>,
     runs_known: Mutex<BTreeMap<RunId, RunKind>>,
     looks: Family<LookLabels, Counter>,
     look_duration: Family<ProbeLabels, Histogram>,
@@ -140,10 +143,12 @@ impl Metrics {
     /// No figures yet, for a program of this version.
     #[must_use]
     pub fn new(runtime: SharedRuntime, version: &'static str) -> Self {
+        let observers = Arc::new(Observers::new(runtime.clone()));
         let standings = Arc::new(Standings::new(runtime));
         let mut metrics = Self {
             registry: Registry::with_prefix("failover"),
             standings: standings.clone(),
+            observers: observers.clone(),
             runs_known: Mutex::default(),
             looks: Family::default(),
             look_duration: Family::new_with_constructor(|| Histogram::new(LOOK_BUCKETS)),
@@ -160,7 +165,9 @@ impl Metrics {
             append_failures: Family::default(),
         };
         metrics.register(version);
+        observers.register(&mut metrics.registry);
         metrics.registry.register_collector(Box::new(standings));
+        metrics.registry.register_collector(Box::new(observers));
         metrics
     }
 
@@ -245,6 +252,12 @@ impl Metrics {
     /// A service is protected here no longer.
     pub fn gone(&self, service: &ServiceName) {
         self.standings.forget(service);
+    }
+
+    /// Figures of observers elsewhere.
+    #[must_use]
+    pub fn observers(&self) -> &Observers {
+        &self.observers
     }
 
     /// Somebody looked.

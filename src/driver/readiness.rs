@@ -16,17 +16,19 @@ use crate::{
     port::{cause, channel::SharedChannel},
 };
 
-/// Checks one service as the failover that would come next.
+/// Checks one service as the failover that would come next; `observers` is what is known of those elsewhere.
 pub async fn check(
     core: &Core,
     fitting: &Fitting,
     lookouts: &Arc<Lookouts>,
     customers: &BTreeMap<ChannelName, SharedChannel>,
     team: &BTreeMap<ChannelName, SharedChannel>,
+    observers: Vec<CheckItem>,
     now: crate::model::time::Time,
 ) -> Vec<CheckItem> {
     let service = core.service();
-    let mut items = lookouts.check(service).await;
+    let mut items = observers;
+    items.extend(lookouts.check(service).await);
     items.extend(channels("announce", customers).await);
     items.extend(channels("page", team).await);
     if team.is_empty() {

@@ -14,10 +14,25 @@ pub fn client(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
 /// The same, but it trusts the certificates of this PEM text and no others.
 ///
 /// # Errors
-/// Where the text holds no certificate.
-pub fn client_trusting(timeout: Duration, pem: &[u8]) -> Result<reqwest::Client, reqwest::Error> {
-    let trusted = reqwest::Certificate::from_pem_bundle(pem)?;
-    builder(timeout).tls_certs_only(trusted).build()
+/// Where the text holds no certificate, or one that cannot be used.
+pub fn client_trusting(timeout: Duration, pem: &[u8]) -> Result<reqwest::Client, TrustError> {
+    let trusted = reqwest::Certificate::from_pem_bundle(pem).map_err(TrustError::Certificate)?;
+    if trusted.is_empty() {
+        return Err(TrustError::Empty);
+    }
+    let builder = builder(timeout).tls_certs_only(trusted);
+    builder.build().map_err(TrustError::Certificate)
+}
+
+/// Why certificates cannot be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// There is none.
+    #[error("the file holds no PEM certificate")]
+    Empty,
+    /// One is broken.
+    #[error("a certificate in the file cannot be used")]
+    Certificate(#[source] reqwest::Error),
 }
 
 fn builder(timeout: Duration) -> reqwest::ClientBuilder {

@@ -3,7 +3,7 @@
 //! Whatever keeps a probe from an answer is a `fault`, which says whose side it lies on: a refusal, silence and a
 //! wrong answer are Down; what the looker lacks (a route, a resolver, sockets, a proxy) is Unknown.
 
-mod command;
+pub mod command;
 mod dial;
 pub mod dns;
 mod fault;

@@ -31,10 +31,12 @@ use hyper_util::{
 };
 use sha2::{Digest, Sha256};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::timeout,
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::style::POLICY;
 use crate::port::target::PageFile;
@@ -126,6 +128,17 @@ pub async fn serve(
     limits: Limits,
     stop: impl Future<Output = ()> + Send,
 ) {
+    serve_over(listener, None, routes, limits, stop).await;
+}
+
+/// The same over TLS where there is an acceptor.
+pub async fn serve_over(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    routes: Router,
+    limits: Limits,
+    stop: impl Future<Output = ()> + Send,
+) {
     let routes = routes
         .layer(DefaultBodyLimit::max(BODY))
         .layer(middleware::from_fn(move |request, next| {
@@ -140,9 +153,16 @@ pub async fn serve(
             Either::Left(((), _)) => break,
             Either::Right((None, _)) => {}
             Either::Right((Some((stream, slot)), _)) => {
-                let connection = attend(stream, routes.clone(), limits, stopped.clone());
+                let (tls, routes, stopped) = (tls.clone(), routes.clone(), stopped.clone());
                 tokio::spawn(async move {
-                    connection.await;
+                    match tls {
+                        None => attend(stream, routes, limits, stopped).await,
+                        Some(tls) => {
+                            if let Some(stream) = shake_hands(&tls, stream, limits).await {
+                                attend(stream, routes, limits, stopped).await;
+                            }
+                        }
+                    }
                     drop(slot);
                 });
             }
@@ -173,10 +193,29 @@ async fn accept(
     }
 }
 
+/// TLS on a connection; none where the client does not get so far in time.
+async fn shake_hands(
+    tls: &TlsAcceptor,
+    stream: TcpStream,
+    limits: Limits,
+) -> Option<TlsStream<TcpStream>> {
+    match timeout(limits.head, tls.accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("a TLS handshake took too long");
+            None
+        }
+    }
+}
+
 /// Serves one connection. When it has lived long enough, or the listener stops, the request under way is still
 /// answered, within `limits.drain`.
 async fn attend(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     routes: Router,
     limits: Limits,
     mut stopped: watch::Receiver<bool>,

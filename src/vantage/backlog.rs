@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::message::{LOOKS, LookNumber, Seen};
+use super::message::{LOOKS, LookNumber, Seen, words};
 use crate::model::{id::ServiceName, observation::Observation, time::Time};
 
 /// Looks that are kept; a hundred probes every second fill it in 40 s, and older looks would count for little.
@@ -92,7 +92,7 @@ impl Waiting {
             service: self.service.clone(),
             probe: seen.probe.clone(),
             sight: seen.sight,
-            detail: seen.detail.clone(),
+            detail: words(&seen.detail),
             latency: seen.latency,
             facts: seen.facts.clone(),
         }

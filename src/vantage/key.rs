@@ -43,6 +43,12 @@ impl Key {
         is_strong(secret.expose()).then_some(Self(secret))
     }
 
+    /// A key that nobody has.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Secret::new(hex::encode(rand::random::<[u8; 32]>())))
+    }
+
     /// Its bytes, for the one call that signs.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

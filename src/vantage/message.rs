@@ -27,10 +27,12 @@ pub const SESSION_HEADER: &str = "failover-session";
 /// The header with the signature of a request or an answer.
 pub const SIGNATURE_HEADER: &str = "failover-signature";
 
-/// Largest body of a request, bytes: a full batch of long looks fits.
+/// Largest body of a request, bytes: a report of the most looks with the longest words fits (2.4 KB a look).
 pub const BODY: usize = 512 * 1024;
 /// Most looks of one report.
-pub const LOOKS: usize = 400;
+pub const LOOKS: usize = 200;
+/// Most characters of what is said for people.
+const WORDS: usize = 400;
 
 /// One running observer: random, the same for the life of its process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,19 +163,25 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// The look itself, its words cut to what a person reads.
+    /// The look itself.
     #[must_use]
     pub fn look(&self) -> Look {
-        /// Characters of a look's words.
-        const MOST: usize = 400;
-        let words = self.detail.chars().filter(|c| !c.is_control()).take(MOST);
         Look {
             sight: self.sight,
-            detail: words.collect(),
+            detail: words(&self.detail),
             latency: self.latency,
             facts: self.facts.clone(),
         }
     }
+}
+
+/// What is said for people, cut to what they read, without what a terminal would obey.
+#[must_use]
+pub fn words(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(WORDS)
+        .collect()
 }
 
 /// A report has arrived.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::message::{
-    Hello, LookNumber, ObserverId, Refusal, Report, RequestNumber, Seen, SessionId,
+    Hello, LookNumber, ObserverId, Refusal, Report, RequestNumber, Seen, SessionId, words,
 };
 use crate::model::{span::Span, time::Time};
 
@@ -100,7 +100,7 @@ impl Seat {
         self.heard = Some(Heard {
             at: clocks.now,
             ahead_ms: ahead(hello.wall, clocks.wall),
-            version: hello.version.clone(),
+            version: words(&hello.version),
         });
         rival
     }

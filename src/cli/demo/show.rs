@@ -116,6 +116,7 @@ impl<'a> Show<'a> {
             page: Listen::At(stage.addresses.page),
             metrics: Listen::Off,
             journal_copy: None,
+            vantage: None,
         };
         let engine = Engine::start(services, &place, &outlets).await?;
         let events = engine.desk.watch(None).map_err(|_| Error::DemoStart {
