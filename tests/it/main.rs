@@ -25,3 +25,4 @@ mod run;
 mod spec;
 mod stand;
 mod stories;
+mod vantage;

@@ -4,12 +4,13 @@ use super::{Command, PROGRAM, Path, Stdio, Value, fs, json_schema, text};
 use std::process::Output;
 
 /// The commands, in the order of the help.
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 25] = [
     "demo",
     "init",
     "validate",
     "schema",
     "run",
+    "vantage",
     "check",
     "plan",
     "explain",
@@ -30,6 +31,10 @@ const COMMANDS: [&str; 24] = [
     "help",
     "completions",
 ];
+
+/// A controller that an observer cannot reach, and a key.
+const HERE: &str = "https://127.0.0.1:1";
+const KEY: &str = "9f2c4be07d1a358866f0e3c29b5d47a1c8e6f4130b7a2d5990eec14f23a8b67d";
 
 fn failover(home: &Path, args: &[&str]) -> Output {
     Command::new(PROGRAM)
@@ -100,6 +105,9 @@ fn mistakes_are_explained() {
     let broken = repository("tests/it/broken/fo-114-no-unit.yaml");
     fs::copy(broken, home.path().join("broken.yaml")).unwrap();
     fs::create_dir(home.path().join("empty")).unwrap();
+    fs::write(home.path().join("weak"), "correct horse battery staple").unwrap();
+    fs::write(home.path().join("key"), KEY).unwrap();
+    fs::write(home.path().join("no.pem"), "no certificate").unwrap();
     let commands: &[&[&str]] = &[
         &[],
         &["fail-over"],
@@ -122,6 +130,78 @@ fn mistakes_are_explained() {
         &["run"],
         &["run", "-f", "broken.yaml"],
         &["run", "-f", "broken.yaml", "--listen", "8080"],
+        &["run", "-f", "empty", "--vantage-listen", "127.0.0.1:0"],
+        &["run", "-f", "empty", "--tls-cert", "chain.pem"],
+        &[
+            "run",
+            "-f",
+            "empty",
+            "--vantage-listen",
+            "127.0.0.1:0",
+            "--tls-cert",
+            "nowhere",
+            "--tls-key",
+            "nowhere",
+        ],
+        &["vantage"],
+        &[
+            "vantage",
+            "--controller",
+            HERE,
+            "--name",
+            "paris",
+            "--key",
+            "hunter2",
+        ],
+        &[
+            "vantage",
+            "--controller",
+            HERE,
+            "--name",
+            "paris",
+            "--key",
+            "env:NOTHING",
+        ],
+        &[
+            "vantage",
+            "--controller",
+            HERE,
+            "--name",
+            "paris",
+            "--key",
+            "file:weak",
+        ],
+        &[
+            "vantage",
+            "--controller",
+            "http://192.0.2.1",
+            "--name",
+            "paris",
+            "--key",
+            "file:key",
+        ],
+        &[
+            "vantage",
+            "--controller",
+            HERE,
+            "--name",
+            "paris",
+            "--key",
+            "file:key",
+            "--ca",
+            "nowhere",
+        ],
+        &[
+            "vantage",
+            "--controller",
+            HERE,
+            "--name",
+            "paris",
+            "--key",
+            "file:key",
+            "--ca",
+            "no.pem",
+        ],
         &["failover", "shop"],
         &["failover", "shop", "--reason", "fire"],
         &["approve", "shop"],

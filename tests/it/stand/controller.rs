@@ -239,11 +239,13 @@ spec:
         )
     }
 
-    fn reference(&self, name: &str) -> String {
+    /// A reference to a secret in a file of this folder, as documents have it.
+    pub fn reference(&self, name: &str) -> String {
         format!("{{file: \"{}\"}}", self.path(name).display())
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// A command with nothing of this process's environment.
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command
             .env_clear()
@@ -297,6 +299,11 @@ spec:
 
     /// Starts the controller with these further flags, and waits until it answers and everybody has looked.
     pub fn start(&mut self, flags: &[&str]) {
+        self.start_until("\"healthy\"", flags);
+    }
+
+    /// The same, but it waits until the status holds these words.
+    pub fn start_until(&mut self, words: &str, flags: &[&str]) {
         let documents = self.documents();
         let page = format!("127.0.0.1:{}", self.page);
         let figures = format!("127.0.0.1:{}", self.figures);
@@ -324,7 +331,7 @@ spec:
                 fs::read_to_string(self.folder.path().join("stderr")).unwrap()
             );
             let output = self.command(&["status", "-o", "json"]).output().unwrap();
-            String::from_utf8_lossy(&output.stdout).contains("\"healthy\"")
+            String::from_utf8_lossy(&output.stdout).contains(words)
         });
     }
 

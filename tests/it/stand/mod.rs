@@ -12,6 +12,7 @@ pub mod json_schema;
 pub mod kinds;
 pub mod listener;
 pub mod name_server;
+pub mod observer;
 pub mod patience;
 pub mod postgres;
 pub mod proxy;
