@@ -142,7 +142,7 @@ fn behind(view: &View, received: Lsn, since: Time) -> Option<Span> {
 }
 
 /// What an observation of the active database tells of whether its commits wait for its standbys. Only the primary
-/// knows; one that has no standby just now waits for none.
+/// knows, and not while no standby is there: what it told before stands until it grows old.
 #[must_use]
 pub fn waits(service: &Service, state: &State, seen: &Observation) -> Option<bool> {
     let (component, probe) = service.probe(&seen.probe)?;
@@ -151,7 +151,7 @@ pub fn waits(service: &Service, state: &State, seen: &Observation) -> Option<boo
         && probe.evidence != Evidence::Stream
         && facts.role == DatabaseRole::Primary
         && looks_at_active(probe, state);
-    is_active.then(|| facts.synchronous == Some(true))
+    is_active.then_some(facts.synchronous).flatten()
 }
 
 /// Whether commits waited for the standby when the lag was measured, or not long before.

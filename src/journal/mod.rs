@@ -5,7 +5,6 @@ pub mod chain;
 pub mod copy;
 pub mod export;
 pub mod file;
-pub mod lock;
 pub mod memory;
 pub mod origin;
 pub mod restore;

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     path::{Path, PathBuf},
     sync::mpsc::{self, Receiver, Sender},
     thread::{self, JoinHandle},
@@ -16,7 +17,6 @@ use futures::channel::oneshot;
 use super::{
     chain::{self, Head},
     file::JournalFile,
-    lock::Lock,
     origin::Origin,
 };
 use crate::{
@@ -24,7 +24,10 @@ use crate::{
         id::{Seq, ServiceName},
         record::Record,
     },
-    port::journal::{Draft, Journal, JournalError, Line, Lines},
+    port::{
+        journal::{Draft, Journal, JournalError, Line, Lines},
+        lock::Lock,
+    },
 };
 
 /// The most appends that one commit takes in; bounds how long the first of them waits.
@@ -64,7 +67,7 @@ impl SqliteJournal {
     /// `Locked` where another controller has it, `Newer` where a newer version wrote it, `Full` or `Io` where it
     /// cannot be used.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let lock = Lock::take(path)?;
+        let lock = lock(path)?;
         let file = JournalFile::open(path)?;
         let reader = JournalFile::open_to_read(path)?;
         let origin = file.origin()?;
@@ -176,6 +179,21 @@ impl Lines for SqliteJournal {
 
     async fn heads(&self) -> Result<Vec<(ServiceName, Seq)>, JournalError> {
         self.ask(Question::Heads).await
+    }
+}
+
+/// One controller a journal.
+fn lock(path: &Path) -> Result<Lock, JournalError> {
+    let place = || path.display().to_string();
+    let mut beside = OsString::from(path);
+    beside.push(".lock");
+    match Lock::take(Path::new(&beside)) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(JournalError::Locked { place: place() }),
+        Err(e) => Err(JournalError::Io {
+            place: place(),
+            source: e.into(),
+        }),
     }
 }
 

@@ -188,6 +188,7 @@ pub struct DatabaseFacts {
     pub replay_age: Option<Span>,
     /// On a standby: the primary's write position as its WAL receiver last heard it, and how long ago that was.
     pub heard: Option<(Lsn, Span)>,
-    /// On a primary: whether its commits wait for every standby that streams from it, where known.
+    /// On a primary: whether its commits wait for every standby that streams from it, where known; unknown while none
+    /// streams that they would wait for.
     pub synchronous: Option<bool>,
 }

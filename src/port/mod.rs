@@ -15,6 +15,7 @@ pub mod journal;
 pub mod kind;
 pub mod ledger;
 pub mod lenient;
+pub mod lock;
 pub mod lookout;
 pub mod postgres;
 pub mod probe;

@@ -107,7 +107,9 @@ struct PostgresProbe {
     query: Option<String>,
 }
 
-/// Roles of replicas show only to those who may read all statistics: their state is null for others.
+/// Roles of replicas show only to those who may read all statistics: their state is null for others. Where commits wait
+/// for a standby that is not there just now they wait for it to come back, and nothing is told that was not so before;
+/// where one of several is away, commits may not have waited for that one.
 const LOOK: &str = "
 SELECT r AS recovery,
        CASE WHEN NOT r THEN pg_current_wal_lsn() END AS current,
@@ -115,7 +117,14 @@ SELECT r AS recovery,
        pg_last_wal_receive_lsn() AS received,
        pg_last_wal_replay_lsn() AS replayed,
        CASE WHEN r THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END AS replay_age,
-       (SELECT bool_and(sync_state = 'sync') OR count(*) = 1 AND bool_and(sync_state = 'quorum')
+       (SELECT CASE
+                 WHEN current_setting('synchronous_standby_names') = '' THEN false
+                 WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN false
+                 WHEN count(*) = 0 THEN NULL
+                 WHEN count(*) < cardinality(string_to_array(current_setting('synchronous_standby_names'), ','))
+                   THEN false
+                 ELSE bool_and(sync_state = 'sync') OR count(*) = 1 AND bool_and(sync_state = 'quorum')
+               END
         FROM pg_stat_replication WHERE state = 'streaming') AS synchronous,
        current_setting('transaction_read_only') AS read_only
 FROM (SELECT pg_is_in_recovery() AS r) AS server";

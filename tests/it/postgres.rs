@@ -125,6 +125,47 @@ fn item<'a>(items: &'a [CheckItem], name: &str) -> &'a CheckItem {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_tells_whether_commits_wait_for_its_standby() {
+    let desk = Desk::new();
+    let mut pair = Pair::start();
+    grant(&pair.primary);
+    pair.settle();
+    let primary = desk.with(&pair.primary);
+    let waits = async || {
+        let seen = desk.look("probe/postgres", &primary, SHORT).await;
+        seen.facts.database.unwrap().synchronous
+    };
+    let is_streamed = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+    let names = "SHOW synchronous_standby_names";
+
+    assert_eq!(waits().await, Some(false));
+    pair.primary.set("synchronous_standby_names", "standby");
+    until("the name is in force", || {
+        pair.primary.sql(names) == "standby"
+    });
+    until("the standby is waited for", || {
+        pair.primary
+            .sql("SELECT sync_state FROM pg_stat_replication")
+            == "sync"
+    });
+    assert_eq!(waits().await, Some(true));
+    pair.primary
+        .set("synchronous_standby_names", "FIRST 1 (standby, other)");
+    until("two names are in force", || {
+        pair.primary.sql(names).contains("other")
+    });
+    assert_eq!(waits().await, Some(false));
+
+    pair.primary.set("synchronous_standby_names", "standby");
+    pair.standby.crash();
+    until("nobody streams", || pair.primary.sql(is_streamed) == "0");
+    assert_eq!(waits().await, None);
+    pair.primary.reset("synchronous_standby_names");
+    until("no name is in force", || pair.primary.sql(names).is_empty());
+    assert_eq!(waits().await, Some(false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_primary_is_replaced() {
     let desk = Desk::new();
     let mut pair = Pair::start();

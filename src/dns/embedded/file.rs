@@ -19,6 +19,7 @@ use hickory_proto::{
 };
 
 use super::content::{Content, ContentError};
+use crate::port::lock::Lock;
 
 /// Why the zone's file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -77,10 +78,6 @@ pub enum FileError {
     Locked(PathBuf),
 }
 
-/// Holds the zone's file for this process, as long as it lives.
-#[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "the lock ends with the handle")] File);
-
 /// Takes the file for this process.
 ///
 /// # Errors
@@ -93,12 +90,8 @@ pub fn lock(path: &Path) -> Result<Lock, FileError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(wrong)?;
     }
-    let file = File::create(path.with_extension("lock")).map_err(wrong)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
-        Err(fs::TryLockError::WouldBlock) => Err(FileError::Locked(path.to_owned())),
-        Err(fs::TryLockError::Error(source)) => Err(wrong(source)),
-    }
+    let lock = Lock::take(&path.with_extension("lock")).map_err(wrong)?;
+    lock.ok_or_else(|| FileError::Locked(path.to_owned()))
 }
 
 /// Reads a zone; none where there is no file yet.

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     dns::tsig::{Key, KeyRef},
-    port::secret::SharedSecrets,
+    port::{lock::Lock, secret::SharedSecrets},
 };
 
 /// How long a connection may stay silent.
@@ -252,7 +252,7 @@ struct Zone {
     content: tokio::sync::Mutex<Content>,
     file: PathBuf,
     keyring: RwLock<Keyring>,
-    _lock: file::Lock,
+    _lock: Lock,
 }
 
 impl Zone {
