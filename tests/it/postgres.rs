@@ -1,5 +1,7 @@
 //! PostgreSQL: probes, fences and promotions against real servers.
 
+mod desk;
+
 use std::{fs, time::Duration};
 
 use failover::{
@@ -11,7 +13,6 @@ use failover::{
         step::{Presence, Proof, StepResult},
     },
     port::{
-        kind::Wiring,
         postgres::{Login, Session},
         probe::LookContext,
         secret::HostSecrets,
@@ -19,67 +20,19 @@ use failover::{
     promote::{Grants, grants_sql},
 };
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 use tokio::time::timeout;
 
+use self::desk::Desk;
 use crate::stand::{
-    postgres::{Cluster, PASSWORD, Pair, USER, until},
-    wiring::{action, look, probe, step, wiring},
+    postgres::{Cluster, Pair, USER, until},
+    wiring::{action, look, probe, step},
 };
 
 /// For what answers, or is meant to stay silent.
 const SHORT: Span = Span::from_secs(2);
 /// For what may take a while on a loaded machine.
 const LONG: Span = Span::from_secs(30);
-
-/// What adapters are made with, and a file with the password.
-struct Desk {
-    folder: TempDir,
-    wiring: Wiring,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let folder = TempDir::new().unwrap();
-        fs::write(folder.path().join("password"), PASSWORD).unwrap();
-        let wiring = wiring(folder.path());
-        Self { folder, wiring }
-    }
-
-    fn with(&self, cluster: &Cluster) -> Value {
-        json!({
-            "connection": cluster.conninfo(),
-            "password": {"file": self.folder.path().join("password")},
-        })
-    }
-
-    async fn look(
-        &self,
-        kind: &str,
-        with: &Value,
-        timeout: Span,
-    ) -> failover::model::observation::Look {
-        probe(kind, with, &self.wiring).look(&look(timeout)).await
-    }
-
-    async fn perform(&self, kind: &str, with: &Value, timeout: Span) -> StepResult {
-        action(kind, with, &self.wiring)
-            .perform(&step(timeout))
-            .await
-    }
-
-    async fn observe(&self, kind: &str, with: &Value) -> Presence {
-        action(kind, with, &self.wiring).observe(&step(LONG)).await
-    }
-
-    async fn check(&self, kind: &str, with: &Value) -> Vec<CheckItem> {
-        let step = step(LONG);
-        action(kind, with, &self.wiring)
-            .check(&step.from, &step.to)
-            .await
-    }
-}
 
 /// Everything that adapters need, by the SQL that `failover init` prints.
 fn grant(cluster: &Cluster) {
@@ -131,37 +84,33 @@ async fn a_primary_tells_whether_commits_wait_for_its_standby() {
     grant(&pair.primary);
     pair.settle();
     let primary = desk.with(&pair.primary);
+    let sender = |what: &str| {
+        pair.primary
+            .sql(&format!("SELECT {what} FROM pg_stat_replication"))
+    };
+    let named = |names: &str| {
+        pair.primary.set("synchronous_standby_names", names);
+        until("the names are in force", || {
+            pair.primary.sql("SHOW synchronous_standby_names") == names
+        });
+    };
     let waits = async || {
         let seen = desk.look("probe/postgres", &primary, SHORT).await;
         seen.facts.database.unwrap().synchronous
     };
-    let is_streamed = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
-    let names = "SHOW synchronous_standby_names";
 
     assert_eq!(waits().await, Some(false));
-    pair.primary.set("synchronous_standby_names", "standby");
-    until("the name is in force", || {
-        pair.primary.sql(names) == "standby"
-    });
-    until("the standby is waited for", || {
-        pair.primary
-            .sql("SELECT sync_state FROM pg_stat_replication")
-            == "sync"
-    });
+    named("standby");
+    until("it is waited for", || sender("sync_state") == "sync");
     assert_eq!(waits().await, Some(true));
-    pair.primary
-        .set("synchronous_standby_names", "FIRST 1 (standby, other)");
-    until("two names are in force", || {
-        pair.primary.sql(names).contains("other")
-    });
+    named("FIRST 1 (standby, other)");
     assert_eq!(waits().await, Some(false));
 
-    pair.primary.set("synchronous_standby_names", "standby");
+    named("standby");
     pair.standby.crash();
-    until("nobody streams", || pair.primary.sql(is_streamed) == "0");
+    until("nobody streams", || sender("count(*)") == "0");
     assert_eq!(waits().await, None);
-    pair.primary.reset("synchronous_standby_names");
-    until("no name is in force", || pair.primary.sql(names).is_empty());
+    named("");
     assert_eq!(waits().await, Some(false));
 }
 
