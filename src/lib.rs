@@ -9,6 +9,7 @@ pub mod dns;
 pub mod driver;
 pub mod error;
 pub mod fence;
+pub mod guard;
 pub mod journal;
 pub mod model;
 pub mod port;

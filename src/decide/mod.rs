@@ -14,6 +14,7 @@ pub mod event;
 pub mod explain;
 
 pub mod gate;
+pub mod grant;
 pub mod incident;
 pub mod lag;
 pub mod lint;

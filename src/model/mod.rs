@@ -5,7 +5,9 @@
 pub mod announcement;
 pub mod approval;
 pub mod check;
+pub mod guard;
 pub mod id;
+pub mod lease;
 pub mod loss;
 pub mod observation;
 pub mod page;

@@ -145,7 +145,9 @@ pub enum DatabaseRole {
 }
 
 /// A PostgreSQL log position (LSN) as a byte offset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash,
+)]
 #[serde(transparent)]
 pub struct Lsn(pub u64);
 

@@ -1,0 +1,332 @@
+//! What a guard decides: a synchronous function of what it knows, what happened, and the time.
+//!
+//! It holds a lease for its own site (`holder`), grants leases of the other site (`deputy`), and obeys orders
+//! (`order`). It does no IO: the agent makes its effects and tells what came of them. At most one *job* is under way
+//! at the database or at the disk; a fence goes before every other one.
+
+mod deputy;
+mod holder;
+mod order;
+#[cfg(feature = "weakened")]
+mod rebase;
+mod weakness;
+
+use std::collections::BTreeMap;
+
+pub use weakness::Weakness;
+
+use crate::model::{
+    guard::{
+        Boot, Database, FenceAck, FenceOrder, Grant, Grantor, LeaseRequest, Promise, PromoteOrder,
+        Report, Role, Starts, Terms,
+    },
+    id::{Epoch, SiteName},
+    lease::{Granted, LONGEST},
+    observation::Lsn,
+    span::Span,
+    time::Time,
+};
+
+/// Now, on the two clocks of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// `CLOCK_BOOTTIME`: what a holder counts its lease on, as the kernel's timer does.
+    pub holder: Time,
+    /// `CLOCK_MONOTONIC_RAW`: what a grantor waits on; nobody can slew it.
+    pub grantor: Time,
+}
+
+/// Until when a lease runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Until {
+    /// To this moment of `CLOCK_BOOTTIME`: the kill margin lies behind it.
+    At(Time),
+    /// For ever.
+    Never,
+}
+
+impl Until {
+    fn is_over(self, now: Clocks) -> bool {
+        match self {
+            Self::At(at) => now.holder >= at,
+            Self::Never => false,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Time passed.
+    Tick,
+    /// Another site's guard asks for a lease, and shows the terms of its epoch, proved to be the controller's.
+    Asked(LeaseRequest, Option<Terms>),
+    /// A request of this guard was granted.
+    Granted(Grant),
+    /// The controller orders a fence.
+    Fence(FenceOrder),
+    /// The controller orders a promotion.
+    Promote(PromoteOrder),
+    /// No process of the database is left, its sockets are destroyed; its log ends there, where that could be read.
+    Emptied(Option<Lsn>),
+    /// It could not be made sure that no process is left.
+    NotEmptied,
+    /// The promise is on disk.
+    Written,
+    /// It is not known whether it is.
+    NotWritten,
+    /// The kernel's timer is set to this moment.
+    Armed(Until),
+    /// The database does this now, as a look tells that followed no effect.
+    Database(Database),
+    /// The database was started or promoted, or could not be, and does this now.
+    Opened(Database),
+}
+
+/// What the agent is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Ask the controller and the deputy for a lease.
+    Ask(LeaseRequest),
+    /// Grant a lease to the guard of that site.
+    Grant(SiteName, Grant),
+    /// Tell the controller that the site is fenced.
+    Acknowledge(FenceAck),
+    /// Put the promise on disk; answered by `Written` or `NotWritten`.
+    Write(Promise),
+    /// End every process of the database and destroy its sockets; answered by `Emptied` or `NotEmptied`.
+    Empty,
+    /// Set the kernel's timer; answered by `Armed`.
+    Arm(Until),
+    /// Start the database as a primary, under a timer that is armed before; answered by `Opened`.
+    Start(Until),
+    /// Promote the database that follows; answered by `Opened`.
+    Promote,
+    /// Start the database as a standby; answered by `Opened`.
+    Follow,
+}
+
+/// A guard, as it decides.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Machine {
+    site: SiteName,
+    boot: Boot,
+    renewal: Span,
+    /// None where the state is lost.
+    promise: Option<Promise>,
+    job: Job,
+    /// None before the first look.
+    database: Option<Database>,
+    /// What was opened in vain is opened again then.
+    again: Option<Time>,
+    lease: Option<Until>,
+    armed: Option<Until>,
+    /// When it asked last.
+    asked: Option<Time>,
+    /// The newest requests of this life that were granted.
+    heard: BTreeMap<Grantor, Time>,
+    /// How often the deputy of an epoch was started, at least.
+    deputy_starts: Option<(Epoch, Starts)>,
+    /// As a deputy.
+    granted: Granted,
+    /// Whether the old site acknowledged its fence when this one was promoted.
+    acknowledged: bool,
+    /// Where the database's log ended when it was fenced.
+    lsn: Option<Lsn>,
+    #[cfg(feature = "weakened")]
+    weakness: Option<Weakness>,
+}
+
+/// What is under way at the database or at the disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Job {
+    /// Nothing.
+    Idle,
+    /// The database is being started or promoted.
+    Opening,
+    /// The database is being ended; then this is to be promised.
+    Emptying(Option<Next>),
+    /// A promise is being written.
+    Writing(Next),
+    /// A kill or a write has no known end: the guard asks, grants and says nothing any more until it is started anew.
+    Broken,
+}
+
+/// What is promised next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Next {
+    promise: Promise,
+    why: Why,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Why {
+    /// The controller ordered a fence, and waits for the acknowledgement.
+    Fence,
+    /// The other site showed the terms of a later epoch.
+    Shown,
+    /// The controller ordered a promotion.
+    Promote { acknowledged: bool },
+}
+
+impl Machine {
+    /// A guard that was just started. `kept` is what its disk holds, with its start counted and durable; none where
+    /// the state is lost or an old one. It is told next what the database does.
+    #[must_use]
+    pub fn new(
+        site: SiteName,
+        boot: Boot,
+        renewal: Span,
+        kept: Option<Promise>,
+        now: Clocks,
+    ) -> Self {
+        Self {
+            site,
+            boot,
+            renewal,
+            granted: Granted::just_before(
+                now.grantor,
+                kept.as_ref().map_or(LONGEST, |p| p.longest),
+            ),
+            promise: kept,
+            job: Job::Idle,
+            database: None,
+            again: None,
+            lease: None,
+            armed: None,
+            asked: None,
+            heard: BTreeMap::new(),
+            deputy_starts: None,
+            acknowledged: false,
+            lsn: None,
+            #[cfg(feature = "weakened")]
+            weakness: None,
+        }
+    }
+
+    /// Takes in what happened; returns what is to be done, in this order.
+    #[must_use]
+    pub fn step(&mut self, event: Event, now: Clocks) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Tick => {}
+            Event::Asked(request, terms) => self.asked_by(&request, terms, now, &mut effects),
+            Event::Granted(grant) => self.granted_by(&grant, now, &mut effects),
+            Event::Fence(order) => self.fence(&order, &mut effects),
+            Event::Promote(order) => self.promote(order, &mut effects),
+            Event::Emptied(lsn) => self.emptied(lsn, &mut effects),
+            Event::NotEmptied | Event::NotWritten => {
+                self.job = Job::Broken;
+                self.lease = None;
+            }
+            Event::Written => self.written(now, &mut effects),
+            Event::Armed(until) => self.armed = Some(until),
+            Event::Database(database) => self.database_is(database),
+            Event::Opened(database) => self.opened(database, now),
+        }
+        self.settle(now, &mut effects);
+        effects
+    }
+
+    /// When `Tick` is due at the latest, on the holder's clock: the next request, or the end of the lease.
+    #[must_use]
+    pub fn wake(&self, now: Clocks) -> Time {
+        let ask = self.asked.map_or(now.holder, |at| at.after(self.renewal));
+        match self.lease {
+            Some(Until::At(at)) => ask.min(at),
+            Some(Until::Never) | None => ask,
+        }
+        .max(now.holder)
+    }
+
+    /// What it sees at first hand.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report {
+            site: self.site.clone(),
+            boot: self.boot,
+            promise: self.promise.clone(),
+            database: self.database,
+            can_fence: self.job != Job::Broken,
+            leased: self.lease.is_some(),
+        }
+    }
+
+    /// Until when its lease runs; none where it has none.
+    #[must_use]
+    pub fn lease(&self) -> Option<Until> {
+        self.lease
+    }
+
+    /// How long ago it granted last as a deputy, as far as anybody may still rely on it.
+    #[must_use]
+    pub fn since_granted(&self, now: Clocks) -> Span {
+        self.granted.age(now.grantor)
+    }
+
+    fn is_primary(&self) -> bool {
+        self.role() == Some(Role::Primary)
+    }
+
+    fn role(&self) -> Option<Role> {
+        self.promise.as_ref().map(|p| p.role)
+    }
+
+    fn epoch(&self) -> Option<Epoch> {
+        self.promise.as_ref().map(|p| p.epoch)
+    }
+
+    fn terms(&self) -> Option<&Terms> {
+        self.promise.as_ref().and_then(|p| p.terms.as_ref())
+    }
+
+    fn database_is(&mut self, database: Database) {
+        self.database = Some(database);
+        if database == Database::Gone {
+            self.armed = None;
+        }
+    }
+
+    fn opened(&mut self, database: Database, now: Clocks) {
+        self.database_is(database);
+        if self.job == Job::Opening {
+            self.job = Job::Idle;
+        }
+        let is_open = match self.role() {
+            Some(Role::Primary) => database == Database::Writable,
+            Some(Role::Standby | Role::Fenced) | None => database == Database::Following,
+        };
+        self.again = (!is_open).then(|| now.holder.after(self.renewal));
+    }
+
+    /// What follows from how things stand, whatever happened.
+    fn settle(&mut self, now: Clocks, effects: &mut Vec<Effect>) {
+        if self.lease.is_some_and(|until| until.is_over(now)) {
+            self.lease = None;
+        }
+        if self.weak(Weakness::LeaseKeptAtStart)
+            && let Some(until) = self.lease.filter(|until| self.armed < Some(*until))
+        {
+            effects.push(Effect::Arm(until));
+        }
+        if self.must_stop(now) {
+            self.job = Job::Emptying(None);
+            effects.push(Effect::Empty);
+        }
+        self.open(now, effects);
+        self.ask(now, effects);
+    }
+
+    /// Whether the database may write, or is about to, with no right to.
+    fn must_stop(&self, now: Clocks) -> bool {
+        let opening = match self.job {
+            Job::Idle => false,
+            Job::Opening => self.is_primary(),
+            Job::Emptying(_) | Job::Writing(_) | Job::Broken => return false,
+        };
+        let may_write = opening || self.database == Some(Database::Writable);
+        // After a start of the guard the kernel's timer still runs for the lease of its life before.
+        let is_timed = self.armed.is_some_and(|until| !until.is_over(now));
+        may_write && !(self.is_primary() && (self.lease.is_some() || is_timed))
+    }
+}

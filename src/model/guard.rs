@@ -1,0 +1,221 @@
+//! What guards and the controller tell each other, and what a guard keeps on its disk.
+//!
+//! Times in here are the clock of the holder alone (`CLOCK_BOOTTIME`, milliseconds): nobody compares them with another
+//! clock. Orders and requests may be lost, repeated, reordered and kept for ever; each says what it needs to be judged.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    id::{Epoch, ServiceName, SiteName},
+    observation::Lsn,
+    span::Span,
+    time::Time,
+};
+
+/// One life of a guard's process: drawn at its start, never used again.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Boot(pub u64);
+
+/// How often a guard was started with the state that it has; one less than others saw means that the state is an old one.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Starts(pub u64);
+
+impl Starts {
+    /// One start more.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// How long a holder may write after a request that was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Lease {
+    /// For ever: a lone site, which nobody could replace. The lease rung is not offered.
+    Unbounded,
+    /// So long after the request was sent.
+    Bounded(Span),
+}
+
+/// What an epoch is; it never changes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Terms {
+    /// Of which service.
+    pub service: ServiceName,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The one site that may write in it.
+    pub site: SiteName,
+    /// For how long after each request.
+    pub lease: Lease,
+    /// The site whose guard grants beside the controller; none where there is no candidate.
+    pub deputy: Option<SiteName>,
+}
+
+/// What a guard promised, as it stands on its disk. A lease is never on disk.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Promise {
+    /// Nothing of an earlier epoch is ever done again.
+    pub epoch: Epoch,
+    /// What the site is in it.
+    pub role: Role,
+    /// The terms, where the guard was told them.
+    pub terms: Option<Terms>,
+    /// The longest lease that the guard may ever have granted as a deputy: what it waits for is counted from it.
+    pub longest: Span,
+    /// How often the guard was started.
+    pub starts: Starts,
+}
+
+impl Promise {
+    /// Of a guard that was never told anything.
+    #[must_use]
+    pub fn first() -> Self {
+        Self {
+            epoch: Epoch(0),
+            role: Role::Standby,
+            terms: None,
+            longest: Span::ZERO,
+            starts: Starts(0),
+        }
+    }
+}
+
+/// What a site is in the epoch that its guard promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// It may write while it has a lease.
+    Primary,
+    /// It follows.
+    Standby,
+    /// It was a primary and stays stopped until people have looked after its data.
+    Fenced,
+}
+
+/// What the database at a site does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Database {
+    /// No process of it is there: the process namespace is empty.
+    Gone,
+    /// It is in recovery, and takes no writes.
+    Following,
+    /// It takes writes, or may do so at any moment.
+    Writable,
+}
+
+/// Who grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Grantor {
+    /// The controller.
+    Controller,
+    /// The guard of the epoch's deputy.
+    Deputy,
+}
+
+impl fmt::Display for Grantor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Controller => "controller",
+            Self::Deputy => "deputy",
+        })
+    }
+}
+
+/// What a guard sees at first hand.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The site.
+    pub site: SiteName,
+    /// The life of the guard's process.
+    pub boot: Boot,
+    /// What it promised; none where its state is lost.
+    pub promise: Option<Promise>,
+    /// What the database does; none before the first look.
+    pub database: Option<Database>,
+    /// Whether the guard can stop the database: not where a kill hangs or a promise could not be written.
+    pub can_fence: bool,
+    /// Whether it has a lease.
+    pub leased: bool,
+}
+
+/// Asks for a lease.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseRequest {
+    /// For the epoch of this.
+    pub epoch: Epoch,
+    /// When it was sent, on the clock of the sender: the request's number, and what the lease counts from.
+    pub sent: Time,
+    /// The newest requests of this life that were granted, as far as the sender knows.
+    pub heard: BTreeMap<Grantor, Time>,
+    /// What the sender sees.
+    pub report: Report,
+}
+
+/// Grants one request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    /// In this epoch.
+    pub epoch: Epoch,
+    /// To this life of the holder's guard.
+    pub boot: Boot,
+    /// The request.
+    pub sent: Time,
+    /// For so long after the request.
+    pub lease: Lease,
+    /// By whom.
+    pub by: Grantor,
+    /// How often the deputy's guard was started.
+    pub starts: Option<Starts>,
+}
+
+/// Orders a site to stop writing for good.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FenceOrder {
+    /// In favour of this epoch.
+    pub epoch: Epoch,
+    /// The life of the guard that the order answers: a guard that lost its state obeys no older one.
+    pub boot: Option<Boot>,
+}
+
+/// Says that a site stopped writing for good: the process namespace is empty, sockets are destroyed, the promise is
+/// on disk.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FenceAck {
+    /// The site.
+    pub site: SiteName,
+    /// It promised this epoch.
+    pub epoch: Epoch,
+    /// Where its log ends, where that could be read.
+    pub lsn: Option<Lsn>,
+}
+
+/// Makes a site the primary of an epoch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PromoteOrder {
+    /// The terms; the site is this guard's own.
+    pub terms: Terms,
+    /// Whether the old site's guard acknowledged its fence: then the grants of the deputy need no waiting for.
+    pub acknowledged: bool,
+    /// The life of the guard that the order answers.
+    pub boot: Option<Boot>,
+}
