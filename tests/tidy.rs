@@ -32,17 +32,18 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("publish", ADAPTER),
     ("announce", ADAPTER),
     ("vantage", ADAPTER),
+    ("guard", ADAPTER),
     ("driver", BELOW_DRIVER),
     ("cli", BELOW_CLI),
 ];
 const ADAPTER: &[&str] = &["model", "port"];
 const BELOW_DRIVER: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage",
+    "announce", "vantage", "guard",
 ];
 const BELOW_CLI: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "driver",
+    "announce", "vantage", "guard", "driver",
 ];
 
 /// What rooms without IO may not name.

@@ -168,6 +168,9 @@ pub enum Command {
     /// A part of the demo, started by it.
     #[command(hide = true, subcommand)]
     DemoPart(DemoPart),
+    /// A process between the guard and its database, started by it.
+    #[command(hide = true, subcommand)]
+    GuardPart(GuardPart),
 }
 
 /// Who speaks, for commands that change something.
@@ -711,6 +714,17 @@ pub struct Completions {
     /// The shell.
     #[arg(value_enum, value_name = "SHELL")]
     pub shell: Shell,
+}
+
+/// The processes between a guard and its database; each reads from standard input what it is to do.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum GuardPart {
+    /// The one that the kernel kills when the lease ends.
+    Hold,
+    /// The first of the database's PID namespace.
+    Init,
+    /// The one that becomes the database.
+    Command,
 }
 
 /// The demo's child processes.

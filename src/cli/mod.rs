@@ -10,6 +10,7 @@ pub mod arguments;
 mod demo;
 mod documents;
 mod engine;
+mod guard;
 mod help;
 mod identity;
 mod init;
@@ -102,6 +103,7 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
         Command::Token(args) => token::token(&args, output),
         Command::Help(args) => help::help(&args, output),
         Command::Completions(args) => completions(&args, output),
+        Command::GuardPart(part) => guard::part(part),
         Command::DemoPart(part) => {
             log(&global, "warn")?;
             wait(demo::part(part))

@@ -1,3 +1,10 @@
-//! The guard beside a database: what it decides (`machine`). Knows `port/` and `model/` only.
+//! What stands beside a database: what its guard decides, the dead-man that ends it when its lease does, and the gate
+//! in front of it. Knows `port/` and `model/` only.
+//!
+//! [`machine`] decides who may write, purely. [`hold`] and [`gate`] carry out what they are told, and go on to enforce
+//! it when nobody is left to tell them; [`proof`] shows whether they can on this host.
 
+pub mod gate;
+pub mod hold;
 pub mod machine;
+pub mod proof;

@@ -11,6 +11,8 @@ mod demo;
 mod dns;
 mod driver;
 mod full_disk;
+mod guard_gate;
+mod guard_hold;
 mod init;
 mod journal;
 mod kill;

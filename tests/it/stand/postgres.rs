@@ -317,9 +317,9 @@ impl Cluster {
             .append(true)
             .open(self.data.with_extension("log"))
             .unwrap();
-        as_user(&format!("{BIN}/postgres"))
-            .args(["-D", text(&self.data), "-k", text(&self.sockets)])
-            .args(["-p", &self.port.to_string()])
+        let (program, args) = self.command();
+        as_user(text(&program))
+            .args(args)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -332,8 +332,29 @@ impl Cluster {
         fs::read_to_string(self.data.with_extension("log")).unwrap_or_default()
     }
 
+    /// Whether it lets anybody in.
+    pub fn answers(&self) -> bool {
+        self.psql("SELECT 1").status.success()
+    }
+
+    /// The program and its arguments that start it, for whoever else is to be its parent.
+    pub fn command(&self) -> (PathBuf, Vec<String>) {
+        let args = [
+            "-D",
+            text(&self.data),
+            "-k",
+            text(&self.sockets),
+            "-p",
+            &self.port.to_string(),
+        ];
+        (
+            PathBuf::from(format!("{BIN}/postgres")),
+            args.map(str::to_owned).to_vec(),
+        )
+    }
+
     /// A killed postmaster leaves its System V segment; its id is the last number in `postmaster.pid`.
-    fn forget_memory(&self) {
+    pub fn forget_memory(&self) {
         let file = self.data.join("postmaster.pid");
         let Ok(text) = fs::read_to_string(file) else {
             return;
@@ -390,7 +411,7 @@ fn folder() -> Arc<TempDir> {
 }
 
 /// Whom PostgreSQL runs as, where that is not ourselves.
-fn other_user() -> Option<User> {
+pub fn other_user() -> Option<User> {
     Uid::effective().is_root().then(|| {
         User::from_name("postgres")
             .unwrap()
