@@ -7,7 +7,10 @@
 //! the namespace, stopped processes too, and init's own end is not told before all of them have ended. [`Hold`] is the
 //! guard's end of it, and finds a living hold again when the guard was restarted.
 
-use std::{io, os::fd::OwnedFd, os::unix::net::UnixStream as StdStream, path::Path, process::Stdio, time::Duration};
+use std::{
+    io, os::fd::OwnedFd, os::unix::net::UnixStream as StdStream, path::Path, process::Stdio,
+    time::Duration,
+};
 
 use rustix::process::Signal;
 use tokio::{
@@ -96,7 +99,7 @@ pub struct Hold {
     folder: Folder,
     record: Record,
     // None once it has ended.
-    hold: Option<Process>,
+    parent: Option<Process>,
     namespace: Option<Process>,
 }
 
@@ -144,7 +147,7 @@ impl Hold {
             return Ok(None);
         };
         let found = Self::of(folder, record)?;
-        Ok((found.hold.is_some() || found.namespace.is_some()).then_some(found))
+        Ok((found.parent.is_some() || found.namespace.is_some()).then_some(found))
     }
 
     /// How the command of a folder's last hold ended; none where there was none since boot, or it runs.
@@ -163,7 +166,7 @@ impl Hold {
 
     fn of(folder: Folder, record: Record) -> Result<Self, HoldError> {
         Ok(Self {
-            hold: Process::find(record.hold).map_err(HoldError::Process)?,
+            parent: Process::find(record.hold).map_err(HoldError::Process)?,
             namespace: Process::find(record.init).map_err(HoldError::Process)?,
             folder,
             record,
@@ -207,8 +210,8 @@ impl Hold {
     /// Where hold has ended or does not answer.
     pub async fn state(&self) -> Result<State, HoldError> {
         match self.ask(&Request::State).await? {
-            Answer::State(state) => Ok(state),
-            other => Err(refused(other)),
+            Told::State(state) => Ok(state),
+            Told::Done => Err(HoldError::Answer),
         }
     }
 
@@ -255,26 +258,36 @@ impl Hold {
     }
 
     fn processes(&self) -> impl Iterator<Item = &Process> {
-        self.hold.iter().chain(&self.namespace)
+        self.parent.iter().chain(&self.namespace)
     }
 
     async fn order(&self, request: &Request) -> Result<(), HoldError> {
         match self.ask(request).await? {
-            Answer::Done => Ok(()),
-            other => Err(refused(other)),
+            Told::Done => Ok(()),
+            Told::State(_) => Err(HoldError::Answer),
         }
     }
 
-    async fn ask(&self, request: &Request) -> Result<Answer, HoldError> {
-        match timeout(ANSWER, self.converse(request)).await {
-            Ok(answer) => answer.map_err(HoldError::Gone),
-            Err(_) => Err(HoldError::Silent),
+    async fn ask(&self, request: &Request) -> Result<Told, HoldError> {
+        let answer = match timeout(ANSWER, self.converse(request)).await {
+            Ok(answer) => answer.map_err(HoldError::Gone)?,
+            Err(_) => return Err(HoldError::Silent),
+        };
+        match answer {
+            Answer::Done => Ok(Told::Done),
+            Answer::State(state) => Ok(Told::State(state)),
+            Answer::Overtaken => Err(HoldError::Overtaken),
+            Answer::NoCommand => Err(HoldError::NoCommand),
+            Answer::Failed { reason } => Err(HoldError::Failed { reason }),
         }
     }
 
     async fn converse(&self, request: &Request) -> io::Result<Answer> {
         let mut stream = UnixStream::connect(self.folder.socket()).await?;
-        let listens = stream.peer_cred()?.pid().and_then(|p| u32::try_from(p).ok());
+        let listens = stream
+            .peer_cred()?
+            .pid()
+            .and_then(|p| u32::try_from(p).ok());
         if listens != Some(self.record.hold.pid) {
             // A later hold has the folder, whose moment of death is not ours to move.
             return Err(io::ErrorKind::ConnectionRefused.into());
@@ -284,13 +297,10 @@ impl Hold {
     }
 }
 
-fn refused(answer: Answer) -> HoldError {
-    match answer {
-        Answer::Overtaken => HoldError::Overtaken,
-        Answer::NoCommand => HoldError::NoCommand,
-        Answer::Failed { reason } => HoldError::Failed { reason },
-        Answer::Done | Answer::State(_) => HoldError::Answer,
-    }
+/// An answer that is no refusal.
+enum Told {
+    Done,
+    State(State),
 }
 
 /// Starts hold, which reads what to do from its standard input. Its end of that socket is closed here, so that its death

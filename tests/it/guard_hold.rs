@@ -69,7 +69,10 @@ async fn the_end_of_the_lease_kills_postgresql_with_its_clients() {
         client.simple_query("SELECT 1").await.unwrap_err();
     }
     assert!(!held.cluster.answers());
-    assert_eq!(Hold::last_end(&held.stage.folder()).unwrap(), Some(Ended::Cut));
+    assert_eq!(
+        Hold::last_end(&held.stage.folder()).unwrap(),
+        Some(Ended::Cut)
+    );
 }
 
 #[tokio::test]
@@ -106,7 +109,9 @@ async fn whoever_kills_hold_or_init_kills_postgresql() {
 #[tokio::test]
 async fn a_renewed_lease_moves_the_end() {
     let stage = Stage::new();
-    let hold = Hold::start(&stage.launch("/bin/sleep", &["1000"])).await.unwrap();
+    let hold = Hold::start(&stage.launch("/bin/sleep", &["1000"]))
+        .await
+        .unwrap();
     assert_eq!(hold.state().await.unwrap().armed, None);
     hold.arm(in_ms(700)).await.unwrap();
     let later = in_ms(3_600_000);
@@ -134,7 +139,10 @@ async fn a_start_after_the_lease_starts_nothing() {
         armed: Some(BootTime::from_millis(0)),
         ..stage.shell(&format!("echo > {}", mark.display()))
     };
-    assert!(matches!(Hold::start(&launch).await, Err(HoldError::Start(_))));
+    assert!(matches!(
+        Hold::start(&launch).await,
+        Err(HoldError::Start(_))
+    ));
     assert!(Hold::attach(&stage.folder()).unwrap().is_none());
     assert!(!mark.exists());
     // The same without an end does run, so that the mark means something.
@@ -152,13 +160,17 @@ async fn the_guards_death_kills_nothing_and_the_next_guard_finds_it() {
     // A guard of another process, in a group of its own as a terminal or a service manager would kill it.
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut guard = Command::new("/bin/sh")
-        .args(["-c", "\"$0\" guard-part hold <&0 & sleep 1000"])
+        .args([
+            "-c",
+            "exec 3<&0; \"$0\" guard-part hold <&3 3<&- & exec sleep 1000",
+        ])
         .arg(&launch.exe)
         .process_group(0)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()
         .unwrap();
     (&ours).write_all(&line(&launch).unwrap()).unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut said = String::new();
     BufReader::new(&ours).read_line(&mut said).unwrap();
     let started: Started = serde_json::from_str(&said).unwrap();
@@ -207,16 +219,23 @@ async fn a_kill_is_over_when_nothing_is_left() {
 #[tokio::test]
 async fn a_hold_that_says_nothing_is_no_hold_that_obeyed() {
     let stage = Stage::new();
-    let hold = Hold::start(&stage.launch("/bin/sleep", &["1000"])).await.unwrap();
+    let hold = Hold::start(&stage.launch("/bin/sleep", &["1000"]))
+        .await
+        .unwrap();
     signal(hold.state().await.unwrap().hold, Signal::SIGSTOP);
-    assert!(matches!(hold.arm(in_ms(3_600_000)).await, Err(HoldError::Silent)));
+    assert!(matches!(
+        hold.arm(in_ms(3_600_000)).await,
+        Err(HoldError::Silent)
+    ));
     hold.kill().await.unwrap();
 }
 
 #[tokio::test]
 async fn what_was_asked_before_undoes_nothing_that_was_asked_after() {
     let stage = Stage::new();
-    let hold = Hold::start(&stage.launch("/bin/sleep", &["1000"])).await.unwrap();
+    let hold = Hold::start(&stage.launch("/bin/sleep", &["1000"]))
+        .await
+        .unwrap();
     let end = in_ms(3_600_000);
     hold.arm(end).await.unwrap();
     let say = |asked: &str| {
@@ -228,7 +247,10 @@ async fn what_was_asked_before_undoes_nothing_that_was_asked_after() {
     };
     // As it would lie unread in the socket of a stopped hold.
     assert_eq!(say("{\"disarm\":{\"turn\":1}}\n"), "\"overtaken\"\n");
-    assert_eq!(say("{\"arm\":{\"untilMs\":1,\"turn\":1}}\n"), "\"overtaken\"\n");
+    assert_eq!(
+        say("{\"arm\":{\"untilMs\":1,\"turn\":1}}\n"),
+        "\"overtaken\"\n"
+    );
     assert!(say("nonsense\n").starts_with("{\"failed\":"));
     assert_eq!(hold.state().await.unwrap().armed, Some(end));
     hold.kill().await.unwrap();
@@ -259,7 +281,10 @@ async fn a_second_server_on_the_same_data_is_refused() {
     assert_eq!(end_of(&hold).await, Ended::Exited(1));
     let told = String::from_utf8_lossy(&outside.stderr).into_owned();
     for said in [told, other.log()] {
-        assert!(said.contains("shared memory block") && said.contains("still in use"), "{said}");
+        assert!(
+            said.contains("shared memory block") && said.contains("still in use"),
+            "{said}"
+        );
     }
     assert_eq!(held.cluster.sql("SELECT id FROM kept"), "1");
 }
@@ -301,9 +326,15 @@ async fn an_orderly_end_is_told_with_its_status() {
         assert_eq!(end_of(&hold).await, ended, "{script}");
     }
     let stage = Stage::new();
-    let hold = Hold::start(&stage.launch("/no/such/program", &[])).await.unwrap();
+    let hold = Hold::start(&stage.launch("/no/such/program", &[]))
+        .await
+        .unwrap();
     assert_eq!(end_of(&hold).await, Ended::Exited(127));
-    assert!(stage.log().contains("cannot run /no/such/program"), "{}", stage.log());
+    assert!(
+        stage.log().contains("cannot run /no/such/program"),
+        "{}",
+        stage.log()
+    );
 }
 
 #[tokio::test]
@@ -321,7 +352,10 @@ async fn what_the_command_leaves_behind_is_reaped_and_dies_with_it() {
         sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(all.len(), 4, "{:?}", pids(&all));
-    signal(hold.state().await.unwrap().command.unwrap(), Signal::SIGTERM);
+    signal(
+        hold.state().await.unwrap().command.unwrap(),
+        Signal::SIGTERM,
+    );
     assert_eq!(end_of(&hold).await, Ended::Signalled(15));
     assert!(all_ended(&all));
 }

@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A moment of `CLOCK_BOOTTIME`, in milliseconds since this machine booted. It goes on while the machine is suspended,
 /// nobody can set it, and it means nothing on another machine or after a boot.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BootTime(u64);
 

@@ -36,7 +36,9 @@ pub enum FolderError {
         path: PathBuf,
     },
     /// A socket in it could not be named.
-    #[error("{path} is too long for a socket's folder: its name may have {SOCKET_PATH} bytes with the socket's")]
+    #[error(
+        "{path} is too long for a socket's folder: its name may have {SOCKET_PATH} bytes with the socket's"
+    )]
     Long {
         /// Which.
         path: PathBuf,
@@ -74,7 +76,10 @@ impl Folder {
             source,
         };
         if let Some(parent) = path.parent() {
-            DirBuilder::new().recursive(true).create(parent).map_err(used)?;
+            DirBuilder::new()
+                .recursive(true)
+                .create(parent)
+                .map_err(used)?;
         }
         match DirBuilder::new().mode(0o700).create(path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(used(e)),
@@ -157,7 +162,11 @@ impl Folder {
     /// # Errors
     /// Where that cannot be removed.
     pub fn sweep(&self) -> Result<(), FolderError> {
-        for path in [self.socket(), self.0.join("ended.json"), self.0.join("hold.json")] {
+        for path in [
+            self.socket(),
+            self.0.join("ended.json"),
+            self.0.join("hold.json"),
+        ] {
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     return Err(FolderError::Write { path, source: e });
@@ -198,7 +207,10 @@ impl Folder {
             file.write_all(&super::message::line(value)?)?;
             fs::rename(&new, &path)
         };
-        write().map_err(|source| FolderError::Write { path: path.clone(), source })
+        write().map_err(|source| FolderError::Write {
+            path: path.clone(),
+            source,
+        })
     }
 }
 

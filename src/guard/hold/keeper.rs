@@ -212,7 +212,10 @@ impl Keeper {
         ];
         let news = self.news.iter().map(|news| news.stream().as_fd());
         let clients = self.clients.iter().map(|client| client.stream.as_fd());
-        fds.extend(news.chain(clients).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(
+            news.chain(clients)
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
+        );
         poll(&mut fds, PollTimeout::NONE).map(drop)
     }
 
@@ -377,7 +380,9 @@ fn spawn_init(launch: &Launch) -> Result<(Child, Channel), KeeperError> {
             .mode(0o600)
             .open(path)
             .map_err(written)?;
-        command.stdout(log.try_clone().map_err(written)?).stderr(log);
+        command
+            .stdout(log.try_clone().map_err(written)?)
+            .stderr(log);
     }
     let (ours, theirs) = UnixStream::pair().map_err(KeeperError::Init)?;
     ours.set_read_timeout(Some(PATIENCE))
@@ -403,14 +408,12 @@ fn open(init: &Child) -> Result<Process, KeeperError> {
 }
 
 /// Lets init start the command once init is bound to die with this process; none where the command has ended already.
-fn go(
-    news: &mut Channel,
-    launch: &Launch,
-    init: &Process,
-) -> Result<Option<Process>, KeeperError> {
+fn go(news: &mut Channel, launch: &Launch, init: &Process) -> Result<Option<Process>, KeeperError> {
     match news.hear().map_err(KeeperError::Init)? {
         News::Ready => {}
-        other @ (News::Running(_) | News::Failed(_) | News::Ended(_)) => return Err(unexpected(other)),
+        other @ (News::Running(_) | News::Failed(_) | News::Ended(_)) => {
+            return Err(unexpected(other));
+        }
     }
     news.tell(launch).map_err(KeeperError::Init)?;
     match news.hear().map_err(KeeperError::Init)? {

@@ -177,7 +177,12 @@ fn has_ended(fd: BorrowedFd<'_>) -> io::Result<bool> {
 fn started(stat: &str) -> io::Result<u64> {
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
     let field = fields.split(' ').nth(19).and_then(|f| f.parse().ok());
-    field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no start time in /proc/PID/stat"))
+    field.ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "no start time in /proc/PID/stat",
+        )
+    })
 }
 
 #[cfg(test)]

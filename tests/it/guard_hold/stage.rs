@@ -1,11 +1,6 @@
 //! A hold and what runs under it; nothing is left of either, whatever happens.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use failover::guard::hold::{
     BootTime, Hold, Launch,
@@ -135,8 +130,8 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Ok(Some(record)) = Folder::open(&self.stage.folder())
-            .map(|f| f.and_then(|f| f.record().ok().flatten()))
+        if let Ok(Some(record)) =
+            Folder::open(&self.stage.folder()).map(|f| f.and_then(|f| f.record().ok().flatten()))
             && let Ok(Some(hold)) = Process::find(record.hold)
         {
             signal(hold.identity().pid, Signal::SIGKILL);
@@ -174,17 +169,18 @@ pub fn signal(pid: u32, signal: Signal) {
 
 pub fn stop(process: &Process) {
     signal(process.identity().pid, Signal::SIGSTOP);
-    until("it is stopped", || state_of(process.identity()) == "T");
+    until("it is stopped", || {
+        process.has_ended().unwrap() || state_of(process.identity()) == "T"
+    });
 }
 
 /// Its letter in `/proc/PID/stat`.
 fn state_of(identity: Identity) -> String {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", identity.pid)).unwrap();
-    let fields = stat.rsplit_once(") ").unwrap().1;
+    let stat = fs::read_to_string(format!("/proc/{}/stat", identity.pid)).unwrap_or_default();
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
     fields.split(' ').next().unwrap().to_owned()
 }
 
 pub fn in_ms(ms: u64) -> BootTime {
     BootTime::now().after(Duration::from_millis(ms))
 }
-
