@@ -55,37 +55,37 @@ async fn clients(cluster: &Cluster) -> [Client; 2] {
 
 #[tokio::test]
 async fn the_end_of_the_lease_kills_postgresql_with_its_clients() {
-    let held = Held::start().await;
-    let clients = clients(&held.cluster).await;
-    let all = held.inside().await;
+    let server = Held::start().await;
+    let clients = clients(&server.cluster).await;
+    let all = server.inside().await;
     assert!(all.len() > 6, "postmaster, workers and two backends");
     let end = in_ms(300);
-    held.hold.arm(end).await.unwrap();
-    assert_eq!(held.hold.state().await.unwrap().armed, Some(end));
-    assert_eq!(end_of(&held.hold).await, Ended::Cut);
+    server.hold.arm(end).await.unwrap();
+    assert_eq!(server.hold.state().await.unwrap().armed, Some(end));
+    assert_eq!(end_of(&server.hold).await, Ended::Cut);
     assert!(BootTime::now() >= end);
     assert!(all_ended(&all));
     for client in &clients {
         client.simple_query("SELECT 1").await.unwrap_err();
     }
-    assert!(!held.cluster.answers());
+    assert!(!server.cluster.answers());
     assert_eq!(
-        Hold::last_end(&held.stage.folder()).unwrap(),
+        Hold::last_end(&server.stage.folder()).unwrap(),
         Some(Ended::Cut)
     );
 }
 
 #[tokio::test]
 async fn the_end_of_the_lease_kills_what_is_stopped() {
-    let held = Held::start().await;
-    let clients = clients(&held.cluster).await;
-    let all = held.inside().await;
-    let hold = held.hold.state().await.unwrap().hold;
-    held.hold.arm(in_ms(1000)).await.unwrap();
+    let server = Held::start().await;
+    let clients = clients(&server.cluster).await;
+    let all = server.inside().await;
+    let hold = server.hold.state().await.unwrap().hold;
+    server.hold.arm(in_ms(1000)).await.unwrap();
     // Postmaster, workers, backends and init, and the one with the timer.
     all.iter().for_each(stop);
     signal(hold, Signal::SIGSTOP);
-    assert_eq!(end_of(&held.hold).await, Ended::Cut);
+    assert_eq!(end_of(&server.hold).await, Ended::Cut);
     assert!(all_ended(&all));
     for client in &clients {
         client.simple_query("SELECT 1").await.unwrap_err();
@@ -95,14 +95,14 @@ async fn the_end_of_the_lease_kills_what_is_stopped() {
 #[tokio::test]
 async fn whoever_kills_hold_or_init_kills_postgresql() {
     for init in [false, true] {
-        let held = Held::start().await;
-        let all = held.inside().await;
+        let server = Held::start().await;
+        let all = server.inside().await;
         all.iter().skip(1).for_each(stop);
-        let state = held.hold.state().await.unwrap();
-        signal(if init { state.init } else { state.hold }, Signal::SIGKILL);
-        assert_eq!(end_of(&held.hold).await, Ended::Cut);
+        let seen = server.hold.state().await.unwrap();
+        signal(if init { seen.init } else { seen.hold }, Signal::SIGKILL);
+        assert_eq!(end_of(&server.hold).await, Ended::Cut);
         assert!(all_ended(&all));
-        assert!(!held.hold.runs().unwrap());
+        assert!(!server.hold.runs().unwrap());
     }
 }
 
@@ -122,9 +122,9 @@ async fn a_renewed_lease_moves_the_end() {
     hold.arm(in_ms(700)).await.unwrap();
     hold.disarm().await.unwrap();
     sleep(Duration::from_millis(900)).await;
-    let state = hold.state().await.unwrap();
-    assert_eq!(state.armed, None);
-    assert!(state.command.is_some());
+    let seen = hold.state().await.unwrap();
+    assert_eq!(seen.armed, None);
+    assert!(seen.command.is_some());
 
     let past = BootTime::from_millis(0);
     assert!(matches!(hold.arm(past).await, Err(HoldError::Gone(_))));
@@ -185,12 +185,12 @@ async fn the_guards_death_kills_nothing_and_the_next_guard_finds_it() {
     drop(ours);
 
     let hold = Hold::attach(&stage.folder()).unwrap().unwrap();
-    let state = hold.state().await.unwrap();
-    assert_eq!((state.hold, state.init), (record.hold.pid, record.init.pid));
+    let seen = hold.state().await.unwrap();
+    assert_eq!((seen.hold, seen.init), (record.hold.pid, record.init.pid));
     assert!(cluster.answers());
     // What asks politely is not for hold.
     for polite in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        signal(state.hold, polite);
+        signal(seen.hold, polite);
     }
     let end = in_ms(500);
     hold.arm(end).await.unwrap();
@@ -202,18 +202,21 @@ async fn the_guards_death_kills_nothing_and_the_next_guard_finds_it() {
 
 #[tokio::test]
 async fn a_kill_is_over_when_nothing_is_left() {
-    let held = Held::start().await;
-    let all = held.inside().await;
-    let hold = held.hold.state().await.unwrap().hold;
+    let server = Held::start().await;
+    let all = server.inside().await;
+    let hold = server.hold.state().await.unwrap().hold;
     all.iter().for_each(stop);
     // One that does not answer is killed all the same.
     signal(hold, Signal::SIGSTOP);
-    timeout(PATIENCE, held.hold.kill()).await.unwrap().unwrap();
+    timeout(PATIENCE, server.hold.kill())
+        .await
+        .unwrap()
+        .unwrap();
     assert!(all_ended(&all));
-    assert!(Hold::attach(&held.stage.folder()).unwrap().is_none());
+    assert!(Hold::attach(&server.stage.folder()).unwrap().is_none());
     // It repeats.
-    held.hold.kill().await.unwrap();
-    assert!(matches!(held.hold.state().await, Err(HoldError::Gone(_))));
+    server.hold.kill().await.unwrap();
+    assert!(matches!(server.hold.state().await, Err(HoldError::Gone(_))));
 }
 
 #[tokio::test]
@@ -258,10 +261,10 @@ async fn what_was_asked_before_undoes_nothing_that_was_asked_after() {
 
 #[tokio::test]
 async fn a_second_server_on_the_same_data_is_refused() {
-    let held = Held::start().await;
-    held.cluster.sql("CREATE TABLE kept AS SELECT 1 AS id");
+    let server = Held::start().await;
+    server.cluster.sql("CREATE TABLE kept AS SELECT 1 AS id");
     // By hand, outside the namespace.
-    let launch = held.stage.server(&held.cluster);
+    let launch = server.stage.server(&server.cluster);
     let outside = Command::new(&launch.program)
         .args(&launch.args)
         .uid(launch.uid)
@@ -286,7 +289,7 @@ async fn a_second_server_on_the_same_data_is_refused() {
             "{said}"
         );
     }
-    assert_eq!(held.cluster.sql("SELECT id FROM kept"), "1");
+    assert_eq!(server.cluster.sql("SELECT id FROM kept"), "1");
 }
 
 #[tokio::test]
@@ -295,27 +298,27 @@ async fn one_folder_has_one_hold_and_a_dead_one_makes_room() {
     let launch = stage.launch("/bin/sleep", &["1000"]);
     let first = Hold::start(&launch).await.unwrap();
     assert!(matches!(Hold::start(&launch).await, Err(HoldError::Held)));
-    let state = first.state().await.unwrap();
-    signal(state.hold, Signal::SIGKILL);
+    let seen = first.state().await.unwrap();
+    signal(seen.hold, Signal::SIGKILL);
     end_of(&first).await;
     let second = Hold::start(&launch).await.unwrap();
     // The first's handle moves nothing of the second.
     assert!(matches!(first.disarm().await, Err(HoldError::Gone(_))));
     first.kill().await.unwrap();
-    assert_ne!(second.state().await.unwrap().hold, state.hold);
+    assert_ne!(second.state().await.unwrap().hold, seen.hold);
     second.kill().await.unwrap();
 }
 
 #[tokio::test]
 async fn an_orderly_end_is_told_with_its_status() {
-    let held = Held::start().await;
-    assert_eq!(Hold::last_end(&held.stage.folder()).unwrap(), None);
-    held.hold.signal(CommandSignal::Int).await.unwrap();
-    assert_eq!(end_of(&held.hold).await, Ended::Exited(0));
-    let last = Hold::last_end(&held.stage.folder()).unwrap();
+    let server = Held::start().await;
+    assert_eq!(Hold::last_end(&server.stage.folder()).unwrap(), None);
+    server.hold.signal(CommandSignal::Int).await.unwrap();
+    assert_eq!(end_of(&server.hold).await, Ended::Exited(0));
+    let last = Hold::last_end(&server.stage.folder()).unwrap();
     assert_eq!(last, Some(Ended::Exited(0)));
-    assert!(held.stage.log().contains("database system is shut down"));
-    drop(held);
+    assert!(server.stage.log().contains("database system is shut down"));
+    drop(server);
 
     for (script, ended) in [
         ("exit 3", Ended::Exited(3)),
@@ -381,12 +384,12 @@ async fn the_command_has_its_own_proc_its_user_and_the_hosts_ipc() {
     let ipc = fs::read_link("/proc/self/ns/ipc").unwrap();
     let expected = format!("comm sh\n65534\n65534 4242\nvalue\n{}\n", ipc.display());
     until("it says so", || stage.log() == expected);
-    let state = hold.state().await.unwrap();
+    let seen = hold.state().await.unwrap();
     let namespace = |pid: u32, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
     let own = std::process::id();
-    let inner = state.command.unwrap();
+    let inner = seen.command.unwrap();
     assert_ne!(namespace(inner, "pid"), namespace(own, "pid"));
     assert_ne!(namespace(inner, "mnt"), namespace(own, "mnt"));
-    assert_eq!(namespace(state.hold, "mnt"), namespace(own, "mnt"));
+    assert_eq!(namespace(seen.hold, "mnt"), namespace(own, "mnt"));
     hold.kill().await.unwrap();
 }

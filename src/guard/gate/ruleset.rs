@@ -55,7 +55,7 @@ impl Ruleset {
                 let what = local.matches(end);
                 let _ = writeln!(
                     text,
-                    "add rule inet {table} {chain} {what} {port} != @open reject with tcp reset"
+                    "add rule inet {table} {chain} {what} {port} != @open {NO_RESET} reject with tcp reset"
                 );
             }
         }
@@ -122,6 +122,10 @@ impl Ruleset {
     }
 }
 
+/// Resets pass, both ways: what this gate answers with is one, and would meet the gate on its own way out. One carries
+/// no answer of the database.
+const NO_RESET: &str = "tcp flags & rst == 0";
+
 /// Which end of a packet is ours.
 struct Local {
     /// The chain and its hook.
@@ -178,10 +182,10 @@ mod tests {
         assert_eq!(
             rules,
             [
-                "add rule inet failover-shop input ip daddr 10.0.0.1 tcp dport 5432 tcp dport != @open reject with tcp reset",
-                "add rule inet failover-shop input meta nfproto ipv6 tcp dport 5433 tcp dport != @open reject with tcp reset",
-                "add rule inet failover-shop output ip saddr 10.0.0.1 tcp sport 5432 tcp sport != @open reject with tcp reset",
-                "add rule inet failover-shop output meta nfproto ipv6 tcp sport 5433 tcp sport != @open reject with tcp reset",
+                "add rule inet failover-shop input ip daddr 10.0.0.1 tcp dport 5432 tcp dport != @open tcp flags & rst == 0 reject with tcp reset",
+                "add rule inet failover-shop input meta nfproto ipv6 tcp dport 5433 tcp dport != @open tcp flags & rst == 0 reject with tcp reset",
+                "add rule inet failover-shop output ip saddr 10.0.0.1 tcp sport 5432 tcp sport != @open tcp flags & rst == 0 reject with tcp reset",
+                "add rule inet failover-shop output meta nfproto ipv6 tcp sport 5433 tcp sport != @open tcp flags & rst == 0 reject with tcp reset",
             ]
         );
     }

@@ -109,13 +109,13 @@ impl Held {
         cluster.stop_immediate();
         let stage = Stage::new();
         let hold = Hold::start(&stage.server(&cluster)).await.unwrap();
-        let held = Self {
+        let server = Self {
             hold,
             cluster,
             stage,
         };
-        held.answers();
-        held
+        server.answers();
+        server
     }
 
     pub fn answers(&self) {
@@ -145,9 +145,9 @@ impl Drop for Held {
 
 /// Everything that runs in a hold's namespace.
 pub async fn inside(hold: &Hold) -> Vec<Process> {
-    let state = hold.state().await.unwrap();
+    let seen = hold.state().await.unwrap();
     let of = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let namespace = of(state.init).unwrap();
+    let namespace = of(seen.init).unwrap();
     let pids = fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
