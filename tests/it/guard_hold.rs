@@ -63,7 +63,12 @@ async fn the_end_of_the_lease_kills_postgresql_with_its_clients() {
     server.hold.arm(end).await.unwrap();
     assert_eq!(server.hold.state().await.unwrap().armed, Some(end));
     assert_eq!(end_of(&server.hold).await, Ended::Cut);
-    assert!(BootTime::now() >= end);
+    let now = BootTime::now();
+    println!(
+        "all of PostgreSQL ended {} ms after its lease",
+        now.since(end).as_millis()
+    );
+    assert!(now >= end);
     assert!(all_ended(&all));
     for client in &clients {
         client.simple_query("SELECT 1").await.unwrap_err();
@@ -81,11 +86,18 @@ async fn the_end_of_the_lease_kills_what_is_stopped() {
     let clients = clients(&server.cluster).await;
     let all = server.inside().await;
     let hold = server.hold.state().await.unwrap().hold;
-    server.hold.arm(in_ms(1000)).await.unwrap();
+    let end = in_ms(1000);
+    server.hold.arm(end).await.unwrap();
     // Postmaster, workers, backends and init, and the one with the timer.
     all.iter().for_each(stop);
     signal(hold, Signal::SIGSTOP);
     assert_eq!(end_of(&server.hold).await, Ended::Cut);
+    let now = BootTime::now();
+    println!(
+        "stopped PostgreSQL ended {} ms after its lease",
+        now.since(end).as_millis()
+    );
+    assert!(now >= end);
     assert!(all_ended(&all));
     for client in &clients {
         client.simple_query("SELECT 1").await.unwrap_err();
