@@ -174,3 +174,157 @@ impl Grants {
         is_newest
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        guard::{Boot, Promise, Report, Role},
+        lease::wait,
+    };
+
+    const LEASE: Span = Span::from_millis(1_000);
+
+    fn terms(epoch: u64, lease: Lease) -> Terms {
+        Terms {
+            service: "shop".into(),
+            epoch: Epoch(epoch),
+            site: "a".into(),
+            lease,
+            deputy: Some("b".into()),
+        }
+    }
+
+    fn request(epoch: u64, at: Time, starts: u64) -> LeaseRequest {
+        LeaseRequest {
+            epoch: Epoch(epoch),
+            sent: at,
+            heard: [(Grantor::Controller, at)].into(),
+            report: Report {
+                site: "a".into(),
+                boot: Boot(1),
+                promise: Some(Promise {
+                    epoch: Epoch(epoch),
+                    role: Role::Primary,
+                    starts: Starts(starts),
+                    ..Promise::first()
+                }),
+                database: None,
+                can_fence: true,
+                leased: true,
+            },
+        }
+    }
+
+    fn standing(terms: &Terms) -> Standing<'_> {
+        Standing {
+            terms,
+            is_fencing: false,
+            leads: true,
+        }
+    }
+
+    fn at(ms: u64) -> Time {
+        Time::from_millis(1_000_000).after(Span::from_millis(ms))
+    }
+
+    #[test]
+    fn a_new_leader_waits_as_if_it_had_granted_just_before() {
+        let grants = Grants::new(at(0), LEASE);
+        let whole = wait(LEASE).as_millis();
+        assert!(!grants.is_over(&"a".into(), at(whole - 1)));
+        assert!(grants.is_over(&"a".into(), at(whole)));
+    }
+
+    #[test]
+    fn each_grant_starts_the_wait_anew() {
+        let terms = terms(1, Lease::Bounded(LEASE));
+        let mut grants = Grants::new(at(0), LEASE);
+        let granted = grants.grant(standing(&terms), &request(1, at(900), 1), at(900));
+        assert_eq!(granted.unwrap().lease, terms.lease);
+        let whole = wait(LEASE);
+        assert_eq!(grants.left(&"a".into(), at(900)), Some(whole));
+        assert!(grants.is_over(&"a".into(), at(900).after(whole)));
+    }
+
+    #[test]
+    fn says_why_it_does_not_grant() {
+        let terms = terms(2, Lease::Bounded(LEASE));
+        let well = standing(&terms);
+        let mut grants = Grants::new(at(0), LEASE);
+        let mut ask =
+            |standing, request: &LeaseRequest| grants.grant(standing, request, at(10)).map(|_| ());
+        let newest = request(2, at(10), 5);
+        assert_eq!(
+            ask(
+                Standing {
+                    leads: false,
+                    ..well
+                },
+                &newest
+            ),
+            Err(NotGranted::NotLeading)
+        );
+        assert_eq!(
+            ask(
+                Standing {
+                    is_fencing: true,
+                    ..well
+                },
+                &newest
+            ),
+            Err(NotGranted::Fencing)
+        );
+        assert_eq!(
+            ask(well, &request(1, at(10), 5)),
+            Err(NotGranted::OtherEpoch)
+        );
+        let mut stuck = newest.clone();
+        stuck.report.can_fence = false;
+        assert_eq!(ask(well, &stuck), Err(NotGranted::CannotFence));
+        assert_eq!(ask(well, &newest), Ok(()));
+        assert_eq!(
+            ask(well, &request(2, at(10), 4)),
+            Err(NotGranted::OlderState)
+        );
+    }
+
+    #[test]
+    fn a_lease_without_an_end_is_left_by_the_guard_itself_and_then_waited_for() {
+        let site = "a".into();
+        let mut grants = Grants::new(at(0), LEASE);
+        let (solo, bounded) = (terms(1, Lease::Unbounded), terms(2, Lease::Bounded(LEASE)));
+        grants.opened(&solo);
+        assert_eq!(grants.left(&site, at(1_000_000)), None);
+        grants.opened(&bounded);
+        assert_eq!(
+            grants.left(&site, at(1_000_000)),
+            None,
+            "nobody told the guard"
+        );
+        let granted = grants.grant(standing(&bounded), &request(2, at(9_000), 1), at(9_000));
+        assert!(granted.is_ok());
+        assert_eq!(grants.left(&site, at(9_000)), Some(wait(LEASE)));
+    }
+
+    #[test]
+    fn rests_where_its_grants_do_not_arrive() {
+        let terms = terms(1, Lease::Bounded(LEASE));
+        let mut grants = Grants::new(at(0), LEASE);
+        let mut ask = |ms: u64| {
+            let mut request = request(1, at(ms), 1);
+            request.heard.clear();
+            grants.grant(standing(&terms), &request, at(ms)).map(|_| ())
+        };
+        assert_eq!(ask(0), Ok(()));
+        assert_eq!(ask(1_000), Ok(()));
+        assert_eq!(ask(1_100), Err(NotGranted::Unheard));
+        let whole = wait(LEASE).as_millis();
+        assert_eq!(
+            ask(1_000 + whole),
+            Err(NotGranted::Unheard),
+            "long enough for a fence"
+        );
+        assert_eq!(ask(1_000 + 2 * whole), Ok(()), "and then again");
+    }
+}

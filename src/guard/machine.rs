@@ -330,3 +330,6 @@ impl Machine {
         may_write && !(self.is_primary() && (self.lease.is_some() || is_timed))
     }
 }
+
+#[cfg(test)]
+mod tests;
