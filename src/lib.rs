@@ -16,5 +16,6 @@ pub mod port;
 pub mod probe;
 pub mod promote;
 pub mod publish;
+pub mod sim;
 pub mod spec;
 pub mod vantage;

@@ -95,9 +95,18 @@ impl Fitting {
             dns: None,
             lookouts: None,
         };
+        Self::over(kinds, wiring)
+    }
+
+    /// Prepares to make adapters with a wiring of one's own; nothing of this host is touched.
+    ///
+    /// # Errors
+    /// Where the DNS provider cannot be had.
+    pub fn over(kinds: Kinds, wiring: Wiring) -> Result<Self, FittingError> {
         let mut fitting = Self { kinds, wiring };
-        if let Some(dns) = &service.dns {
-            fitting.wiring.dns = Some(fitting.dns(&dns.provider)?);
+        let provider = fitting.wiring.service.dns.as_ref();
+        if let Some(uses) = provider.map(|dns| dns.provider.clone()) {
+            fitting.wiring.dns = Some(fitting.dns(&uses)?);
         }
         Ok(fitting)
     }

@@ -1,0 +1,100 @@
+//! A campaign: many seeds, what they covered, and what did not hold.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    coverage::Coverage,
+    history::{self, Outcome},
+    rule::Violation,
+    scenario::{Scenario, Subject},
+    trace::Trace,
+    weakness::Weakness,
+};
+use crate::model::span::Span;
+
+/// What is played.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    /// The first seed.
+    pub from: u64,
+    /// How many.
+    pub seeds: u64,
+    /// What the histories are about.
+    pub subject: Subject,
+    /// What a test has planted.
+    pub weakness: Option<Weakness>,
+}
+
+/// A seed whose history broke rules.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The seed.
+    pub seed: u64,
+    /// What did not hold.
+    pub violations: Vec<Violation>,
+}
+
+/// What came of a campaign.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// How many histories were played.
+    pub histories: u64,
+    /// How many things happened in them.
+    pub events: u64,
+    /// How long they were together.
+    pub lasted: Span,
+    /// What was seen.
+    pub coverage: Coverage,
+    /// How many runs ended in which way.
+    pub ended: BTreeMap<&'static str, u64>,
+    /// Histories that lost writes made after the outage began.
+    pub lost_after_outage: u64,
+    /// What did not hold.
+    pub findings: Vec<Finding>,
+}
+
+impl Campaign {
+    /// The scenario of one of its seeds.
+    #[must_use]
+    pub fn scenario(&self, seed: u64) -> Arc<Scenario> {
+        Arc::new(Scenario::draw(seed, &self.subject, self.weakness))
+    }
+
+    /// The history of one of its seeds.
+    #[must_use]
+    pub fn play(&self, seed: u64, trace: Trace) -> Outcome {
+        history::play(self.scenario(seed), trace)
+    }
+
+    /// Plays all of it, or until `go_on` says that it is enough; that is asked after each history.
+    pub fn run(&self, mut go_on: impl FnMut(&Report) -> bool) -> Report {
+        let mut report = Report::default();
+        for seed in self.from..self.from.saturating_add(self.seeds) {
+            let outcome = self.play(seed, Trace::silent());
+            report.add(seed, outcome);
+            if !go_on(&report) {
+                break;
+            }
+        }
+        report
+    }
+}
+
+impl Report {
+    fn add(&mut self, seed: u64, outcome: Outcome) {
+        self.histories += 1;
+        self.events += outcome.events;
+        self.lasted = self.lasted.saturating_add(outcome.lasted);
+        self.coverage.add(&outcome.coverage);
+        for (how, times) in &outcome.ended {
+            *self.ended.entry(how).or_default() += times;
+        }
+        self.lost_after_outage += u64::from(outcome.lost_after_outage > 0);
+        if !outcome.violations.is_empty() {
+            self.findings.push(Finding {
+                seed,
+                violations: outcome.violations,
+            });
+        }
+    }
+}

@@ -1,0 +1,522 @@
+//! A history: one seed played from its beginning to its end. The driver is the real one; nothing here decides.
+
+use std::{
+    collections::BTreeMap,
+    panic::AssertUnwindSafe,
+    path::PathBuf,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt, StreamExt,
+    channel::{mpsc, oneshot},
+};
+
+use super::{
+    coverage::Coverage,
+    disk::{DiskJournal, DiskLedger},
+    errand::{Answer, Errand},
+    fault::Fault,
+    kinds,
+    process::{Clock, Process},
+    rule::{Rule, Violation},
+    scenario::Scenario,
+    stagehand::{OnStage, lock},
+    trace::Trace,
+    world::{BEGIN, Happening, SharedWorld, World},
+};
+use crate::{
+    decide::event::{Command, Event},
+    driver::{
+        fitting::Fitting,
+        metrics::Metrics,
+        perform::Performer,
+        publisher,
+        service::{Input, LoopError, Parts, ServiceLoop},
+        watch::{self, Lookouts, Watch},
+    },
+    journal::memory::MemoryJournal,
+    model::{
+        approval::AskSubject,
+        check::{CheckItem, CheckStatus},
+        service::Service,
+        span::Span,
+        time::Time,
+    },
+    port::{
+        cause,
+        journal::{JournalError, SharedJournal},
+        kind::Wiring,
+        ledger::SharedLedger,
+        runtime::SharedRuntime,
+        secret::{SecretError, Secrets},
+    },
+};
+
+/// The supervisor starts a controller that ended by itself again after this.
+const AGAIN: Span = Span::from_secs(3);
+/// Readiness is checked so long after a start, as the real controller does it.
+const FIRST_CHECK: Span = Span::from_secs(5);
+/// After the last fault a person looks after what is open, and again after each of these.
+const LOOKS_AFTER: Span = Span::from_secs(45);
+/// A history in which nothing is open goes on so long after its last fault.
+const QUIET: Span = Span::from_secs(120);
+/// So long after the last fault every run has ended: the longest expiry of a question, and what comes after it.
+const ENDED: Span = Span::from_secs(45 * 60);
+
+/// What came of a history.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The same for the same history.
+    pub print: u64,
+    /// What did not hold.
+    pub violations: Vec<Violation>,
+    /// What was seen.
+    pub coverage: Coverage,
+    /// How many things happened.
+    pub events: u64,
+    /// How long it was.
+    pub lasted: Span,
+    /// How many runs ended in which way.
+    pub ended: BTreeMap<&'static str, u64>,
+    /// Acknowledged writes, made after the outage began, that a promotion lost.
+    pub lost_after_outage: u64,
+    /// What happened, where it was written.
+    pub lines: Vec<String>,
+}
+
+/// Plays a scenario.
+#[must_use]
+pub fn play(scenario: Arc<Scenario>, trace: Trace) -> Outcome {
+    let world = Arc::new(Mutex::new(World::new(scenario.clone(), trace)));
+    let _stage = OnStage::put(world.clone());
+    let mut history = History::new(scenario, world);
+    history.run();
+    history.outcome()
+}
+
+struct History {
+    scenario: Arc<Scenario>,
+    world: SharedWorld,
+    kept: Arc<MemoryJournal>,
+    ledger: SharedLedger,
+    controller: Option<Controller>,
+    /// How many more turns of its tasks the controller has to live.
+    doomed: Option<u32>,
+    frozen: u32,
+}
+
+/// A living controller.
+struct Controller {
+    process: Arc<Process>,
+    inbox: mpsc::UnboundedSender<Input>,
+    end: Arc<Mutex<Option<Result<(), LoopError>>>>,
+}
+
+impl History {
+    fn new(scenario: Arc<Scenario>, world: SharedWorld) -> Self {
+        {
+            let mut world = lock(&world);
+            world.plan(Span::ZERO, Happening::Runs(Errand::Start));
+            let calm = scenario.calm_after().saturating_add(Span::from_secs(5));
+            world.plan(calm, Happening::Runs(Errand::LookAfter));
+        }
+        Self {
+            scenario,
+            ledger: Arc::new(DiskLedger::new(world.clone())),
+            world,
+            kept: Arc::default(),
+            controller: None,
+            doomed: None,
+            frozen: 0,
+        }
+    }
+
+    fn run(&mut self) {
+        let calm = BEGIN.after(self.scenario.calm_after());
+        let last = calm.after(ENDED);
+        loop {
+            self.turn();
+            let next = self.next();
+            let now = lock(&self.world).now;
+            let is_busy = lock(&self.world).watchman.is_busy();
+            if now >= last || (now >= calm.after(QUIET) && !is_busy) {
+                break;
+            }
+            self.pass(next.min(last));
+        }
+        self.conclude(calm);
+    }
+
+    /// When something happens next.
+    fn next(&self) -> Time {
+        let world = lock(&self.world).next_at();
+        let process = self.controller.as_ref().filter(|_| self.frozen == 0);
+        let timer = process.and_then(|c| c.process.next_timer());
+        world.into_iter().chain(timer).min().unwrap_or(BEGIN)
+    }
+
+    fn pass(&mut self, to: Time) {
+        let happened = {
+            let mut world = lock(&self.world);
+            let happened = world.pass(to);
+            let now = world.now;
+            let World {
+                watchman, sites, ..
+            } = &mut *world;
+            watchman.look(sites, now);
+            happened
+        };
+        match happened {
+            Some(Happening::Begins(n)) => self.fault(n, true),
+            Some(Happening::Ends(n)) => self.fault(n, false),
+            Some(Happening::Runs(errand)) => self.errand(errand),
+            Some(
+                Happening::Writes(_)
+                | Happening::Ships(..)
+                | Happening::Arrives(_)
+                | Happening::Answers(..),
+            )
+            | None => {}
+        }
+        if let Some(controller) = self.controller.as_ref().filter(|_| self.frozen == 0) {
+            controller.process.pass(lock(&self.world).now);
+        }
+    }
+
+    fn fault(&mut self, n: usize, begins: bool) {
+        match (self.scenario.faults[n].fault, begins) {
+            (Fault::ControllerDies(turns), true) => self.doomed = Some(turns),
+            (Fault::ControllerDies(_), false) => {
+                self.die();
+                self.start();
+            }
+            (Fault::ControllerFreezes, true) => self.frozen += 1,
+            (Fault::ControllerFreezes, false) => self.frozen = self.frozen.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    /// Lets the controller do what it can do now.
+    fn turn(&mut self) {
+        if self.frozen > 0 {
+            return;
+        }
+        while let Some(controller) = &self.controller {
+            if self.doomed == Some(0) {
+                self.die();
+                return;
+            }
+            let process = controller.process.clone();
+            match std::panic::catch_unwind(AssertUnwindSafe(|| process.turn())) {
+                Ok(true) => self.doomed = self.doomed.map(|turns| turns.saturating_sub(1)),
+                Ok(false) => break,
+                Err(_) => {
+                    self.violated(Rule::LoopLives, "a task panicked".to_owned());
+                    self.die();
+                    return;
+                }
+            }
+        }
+        self.ended();
+    }
+
+    /// Notices that the loop has ended by itself: only whoever was deposed may.
+    fn ended(&mut self) {
+        let Some(controller) = &self.controller else {
+            return;
+        };
+        let end = controller.end.lock();
+        let Some(end) = end.unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
+        if let Err(LoopError::Deposed { source, .. }) = &end
+            && let JournalError::Conflict { .. } = source
+        {
+            self.die();
+            let start = Happening::Runs(Errand::Start);
+            lock(&self.world).plan(AGAIN, start);
+            return;
+        }
+        let how = end.err().map_or("cleanly".to_owned(), |e| cause::in_full(&e));
+        self.violated(Rule::LoopLives, format!("it ended: {how}"));
+        self.die();
+    }
+
+    fn violated(&self, rule: Rule, found: String) {
+        let mut world = lock(&self.world);
+        let now = world.now;
+        world.watchman.violations.note(rule, now, found);
+    }
+
+    fn die(&mut self) {
+        self.doomed = None;
+        if let Some(controller) = self.controller.take() {
+            controller.process.kill();
+            let mut world = lock(&self.world);
+            let now = world.now;
+            world.trace.note(now, 10, || "the controller dies".to_owned());
+        }
+    }
+
+    fn start(&mut self) {
+        self.die();
+        let begun = self.begin();
+        match begun {
+            Ok(controller) => self.controller = Some(controller),
+            Err(problem) => self.violated(Rule::LoopLives, problem),
+        }
+    }
+
+    fn begin(&self) -> Result<Controller, String> {
+        let clock = {
+            let mut world = lock(&self.world);
+            let (now, clock) = (world.now, self.clock(world.now));
+            world
+                .trace
+                .note(now, 11, || "the controller starts".to_owned());
+            clock
+        };
+        let process = Process::new(clock);
+        let runtime = process.runtime();
+        let service = self.scenario.service.clone();
+        let (inbox, received) = mpsc::unbounded();
+        let fitting = Fitting::over(kinds::kinds(), wiring(&service, &runtime))
+            .map_err(|e| cause::in_full(&e))?;
+        let maker = watch::maker(kinds::kinds(), fitting.wiring());
+        let lookouts =
+            Lookouts::new(&service, &runtime, maker).map_err(|e| cause::in_full(&e))?;
+        let lookouts = Arc::new(lookouts);
+        let fitting = fitting.with_lookouts(lookouts.clone());
+        let channels = |of| {
+            let made = fitting.channels(of).map_err(|e| cause::in_full(&e))?;
+            Ok::<_, String>(Arc::new(made.into_iter().collect::<BTreeMap<_, _>>()))
+        };
+        let metrics = Arc::new(Metrics::new(runtime.clone(), "simulated"));
+        let performer = Performer {
+            customers: channels(&service.announcements.channels)?,
+            team: channels(&service.team.channels)?,
+            fitting: fitting.clone(),
+            ledger: self.ledger.clone(),
+            runtime: runtime.clone(),
+            results: inbox.clone(),
+            metrics: metrics.clone(),
+        };
+        let (shown, _rung) = publisher::slot();
+        let parts = Parts {
+            service: service.clone(),
+            journal: self.journal(&runtime),
+            runtime: runtime.clone(),
+            performer,
+            metrics,
+            inbox: received,
+            observations: Watch::new(&service, &lookouts, &runtime, 0).boxed(),
+            shown,
+            version: "simulated",
+        };
+        let end = Arc::new(Mutex::new(None));
+        let told = end.clone();
+        let task = async move {
+            let came = match ServiceLoop::new(parts).await {
+                Ok(looping) => looping.run().await,
+                Err(error) => Err(error),
+            };
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(came);
+        };
+        runtime.spawn("service", task.boxed());
+        let checking = check(&runtime, inbox.clone(), &service, self.scenario.checks_green);
+        runtime.spawn("check", checking.boxed());
+        Ok(Controller {
+            process,
+            inbox,
+            end,
+        })
+    }
+
+    /// The clock of a process that begins now: wrong as the last fault of the clock left it.
+    fn clock(&self, now: Time) -> Clock {
+        let steps = self.scenario.faults.iter().filter_map(|p| match p.fault {
+            Fault::ClockSteps(offset, gains) if BEGIN.after(p.at) <= now => Some((offset, gains)),
+            _ => None,
+        });
+        let (offset, gains) = steps.last().unwrap_or_default();
+        Clock {
+            offset,
+            gains,
+            since: now,
+        }
+    }
+
+    fn journal(&self, runtime: &SharedRuntime) -> SharedJournal {
+        Arc::new(DiskJournal {
+            kept: self.kept.clone(),
+            world: self.world.clone(),
+            runtime: runtime.clone(),
+        })
+    }
+
+    fn errand(&mut self, errand: Errand) {
+        match errand {
+            Errand::Start => self.start(),
+            Errand::Answer(answer) => self.answer(answer),
+            Errand::LookAfter => {
+                self.look_after();
+                let again = Happening::Runs(Errand::LookAfter);
+                lock(&self.world).plan(LOOKS_AFTER, again);
+            }
+        }
+    }
+
+    fn say(&self, command: Command) {
+        if let Some(controller) = &self.controller {
+            say(&controller.inbox, command);
+        }
+    }
+
+    fn answer(&self, answer: Answer) {
+        if self.controller.is_none() {
+            return;
+        }
+        let command = answer.command(&mut lock(&self.world));
+        self.say(command);
+    }
+
+    /// A person looks at what is open, answers all of it with yes, and acknowledges.
+    fn look_after(&self) {
+        let Some(controller) = &self.controller else {
+            return;
+        };
+        let (show, shown) = oneshot::channel();
+        if controller.inbox.unbounded_send(Input::Show(show)).is_err() {
+            return;
+        }
+        let (inbox, world) = (controller.inbox.clone(), self.world.clone());
+        let task = async move {
+            let Ok(core) = shown.await else {
+                return;
+            };
+            let people = &core.service().approvals.approvers;
+            for (ask, question) in &core.state().asks {
+                for by in people {
+                    let answer = Answer {
+                        ask: ask.clone(),
+                        by: by.clone(),
+                        yes: true,
+                        attests: matches!(question.ask.subject, AskSubject::Fence { .. }),
+                    };
+                    let command = answer.command(&mut lock(&world));
+                    say(&inbox, command);
+                }
+            }
+            if let Some(by) = people.first() {
+                let by = by.clone();
+                say(&inbox, Command::Acknowledge { page: None, by });
+            }
+        };
+        controller.process.runtime().spawn("person", task.boxed());
+    }
+
+    /// What can only be told at the end.
+    fn conclude(&self, calm: Time) {
+        let mut world = lock(&self.world);
+        let now = world.now;
+        let World {
+            watchman, scenario, ..
+        } = &mut *world;
+        if watchman.is_busy() && now >= calm.after(ENDED) {
+            let found = format!("{} after the last fault", now.since(calm));
+            watchman.violations.note(Rule::RunsEnd, now, found);
+        }
+        if scenario.clean {
+            let died = scenario.faults.first().map_or(BEGIN, |p| BEGIN.after(p.at));
+            let rto = scenario.service.objectives.rto;
+            let serves = watchman.verified.map(|at| at.since(died));
+            if serves.is_none_or(|took| took > rto) {
+                let found = match serves {
+                    Some(took) => format!("it took {took}"),
+                    None => "it never did".to_owned(),
+                };
+                watchman
+                    .violations
+                    .note(Rule::ServesWithinRto, now, found);
+            }
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        if let Some(controller) = &self.controller {
+            controller.process.kill();
+        }
+        let mut world = lock(&self.world);
+        let now = world.now;
+        world.trace.note(now, 12, || "the end".to_owned());
+        Outcome {
+            print: world.trace.print(),
+            violations: world.watchman.violations.0.clone(),
+            coverage: world.watchman.coverage.clone(),
+            events: world.trace.events,
+            lasted: now.since(BEGIN),
+            ended: world.watchman.ended.clone(),
+            lost_after_outage: world.watchman.lost_after_outage,
+            lines: world.trace.lines().to_vec(),
+        }
+    }
+}
+
+fn say(inbox: &mpsc::UnboundedSender<Input>, command: Command) {
+    let (answer, _nobody_listens) = oneshot::channel();
+    drop(inbox.unbounded_send(Input::Command(command, answer)));
+}
+
+/// Readiness as the controller would find it: a check of hosts and credentials is not simulated, what it says is.
+fn check(
+    runtime: &SharedRuntime,
+    inbox: mpsc::UnboundedSender<Input>,
+    service: &Service,
+    is_green: bool,
+) -> impl Future<Output = ()> + Send + 'static {
+    let first = runtime.sleep_until(runtime.now().after(FIRST_CHECK));
+    let config = service.config.clone();
+    let item = if is_green {
+        CheckItem::ok("simulated", "as it should be")
+    } else {
+        CheckItem::bad("simulated", CheckStatus::Fail, "it is not ready", "nothing")
+    };
+    async move {
+        first.await;
+        let items = vec![item];
+        let checked = Event::Checked { config, items };
+        drop(inbox.unbounded_send(Input::Event(checked)));
+    }
+}
+
+struct NoSecrets;
+
+impl Secrets for NoSecrets {
+    fn read(
+        &self,
+        at: &crate::model::secret::SecretRef,
+    ) -> Result<crate::model::secret::Secret, SecretError> {
+        Err(SecretError::Env(at.to_string()))
+    }
+}
+
+/// Nothing is ever sent with it: it is there because adapters may hold one.
+static HTTP: LazyLock<Option<reqwest::Client>> = LazyLock::new(|| {
+    // The only failure is that a provider is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::port::http::client(Duration::from_secs(1)).ok()
+});
+
+fn wiring(service: &Arc<Service>, runtime: &SharedRuntime) -> Wiring {
+    Wiring {
+        secrets: Arc::new(NoSecrets),
+        runtime: runtime.clone(),
+        http: HTTP.clone().unwrap_or_default(),
+        service: service.clone(),
+        state: PathBuf::new(),
+        dns: None,
+        lookouts: None,
+    }
+}

@@ -1,0 +1,110 @@
+//! The kinds of a simulation: those of the registry, each made into a part of the world. What only looks through probes
+//! or asks the DNS provider stays the real one.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use super::{
+    deeds::{self, Doing},
+    looks, names, outlets,
+};
+use crate::{
+    driver::registry,
+    port::{
+        action::SharedAction,
+        kind::{Kind, Kinds, Make, MakeError, Wiring},
+        probe::SharedProbe,
+    },
+};
+
+/// Probes by name: makers are plain functions, so each name has one of its own.
+const PROBES: [&str; 6] = [
+    "probe/http",
+    "probe/tcp",
+    "probe/dns",
+    "probe/command",
+    "probe/postgres",
+    "probe/postgres-standby",
+];
+
+fn probe<const N: usize>(with: &Value, wiring: &Wiring) -> Result<SharedProbe, MakeError> {
+    looks::make(PROBES[N], with, wiring)
+}
+
+const PROBE_MAKERS: [fn(&Value, &Wiring) -> Result<SharedProbe, MakeError>; PROBES.len()] = [
+    probe::<0>,
+    probe::<1>,
+    probe::<2>,
+    probe::<3>,
+    probe::<4>,
+    probe::<5>,
+];
+
+/// Steps that are real: they know the world only through probes and the DNS provider.
+const REAL: [&str; 3] = ["dns/repoint", "service/verify", "publish/fallback"];
+
+fn action(name: &str) -> Make {
+    match name {
+        "command/fence" => Make::Action(|_, w| deeds::make(Doing::SwitchOff, w)),
+        "postgres/fence" => Make::Action(|_, w| deeds::make(Doing::RefuseWriters, w)),
+        "postgres/write-attempt" => Make::Action(|_, w| deeds::make(Doing::WriteAttempt, w)),
+        "postgres/promote" | "command/promote" | "http/promote" => {
+            Make::Action(|_, w| deeds::make(Doing::Promote, w))
+        }
+        "dns/cutover" => Make::Action(|_, w| deeds::make(Doing::Cutover, w)),
+        _ => Make::Action(not_simulated),
+    }
+}
+
+fn not_simulated(_: &Value, _: &Wiring) -> Result<SharedAction, MakeError> {
+    Err(MakeError("this kind cannot be simulated".to_owned()))
+}
+
+/// Whether documents that name this kind can be simulated.
+#[must_use]
+pub fn is_simulated(name: &str) -> bool {
+    ALL.iter().find(|k| k.name == name).is_some_and(|k| match k.make {
+        Make::Probe(_) => PROBES.contains(&name),
+        Make::Action(make) => !std::ptr::fn_addr_eq(
+            make,
+            not_simulated as fn(&Value, &Wiring) -> Result<SharedAction, MakeError>,
+        ),
+        Make::Dns(_) | Make::Channel(_) | Make::Target(_) => true,
+    })
+}
+
+fn simulated(kind: &Kind) -> Kind {
+    let make = match kind.make {
+        Make::Probe(real) => {
+            let known = PROBES.iter().position(|p| *p == kind.name);
+            Make::Probe(known.map_or(real, |n| PROBE_MAKERS[n]))
+        }
+        Make::Action(_) if REAL.contains(&kind.name) => kind.make,
+        Make::Action(_) => action(kind.name),
+        Make::Dns(_) => Make::Dns(|_, w| names::make(w)),
+        Make::Channel(_) => Make::Channel(|_, w| outlets::channel(w)),
+        Make::Target(_) => Make::Target(|_, _| Ok(outlets::target())),
+    };
+    Kind { make, ..*kind }
+}
+
+static ALL: LazyLock<Vec<Kind>> =
+    LazyLock::new(|| registry::kinds().0.iter().map(simulated).collect());
+
+/// The kinds of a simulation.
+pub fn kinds() -> Kinds {
+    Kinds(&ALL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_this_build_is_simulated() {
+        let all = registry::kinds().0.iter().map(|k| k.name);
+        let missing: Vec<_> = all.filter(|name| !is_simulated(name)).collect();
+        assert_eq!(missing, [""; 0]);
+    }
+}

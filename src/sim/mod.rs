@@ -1,0 +1,34 @@
+//! The simulator: the real driver and the real decisions under virtual time, in a world that a seed decides.
+//!
+//! One seed gives one history, bit for bit. `scenario` draws what is protected and what goes wrong; `world` is a pure
+//! loop over what happens next (`site`, `network`, `customer`, `order`, `fault`, `errand`); `process` runs the
+//! controller's tasks and can be killed between any two turns of them; `looks`, `deeds`, `names`, `outlets` and `disk`
+//! stand behind the ports; `watchman` knows what is so and what the journal says, and holds both against the rules.
+//!
+//! Nothing here reads a clock, draws a random number but from `chance`, or walks a map without order.
+
+pub mod campaign;
+pub mod chance;
+pub mod coverage;
+mod customer;
+mod deeds;
+mod disk;
+mod errand;
+pub mod fault;
+pub mod history;
+pub mod kinds;
+mod looks;
+mod names;
+pub mod network;
+mod order;
+mod outlets;
+mod process;
+pub mod rule;
+pub mod scenario;
+pub mod shrink;
+mod site;
+mod stagehand;
+pub mod trace;
+mod watchman;
+pub mod weakness;
+mod world;

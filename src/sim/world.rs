@@ -1,0 +1,402 @@
+//! The world around the controller: a pure loop over what happens next. It knows no tasks and waits for nothing.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use futures::channel::oneshot;
+
+use super::{
+    chance::Chance,
+    customer::Customers,
+    errand::Errand,
+    fault::{Fault, JournalFault, Mishap, OutletFault},
+    network::{Network, Party},
+    order::{Deed, Order, Reply},
+    scenario::Scenario,
+    site::{Life, Power, Site},
+    trace::Trace,
+    watchman::Watchman,
+};
+use crate::{
+    model::{
+        observation::DatabaseRole,
+        plan::StepPhase,
+        service::{ComponentKind, RecordKind, Service},
+        site::SiteRole,
+        span::Span,
+        time::Time,
+    },
+    port::dns::RecordSet,
+};
+
+/// When every history begins.
+pub const BEGIN: Time = Time::from_millis(1_795_269_600_000);
+
+/// Something that happens in the world.
+#[derive(Debug)]
+pub enum Happening {
+    /// A fault begins.
+    Begins(usize),
+    /// A fault is over.
+    Ends(usize),
+    /// A customer writes.
+    Writes(usize),
+    /// So much of the log of this timeline reaches a standby.
+    Ships(usize, usize, u32),
+    /// An order arrives.
+    Arrives(Order),
+    /// An answer arrives.
+    Answers(Reply, oneshot::Sender<Reply>),
+    /// A person does something; it is left to whoever knows the controller.
+    Runs(Errand),
+}
+
+/// The world.
+pub struct World {
+    /// What time it is.
+    pub now: Time,
+    /// What this history is made of.
+    pub scenario: Arc<Scenario>,
+    /// The sites, as the documents have them.
+    pub sites: Vec<Site>,
+    /// The network, as it is now.
+    pub network: Network,
+    /// What the name server holds.
+    pub zone: BTreeMap<(String, RecordKind), RecordSet>,
+    /// The customers and what they know to be written.
+    pub customers: Customers,
+    /// What must hold, and whether it did.
+    pub watchman: Watchman,
+    /// What happened.
+    pub trace: Trace,
+    /// Chance of whatever is not planned.
+    pub chance: Chance,
+    /// Which faults are there just now.
+    active: Vec<bool>,
+    /// Which faults have begun.
+    begun: Vec<bool>,
+    queue: BTreeMap<(Time, u64), Happening>,
+    next: u64,
+}
+
+/// A world that adapters share with the loop that moves it.
+pub type SharedWorld = Arc<Mutex<World>>;
+
+impl World {
+    /// The world of a scenario, before anything happened.
+    #[must_use]
+    pub fn new(scenario: Arc<Scenario>, trace: Trace) -> Self {
+        let service = &scenario.service;
+        let has_database = databases(service);
+        let sites = service
+            .sites
+            .iter()
+            .map(|s| {
+                let role = match s.role {
+                    SiteRole::Primary => DatabaseRole::Primary,
+                    SiteRole::Standby => DatabaseRole::Standby,
+                };
+                Site::new(has_database.then_some(role), BEGIN)
+            })
+            .collect();
+        let mut world = Self {
+            now: BEGIN,
+            sites,
+            network: Network::default(),
+            zone: zone(service),
+            customers: Customers::default(),
+            watchman: Watchman::new(&scenario),
+            trace,
+            chance: Chance::new(scenario.seed ^ 0xface),
+            active: vec![false; scenario.faults.len()],
+            begun: vec![false; scenario.faults.len()],
+            queue: BTreeMap::new(),
+            next: 0,
+            scenario: scenario.clone(),
+        };
+        for (n, planned) in scenario.faults.iter().enumerate() {
+            world.plan(planned.at, Happening::Begins(n));
+            world.plan(
+                planned.at.saturating_add(planned.lasts),
+                Happening::Ends(n),
+            );
+        }
+        for customer in 0..2 {
+            world.plan(scenario.writes_every, Happening::Writes(customer));
+        }
+        world.look_around();
+        world
+    }
+
+    /// Has something happen so much later.
+    pub fn plan(&mut self, after: Span, what: Happening) {
+        self.next += 1;
+        self.queue.insert((self.now.after(after), self.next), what);
+    }
+
+    /// When something happens next.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Time> {
+        self.queue.keys().next().map(|k| k.0)
+    }
+
+    /// Lets time pass until then, and the next thing happen if it happens then. Faults of the controller and errands
+    /// are handed out: they are not the world's.
+    pub fn pass(&mut self, to: Time) -> Option<Happening> {
+        self.now = self.now.max(to);
+        let first = self.queue.first_entry().filter(|e| e.key().0 <= to)?;
+        match first.remove() {
+            Happening::Begins(n) => {
+                self.turn(n, true);
+                Some(Happening::Begins(n))
+            }
+            Happening::Ends(n) => {
+                self.turn(n, false);
+                Some(Happening::Ends(n))
+            }
+            Happening::Writes(customer) => {
+                self.write(customer);
+                None
+            }
+            Happening::Ships(site, length, timeline) => {
+                self.ship(site, length, timeline);
+                None
+            }
+            Happening::Arrives(order) => {
+                self.arrive(order);
+                None
+            }
+            Happening::Answers(reply, to) => {
+                drop(to.send(reply));
+                None
+            }
+            Happening::Runs(errand) => Some(Happening::Runs(errand)),
+        }
+    }
+
+    fn turn(&mut self, n: usize, begins: bool) {
+        self.notice();
+        self.active[n] = begins;
+        self.begun[n] = true;
+        let fault = self.scenario.faults[n].fault;
+        let word = if begins { "begins" } else { "is over" };
+        self.trace
+            .note(self.now, 1, || format!("{fault} {word}"));
+        self.take_effect();
+    }
+
+    /// Every planned fault that is there just now.
+    pub fn faults(&self) -> impl Iterator<Item = Fault> + '_ {
+        let planned = self.scenario.faults.iter().zip(&self.active);
+        planned.filter(|(_, a)| **a).map(|(p, _)| p.fault)
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.faults().any(|f| f == fault)
+    }
+
+    /// What the faults of this moment make of hosts and network.
+    pub fn take_effect(&mut self) {
+        let active: Vec<Fault> = self.faults().collect();
+        let burnt = self.scenario.faults.iter().zip(&self.begun);
+        let burnt: Vec<Fault> = burnt.filter(|(_, b)| **b).map(|(p, _)| p.fault).collect();
+        for (n, site) in self.sites.iter_mut().enumerate() {
+            if site.power != Power::Off {
+                let is_dark = active.contains(&Fault::Crash(n)) || burnt.contains(&Fault::Burns(n));
+                site.power = if is_dark { Power::Crashed } else { Power::On };
+            }
+            let life = |freezes, dies| {
+                if active.contains(&dies) {
+                    Life::Gone
+                } else if active.contains(&freezes) {
+                    Life::Frozen
+                } else {
+                    Life::Runs
+                }
+            };
+            site.application = life(Fault::ApplicationFreezes(n), Fault::ApplicationDies(n));
+            if let Some(database) = &mut site.database {
+                database.life = life(Fault::DatabaseFreezes(n), Fault::DatabaseDies(n));
+            }
+        }
+        self.network = Network::default();
+        for fault in &active {
+            self.disturb(*fault);
+        }
+        self.look_around();
+        self.ship_all();
+    }
+
+    fn disturb(&mut self, fault: Fault) {
+        match fault {
+            Fault::Cut(way) => self.network.cut(way, true),
+            Fault::CutOff(n) => {
+                for other in self.parties() {
+                    self.network.cut((Party::Site(n), other), true);
+                    self.network.cut((other, Party::Site(n)), true);
+                }
+            }
+            Fault::Slow => self.network.slow(true),
+            Fault::Lossy => self.network.lossy(true),
+            Fault::Doubling => self.network.doubling(true),
+            Fault::Crash(_)
+            | Fault::Burns(_)
+            | Fault::DatabaseDies(_)
+            | Fault::DatabaseFreezes(_)
+            | Fault::ApplicationDies(_)
+            | Fault::ApplicationFreezes(_)
+            | Fault::Blind(_)
+            | Fault::ControllerDies(_)
+            | Fault::ControllerFreezes
+            | Fault::ClockSteps(..)
+            | Fault::Journal(_)
+            | Fault::Step(..)
+            | Fault::FenceLies
+            | Fault::Outlet(_)
+            | Fault::Slanders(_) => {}
+        }
+    }
+
+    fn parties(&self) -> Vec<Party> {
+        let points = self.scenario.service.vantage_points.len();
+        [Party::Controller, Party::Customers(0), Party::Customers(1)]
+            .into_iter()
+            .chain((0..points).map(Party::Vantage))
+            .chain((0..self.sites.len()).map(Party::Site))
+            .collect()
+    }
+
+    /// Whether a vantage point's own network is there.
+    #[must_use]
+    pub fn sees(&self, point: usize) -> bool {
+        !self.has(Fault::Blind(point))
+    }
+
+    /// Whether a vantage point says Down whatever it sees.
+    #[must_use]
+    pub fn slanders(&self, point: usize) -> bool {
+        self.has(Fault::Slanders(point))
+    }
+
+    /// How the journal behaves.
+    #[must_use]
+    pub fn journal_fault(&self) -> Option<JournalFault> {
+        self.faults().find_map(|f| match f {
+            Fault::Journal(how) => Some(how),
+            _ => None,
+        })
+    }
+
+    /// How outlets behave.
+    #[must_use]
+    pub fn outlet_fault(&self) -> Option<OutletFault> {
+        self.faults().find_map(|f| match f {
+            Fault::Outlet(how) => Some(how),
+            _ => None,
+        })
+    }
+
+    /// What happens to steps of a phase.
+    #[must_use]
+    pub fn mishap(&self, phase: StepPhase) -> Option<Mishap> {
+        self.faults().find_map(|f| match f {
+            Fault::Step(of, how) if of == phase => Some(how),
+            _ => None,
+        })
+    }
+
+    /// Whether a fence lies just now.
+    #[must_use]
+    pub fn lies(&self) -> bool {
+        self.has(Fault::FenceLies)
+    }
+
+    /// The site that the public name leads to.
+    #[must_use]
+    pub fn led_to(&self) -> Option<usize> {
+        let service = &self.scenario.service;
+        let Some(record) = service.dns.as_ref().and_then(|d| d.records.first()) else {
+            return Some(self.watchman.serving());
+        };
+        let held = self.zone.get(&(record.name.clone(), record.kind))?;
+        self.site_of(&held.values)
+    }
+
+    /// The site whose values these are.
+    #[must_use]
+    pub fn site_of(&self, values: &std::collections::BTreeSet<String>) -> Option<usize> {
+        let service = &self.scenario.service;
+        let record = service.dns.as_ref()?.records.first()?;
+        let names = record.values.iter();
+        let (name, _) = names
+            .map(|(site, of)| (site, of.iter().cloned().collect()))
+            .find(|(_, of): &(_, std::collections::BTreeSet<String>)| of == values)?;
+        service.sites.iter().position(|s| &s.name == name)
+    }
+
+    /// The site whose database an application at that site writes to: its own, else one that it reaches.
+    #[must_use]
+    pub fn written_from(&self, site: usize) -> Option<usize> {
+        if self.sites[site].takes_writes() {
+            return Some(site);
+        }
+        (0..self.sites.len()).find(|other| {
+            self.sites[*other].takes_writes()
+                && self
+                    .network
+                    .is_open_both_ways(Party::Site(site), Party::Site(*other))
+        })
+    }
+
+    /// Whether whoever stands there gets right answers from the service.
+    #[must_use]
+    pub fn answers_rightly(&self, asker: Party) -> bool {
+        let Some(site) = self.led_to() else {
+            return false;
+        };
+        let written = databases(&self.scenario.service);
+        self.sites[site].serves()
+            && self.network.is_calm()
+            && self.network.is_open_both_ways(asker, Party::Site(site))
+            && (!written || self.written_from(site).is_some())
+    }
+
+    /// Before something changes: what was well until now is noted.
+    pub fn notice(&mut self) {
+        self.hear();
+        let now = self.now;
+        self.watchman.customers.until(now);
+    }
+
+    /// After something changed: who gets right answers now.
+    pub fn look_around(&mut self) {
+        let points = self.scenario.service.vantage_points.len();
+        let well: Vec<bool> = (0..points)
+            .map(|p| self.sees(p) && !self.slanders(p) && self.answers_rightly(Party::Vantage(p)))
+            .collect();
+        let now = self.now;
+        self.watchman.customers.look(now, &well);
+    }
+}
+
+/// Whether a service has a database.
+#[must_use]
+pub fn databases(service: &Service) -> bool {
+    let mut all = service.components.iter();
+    all.any(|c| c.kind == ComponentKind::Database)
+}
+
+fn zone(service: &Service) -> BTreeMap<(String, RecordKind), RecordSet> {
+    let Some((dns, primary)) = service.dns.as_ref().zip(service.primary()) else {
+        return BTreeMap::new();
+    };
+    let ttl = u32::try_from(dns.ttl.as_millis() / 1000).unwrap_or(u32::MAX);
+    let held = dns.records.iter().map(|r| {
+        let values = r.values.get(&primary.name).cloned().unwrap_or_default();
+        let values = values.into_iter().collect();
+        ((r.name.clone(), r.kind), RecordSet { values, ttl })
+    });
+    held.collect()
+}
