@@ -195,6 +195,10 @@ codes! {
     DEMO_STOPPED = "FO-073", "The demo was stopped before its end.",
         "Ctrl-C or SIGTERM. Everything that it started was stopped and its folder removed.",
         "Nothing is to be done.";
+    /// A simulated history broke a rule.
+    SIMULATION = "FO-074", "A simulated history broke a rule.",
+        "A fault of failover, or a service that its documents do not protect as its rules say.",
+        "Play the seed again with 'failover simulate --from SEED --seeds 1', and report it with the version.";
     /// Standard output is gone.
     OUTPUT = "FO-080", "The result could not be printed.",
         "Standard output is closed or its disk is full.",
@@ -446,6 +450,14 @@ pub enum Error {
         /// The number of the signal.
         signal: u8,
     },
+    /// A simulation found something.
+    #[error("{findings} of the histories broke a rule, the first with seed {seed}")]
+    Simulation {
+        /// How many histories.
+        findings: usize,
+        /// The first seed.
+        seed: u64,
+    },
     /// Standard output.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -526,6 +538,7 @@ impl Error {
             Self::DemoStart { .. } => &DEMO_START,
             Self::DemoOutcome(_) => &DEMO_OUTCOME,
             Self::DemoStopped { .. } => &DEMO_STOPPED,
+            Self::Simulation { .. } => &SIMULATION,
             Self::Output(_) => &OUTPUT,
             Self::Listen { .. } => &LISTEN,
             Self::Start { .. } => &START,

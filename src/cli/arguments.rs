@@ -7,10 +7,12 @@ use clap_complete::Shell;
 
 mod init;
 mod journal;
+mod simulate;
 mod vantage;
 
 pub use init::Init;
 pub use journal::{Journal, JournalExport, JournalRestore, JournalShow, JournalVerify};
+pub use simulate::Simulate;
 pub use vantage::{Vantage, VantageListen};
 
 /// Watches a primary, proves it fenced, promotes the standby, repoints DNS and tells people.
@@ -132,6 +134,8 @@ pub enum Command {
     Status(Status),
     /// Show what happened, oldest first.
     Timeline(Timeline),
+    /// Play histories in which everything goes wrong, and hold each against the rules.
+    Simulate(Simulate),
     /// Ask for a failover now.
     Failover(Failover),
     /// Say yes to an open question.

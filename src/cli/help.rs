@@ -56,6 +56,11 @@ const TOPICS: &[Topic] = &[
         text: include_str!("help/vantage-points.md"),
     },
     Topic {
+        name: "simulation",
+        summary: "what is played in a simulation, and which rules it is held against",
+        text: include_str!("help/simulation.md"),
+    },
+    Topic {
         name: "templates",
         summary: "the words that customers get, and their variables",
         text: include_str!("help/templates.md"),

@@ -24,6 +24,7 @@ mod preview;
 mod progress;
 mod run;
 mod runbook;
+mod simulate;
 mod socket;
 pub mod telemetry;
 mod token;
@@ -81,6 +82,10 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
         Command::Explain(args) => quietly(&global, look::explain(&args, &place()?, output)),
         Command::Status(args) => quietly(&global, look::status(&args, &place()?, output)),
         Command::Timeline(args) => journal::timeline(&args, &place()?, output),
+        Command::Simulate(args) => {
+            log(&global, "off")?;
+            simulate::simulate(&args, output)
+        }
         Command::Failover(args) => quietly(&global, act::failover(&args, &place()?, output)),
         Command::Approve(args) => {
             quietly(&global, act::act(act::approve(&args)?, &place()?, output))

@@ -1,0 +1,26 @@
+//! Flags of `failover simulate`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `failover simulate`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover simulate                        a thousand histories of services of its own\n  \
+    failover simulate -f documents/          of your services, in a world that obeys their documents\n  \
+    failover simulate --from 4711 --seeds 1  one history again, every event of it\n  \
+    failover simulate --output json | jq .violations\n\n\
+    Exit status: 0 every rule held, 1 one did not, 2 used wrongly.\n\
+    See 'failover help simulation'.")]
+pub struct Simulate {
+    /// Files, or folders whose *.yaml and *.yml are read; without, services are drawn from the seeds.
+    #[arg(short = 'f', long = "file", value_name = "PATH")]
+    pub file: Vec<PathBuf>,
+    /// How many histories.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: u64,
+    /// The first seed; one alone is played with every event printed.
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub from: u64,
+}

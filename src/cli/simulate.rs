@@ -1,0 +1,251 @@
+//! `failover simulate`: histories of the controller under virtual time, held against the rules.
+
+use std::{
+    fmt::Write as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    arguments::Simulate,
+    documents::{self, counted},
+    output::Output,
+};
+use crate::{
+    error::Error,
+    model::service::Service,
+    sim::{
+        campaign::{Campaign, Finding, Report},
+        fault::Planned,
+        kinds, scenario::Subject,
+        shrink,
+        trace::Trace,
+    },
+};
+
+/// Lines of a broken history that are printed.
+const LAST: usize = 40;
+/// So many broken histories are shrunk and printed; the rest are listed.
+const SHOWN: usize = 3;
+/// So many combinations that were not covered are listed.
+const LISTED: usize = 12;
+
+/// `failover simulate`.
+///
+/// # Errors
+/// Where documents cannot be used, or a rule did not hold.
+pub fn simulate(args: &Simulate, output: Output) -> Result<(), Error> {
+    let campaign = Campaign {
+        from: args.from,
+        seeds: args.seeds,
+        subject: subject(args, output)?,
+        weakness: None,
+    };
+    // A task of the driver that panics is a finding with its seed: its own words would only disturb.
+    std::panic::set_hook(Box::new(|_| {}));
+    let began = Instant::now();
+    let report = campaign.run(|_| true);
+    let took = began.elapsed();
+    drop(std::panic::take_hook());
+    if output.json() {
+        output.value(&as_json(&campaign, &report, took))?;
+    } else {
+        if campaign.seeds == 1 {
+            let written = campaign.play(campaign.from, Trace::written());
+            output.line(&script(&campaign, campaign.from))?;
+            output.text(&lines(&written.lines))?;
+        }
+        output.text(&as_text(&campaign, &report, took))?;
+    }
+    match report.findings.as_slice() {
+        [] => Ok(()),
+        [first, ..] => Err(Error::Simulation {
+            findings: report.findings.len(),
+            seed: first.seed,
+        }),
+    }
+}
+
+fn subject(args: &Simulate, output: Output) -> Result<Subject, Error> {
+    if args.file.is_empty() {
+        return Ok(Subject::Drawn);
+    }
+    let services = documents::load(&args.file, output)?;
+    for service in &services {
+        if let Some(kind) = not_simulated(service) {
+            return Err(Error::Usage(format!(
+                "{}: {kind} cannot be simulated; leave it out of a copy of the documents",
+                service.name
+            )));
+        }
+    }
+    Ok(Subject::Documents(
+        services.into_iter().map(Arc::new).collect(),
+    ))
+}
+
+/// A kind of a service's steps or probes that no simulation knows.
+fn not_simulated(service: &Service) -> Option<String> {
+    use crate::model::plan::Action;
+    let steps = service.runbook.steps.iter().filter_map(|s| match &s.action {
+        Action::Adapter(uses) => Some(uses),
+        Action::Manual { .. } => None,
+    });
+    let probes = service.components.iter().flat_map(|c| &c.probes);
+    let names = steps
+        .chain(probes.map(|p| &p.action))
+        .map(|u| u.uses.to_string());
+    names
+        .into_iter()
+        .find(|name| !kinds::is_simulated(name))
+}
+
+fn rate(report: &Report, took: Duration) -> f64 {
+    let histories = u32::try_from(report.histories).unwrap_or(u32::MAX);
+    f64::from(histories) / took.as_secs_f64().max(0.001)
+}
+
+fn lines(lines: &[String]) -> String {
+    lines.iter().fold(String::new(), |mut text, line| {
+        let _ = writeln!(text, "  {line}");
+        text
+    })
+}
+
+/// A seed's faults, as a script.
+fn script(campaign: &Campaign, seed: u64) -> String {
+    let scenario = campaign.scenario(seed);
+    let service = &scenario.service;
+    let how = if scenario.synchronous {
+        "synchronous"
+    } else {
+        "asynchronous"
+    };
+    let mut text = format!(
+        "seed {seed}: {} in mode {}, trigger {:?}, RPO {}, {how}, {}",
+        service.name,
+        service.mode,
+        service.trigger,
+        service.objectives.rpo,
+        counted(scenario.faults.len(), "fault"),
+    );
+    text.push_str(&faults(&scenario.faults));
+    text
+}
+
+fn faults(faults: &[Planned]) -> String {
+    faults.iter().fold(String::new(), |mut text, fault| {
+        let _ = write!(text, "\n  {fault}");
+        text
+    })
+}
+
+/// A finding with the fewest faults that still show it.
+fn shown(campaign: &Campaign, finding: &Finding) -> String {
+    let mut text = String::new();
+    let Some(violation) = finding.violations.first() else {
+        return text;
+    };
+    for violation in &finding.violations {
+        let _ = writeln!(text, "seed {}: {violation}", finding.seed);
+    }
+    let least = shrink::shrink(&campaign.scenario(finding.seed), violation.rule);
+    let _ = writeln!(text, "  it takes {}:{}", counted(least.faults.len(), "fault"), faults(&least.faults));
+    let written = crate::sim::history::play(Arc::new(least), Trace::written());
+    let from = written.lines.len().saturating_sub(LAST);
+    let _ = writeln!(text, "  the last of {} events:", written.lines.len());
+    text.push_str(&lines(&written.lines[from..]));
+    text
+}
+
+fn as_text(campaign: &Campaign, report: &Report, took: Duration) -> String {
+    let mut text = String::new();
+    for finding in report.findings.iter().take(SHOWN) {
+        text.push_str(&shown(campaign, finding));
+    }
+    if report.findings.len() > SHOWN {
+        let seeds: Vec<_> = report.findings[SHOWN..]
+            .iter()
+            .map(|f| {
+                let rules: Vec<_> = f.violations.iter().map(|v| v.rule.name()).collect();
+                format!("{} ({})", f.seed, rules.join(", "))
+            })
+            .collect();
+        let _ = writeln!(text, "also broken: seeds {}", seeds.join(", "));
+    }
+    let _ = writeln!(
+        text,
+        "{} histories of together {} in {:.1} s, {:.0} a second, {} events",
+        report.histories,
+        report.lasted,
+        took.as_secs_f64(),
+        rate(report, took),
+        report.events,
+    );
+    let ended: Vec<_> = report.ended.iter().map(|(how, n)| format!("{n} {how}")).collect();
+    let _ = writeln!(text, "runs: {}", ended.join(", "));
+    let _ = writeln!(
+        text,
+        "histories in which customers lost writes of the time between outage and fence: {}",
+        report.lost_after_outage
+    );
+    let missing = report.coverage.missing();
+    let _ = writeln!(
+        text,
+        "covered: {} combinations of verdict, part of a run, rung and gates' answer; {} that can be reached were not",
+        report.coverage.0.len(),
+        missing.len()
+    );
+    for standing in missing.iter().take(LISTED) {
+        let _ = writeln!(text, "  not seen: {standing}");
+    }
+    if missing.len() > LISTED {
+        let _ = writeln!(text, "  and {} more (--output json lists all)", missing.len() - LISTED);
+    }
+    let _ = writeln!(text, "rules broken in {}", histories(report.findings.len()));
+    text
+}
+
+fn histories(n: usize) -> String {
+    match n {
+        0 => "no history".to_owned(),
+        1 => "1 history".to_owned(),
+        n => format!("{n} histories"),
+    }
+}
+
+fn as_json(campaign: &Campaign, report: &Report, took: Duration) -> Value {
+    let violations: Vec<Value> = report
+        .findings
+        .iter()
+        .enumerate()
+        .flat_map(|(n, finding)| {
+            finding.violations.iter().map(move |v| {
+                let script: Vec<String> = if n < SHOWN {
+                    let least = shrink::shrink(&campaign.scenario(finding.seed), v.rule);
+                    least.faults.iter().map(ToString::to_string).collect()
+                } else {
+                    Vec::new()
+                };
+                json!({
+                    "seed": finding.seed, "rule": v.rule.name(), "explanation": v.rule.explanation(),
+                    "found": v.found, "at": v.at, "faults": script,
+                })
+            })
+        })
+        .collect();
+    let seen = report.coverage.0.iter();
+    let covered: Vec<Value> = seen
+        .map(|(standing, times)| json!({"standing": standing.to_string(), "times": times}))
+        .collect();
+    let missing = report.coverage.missing();
+    json!({
+        "from": campaign.from, "histories": report.histories, "events": report.events,
+        "lasted": report.lasted, "took_s": took.as_secs_f64(), "historiesPerSecond": rate(report, took),
+        "runs": report.ended, "lostAfterOutage": report.lost_after_outage, "covered": covered,
+        "notCovered": missing.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "violations": violations,
+    })
+}
