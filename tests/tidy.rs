@@ -34,6 +34,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("vantage", ADAPTER),
     ("guard", ADAPTER),
     ("driver", BELOW_DRIVER),
+    ("sim", BELOW_SIM),
     ("cli", BELOW_CLI),
 ];
 const ADAPTER: &[&str] = &["model", "port"];
@@ -41,9 +42,13 @@ const BELOW_DRIVER: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
     "announce", "vantage", "guard",
 ];
-const BELOW_CLI: &[&str] = &[
+const BELOW_SIM: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
     "announce", "vantage", "guard", "driver",
+];
+const BELOW_CLI: &[&str] = &[
+    "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
+    "announce", "vantage", "driver", "sim",
 ];
 
 /// What rooms without IO may not name.
@@ -169,6 +174,26 @@ fn the_pure_rooms_have_no_clock_no_chance_and_no_io() {
         }
     }
     none("impure words in pure rooms", &wrong);
+}
+
+#[test]
+fn the_simulator_has_no_clock_and_no_chance_but_its_own() {
+    const REAL: &[&str] = &[
+        "HashMap",
+        "HashSet",
+        "Instant",
+        "SystemTime",
+        "rand",
+        "tokio",
+    ];
+    let mut wrong = Vec::new();
+    for file in files().iter().filter(|f| f.room() == Some("sim")) {
+        let code = code(&file.text);
+        let words: BTreeSet<&str> = words(&code).collect();
+        let named = REAL.iter().filter(|w| words.contains(*w));
+        wrong.extend(named.map(|w| format!("{}: {w}", file.path)));
+    }
+    none("what makes two histories of one seed differ", &wrong);
 }
 
 #[test]

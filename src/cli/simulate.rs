@@ -19,7 +19,8 @@ use crate::{
     sim::{
         campaign::{Campaign, Finding, Report},
         fault::Planned,
-        kinds, scenario::Subject,
+        kinds,
+        scenario::Subject,
         shrink,
         trace::Trace,
     },
@@ -89,17 +90,19 @@ fn subject(args: &Simulate, output: Output) -> Result<Subject, Error> {
 /// A kind of a service's steps or probes that no simulation knows.
 fn not_simulated(service: &Service) -> Option<String> {
     use crate::model::plan::Action;
-    let steps = service.runbook.steps.iter().filter_map(|s| match &s.action {
-        Action::Adapter(uses) => Some(uses),
-        Action::Manual { .. } => None,
-    });
+    let steps = service
+        .runbook
+        .steps
+        .iter()
+        .filter_map(|s| match &s.action {
+            Action::Adapter(uses) => Some(uses),
+            Action::Manual { .. } => None,
+        });
     let probes = service.components.iter().flat_map(|c| &c.probes);
     let names = steps
         .chain(probes.map(|p| &p.action))
         .map(|u| u.uses.to_string());
-    names
-        .into_iter()
-        .find(|name| !kinds::is_simulated(name))
+    names.into_iter().find(|name| !kinds::is_simulated(name))
 }
 
 fn rate(report: &Report, took: Duration) -> f64 {
@@ -152,7 +155,12 @@ fn shown(campaign: &Campaign, finding: &Finding) -> String {
         let _ = writeln!(text, "seed {}: {violation}", finding.seed);
     }
     let least = shrink::shrink(&campaign.scenario(finding.seed), violation.rule);
-    let _ = writeln!(text, "  it takes {}:{}", counted(least.faults.len(), "fault"), faults(&least.faults));
+    let _ = writeln!(
+        text,
+        "  it takes {}:{}",
+        counted(least.faults.len(), "fault"),
+        faults(&least.faults)
+    );
     let written = crate::sim::history::play(Arc::new(least), Trace::written());
     let from = written.lines.len().saturating_sub(LAST);
     let _ = writeln!(text, "  the last of {} events:", written.lines.len());
@@ -184,7 +192,11 @@ fn as_text(campaign: &Campaign, report: &Report, took: Duration) -> String {
         rate(report, took),
         report.events,
     );
-    let ended: Vec<_> = report.ended.iter().map(|(how, n)| format!("{n} {how}")).collect();
+    let ended: Vec<_> = report
+        .ended
+        .iter()
+        .map(|(how, n)| format!("{n} {how}"))
+        .collect();
     let _ = writeln!(text, "runs: {}", ended.join(", "));
     let _ = writeln!(
         text,
@@ -202,7 +214,11 @@ fn as_text(campaign: &Campaign, report: &Report, took: Duration) -> String {
         let _ = writeln!(text, "  not seen: {standing}");
     }
     if missing.len() > LISTED {
-        let _ = writeln!(text, "  and {} more (--output json lists all)", missing.len() - LISTED);
+        let _ = writeln!(
+            text,
+            "  and {} more (--output json lists all)",
+            missing.len() - LISTED
+        );
     }
     let _ = writeln!(text, "rules broken in {}", histories(report.findings.len()));
     text

@@ -53,7 +53,11 @@ impl World {
             self.watchman.wrote(holder, now);
         }
         self.trace.note(now, 5, || {
-            let waits = if waits { " and waits for a standby" } else { "" };
+            let waits = if waits {
+                " and waits for a standby"
+            } else {
+                ""
+            };
             format!("write {write} at site-{holder}{waits}")
         });
     }
@@ -127,7 +131,10 @@ impl World {
         if source.timeline != timeline {
             return;
         }
-        let known = self.sites[standby].database.as_ref().map_or(0, |d| d.log.len());
+        let known = self.sites[standby]
+            .database
+            .as_ref()
+            .map_or(0, |d| d.log.len());
         let more: Vec<Write> = source.log.get(known..length).unwrap_or_default().to_vec();
         if let Some(own) = self.sites[standby].database.as_mut() {
             own.log.extend(more);
@@ -154,7 +161,10 @@ impl World {
             let Some(from) = self.streams(standby) else {
                 continue;
             };
-            let length = self.sites[from].database.as_ref().map_or(0, |d| d.log.len());
+            let length = self.sites[from]
+                .database
+                .as_ref()
+                .map_or(0, |d| d.log.len());
             let now = self.now;
             if let Some(own) = self.sites[standby].database.as_mut() {
                 own.heard = (now, length);

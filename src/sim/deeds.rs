@@ -277,11 +277,10 @@ impl SimulatedStep {
             (Some(Weakness::TimeoutIsFailure), StepResult::Indeterminate { reason }) => {
                 StepResult::Failed { reason }
             }
-            (Some(Weakness::NoRung), StepResult::Failed { .. } | StepResult::Indeterminate { .. })
-                if self.doing == Doing::SwitchOff =>
-            {
-                StepResult::Done(self.proof("never mind", &[]))
-            }
+            (
+                Some(Weakness::NoRung),
+                StepResult::Failed { .. } | StepResult::Indeterminate { .. },
+            ) if self.doing == Doing::SwitchOff => StepResult::Done(self.proof("never mind", &[])),
             (_, result) => result,
         }
     }

@@ -39,6 +39,8 @@ const LATER: Span = Span::from_millis(400);
 pub struct DiskJournal {
     /// What is durable.
     pub kept: std::sync::Arc<MemoryJournal>,
+    /// What a weakened one has said to be.
+    pub said: MemoryJournal,
     /// The world, which knows how the disk behaves.
     pub world: SharedWorld,
     /// Time of the process that writes.
@@ -77,17 +79,10 @@ impl DiskJournal {
         after: Seq,
         drafts: Vec<Draft>,
     ) -> Result<Vec<Record>, JournalError> {
-        let copy = MemoryJournal::new();
-        let before = self.kept.read(chain, Seq(1)).await?;
-        let again = before.iter().map(|r| Draft {
-            epoch: r.epoch,
-            at: r.at,
-            body: r.body.clone(),
-        });
-        copy.append(chain, Seq(0), again.collect()).await?;
-        let records = copy.append(chain, after, drafts.clone()).await?;
+        let records = self.said.append(chain, after, drafts.clone()).await?;
         let later = Self {
             kept: self.kept.clone(),
+            said: MemoryJournal::new(),
             world: self.world.clone(),
             runtime: self.runtime.clone(),
         };
@@ -98,6 +93,20 @@ impl DiskJournal {
         };
         self.runtime.spawn("write", Box::pin(task));
         Ok(records)
+    }
+
+    /// What this process believes to be durable.
+    async fn believe(&self, chain: &ServiceName, records: &[Record]) -> Result<(), JournalError> {
+        let drafts = records.iter().map(|r| Draft {
+            epoch: r.epoch,
+            at: r.at,
+            body: r.body.clone(),
+        });
+        let drafts: Vec<_> = drafts.collect();
+        if !drafts.is_empty() {
+            self.said.append(chain, Seq(0), drafts).await?;
+        }
+        Ok(())
     }
 }
 
@@ -144,6 +153,9 @@ impl Journal for DiskJournal {
         let weakness = lock(&self.world).scenario.weakness;
         if weakness == Some(Weakness::ForgetfulJournal) {
             records.truncate(records.len().saturating_sub(2));
+        }
+        if weakness == Some(Weakness::EffectBeforeRecord) {
+            self.believe(chain, &records).await?;
         }
         Ok(records)
     }

@@ -1,9 +1,6 @@
 //! Errands: what people and the controller's supervisor do.
 
-use super::{
-    site::Power,
-    world::World,
-};
+use super::{site::Power, world::World};
 use crate::{
     decide::event::Command,
     model::{

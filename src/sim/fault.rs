@@ -91,10 +91,21 @@ pub enum OutletFault {
     Unanswered,
 }
 
+/// What a fault's time is counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Anchor {
+    /// The beginning of the history.
+    Beginning,
+    /// The moment in which the first run is opened.
+    Run,
+}
+
 /// A fault and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planned {
-    /// When it begins, from the beginning of the history.
+    /// What its time is counted from.
+    pub from: Anchor,
+    /// When it begins, from there.
     pub at: Span,
     /// How long it lasts.
     pub lasts: Span,
@@ -159,7 +170,11 @@ impl fmt::Display for Fault {
 
 impl fmt::Display for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at {} for {}: {}", self.at, self.lasts, self.fault)
+        let from = match self.from {
+            Anchor::Beginning => "at",
+            Anchor::Run => "in the first run after",
+        };
+        write!(f, "{from} {} for {}: {}", self.at, self.lasts, self.fault)
     }
 }
 
@@ -169,32 +184,53 @@ const KINDS: u64 = 19;
 const FIRST: Span = Span::from_secs(20);
 
 /// Draws the faults of a history. Each history knows only some kinds (swarm testing, Groce and others 2012): a rare
-/// meeting of two kinds is found in histories that know nothing else.
+/// meeting of two kinds is found in histories that know nothing else. Most have a primary in trouble, and some faults
+/// wait for the run that follows from it.
 #[must_use]
 pub fn draw(chance: &mut Chance, sites: usize, points: usize) -> Vec<Planned> {
-    let mut kinds: Vec<u64> = (0..KINDS).filter(|_| chance.percent(30)).collect();
-    // Without a primary in trouble not much happens.
-    kinds.extend([0, 1, 2, 6].into_iter().filter(|_| chance.percent(40)));
-    if kinds.is_empty() {
-        return Vec::new();
+    let kinds: Vec<u64> = (0..KINDS).filter(|_| chance.percent(35)).collect();
+    let mut plan = Vec::new();
+    if chance.percent(75) {
+        let fault = *chance.pick(&[
+            Fault::Crash(0),
+            Fault::Burns(0),
+            Fault::DatabaseDies(0),
+            Fault::DatabaseFreezes(0),
+            Fault::CutOff(0),
+        ]);
+        plan.push(Planned {
+            from: Anchor::Beginning,
+            at: chance.millis(FIRST.as_millis(), 60_000),
+            lasts: chance.millis(20_000, 180_000),
+            fault,
+        });
     }
-    let many = 1 + chance.below(8);
-    let last = 60 + chance.below(240);
-    let mut plan: Vec<Planned> = (0..many)
-        .map(|_| {
-            let kind = *chance.pick(&kinds);
-            Planned {
-                at: chance.millis(FIRST.as_millis(), last * 1000),
-                lasts: if chance.percent(30) {
-                    chance.millis(100, 5_000)
-                } else {
-                    chance.millis(5_000, 180_000)
-                },
-                fault: one(chance, kind, sites, points),
-            }
-        })
-        .collect();
-    plan.sort_by_key(|p| (p.at, p.lasts, p.fault));
+    let many = if kinds.is_empty() { 0 } else { chance.below(9) };
+    let last = 40 + chance.below(120);
+    for _ in 0..many {
+        let kind = *chance.pick(&kinds);
+        let fault = one(chance, kind, sites, points);
+        let in_run = chance.percent(60);
+        plan.push(Planned {
+            from: if in_run {
+                Anchor::Run
+            } else {
+                Anchor::Beginning
+            },
+            at: if in_run {
+                chance.millis(0, 20_000)
+            } else {
+                chance.millis(FIRST.as_millis(), last * 1000)
+            },
+            lasts: match chance.below(10) {
+                0..3 => chance.millis(100, 5_000),
+                3..8 => chance.millis(5_000, 60_000),
+                _ => chance.millis(60_000, 180_000),
+            },
+            fault,
+        });
+    }
+    plan.sort_by_key(|p| (p.from, p.at, p.lasts, p.fault));
     plan
 }
 

@@ -61,7 +61,7 @@ const FIRST_CHECK: Span = Span::from_secs(5);
 /// After the last fault a person looks after what is open, and again after each of these.
 const LOOKS_AFTER: Span = Span::from_secs(45);
 /// A history in which nothing is open goes on so long after its last fault.
-const QUIET: Span = Span::from_secs(120);
+const QUIET: Span = Span::from_secs(90);
 /// So long after the last fault every run has ended: the longest expiry of a question, and what comes after it.
 const ENDED: Span = Span::from_secs(45 * 60);
 
@@ -119,8 +119,7 @@ impl History {
         {
             let mut world = lock(&world);
             world.plan(Span::ZERO, Happening::Runs(Errand::Start));
-            let calm = scenario.calm_after().saturating_add(Span::from_secs(5));
-            world.plan(calm, Happening::Runs(Errand::LookAfter));
+            world.plan(LOOKS_AFTER, Happening::Runs(Errand::LookAfter));
         }
         Self {
             scenario,
@@ -134,19 +133,20 @@ impl History {
     }
 
     fn run(&mut self) {
-        let calm = BEGIN.after(self.scenario.calm_after());
-        let last = calm.after(ENDED);
         loop {
             self.turn();
             let next = self.next();
-            let now = lock(&self.world).now;
-            let is_busy = lock(&self.world).watchman.is_busy();
+            let (now, calm, is_busy) = {
+                let world = lock(&self.world);
+                (world.now, world.calm, world.watchman.is_busy())
+            };
+            let last = calm.after(ENDED);
             if now >= last || (now >= calm.after(QUIET) && !is_busy) {
                 break;
             }
             self.pass(next.min(last));
         }
-        self.conclude(calm);
+        self.conclude();
     }
 
     /// When something happens next.
@@ -239,7 +239,9 @@ impl History {
             lock(&self.world).plan(AGAIN, start);
             return;
         }
-        let how = end.err().map_or("cleanly".to_owned(), |e| cause::in_full(&e));
+        let how = end
+            .err()
+            .map_or("cleanly".to_owned(), |e| cause::in_full(&e));
         self.violated(Rule::LoopLives, format!("it ended: {how}"));
         self.die();
     }
@@ -256,7 +258,9 @@ impl History {
             controller.process.kill();
             let mut world = lock(&self.world);
             let now = world.now;
-            world.trace.note(now, 10, || "the controller dies".to_owned());
+            world
+                .trace
+                .note(now, 10, || "the controller dies".to_owned());
         }
     }
 
@@ -285,8 +289,7 @@ impl History {
         let fitting = Fitting::over(kinds::kinds(), wiring(&service, &runtime))
             .map_err(|e| cause::in_full(&e))?;
         let maker = watch::maker(kinds::kinds(), fitting.wiring());
-        let lookouts =
-            Lookouts::new(&service, &runtime, maker).map_err(|e| cause::in_full(&e))?;
+        let lookouts = Lookouts::new(&service, &runtime, maker).map_err(|e| cause::in_full(&e))?;
         let lookouts = Arc::new(lookouts);
         let fitting = fitting.with_lookouts(lookouts.clone());
         let channels = |of| {
@@ -325,7 +328,12 @@ impl History {
             *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(came);
         };
         runtime.spawn("service", task.boxed());
-        let checking = check(&runtime, inbox.clone(), &service, self.scenario.checks_green);
+        let checking = check(
+            &runtime,
+            inbox.clone(),
+            &service,
+            self.scenario.checks_green,
+        );
         runtime.spawn("check", checking.boxed());
         Ok(Controller {
             process,
@@ -351,6 +359,7 @@ impl History {
     fn journal(&self, runtime: &SharedRuntime) -> SharedJournal {
         Arc::new(DiskJournal {
             kept: self.kept.clone(),
+            said: MemoryJournal::new(),
             world: self.world.clone(),
             runtime: runtime.clone(),
         })
@@ -361,7 +370,9 @@ impl History {
             Errand::Start => self.start(),
             Errand::Answer(answer) => self.answer(answer),
             Errand::LookAfter => {
-                self.look_after();
+                if lock(&self.world).is_calm() {
+                    self.look_after();
+                }
                 let again = Happening::Runs(Errand::LookAfter);
                 lock(&self.world).plan(LOOKS_AFTER, again);
             }
@@ -418,9 +429,9 @@ impl History {
     }
 
     /// What can only be told at the end.
-    fn conclude(&self, calm: Time) {
+    fn conclude(&self) {
         let mut world = lock(&self.world);
-        let now = world.now;
+        let (now, calm) = (world.now, world.calm);
         let World {
             watchman, scenario, ..
         } = &mut *world;
@@ -437,9 +448,7 @@ impl History {
                     Some(took) => format!("it took {took}"),
                     None => "it never did".to_owned(),
                 };
-                watchman
-                    .violations
-                    .note(Rule::ServesWithinRto, now, found);
+                watchman.violations.note(Rule::ServesWithinRto, now, found);
             }
         }
     }

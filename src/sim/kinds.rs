@@ -33,12 +33,7 @@ fn probe<const N: usize>(with: &Value, wiring: &Wiring) -> Result<SharedProbe, M
 }
 
 const PROBE_MAKERS: [fn(&Value, &Wiring) -> Result<SharedProbe, MakeError>; PROBES.len()] = [
-    probe::<0>,
-    probe::<1>,
-    probe::<2>,
-    probe::<3>,
-    probe::<4>,
-    probe::<5>,
+    probe::<0>, probe::<1>, probe::<2>, probe::<3>, probe::<4>, probe::<5>,
 ];
 
 /// Steps that are real: they know the world only through probes and the DNS provider.
@@ -64,14 +59,16 @@ fn not_simulated(_: &Value, _: &Wiring) -> Result<SharedAction, MakeError> {
 /// Whether documents that name this kind can be simulated.
 #[must_use]
 pub fn is_simulated(name: &str) -> bool {
-    ALL.iter().find(|k| k.name == name).is_some_and(|k| match k.make {
-        Make::Probe(_) => PROBES.contains(&name),
-        Make::Action(make) => !std::ptr::fn_addr_eq(
-            make,
-            not_simulated as fn(&Value, &Wiring) -> Result<SharedAction, MakeError>,
-        ),
-        Make::Dns(_) | Make::Channel(_) | Make::Target(_) => true,
-    })
+    ALL.iter()
+        .find(|k| k.name == name)
+        .is_some_and(|k| match k.make {
+            Make::Probe(_) => PROBES.contains(&name),
+            Make::Action(make) => !std::ptr::fn_addr_eq(
+                make,
+                not_simulated as fn(&Value, &Wiring) -> Result<SharedAction, MakeError>,
+            ),
+            Make::Dns(_) | Make::Channel(_) | Make::Target(_) => true,
+        })
 }
 
 fn simulated(kind: &Kind) -> Kind {

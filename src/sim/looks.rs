@@ -108,10 +108,11 @@ impl Probe for SimulatedProbe {
         let until = began.after(context.timeout);
         let arrives = lock(&self.world).way_there(point, self.target);
         let Some(arrives) = arrives.filter(|a| *a < context.timeout) else {
-            self.runtime.sleep_until(until).await;
+            self.runtime.sleep_until(self.grained(until)).await;
             return self.told(point, Look::new(Sight::Down, "no answer in time"));
         };
-        self.runtime.sleep_until(began.after(arrives)).await;
+        let at = self.grained(began.after(arrives));
+        self.runtime.sleep_until(at).await;
         let seen = lock(&self.world).seen(self.target, self.heard_within);
         let look = match seen {
             Some(mut look) => {
@@ -119,7 +120,7 @@ impl Probe for SimulatedProbe {
                 look
             }
             None => {
-                self.runtime.sleep_until(until).await;
+                self.runtime.sleep_until(self.grained(until)).await;
                 Look::new(Sight::Down, "no answer in time")
             }
         };
@@ -132,6 +133,14 @@ impl Probe for SimulatedProbe {
 }
 
 impl SimulatedProbe {
+    /// The next moment at which looks end.
+    fn grained(&self, at: Time) -> Time {
+        let grain = lock(&self.world).scenario.grain.as_millis();
+        let grain = i64::try_from(grain).unwrap_or(1).max(1);
+        let over = at.as_millis().rem_euclid(grain);
+        Time::from_millis(at.as_millis() + if over == 0 { 0 } else { grain - over })
+    }
+
     /// What is told of what was seen.
     fn told(&self, point: usize, mut look: Look) -> Look {
         let world = lock(&self.world);
@@ -194,8 +203,14 @@ impl World {
             Target::Sentinel => return Some(self.chance.millis(5, 60)),
         };
         let there = Party::Site(site);
-        let out = self.network.send((asker, there), &mut self.chance).arrives?;
-        let back = self.network.send((there, asker), &mut self.chance).arrives?;
+        let out = self
+            .network
+            .send((asker, there), &mut self.chance)
+            .arrives?;
+        let back = self
+            .network
+            .send((there, asker), &mut self.chance)
+            .arrives?;
         Some(out.saturating_add(back))
     }
 
@@ -255,7 +270,10 @@ impl World {
         }
         let (heard, known) = match self.streams(n) {
             Some(from) => {
-                let known = self.sites[from].database.as_ref().map_or(0, |d| d.log.len());
+                let known = self.sites[from]
+                    .database
+                    .as_ref()
+                    .map_or(0, |d| d.log.len());
                 (self.now, known)
             }
             None => own.heard,

@@ -101,9 +101,10 @@ impl Deed {
     /// The part of a run that it changes something for; none where it only looks.
     fn changes(&self) -> Option<StepPhase> {
         match self {
-            Self::SwitchOff(_) | Self::SwitchOn(_) | Self::RefuseWriters(_) | Self::TakeWriters(_) => {
-                Some(StepPhase::Fence)
-            }
+            Self::SwitchOff(_)
+            | Self::SwitchOn(_)
+            | Self::RefuseWriters(_)
+            | Self::TakeWriters(_) => Some(StepPhase::Fence),
             Self::Promote(_) => Some(StepPhase::Promote),
             Self::SwapZone { .. } => Some(StepPhase::Traffic),
             Self::IsOff(_)
@@ -307,7 +308,8 @@ impl World {
             )
         });
         if length.is_some() {
-            self.watchman.promoted_at(n, &self.sites, &self.customers, self.now);
+            self.watchman
+                .promoted_at(n, &self.sites, &self.customers, self.now);
         }
         reply
     }
@@ -324,10 +326,13 @@ impl World {
         expect: &RecordSet,
         want: &RecordSet,
     ) -> Reply {
-        let held = self.zone.entry((name.to_owned(), kind)).or_insert(RecordSet {
-            values: [].into(),
-            ttl: 0,
-        });
+        let held = self
+            .zone
+            .entry((name.to_owned(), kind))
+            .or_insert(RecordSet {
+                values: [].into(),
+                ttl: 0,
+            });
         if held != expect && held != want {
             return Reply::Conflict(held.clone());
         }

@@ -16,9 +16,7 @@ use crate::{
         span::Span,
     },
     port::{
-        channel::{
-            Channel, Compiled, Notice, Recipient, RecipientsError, Sent, SharedChannel,
-        },
+        channel::{Channel, Compiled, Notice, Recipient, RecipientsError, Sent, SharedChannel},
         kind::{MakeError, Wiring},
         runtime::SharedRuntime,
         target::{PageFile, SharedTarget, Target, WriteError},

@@ -105,11 +105,7 @@ impl Process {
     }
 
     fn next_ready(&self) -> Option<u64> {
-        let mut ready = self
-            .ready
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut ready = self.ready.0.lock().unwrap_or_else(PoisonError::into_inner);
         ready.pop_front()
     }
 
@@ -256,10 +252,13 @@ mod tests {
         let runtime = process.runtime();
         let (told, heard) = futures::channel::oneshot::channel();
         let sleep = runtime.sleep_until(begin.after(Span::from_secs(5)));
-        runtime.spawn("test", Box::pin(async move {
-            sleep.await;
-            drop(told.send(()));
-        }));
+        runtime.spawn(
+            "test",
+            Box::pin(async move {
+                sleep.await;
+                drop(told.send(()));
+            }),
+        );
         while process.turn() {}
         assert_eq!(process.next_timer(), Some(begin.after(Span::from_secs(5))));
         process.kill();

@@ -97,7 +97,9 @@ impl Rule {
                 "writes were lost that the forecast of the run had said to be safe"
             }
             Self::EpochsRise => "an epoch did not rise, or was given to a second site",
-            Self::RunsEnd => "a run was still open long after the last fault, with people answering",
+            Self::RunsEnd => {
+                "a run was still open long after the last fault, with people answering"
+            }
             Self::NoFailoverWhileServed => {
                 "a failover began by itself while a quorum of networks got right answers"
             }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     chance::Chance,
-    fault::{self, Fault, Mishap, Planned},
+    fault::{self, Anchor, Fault, Mishap, Planned},
     weakness::Weakness,
 };
 use crate::model::{
@@ -27,6 +27,8 @@ pub struct Scenario {
     pub lag: Span,
     /// Time between two writes of a customer.
     pub writes_every: Span,
+    /// Looks end at multiples of this: where many end at once, the controller decides once on all of them.
+    pub grain: Span,
     /// What goes wrong.
     pub faults: Vec<Planned>,
     /// Whether `failover check` is green.
@@ -70,6 +72,7 @@ impl Scenario {
         let service = looking_itself(service);
         let faults = if clean {
             vec![Planned {
+                from: Anchor::Beginning,
                 at: chance.millis(40_000, 90_000),
                 lasts: Span::from_secs(1),
                 fault: Fault::Burns(0),
@@ -87,6 +90,11 @@ impl Scenario {
                 chance.millis(5, 800)
             },
             writes_every: chance.millis(500, 2000),
+            grain: if chance.percent(80) {
+                Span::from_secs(1)
+            } else {
+                Span::from_millis(1)
+            },
             checks_green: clean || chance.percent(85),
             attention: if clean { 100 } else { chance.below(101) },
             careless: chance.percent(5),
@@ -107,15 +115,21 @@ impl Scenario {
     /// Whether no order arrives after whoever sent it was told what became of it.
     #[must_use]
     pub fn arrives_in_time(&self) -> bool {
-        let late = |p: &Planned| matches!(p.fault, Fault::Doubling | Fault::Step(_, Mishap::Late) | Fault::Slow);
+        let late = |p: &Planned| {
+            matches!(
+                p.fault,
+                Fault::Doubling | Fault::Step(_, Mishap::Late) | Fault::Slow
+            )
+        };
         !self.faults.iter().any(late)
     }
 
-    /// When the last fault is over.
+    /// When the last fault is over that is counted from there.
     #[must_use]
-    pub fn calm_after(&self) -> Span {
-        let ends = self.faults.iter().map(|p| p.at.saturating_add(p.lasts));
-        ends.max().unwrap_or(Span::ZERO).max(Span::from_secs(60))
+    pub fn calm_after(&self, from: Anchor) -> Span {
+        let own = self.faults.iter().filter(|p| p.from == from);
+        let ends = own.map(|p| p.at.saturating_add(p.lasts));
+        ends.max().unwrap_or(Span::ZERO)
     }
 }
 
@@ -138,12 +152,27 @@ pub fn point_of(service: &Service, via: &Via) -> usize {
 
 const STEPS: [(&str, &str, &str, &[&str]); 8] = [
     ("stop-primary", "fence", "command/fence", &[]),
-    ("refuse-writers", "fence", "postgres/fence", &["stop-primary"]),
-    ("write-attempt", "fence", "postgres/write-attempt", &["refuse-writers"]),
+    (
+        "refuse-writers",
+        "fence",
+        "postgres/fence",
+        &["stop-primary"],
+    ),
+    (
+        "write-attempt",
+        "fence",
+        "postgres/write-attempt",
+        &["refuse-writers"],
+    ),
     ("promote", "promote", "postgres/promote", &["write-attempt"]),
     ("repoint", "traffic", "dns/repoint", &["promote"]),
     ("cutover", "traffic", "dns/cutover", &["repoint"]),
-    ("verify", "verify", "service/verify", &["promote", "repoint"]),
+    (
+        "verify",
+        "verify",
+        "service/verify",
+        &["promote", "repoint"],
+    ),
     ("fallback", "tell", "publish/fallback", &["verify"]),
 ];
 

@@ -83,10 +83,13 @@ pub async fn ask(
 pub fn recorded(world: &mut World, record: &Record) {
     let now = world.now;
     world.trace.mix(record.prev.as_bytes());
-    world
-        .trace
-        .note(now, 7, || format!("record {}: {}", record.seq, words(record)));
+    world.trace.note(now, 7, || {
+        format!("record {}: {}", record.seq, words(record))
+    });
     world.watchman.recorded(record, &world.sites, now);
+    if let RecordBody::RunOpened { .. } = &record.body {
+        world.run_opened();
+    }
     if let RecordBody::AskOpened { ask, .. } = &record.body {
         let id = crate::model::id::AskId::of(&record.chain, record.seq);
         for (after, answer) in errand::answers(world, &id, &ask.subject) {
@@ -99,7 +102,10 @@ fn words(record: &Record) -> String {
     let kind = record.body.kind();
     match &record.body {
         RecordBody::VerdictChanged {
-            component, to, reason, ..
+            component,
+            to,
+            reason,
+            ..
         } => format!("{kind} {component} {to}: {reason}"),
         RecordBody::IncidentOpened { reason, loss, .. } => format!("{kind}: {reason}; loss {loss}"),
         RecordBody::Held { reasons, .. } => format!("{kind}: {}", reasons.join("; ")),
@@ -111,7 +117,10 @@ fn words(record: &Record) -> String {
             loss,
             reason,
             ..
-        } => format!("{kind}: {what} {} -> {}; loss {loss}; {reason}", plan.from, plan.to),
+        } => format!(
+            "{kind}: {what} {} -> {}; loss {loss}; {reason}",
+            plan.from, plan.to
+        ),
         RecordBody::EpochRaised {
             epoch,
             site,

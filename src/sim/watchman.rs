@@ -165,12 +165,6 @@ impl Watchman {
         Some(self.site(&open.plan.from))
     }
 
-    /// Where the last promotion went.
-    #[must_use]
-    pub fn promoted(&self) -> Option<usize> {
-        self.promoted.map(|p| p.0)
-    }
-
     fn site(&self, name: &SiteName) -> usize {
         let sites = &self.service.sites;
         sites.iter().position(|s| &s.name == name).unwrap_or(0)
@@ -397,7 +391,10 @@ impl Watchman {
     pub fn performs(&mut self, step: &StepContext, now: Time) {
         let key = (step.run.clone(), step.step.clone(), step.attempt);
         if !self.intents.contains(&key) {
-            let found = format!("step {} of {}, attempt {}", step.step, step.run, step.attempt.0);
+            let found = format!(
+                "step {} of {}, attempt {}",
+                step.step, step.run, step.attempt.0
+            );
             self.violations.note(Rule::RecordBeforeEffect, now, found);
         }
     }
@@ -417,7 +414,11 @@ impl Watchman {
             return;
         };
         let required = seen.plan.fencing;
-        let fences = seen.plan.steps.iter().filter(|s| s.phase == StepPhase::Fence);
+        let fences = seen
+            .plan
+            .steps
+            .iter()
+            .filter(|s| s.phase == StepPhase::Fence);
         let open: Vec<_> = fences
             .filter(|s| !seen.settled.contains(&s.id))
             .map(|s| s.id.to_string())
@@ -470,10 +471,7 @@ impl Watchman {
         };
         let safe_until = since.before(lag.time).before(SLACK);
         let none = run.by_itself && self.service.objectives.rpo == Span::ZERO;
-        let broken: Vec<_> = lost
-            .iter()
-            .filter(|a| a.at < safe_until || none)
-            .collect();
+        let broken: Vec<_> = lost.iter().filter(|a| a.at < safe_until || none).collect();
         if let Some(first) = broken.first() {
             let found = format!(
                 "{} of {} lost writes, the first {} before the outage; the forecast was {}",

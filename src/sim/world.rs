@@ -11,9 +11,9 @@ use super::{
     chance::Chance,
     customer::Customers,
     errand::Errand,
-    fault::{Fault, JournalFault, Mishap, OutletFault},
+    fault::{Anchor, Fault, JournalFault, Mishap, OutletFault},
     network::{Network, Party},
-    order::{Deed, Order, Reply},
+    order::{Order, Reply},
     scenario::Scenario,
     site::{Life, Power, Site},
     trace::Trace,
@@ -33,6 +33,9 @@ use crate::{
 
 /// When every history begins.
 pub const BEGIN: Time = Time::from_millis(1_795_269_600_000);
+
+/// No history is over before this.
+const LEAST: Span = Span::from_secs(60);
 
 /// Something that happens in the world.
 #[derive(Debug)]
@@ -73,6 +76,10 @@ pub struct World {
     pub trace: Trace,
     /// Chance of whatever is not planned.
     pub chance: Chance,
+    /// When the last fault is over, as far as that is known.
+    pub calm: Time,
+    /// Whether the faults of the first run are on their way.
+    anchored: bool,
     /// Which faults are there just now.
     active: Vec<bool>,
     /// Which faults have begun.
@@ -110,19 +117,15 @@ impl World {
             watchman: Watchman::new(&scenario),
             trace,
             chance: Chance::new(scenario.seed ^ 0xface),
+            calm: BEGIN.after(LEAST),
+            anchored: false,
             active: vec![false; scenario.faults.len()],
             begun: vec![false; scenario.faults.len()],
             queue: BTreeMap::new(),
             next: 0,
             scenario: scenario.clone(),
         };
-        for (n, planned) in scenario.faults.iter().enumerate() {
-            world.plan(planned.at, Happening::Begins(n));
-            world.plan(
-                planned.at.saturating_add(planned.lasts),
-                Happening::Ends(n),
-            );
-        }
+        world.anchor(Anchor::Beginning);
         for customer in 0..2 {
             world.plan(scenario.writes_every, Happening::Writes(customer));
         }
@@ -134,6 +137,26 @@ impl World {
     pub fn plan(&mut self, after: Span, what: Happening) {
         self.next += 1;
         self.queue.insert((self.now.after(after), self.next), what);
+    }
+
+    fn anchor(&mut self, from: Anchor) {
+        let scenario = self.scenario.clone();
+        for (n, planned) in scenario.faults.iter().enumerate() {
+            if planned.from == from {
+                self.plan(planned.at, Happening::Begins(n));
+                let ends = planned.at.saturating_add(planned.lasts);
+                self.plan(ends, Happening::Ends(n));
+            }
+        }
+        let calm = self.now.after(scenario.calm_after(from));
+        self.calm = self.calm.max(calm);
+    }
+
+    /// A run is opened: faults that wait for the first one are on their way now.
+    pub fn run_opened(&mut self) {
+        if !std::mem::replace(&mut self.anchored, true) {
+            self.anchor(Anchor::Run);
+        }
     }
 
     /// When something happens next.
@@ -182,9 +205,14 @@ impl World {
         self.begun[n] = true;
         let fault = self.scenario.faults[n].fault;
         let word = if begins { "begins" } else { "is over" };
-        self.trace
-            .note(self.now, 1, || format!("{fault} {word}"));
+        self.trace.note(self.now, 1, || format!("{fault} {word}"));
         self.take_effect();
+    }
+
+    /// Whether the last fault is over.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.now > self.calm
     }
 
     /// Every planned fault that is there just now.

@@ -24,6 +24,7 @@ mod publish;
 mod publisher;
 mod readme;
 mod run;
+mod simulate;
 mod spec;
 mod stand;
 mod stories;

@@ -1,0 +1,96 @@
+//! The simulator: the rules hold, a seed gives one history, and every rule that is weakened on purpose is noticed.
+
+use std::time::Instant;
+
+use failover::sim::{
+    campaign::Campaign, rule::Rule, scenario::Subject, shrink, trace::Trace, weakness::Weakness,
+};
+
+/// Histories of the rules' own test. A nightly run takes more: `failover simulate --seeds 1000000`.
+const SEEDS: u64 = 400;
+/// So many histories at most are needed to notice a weakened rule.
+const NOTICED: u64 = 2000;
+
+fn campaign(seeds: u64, weakness: Option<Weakness>) -> Campaign {
+    Campaign {
+        from: 0,
+        seeds,
+        subject: Subject::Drawn,
+        weakness,
+    }
+}
+
+#[test]
+fn the_rules_hold() {
+    let began = Instant::now();
+    let report = campaign(SEEDS, None).run(|_| true);
+    let found: Vec<_> = report
+        .findings
+        .iter()
+        .map(|f| format!("seed {}: {}", f.seed, f.violations[0]))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    println!(
+        "{} histories in {:?}: {:?}",
+        report.histories,
+        began.elapsed(),
+        report.ended
+    );
+}
+
+#[test]
+fn a_seed_gives_one_history() {
+    let campaign = campaign(60, None);
+    for seed in 0..campaign.seeds {
+        let one = campaign.play(seed, Trace::silent());
+        let two = campaign.play(seed, Trace::written());
+        assert_eq!(one.print, two.print, "seed {seed}");
+        assert_eq!(one.events, two.events, "seed {seed}");
+    }
+}
+
+/// Which rule notices it, and after how many histories.
+fn noticed(weakness: Weakness) -> (Rule, u64) {
+    let report = campaign(NOTICED, Some(weakness)).run(|so_far| so_far.findings.is_empty());
+    let Some(finding) = report.findings.first() else {
+        panic!("{weakness:?} was not noticed in {NOTICED} histories");
+    };
+    let rule = finding.violations[0].rule;
+    println!(
+        "{weakness:?}: {} after {} histories",
+        rule.name(),
+        report.histories
+    );
+    (rule, report.histories)
+}
+
+#[test]
+fn every_weakened_rule_is_noticed() {
+    let expected = |weakness| match weakness {
+        Weakness::FenceAnswersEarly | Weakness::NoRung => Rule::FencedBeforeEpoch,
+        Weakness::TimeoutIsFailure => Rule::FailedLeavesNothing,
+        Weakness::EffectBeforeRecord => Rule::RecordBeforeEffect,
+        Weakness::NamesBeforePromotion => Rule::NamesAfterPromotion,
+        Weakness::RosyProbes => Rule::RecoveredIsTrue,
+        Weakness::FalseAlarm => Rule::NoFailoverWhileServed,
+        Weakness::RosyLag => Rule::LossWithinForecast,
+        Weakness::ForgetfulLedger => Rule::ToldOnce,
+        Weakness::ForgetfulJournal => Rule::EpochsRise,
+        Weakness::DeafSteps => Rule::RunsEnd,
+    };
+    for weakness in Weakness::ALL {
+        let (rule, _) = noticed(weakness);
+        assert_eq!(rule, expected(weakness), "{weakness:?}");
+    }
+}
+
+#[test]
+fn a_broken_history_is_shrunk_to_what_it_takes() {
+    let campaign = campaign(NOTICED, Some(Weakness::FenceAnswersEarly));
+    let report = campaign.run(|so_far| so_far.findings.is_empty());
+    let finding = &report.findings[0];
+    let scenario = campaign.scenario(finding.seed);
+    let least = shrink::shrink(&scenario, finding.violations[0].rule);
+    assert!(least.faults.len() <= scenario.faults.len());
+    assert!(least.faults.len() <= 2, "{:?}", least.faults);
+}
