@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{
     id::{NetworkName, ProbeId},
-    observation::{Evidence, Sight},
+    observation::{DatabaseRole, Evidence, Sight},
     service::{Component, ComponentKind, Probe, Service, VantagePoint},
     span::Span,
     time::Time,
@@ -196,11 +196,20 @@ pub fn shelf_life(probe: &Probe) -> Span {
 }
 
 fn fresh(voice: &Voice, probe: &Probe, now: Time) -> Says {
-    if now.since(voice.last.at) > shelf_life(probe) {
+    let too_old = now.since(voice.last.at) > shelf_life(probe);
+    if too_old || is_of_standby(voice, probe) {
         Says::Unknown
     } else {
         voice.says
     }
+}
+
+/// Whether a database of the active site answers and takes no writes: it is not down, and it does not work either.
+fn is_of_standby(voice: &Voice, probe: &Probe) -> bool {
+    let facts = voice.last.facts.database.as_ref();
+    probe.evidence != Evidence::Stream
+        && voice.says == Says::Up
+        && facts.is_some_and(|f| f.role == DatabaseRole::Standby)
 }
 
 fn witness(
@@ -213,6 +222,10 @@ fn witness(
 ) -> Witness {
     let (detail, age) = match voice {
         None => ("has not looked yet".to_owned(), Span::ZERO),
+        Some(v) if is_of_standby(v, probe) => (
+            "it is a standby and takes no writes".to_owned(),
+            now.since(v.last.at),
+        ),
         Some(v) if says == Says::Unknown && v.says != Says::Unknown => (
             format!("last look is too old: {}", v.last.detail),
             now.since(v.last.at),

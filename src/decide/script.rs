@@ -244,6 +244,8 @@ struct Stage {
     /// Bytes that the standby lacks.
     lag: u64,
     synchronous: bool,
+    /// Whether the database at `fra` was promoted.
+    promoted: bool,
     /// Why the channel cannot send.
     broken: Option<String>,
     /// Pages as they were sent, each with its repeat.
@@ -261,6 +263,7 @@ impl Stage {
             lsn: 1000,
             lag: 0,
             synchronous: false,
+            promoted: false,
             broken: None,
             sent: Vec::new(),
         };
@@ -451,6 +454,7 @@ impl Stage {
 
     fn facts(&self, probe: &str, sight: Sight) -> Facts {
         let role = match (probe, sight) {
+            ("db-fra", Sight::Up | Sight::Down) if self.promoted => DatabaseRole::Primary,
             ("stream" | "db-fra", Sight::Up | Sight::Down) => DatabaseRole::Standby,
             ("db-ams", Sight::Up) => DatabaseRole::Primary,
             _ => return Facts::default(),
@@ -511,6 +515,7 @@ impl Stage {
                 items: vec![CheckItem::ok("all", "fine")],
             }),
             [what @ ("done" | "failed" | "unclear"), step] => {
+                self.promoted |= (*what, *step) == ("done", "promote");
                 let result = match (*what, *step) {
                     ("done", "fence") => {
                         StepResult::Done(Proof::new("off").reaching(Rung::Infrastructure))
@@ -532,6 +537,7 @@ impl Stage {
                 });
             }
             [what @ ("inplace" | "absent" | "unseen"), step] => {
+                self.promoted |= (*what, *step) == ("inplace", "promote");
                 let presence = match (*what, *step) {
                     ("inplace", "fence") => {
                         Presence::InPlace(Proof::new("off").reaching(Rung::Infrastructure))

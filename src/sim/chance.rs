@@ -2,7 +2,7 @@
 
 use crate::model::span::Span;
 
-/// A stream of numbers that a seed decides (SplitMix64, Steele and others 2014: every state gives a good number, and
+/// A stream of numbers that a seed decides (`SplitMix64`, Steele and others 2014: every state gives a good number, and
 /// streams of different seeds have nothing in common).
 #[derive(Clone, Debug)]
 pub struct Chance {

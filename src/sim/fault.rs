@@ -114,6 +114,48 @@ pub struct Planned {
 }
 
 impl Fault {
+    /// How the journal behaves meanwhile.
+    #[must_use]
+    pub fn of_journal(self) -> Option<JournalFault> {
+        if let Self::Journal(how) = self {
+            Some(how)
+        } else {
+            None
+        }
+    }
+
+    /// How outlets behave meanwhile.
+    #[must_use]
+    pub fn of_outlet(self) -> Option<OutletFault> {
+        if let Self::Outlet(how) = self {
+            Some(how)
+        } else {
+            None
+        }
+    }
+
+    /// What happens to steps of this phase meanwhile.
+    #[must_use]
+    pub fn of_step(self, phase: StepPhase) -> Option<Mishap> {
+        if let Self::Step(of, how) = self
+            && of == phase
+        {
+            Some(how)
+        } else {
+            None
+        }
+    }
+
+    /// What the clock of a process is wrong by that begins after it: offset in milliseconds, gain in a million.
+    #[must_use]
+    pub fn of_clock(self) -> Option<(i64, i64)> {
+        if let Self::ClockSteps(offset, gains) = self {
+            Some((offset, gains))
+        } else {
+            None
+        }
+    }
+
     /// The kind's name, the same for all parties.
     #[must_use]
     pub fn kind(self) -> &'static str {
@@ -223,8 +265,8 @@ pub fn draw(chance: &mut Chance, sites: usize, points: usize) -> Vec<Planned> {
                 chance.millis(FIRST.as_millis(), last * 1000)
             },
             lasts: match chance.below(10) {
-                0..3 => chance.millis(100, 5_000),
-                3..8 => chance.millis(5_000, 60_000),
+                0..2 => chance.millis(100, 5_000),
+                2..6 => chance.millis(5_000, 60_000),
                 _ => chance.millis(60_000, 180_000),
             },
             fault,

@@ -19,7 +19,7 @@ use super::{
     errand::{Answer, Errand},
     fault::Fault,
     kinds,
-    process::{Clock, Process},
+    process::Process,
     rule::{Rule, Violation},
     scenario::Scenario,
     stagehand::{OnStage, lock},
@@ -89,7 +89,7 @@ pub struct Outcome {
 /// Plays a scenario.
 #[must_use]
 pub fn play(scenario: Arc<Scenario>, trace: Trace) -> Outcome {
-    let world = Arc::new(Mutex::new(World::new(scenario.clone(), trace)));
+    let world = Arc::new(Mutex::new(World::new(&scenario, trace)));
     let _stage = OnStage::put(world.clone());
     let mut history = History::new(scenario, world);
     history.run();
@@ -186,15 +186,21 @@ impl History {
     }
 
     fn fault(&mut self, n: usize, begins: bool) {
-        match (self.scenario.faults[n].fault, begins) {
-            (Fault::ControllerDies(turns), true) => self.doomed = Some(turns),
-            (Fault::ControllerDies(_), false) => {
+        let fault = self.scenario.faults[n].fault;
+        if let Fault::ControllerDies(turns) = fault {
+            if begins {
+                self.doomed = Some(turns);
+            } else {
                 self.die();
                 self.start();
             }
-            (Fault::ControllerFreezes, true) => self.frozen += 1,
-            (Fault::ControllerFreezes, false) => self.frozen = self.frozen.saturating_sub(1),
-            _ => {}
+        }
+        if fault == Fault::ControllerFreezes {
+            self.frozen = if begins {
+                self.frozen + 1
+            } else {
+                self.frozen.saturating_sub(1)
+            };
         }
     }
 
@@ -276,7 +282,7 @@ impl History {
     fn begin(&self) -> Result<Controller, String> {
         let clock = {
             let mut world = lock(&self.world);
-            let (now, clock) = (world.now, self.clock(world.now));
+            let (now, clock) = (world.now, world.clock());
             world
                 .trace
                 .note(now, 11, || "the controller starts".to_owned());
@@ -340,20 +346,6 @@ impl History {
             inbox,
             end,
         })
-    }
-
-    /// The clock of a process that begins now: wrong as the last fault of the clock left it.
-    fn clock(&self, now: Time) -> Clock {
-        let steps = self.scenario.faults.iter().filter_map(|p| match p.fault {
-            Fault::ClockSteps(offset, gains) if BEGIN.after(p.at) <= now => Some((offset, gains)),
-            _ => None,
-        });
-        let (offset, gains) = steps.last().unwrap_or_default();
-        Clock {
-            offset,
-            gains,
-            since: now,
-        }
     }
 
     fn journal(&self, runtime: &SharedRuntime) -> SharedJournal {

@@ -32,7 +32,10 @@ fn probe<const N: usize>(with: &Value, wiring: &Wiring) -> Result<SharedProbe, M
     looks::make(PROBES[N], with, wiring)
 }
 
-const PROBE_MAKERS: [fn(&Value, &Wiring) -> Result<SharedProbe, MakeError>; PROBES.len()] = [
+type MakeProbe = fn(&Value, &Wiring) -> Result<SharedProbe, MakeError>;
+type MakeAction = fn(&Value, &Wiring) -> Result<SharedAction, MakeError>;
+
+const PROBE_MAKERS: [MakeProbe; PROBES.len()] = [
     probe::<0>, probe::<1>, probe::<2>, probe::<3>, probe::<4>, probe::<5>,
 ];
 
@@ -63,10 +66,7 @@ pub fn is_simulated(name: &str) -> bool {
         .find(|k| k.name == name)
         .is_some_and(|k| match k.make {
             Make::Probe(_) => PROBES.contains(&name),
-            Make::Action(make) => !std::ptr::fn_addr_eq(
-                make,
-                not_simulated as fn(&Value, &Wiring) -> Result<SharedAction, MakeError>,
-            ),
+            Make::Action(make) => !std::ptr::fn_addr_eq(make, not_simulated as MakeAction),
             Make::Dns(_) | Make::Channel(_) | Make::Target(_) => true,
         })
 }

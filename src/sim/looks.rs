@@ -114,15 +114,12 @@ impl Probe for SimulatedProbe {
         let at = self.grained(began.after(arrives));
         self.runtime.sleep_until(at).await;
         let seen = lock(&self.world).seen(self.target, self.heard_within);
-        let look = match seen {
-            Some(mut look) => {
-                look.latency = Some(arrives);
-                look
-            }
-            None => {
-                self.runtime.sleep_until(self.grained(until)).await;
-                Look::new(Sight::Down, "no answer in time")
-            }
+        let look = if let Some(mut look) = seen {
+            look.latency = Some(arrives);
+            look
+        } else {
+            self.runtime.sleep_until(self.grained(until)).await;
+            Look::new(Sight::Down, "no answer in time")
         };
         self.told(point, look)
     }

@@ -15,6 +15,7 @@ use crate::model::{
 };
 
 /// What a history is made of.
+#[expect(clippy::struct_excessive_bools, reason = "each was drawn for itself")]
 #[derive(Clone, Debug)]
 pub struct Scenario {
     /// Where it came from.
@@ -201,7 +202,7 @@ fn drawn(
     let every = *chance.pick(&["5s", "5s", "10s"]);
     let points = if chance.percent(25) { 2 } else { 3 };
     let required = if chance.percent(80) { 1 } else { 2 };
-    let made = json!({
+    let shop = json!({
         "name": "shop", "title": "Shop", "mode": mode,
         "objectives": {"rto": "5m", "rpo": rpo},
         "sites": names.iter().enumerate().map(|(n, name)| site(n, name)).collect::<Vec<_>>(),
@@ -243,7 +244,7 @@ fn drawn(
         "config": "drawn",
     });
     // A literal of this file: the test beside it reads one of every kind.
-    serde_json::from_value(made).unwrap_or_else(|e| unreachable!("the drawn service is one: {e}"))
+    serde_json::from_value(shop).unwrap_or_else(|e| unreachable!("the drawn service is one: {e}"))
 }
 
 fn site(n: usize, name: &str) -> Value {

@@ -60,6 +60,7 @@ impl Sights {
 }
 
 /// A run as the journal tells of it.
+#[expect(clippy::struct_excessive_bools, reason = "each is one record")]
 #[derive(Clone, Debug)]
 struct Seen {
     kind: RunKind,
@@ -256,7 +257,27 @@ impl Watchman {
             }
             RecordBody::AskOpened { plan: Some(_), .. } => self.gates = Some(Answer::Ask),
             RecordBody::IncidentClosed { .. } => self.gates = None,
-            _ => {}
+            RecordBody::ControllerStarted { .. }
+            | RecordBody::DocumentsChanged { .. }
+            | RecordBody::ModeChanged { .. }
+            | RecordBody::Checked { .. }
+            | RecordBody::IncidentOpened { .. }
+            | RecordBody::Held { .. }
+            | RecordBody::WouldAct { .. }
+            | RecordBody::AskOpened { .. }
+            | RecordBody::Approved { .. }
+            | RecordBody::AskClosed { .. }
+            | RecordBody::StepOutcome { .. }
+            | RecordBody::StepObserved { .. }
+            | RecordBody::AnnouncementSettled { .. }
+            | RecordBody::PageRaised { .. }
+            | RecordBody::PageClosed { .. }
+            | RecordBody::Paused { .. }
+            | RecordBody::Resumed { .. }
+            | RecordBody::FailoverAcknowledged { .. }
+            | RecordBody::TtlChanged { .. }
+            | RecordBody::JournalResumed { .. }
+            | RecordBody::Note { .. } => {}
         }
         self.coverage.see(self.standing());
     }

@@ -14,6 +14,7 @@ use super::{
     fault::{Anchor, Fault, JournalFault, Mishap, OutletFault},
     network::{Network, Party},
     order::{Order, Reply},
+    process::Clock,
     scenario::Scenario,
     site::{Life, Power, Site},
     trace::Trace,
@@ -94,7 +95,7 @@ pub type SharedWorld = Arc<Mutex<World>>;
 impl World {
     /// The world of a scenario, before anything happened.
     #[must_use]
-    pub fn new(scenario: Arc<Scenario>, trace: Trace) -> Self {
+    pub fn new(scenario: &Arc<Scenario>, trace: Trace) -> Self {
         let service = &scenario.service;
         let has_database = databases(service);
         let sites = service
@@ -114,7 +115,7 @@ impl World {
             network: Network::default(),
             zone: zone(service),
             customers: Customers::default(),
-            watchman: Watchman::new(&scenario),
+            watchman: Watchman::new(scenario),
             trace,
             chance: Chance::new(scenario.seed ^ 0xface),
             calm: BEGIN.after(LEAST),
@@ -225,6 +226,21 @@ impl World {
         self.faults().any(|f| f == fault)
     }
 
+    /// The clock of a process that begins now: wrong as the last fault of the clock has left it.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        let planned = self.scenario.faults.iter().zip(&self.begun).rev();
+        let mut steps = planned
+            .filter(|(_, begun)| **begun)
+            .filter_map(|(p, _)| p.fault.of_clock());
+        let (offset, gains) = steps.next().unwrap_or_default();
+        Clock {
+            offset,
+            gains,
+            since: self.now,
+        }
+    }
+
     /// What the faults of this moment make of hosts and network.
     pub fn take_effect(&mut self) {
         let active: Vec<Fault> = self.faults().collect();
@@ -311,28 +327,19 @@ impl World {
     /// How the journal behaves.
     #[must_use]
     pub fn journal_fault(&self) -> Option<JournalFault> {
-        self.faults().find_map(|f| match f {
-            Fault::Journal(how) => Some(how),
-            _ => None,
-        })
+        self.faults().find_map(Fault::of_journal)
     }
 
     /// How outlets behave.
     #[must_use]
     pub fn outlet_fault(&self) -> Option<OutletFault> {
-        self.faults().find_map(|f| match f {
-            Fault::Outlet(how) => Some(how),
-            _ => None,
-        })
+        self.faults().find_map(Fault::of_outlet)
     }
 
     /// What happens to steps of a phase.
     #[must_use]
     pub fn mishap(&self, phase: StepPhase) -> Option<Mishap> {
-        self.faults().find_map(|f| match f {
-            Fault::Step(of, how) if of == phase => Some(how),
-            _ => None,
-        })
+        self.faults().find_map(|f| f.of_step(phase))
     }
 
     /// Whether a fence lies just now.

@@ -695,6 +695,36 @@ fn a_promotion_that_cannot_be_told_calls_a_person() {
     assert_eq!(stage.log.iter().filter(looks).count(), 1);
 }
 
+/// Seed 1276 of the simulator: the epoch is the standby's, its promotion failed for good, and it answers as a standby.
+#[test]
+fn a_standby_that_was_never_promoted_is_not_well() {
+    let played = play(
+        "well
+        check green
+        down db a b c
+        done fence
+        done attempt
+        failed promote
+        wait 2s
+        failed promote
+        ack anna
+        up db-fra a b c
+        up web a b c
+        wait 1s
+        up db-fra a b c
+        up web a b c
+        wait 90s
+        up db-fra a b c
+        up web a b c",
+    );
+    assert!(played.contains("epoch 2"), "{played}");
+    let after = played.split("> ack anna").last().unwrap();
+    assert!(
+        !after.contains("db healthy") && !after.contains("recovered"),
+        "{played}"
+    );
+}
+
 #[test]
 fn people_who_moved_it_by_hand_are_believed() {
     assert_snapshot!(play(
