@@ -17,7 +17,7 @@ use crate::{
         },
         loss::LossForecast,
         plan::{Plan, RunKind, StepPhase},
-        record::{Record, RecordBody},
+        record::{AskOutcome, Record, RecordBody, RunOutcome},
         service::Service,
         span::Span,
         step::{Presence, Rung, StepResult},
@@ -104,6 +104,8 @@ pub struct Watchman {
     settled: BTreeSet<IdempotencyKey>,
     verdicts: BTreeMap<ComponentName, Verdict>,
     gates: Option<Answer>,
+    /// A question ended by silence, and the policy then goes on.
+    silence: bool,
     serving: usize,
     promoted: Option<(usize, Time)>,
     service: std::sync::Arc<Service>,
@@ -135,6 +137,7 @@ impl Watchman {
             settled: BTreeSet::new(),
             verdicts: BTreeMap::new(),
             gates: None,
+            silence: false,
             serving: serving.unwrap_or(0),
             promoted: None,
             service,
@@ -229,10 +232,10 @@ impl Watchman {
                 ..
             } => {
                 let word = match outcome {
-                    crate::model::record::RunOutcome::Done => "done",
-                    crate::model::record::RunOutcome::Unwound => "unwound",
-                    crate::model::record::RunOutcome::Stuck => "stuck",
-                    crate::model::record::RunOutcome::Aborted => "aborted",
+                    RunOutcome::Done => "done",
+                    RunOutcome::Unwound => "unwound",
+                    RunOutcome::Stuck => "stuck",
+                    RunOutcome::Aborted => "aborted",
                 };
                 *self.ended.entry(word).or_default() += 1;
                 self.serving = self.site(active);
@@ -256,6 +259,10 @@ impl Watchman {
                 self.gates = Some(Answer::Hold);
             }
             RecordBody::AskOpened { plan: Some(_), .. } => self.gates = Some(Answer::Ask),
+            RecordBody::AskClosed {
+                outcome: AskOutcome::Expired { proceed },
+                ..
+            } => self.silence = *proceed,
             RecordBody::IncidentClosed { .. } => self.gates = None,
             RecordBody::ControllerStarted { .. }
             | RecordBody::DocumentsChanged { .. }
@@ -321,7 +328,8 @@ impl Watchman {
         else {
             return;
         };
-        let by_itself = requester.is_none() && approved_by.is_empty();
+        let by_silence = std::mem::take(&mut self.silence);
+        let by_itself = requester.is_none() && approved_by.is_empty() && !by_silence;
         if by_itself {
             self.gates = Some(Answer::Allow);
         }
