@@ -256,7 +256,7 @@ mod tests {
             "test",
             Box::pin(async move {
                 sleep.await;
-                drop(told.send(()));
+                told.send(()).ok();
             }),
         );
         while process.turn() {}
