@@ -133,6 +133,7 @@ impl History {
     }
 
     fn run(&mut self) {
+        let quiet = QUIET.saturating_add(self.scenario.patience());
         loop {
             self.turn();
             let next = self.next();
@@ -141,7 +142,7 @@ impl History {
                 (world.now, world.calm, world.watchman.is_busy())
             };
             let last = calm.after(ENDED);
-            if now >= last || (now >= calm.after(QUIET) && !is_busy) {
+            if now >= last || (now >= calm.after(quiet) && !is_busy) {
                 break;
             }
             self.pass(next.min(last));

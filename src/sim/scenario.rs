@@ -10,7 +10,7 @@ use super::{
     weakness::Weakness,
 };
 use crate::model::{
-    service::{Looker, Mode, Service, Via},
+    service::{Looker, Mode, Service, Trigger, Via},
     span::Span,
 };
 
@@ -61,7 +61,9 @@ impl Scenario {
     #[must_use]
     pub fn draw(seed: u64, subject: &Subject, weakness: Option<Weakness>) -> Self {
         let mut chance = Chance::new(seed);
-        let clean = chance.percent(CLEAN) && weakness.is_none();
+        // What documents promise for the death of the primary alone depends on their gates: drawn services promise it.
+        let is_drawn = matches!(subject, Subject::Drawn);
+        let clean = chance.percent(CLEAN) && weakness.is_none() && is_drawn;
         let synchronous = chance.percent(40);
         let service = match subject {
             Subject::Drawn => drawn(&mut chance, clean, synchronous, weakness),
@@ -123,6 +125,15 @@ impl Scenario {
             )
         };
         !self.faults.iter().any(late)
+    }
+
+    /// How long the primary may take to come back by itself.
+    #[must_use]
+    pub fn patience(&self) -> Span {
+        match self.service.trigger {
+            Trigger::Budget { patience } => patience,
+            Trigger::Immediate | Trigger::Manual => Span::ZERO,
+        }
     }
 
     /// When the last fault is over that is counted from there.
