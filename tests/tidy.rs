@@ -48,7 +48,7 @@ const BELOW_SIM: &[&str] = &[
 ];
 const BELOW_CLI: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "driver", "sim",
+    "announce", "vantage", "guard", "driver", "sim",
 ];
 
 /// What rooms without IO may not name.

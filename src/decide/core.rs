@@ -270,7 +270,9 @@ impl Core {
         if let Some(waits) = lag::waits(&self.service, &self.state, &seen) {
             self.view.synchronous = Some((seen.at, waits));
         }
-        self.view.observe(seen, &self.service.quorum);
+        let probe = self.service.probe(&seen.probe);
+        let shelf_life = probe.map_or(Span::ZERO, |(_, p)| detect::shelf_life(p));
+        self.view.observe(seen, &self.service.quorum, shelf_life);
     }
 
     /// An effect came to an end: the step waits a little before it is tried or looked for again.

@@ -96,12 +96,13 @@ impl Says {
 }
 
 impl View {
-    /// Takes in one look.
-    pub fn observe(&mut self, seen: Observation, quorum: &Quorum) {
+    /// Takes in one look. After a gap as long as `shelf_life` a voice begins anew: what it said before is no reason to
+    /// doubt what it sees now.
+    pub fn observe(&mut self, seen: Observation, quorum: &Quorum, shelf_life: Span) {
         let key = (seen.vantage.clone(), seen.probe.clone());
         let voice = match self.voices.remove(&key) {
-            Some(voice) => voice.heard(seen, quorum),
-            None => Voice::first(seen, quorum),
+            Some(voice) if seen.at.since(voice.last.at) <= shelf_life => voice.heard(seen, quorum),
+            Some(_) | None => Voice::first(seen, quorum),
         };
         self.voices.insert(key, voice);
     }

@@ -295,12 +295,14 @@ impl Beat {
     fn end(&mut self, (index, turn, look): Ended) {
         let now = self.runtime.now();
         let post = &mut self.posts[index];
-        if post.flight.as_ref().is_some_and(|f| f.turn == turn) {
-            post.flight = None;
-        }
-        let Some(look) = look else {
+        let flight = post.flight.take_if(|f| f.turn == turn);
+        let Some(mut look) = look else {
             return;
         };
+        if flight.is_some_and(|f| now >= f.overdue) {
+            // This process stood still: what it reads now may have been so long ago, and its time-outs mean nothing.
+            look = Look::new(Sight::Unknown, "the look ended long after its time-out");
+        }
         let observation = post.observation(now, look);
         self.report(observation);
     }

@@ -218,6 +218,24 @@ fn patience_waits_for_the_primary_but_not_beyond_the_budget() {
 }
 
 #[test]
+fn who_stood_still_does_not_act_on_what_was_so_before() {
+    let mut service = shop();
+    service.trigger = Trigger::Budget {
+        patience: Span::from_secs(60),
+    };
+    let told = Stage::new(service).play(
+        "well
+        check green
+        down db a b c
+        wait 2m
+        up db a b c
+        up web a b c",
+    );
+    assert!(!told.contains("run opened"), "{told}");
+    assert_snapshot!(told);
+}
+
+#[test]
 fn a_question_is_as_patient_as_a_run() {
     let mut service = shop();
     service.mode = Mode::Ask;

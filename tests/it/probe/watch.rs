@@ -272,6 +272,18 @@ fn a_probe_that_never_ends_or_panics_is_unknown_and_harms_no_other() {
 }
 
 #[test]
+fn what_is_answered_long_after_the_time_out_is_unknown() {
+    let mut stage = Stage::new();
+    stage.tell("late", Span::from_secs(20), Sees::It(Down));
+    stage.vantage("here", &[]);
+    stage.probe("late", "late", Span::from_secs(60), &[]);
+    let mut watch = stage.watch(1);
+    let seen = stage.pass(&mut watch, Span::from_secs(200));
+    assert!(seen.len() >= 3, "{seen:?}");
+    assert!(seen.iter().all(|o| o.sight == Unknown), "{seen:?}");
+}
+
+#[test]
 fn a_watch_that_is_dropped_looks_no_more() {
     let mut stage = Stage::new();
     stage.tell("up", SECOND, Sees::It(Up));
