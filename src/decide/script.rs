@@ -640,3 +640,4 @@ fn play(script: &str) -> String {
 }
 
 mod cases;
+mod patience;

@@ -197,68 +197,6 @@ fn observe_records_what_it_would_have_done_and_does_nothing() {
 }
 
 #[test]
-fn patience_waits_for_the_primary_but_not_beyond_the_budget() {
-    let mut service = shop();
-    service.trigger = Trigger::Budget {
-        patience: Span::from_secs(120),
-    };
-    assert_snapshot!(Stage::new(service.clone()).play(
-        "well
-        check green
-        down db a b c
-        wait 3s"
-    ));
-    service.objectives.rto = Span::from_secs(61);
-    assert_snapshot!(Stage::new(service).play(
-        "well
-        check green
-        down db a b c
-        wait 3s"
-    ));
-}
-
-#[test]
-fn who_stood_still_does_not_act_on_what_was_so_before() {
-    let mut service = shop();
-    service.trigger = Trigger::Budget {
-        patience: Span::from_secs(60),
-    };
-    let told = Stage::new(service).play(
-        "well
-        check green
-        down db a b c
-        wait 2m
-        up db a b c
-        up web a b c",
-    );
-    assert!(!told.contains("run opened"), "{told}");
-    assert_snapshot!(told);
-}
-
-#[test]
-fn a_question_is_as_patient_as_a_run() {
-    let mut service = shop();
-    service.mode = Mode::Ask;
-    service.trigger = Trigger::Budget {
-        patience: Span::from_secs(5),
-    };
-    let told = Stage::new(service).play(
-        "well
-        down db a b c
-        wait 2s
-        up db a b c
-        up web a b c
-        down db a b c
-        wait 3s
-        down db a b c
-        wait 3s
-        down db a b c",
-    );
-    assert_eq!(told.matches("ask: ").count(), 1, "{told}");
-    assert_snapshot!(told);
-}
-
-#[test]
 fn an_rpo_of_zero_is_kept_by_a_synchronous_standby_alone() {
     let mut service = shop();
     service.objectives.rpo = Span::ZERO;
@@ -394,31 +332,6 @@ fn a_flapping_primary_is_one_incident() {
         up db a b c
         up web a b c"
     ));
-}
-
-#[test]
-fn each_outage_of_a_flapping_primary_has_its_own_patience() {
-    let mut service = shop();
-    service.trigger = Trigger::Budget {
-        patience: Span::from_secs(10),
-    };
-    let told = Stage::new(service).play(
-        "well
-        check green
-        down db a b c
-        wait 3s
-        up db a b c
-        up web a b c
-        wait 10s
-        up db a b c
-        up web a b c
-        down db a b c
-        wait 3s
-        up db a b c
-        up web a b c",
-    );
-    assert!(!told.contains("run opened"), "{told}");
-    assert_snapshot!(told);
 }
 
 #[test]
