@@ -229,6 +229,18 @@ codes! {
          soon as both sides agree.",
         "Compare --name with spec.vantagePoints[].name and both keys with each other, byte by byte. The controller's \
          log and its metric failover_vantage_refused_total say why it refused.";
+    /// A guard's document.
+    GUARD_DOCUMENT = "FO-086", "The guard's document has an error.",
+        "A field of guard.yaml is missing, unknown, there twice, or holds what it cannot. A guard never starts on a \
+         document that it does not understand wholly.",
+        "Correct it where the message says; 'failover guard run --help' names every field.";
+    /// A guard that cannot work.
+    GUARD = "FO-087", "The guard cannot work.",
+        "Its key, its address, its state folder, the dead-man or the gate cannot be used, or a database server runs \
+         that it did not start. The cause is in the message.",
+        "Run 'failover guard prove -f guard.yaml' as root: it tries dead-man and gate on this host. A guard without a \
+         promise is enrolled with 'failover guard init -f guard.yaml', once. A server that something else started \
+         has to be stopped, and its unit disabled.";
     /// No such page.
     NO_TOPIC = "FO-090", "There is no such help.",
         "It is neither a command, nor a topic, nor a code.",
@@ -488,6 +500,24 @@ pub enum Error {
         #[source]
         source: crate::vantage::key::KeyError,
     },
+    /// A guard's document.
+    #[error("{} is no document of a guard", path.display())]
+    GuardDocument {
+        /// Which.
+        path: PathBuf,
+        /// Where it is wrong.
+        #[source]
+        source: crate::guard::config::ConfigError,
+    },
+    /// A guard.
+    #[error("the guard cannot {what}")]
+    Guard {
+        /// `run`.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// No such page.
     #[error("there is no help on {topic:?}")]
     NoTopic {
@@ -544,6 +574,8 @@ impl Error {
             Self::Start { .. } => &START,
             Self::Certificate(_) => &CERTIFICATE,
             Self::VantageKey { .. } => &VANTAGE_KEY,
+            Self::GuardDocument { .. } => &GUARD_DOCUMENT,
+            Self::Guard { .. } => &GUARD,
             Self::NoTopic { .. } => &NO_TOPIC,
         }
     }

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+mod guard;
 mod init;
 mod journal;
 mod simulate;
 mod vantage;
 
+pub use guard::{Guard, GuardDocument, GuardKeygen, GuardRun};
 pub use init::Init;
 pub use journal::{Journal, JournalExport, JournalRestore, JournalShow, JournalVerify};
 pub use simulate::Simulate;
@@ -124,6 +126,9 @@ pub enum Command {
     Run(Run),
     /// Look from here, and report to a controller elsewhere.
     Vantage(Vantage),
+    /// Guard the database of this host: it writes only while it may.
+    #[command(subcommand)]
+    Guard(Guard),
     /// Try everything a failover needs, without changing anything.
     Check(Check),
     /// Print the plan that a failover would follow, and its forecast against the RTO.

@@ -1,13 +1,198 @@
-//! The processes between a guard and its database. No thread is started before them: the kernel counts the death of the
-//! thread that forked as the death of the parent, and gives no PID namespace to a process with threads.
+//! `failover guard`, and the processes between a guard and its database. Before those no thread is started: the kernel
+//! counts the death of the thread that forked as the death of the parent, and gives no PID namespace to a process with
+//! threads.
 
-use std::{io::Write, process};
-
-use super::arguments::GuardPart;
-use crate::{
-    guard::hold::{init, keeper},
-    port::cause,
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    process,
+    sync::Arc,
 };
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    arguments::{Guard, GuardKeygen, GuardPart, GuardRun},
+    documents, engine,
+    output::Output,
+};
+use crate::{
+    error::Error,
+    guard::{
+        agent::{Agent, AtEnd, status},
+        config::Config,
+        hold::{init, keeper},
+        proof::{LeaseRung, Trial, prove},
+        state::State,
+        wire::KeyPair,
+    },
+    model::check::CheckStatus,
+    port::{cause, secret::HostSecrets},
+};
+
+/// Guards until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// Where it cannot start.
+pub async fn run(args: &GuardRun) -> Result<(), Error> {
+    let on = |kind| signal(kind).map_err(|e| engine::cannot_start(&e));
+    let (mut terminate, mut interrupt) =
+        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    let config = read(&args.document.file)?;
+    let agent = Agent::start(config, Arc::new(HostSecrets))
+        .await
+        .map_err(|e| failed("run", e))?;
+    let at_end = if args.stop_database {
+        AtEnd::Stop
+    } else {
+        AtEnd::Leave
+    };
+    agent
+        .run(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            at_end
+        })
+        .await;
+    Ok(())
+}
+
+/// Everything but `run`.
+///
+/// # Errors
+/// Where it fails.
+pub async fn other(args: &Guard, output: Output) -> Result<(), Error> {
+    match args {
+        Guard::Run(args) => run(args).await,
+        Guard::Init(args) => {
+            let config = read(&args.file)?;
+            State::enrol(&config.state).map_err(|e| failed("be enrolled", e))?;
+            output.line(&format!(
+                "site {} of {} is enrolled: 'failover guard run' follows until the controller promotes it",
+                config.site, config.service
+            ))
+        }
+        Guard::Status(args) => tell_status(&read(&args.file)?, output).await,
+        Guard::Keygen(args) => keygen(args, output),
+        Guard::Prove(args) => tell_proof(&read(&args.file)?, output).await,
+    }
+}
+
+fn read(path: &Path) -> Result<Config, Error> {
+    let text = fs::read_to_string(path).map_err(|source| Error::File {
+        verb: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    Config::read(&text).map_err(|source| Error::GuardDocument {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+async fn tell_status(config: &Config, output: Output) -> Result<(), Error> {
+    let status = status::ask(&config.state)
+        .await
+        .map_err(|e| failed("be asked", e))?;
+    if output.json() {
+        return output.value_line(&status);
+    }
+    let report = &status.report;
+    let promise = report.promise.as_ref().map_or_else(
+        || "its promise is lost".to_owned(),
+        |p| format!("{:?} of epoch {}", p.role, p.epoch).to_lowercase(),
+    );
+    let database = report.database.map_or_else(
+        || "not seen yet".to_owned(),
+        |d| format!("{d:?}").to_lowercase(),
+    );
+    let lease = match (report.leased, status.left) {
+        (false, _) => "no lease".to_owned(),
+        (true, None) => "a lease without an end".to_owned(),
+        (true, Some(left)) => format!("a lease for {left}"),
+    };
+    output.line(&format!(
+        "site {}: {promise}; the database is {database}; {lease}",
+        report.site
+    ))?;
+    if !report.can_fence {
+        output.line("it cannot be fenced: see the guard's log, and start it anew")?;
+    }
+    match status.dropped.all() {
+        0 => Ok(()),
+        dropped => output.line(&format!(
+            "{} dropped",
+            documents::counted(usize::try_from(dropped).unwrap_or(usize::MAX), "datagram")
+        )),
+    }
+}
+
+fn keygen(args: &GuardKeygen, output: Output) -> Result<(), Error> {
+    let (pair, pem) = KeyPair::draw().map_err(|e| failed("draw a key", e))?;
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&args.key)
+        .and_then(|mut file| {
+            file.write_all(pem.expose().as_bytes())?;
+            file.sync_all()
+        });
+    match written {
+        Ok(()) => output.line(&pair.public().to_string()),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::Exists {
+            path: args.key.clone(),
+        }),
+        Err(source) => Err(Error::File {
+            verb: "write",
+            path: args.key.clone(),
+            source,
+        }),
+    }
+}
+
+async fn tell_proof(config: &Config, output: Output) -> Result<(), Error> {
+    let folder = config.runtime().with_extension("proof");
+    let (uid, gid) = crate::guard::server::identity(config).map_err(|e| failed("prove it", e))?;
+    let proof = prove(&Trial {
+        folder: folder.clone(),
+        exe: "/proc/self/exe".into(),
+        uid,
+        gid,
+    })
+    .await;
+    let _ = fs::remove_dir_all(&folder);
+    for item in &proof.items {
+        output
+            .line(&format!("{:?}  {}  {}", item.status, item.name, item.detail).to_lowercase())?;
+    }
+    match proof.lease {
+        LeaseRung::Offered { kill } => output.line(&format!(
+            "the end of a lease fences this site: {} ms at most",
+            kill.as_millis()
+        )),
+        LeaseRung::Withheld { because } => {
+            let bad = proof.items.iter().filter(|i| i.status != CheckStatus::Ok);
+            for fix in bad.filter_map(|i| i.fix.as_ref()) {
+                output.line(&format!("to do: {fix}"))?;
+            }
+            Err(Error::NotReady {
+                failing: format!("{} is", because.join(", ")),
+            })
+        }
+    }
+}
+
+fn failed(what: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Guard {
+        what,
+        source: Box::new(error),
+    }
+}
 
 /// Runs as one of them, and ends the process.
 pub fn part(part: GuardPart) -> ! {

@@ -77,6 +77,11 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
             log(&global, if output.live { "error" } else { "info" })?;
             wait(vantage::vantage(&args, output))
         }
+        Command::Guard(arguments::Guard::Run(args)) => {
+            log(&global, "info")?;
+            wait(guard::run(&args))
+        }
+        Command::Guard(args) => quietly(&global, guard::other(&args, output)),
         Command::Check(args) => quietly(&global, look::check(&args, &place()?, output)),
         Command::Plan(args) => quietly(&global, look::plan(&args, &place()?, output)),
         Command::Explain(args) => quietly(&global, look::explain(&args, &place()?, output)),

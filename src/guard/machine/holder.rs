@@ -54,10 +54,14 @@ impl Machine {
             return;
         }
         self.lease = Some(until);
-        match self.database {
-            Some(Database::Writable) => effects.push(Effect::Arm(until)),
+        match (self.database, &self.job) {
+            // What takes long to open would else be killed at the end of the lease that it was begun under.
+            (Some(Database::Writable), _) | (_, Job::Opening) => effects.push(Effect::Arm(until)),
             // Armed before it is opened.
-            Some(Database::Gone | Database::Following) | None => {}
+            (
+                Some(Database::Gone | Database::Following) | None,
+                Job::Idle | Job::Emptying(_) | Job::Writing(_) | Job::Broken,
+            ) => {}
         }
     }
 

@@ -1,0 +1,376 @@
+//! All that a guard does, around [`Machine`], which decides it: hears the wire, looks at the clocks and at the database,
+//! makes the machine's effects, and tells it what came of them.
+//!
+//! The loop waits for nothing but its next event, so that leases are renewed while a start takes minutes: whatever takes
+//! time runs in a task of its own and answers in a [`Done`]. An answer that something later has overtaken is dropped.
+
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{UdpSocket, UnixListener},
+    sync::{mpsc, watch},
+    time::sleep,
+};
+
+mod done;
+mod effect;
+pub mod status;
+
+use self::{
+    done::Done,
+    effect::{Opening, Pending},
+};
+use super::{
+    clock,
+    config::Config,
+    machine::{Event, Machine},
+    server::{Server, ServerError, SharedServer, Turn},
+    state::{Kept, State, StateError},
+    wire::{Certificate, Counts, KeyError, KeyPair, LARGEST, Message, Party, Wire},
+};
+use crate::{
+    model::{
+        guard::{Boot, Promise},
+        id::Epoch,
+        secret::SecretRef,
+        span::Span,
+    },
+    port::{cause, secret::SharedSecrets},
+};
+
+/// The least time between two ticks.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Why a guard cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Its key.
+    #[error("the key at {at} cannot be used")]
+    Key {
+        /// Where it is.
+        at: SecretRef,
+        /// Why.
+        source: KeyError,
+    },
+    /// Its address.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its socket for people on this host.
+    #[error("cannot make the socket {path}")]
+    Status {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its state.
+    #[error("the guard's state cannot be used")]
+    State(#[from] StateError),
+    /// The database's surroundings.
+    #[error("the database cannot be guarded")]
+    Server(#[from] ServerError),
+}
+
+/// What becomes of the database when the guard is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtEnd {
+    /// It runs on until its lease ends, or for ever as a standby: a guard that is started again finds it.
+    Leave,
+    /// It is stopped in its own order.
+    Stop,
+}
+
+/// Guards one database.
+pub struct Agent {
+    config: Config,
+    wire: Wire,
+    socket: UdpSocket,
+    local: UnixListener,
+    machine: Machine,
+    server: SharedServer,
+    state: Arc<std::sync::Mutex<State>>,
+    /// What is on disk, as far as this process knows.
+    kept: Option<Kept>,
+    /// Certificates that were shown, of the promised epoch and later ones.
+    shown: BTreeMap<Epoch, Certificate>,
+    dropped: Counts,
+    /// Told by tasks.
+    tell: mpsc::UnboundedSender<Done>,
+    told: mpsc::UnboundedReceiver<Done>,
+    /// Counts what is begun at the database; the look sees it too.
+    turn: watch::Sender<Turn>,
+    /// The last turn that has to do with the hold that runs.
+    hold_turn: Turn,
+    opening: Option<Opening>,
+    is_emptying: bool,
+    arming: Pending,
+    has_looked: bool,
+    is_stopping: bool,
+}
+
+impl Agent {
+    /// Opens the state, which counts this start before anything else, and gets everything in place. Touches no database.
+    ///
+    /// # Errors
+    /// Where something is not there or not right.
+    pub async fn start(config: Config, secrets: SharedSecrets) -> Result<Self, AgentError> {
+        let (state, kept) = open_state(config.state.clone()).await?;
+        if kept.is_none() {
+            tracing::error!(
+                "the promise on disk is lost: this guard asks, grants and starts nothing until the controller orders \
+                 something new"
+            );
+        }
+        let key =
+            KeyPair::read(secrets.as_ref(), &config.key).map_err(|source| AgentError::Key {
+                at: config.key.clone(),
+                source,
+            })?;
+        let address = config.listen;
+        let socket = UdpSocket::bind(address)
+            .await
+            .map_err(|source| AgentError::Listen { address, source })?;
+        let local = status::listen(&config.state)?;
+        let server = Server::new(&config, secrets)?;
+        server.prepare().await?;
+        let machine = Machine::new(
+            config.site.clone(),
+            Boot(rand::random()),
+            config.renewal,
+            kept.as_ref().map(|k| k.promise.clone()),
+            clock::now(),
+        );
+        let (tell, told) = mpsc::unbounded_channel();
+        Ok(Self {
+            wire: wire(&config, key),
+            socket,
+            local,
+            machine,
+            server: Arc::new(server),
+            state: Arc::new(std::sync::Mutex::new(state)),
+            kept,
+            shown: BTreeMap::new(),
+            dropped: Counts::default(),
+            tell,
+            told,
+            turn: watch::Sender::default(),
+            hold_turn: Turn::default(),
+            opening: None,
+            is_emptying: false,
+            arming: Pending::default(),
+            has_looked: false,
+            is_stopping: false,
+            config,
+        })
+    }
+
+    /// Guards until `stop` is ready.
+    pub async fn run(mut self, stop: impl Future<Output = AtEnd>) {
+        tracing::info!(site = %self.config.site, service = %self.config.service, "guarding");
+        let looking = tokio::spawn(look(
+            Arc::clone(&self.server),
+            self.config.renewal,
+            self.turn.subscribe(),
+            self.tell.clone(),
+        ));
+        let mut datagram = vec![0; LARGEST + 1];
+        tokio::pin!(stop);
+        loop {
+            let pause = self.pause();
+            tokio::select! {
+                end = &mut stop, if !self.is_stopping => match end {
+                    AtEnd::Leave => break,
+                    AtEnd::Stop => self.stop(),
+                },
+                Some(done) = self.told.recv() => {
+                    if matches!(done, Done::Stopped) {
+                        break;
+                    }
+                    self.take_in(done);
+                }
+                heard = self.socket.recv_from(&mut datagram) => match heard {
+                    Ok((length, _)) => self.hear(&datagram[..length]),
+                    // An answer of the network to something sent before.
+                    Err(error) => tracing::debug!(%error, "the wire"),
+                },
+                asked = self.local.accept() => if let Ok((stream, _)) = asked {
+                    status::answer(stream, self.status());
+                },
+                () = sleep(pause) => self.step(Event::Tick),
+            }
+        }
+        looking.abort();
+        status::remove(&self.config.state);
+        tracing::info!("the guard ends");
+    }
+
+    /// How long until the machine wants to be asked again.
+    fn pause(&self) -> Duration {
+        let now = clock::now();
+        let wake = self.machine.wake(now).since(now.holder).to_std();
+        wake.clamp(TICK, self.config.renewal.to_std().max(TICK))
+    }
+
+    /// Tells the machine, and makes what it wants.
+    fn step(&mut self, event: Event) {
+        let before = (self.machine.report(), self.machine.lease().is_some());
+        let effects = self.machine.step(event, clock::now());
+        let after = (self.machine.report(), self.machine.lease().is_some());
+        if before != after {
+            tell_of(&after.0);
+        }
+        for effect in effects {
+            self.perform(effect);
+        }
+    }
+
+    fn hear(&mut self, datagram: &[u8]) {
+        let (sender, message) = match self.wire.open(datagram) {
+            Ok(heard) => heard,
+            Err(why) => {
+                self.dropped.note(why);
+                tracing::debug!(%why, "a datagram was dropped");
+                return;
+            }
+        };
+        if let Some((terms, proof)) = message.shown() {
+            self.show(Certificate {
+                terms: terms.clone(),
+                proof: *proof,
+            });
+        }
+        match message {
+            Message::Ask { request, proof } => {
+                let terms = request.report.promise.as_ref();
+                let terms = terms
+                    .and_then(|p| p.terms.clone())
+                    .filter(|_| proof.is_some());
+                self.step(Event::Asked(request, terms));
+            }
+            Message::Grant(grant) => self.step(Event::Granted(grant)),
+            Message::Fence(order) => self.step(Event::Fence(order)),
+            Message::Promote { order, .. } => self.step(Event::Promote(order)),
+            Message::Look => self.send(&sender, &Message::Report(self.machine.report())),
+            // Guards are told these by nobody who means it.
+            Message::Fenced(_) | Message::Report(_) => {}
+        }
+    }
+
+    /// Remembers a certificate until it is promised.
+    fn show(&mut self, certificate: Certificate) {
+        let promised = self.kept.as_ref().map_or(Epoch(0), |k| k.promise.epoch);
+        self.shown.retain(|epoch, _| *epoch >= promised);
+        if certificate.terms.epoch >= promised {
+            self.shown.insert(certificate.terms.epoch, certificate);
+        }
+    }
+
+    /// The controller's certificate of a promise's terms.
+    fn certificate(&self, promise: &Promise) -> Option<Certificate> {
+        let terms = promise.terms.as_ref()?;
+        let kept = self.kept.as_ref().and_then(|k| k.certificate.as_ref());
+        self.shown
+            .get(&terms.epoch)
+            .into_iter()
+            .chain(kept)
+            .find(|c| c.terms == *terms)
+            .cloned()
+    }
+
+    /// Sends now or never: whoever misses it asks again.
+    fn send(&self, to: &Party, message: &Message) {
+        let peer = self.config.peer.as_ref();
+        let address = match to {
+            Party::Controller(_) => Some(self.config.controller.address),
+            Party::Guard(site) => peer.filter(|p| p.site == *site).map(|p| p.address),
+        };
+        let Some(address) = address else { return };
+        match self.wire.seal(to, message) {
+            Ok(datagram) => {
+                if let Err(error) = self.socket.try_send_to(&datagram, address) {
+                    tracing::debug!(%error, %to, "a datagram was not sent");
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = %cause::in_full(&error), "a message cannot be sent");
+            }
+        }
+    }
+
+    fn controller(&self) -> Party {
+        Party::Controller(self.config.controller.name.clone())
+    }
+
+    /// A new turn at the database.
+    fn next_turn(&mut self) -> Turn {
+        self.turn.send_modify(|turn| turn.0 += 1);
+        *self.turn.borrow()
+    }
+}
+
+/// Looks every renewal, and tells what it sees with the turn that was current when it began.
+async fn look(
+    server: SharedServer,
+    renewal: Span,
+    turn: watch::Receiver<Turn>,
+    tell: mpsc::UnboundedSender<Done>,
+) {
+    let mut session = None;
+    let mut between = tokio::time::interval(renewal.to_std());
+    between.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        between.tick().await;
+        let began = *turn.borrow();
+        match server.look(&mut session).await {
+            Ok(seen) => {
+                if tell.send(Done::Looked(began, seen)).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %cause::in_full(&error), "the database cannot be looked at");
+            }
+        }
+    }
+}
+
+fn wire(config: &Config, key: KeyPair) -> Wire {
+    let controller = &config.controller;
+    let peer = config.peer.iter();
+    let others = peer
+        .map(|p| (Party::Guard(p.site.clone()), p.public_key))
+        .chain([(
+            Party::Controller(controller.name.clone()),
+            controller.public_key,
+        )]);
+    let own = Party::Guard(config.site.clone());
+    Wire::new(own, config.service.clone(), key, others)
+}
+
+async fn open_state(folder: PathBuf) -> Result<(State, Option<Kept>), AgentError> {
+    let path = folder.clone();
+    match tokio::task::spawn_blocking(move || State::start(&folder)).await {
+        Ok(started) => Ok(started?),
+        Err(e) => Err(AgentError::State(StateError::Use {
+            path,
+            source: io::Error::other(e),
+        })),
+    }
+}
+
+fn tell_of(report: &crate::model::guard::Report) {
+    let promise = report.promise.as_ref();
+    tracing::info!(
+        epoch = promise.map(|p| p.epoch.0),
+        role = ?promise.map(|p| p.role),
+        database = ?report.database,
+        leased = report.leased,
+        can_fence = report.can_fence,
+        "the site now"
+    );
+}

@@ -1,0 +1,141 @@
+//! What came of what was begun.
+
+use super::{Agent, Event};
+use crate::{
+    guard::{
+        clock,
+        machine::Until,
+        server::{Seen, ServerError, Turn},
+        state::{Kept, StateError},
+    },
+    model::guard::{Database, Lease, Role},
+    port::cause,
+};
+
+/// Told to the loop by its tasks.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// A look that began in this turn.
+    Looked(Turn, Seen),
+    /// Dead-man and gate were set for the hold of this turn.
+    Armed(Turn, Result<Until, ServerError>),
+    /// The database was opened, or could not be.
+    Opened(Turn, Database),
+    /// The database was ended.
+    Emptied(Turn, Result<(), ServerError>),
+    /// A promise was written.
+    Written(Result<Kept, StateError>),
+    /// The database was stopped, and the guard may end.
+    Stopped,
+}
+
+impl Agent {
+    pub(super) fn take_in(&mut self, done: Done) {
+        match done {
+            Done::Looked(turn, seen) => self.looked(turn, seen),
+            Done::Armed(turn, armed) => self.armed(turn, armed),
+            Done::Opened(turn, database) => {
+                if self.opening.as_ref().is_some_and(|o| o.turn == turn) {
+                    self.opening = None;
+                    self.next_turn();
+                    self.step(Event::Opened(database));
+                }
+            }
+            Done::Emptied(turn, emptied) => {
+                if self.hold_turn == turn {
+                    self.is_emptying = false;
+                    self.next_turn();
+                    self.step(match emptied {
+                        // Where its log ends is not known without a server.
+                        Ok(()) => Event::Emptied(None),
+                        Err(error) => {
+                            tracing::error!(
+                                error = %cause::in_full(&error),
+                                "it is not known whether the database has ended: nothing is acknowledged"
+                            );
+                            Event::NotEmptied
+                        }
+                    });
+                }
+            }
+            Done::Written(written) => self.written(written),
+            Done::Stopped => {}
+        }
+    }
+
+    fn written(&mut self, written: Result<Kept, StateError>) {
+        let event = match written {
+            Ok(kept) => {
+                self.kept = Some(kept);
+                Event::Written
+            }
+            Err(error) => {
+                tracing::error!(error = %cause::in_full(&error), "the promise could not be written");
+                Event::NotWritten
+            }
+        };
+        self.step(event);
+    }
+
+    fn armed(&mut self, turn: Turn, armed: Result<Until, ServerError>) {
+        let is_start = self.opening.as_ref().is_some_and(|o| o.turn == turn);
+        match armed {
+            Ok(until) => {
+                if turn == self.hold_turn && !self.is_emptying {
+                    self.step(Event::Armed(until));
+                }
+            }
+            Err(ServerError::CalledOff) => {}
+            Err(error) if is_start => {
+                tracing::debug!(error = %cause::in_full(&error), "there is nothing to arm yet");
+            }
+            Err(error) => {
+                tracing::warn!(error = %cause::in_full(&error), "dead-man and gate were not moved");
+            }
+        }
+    }
+
+    /// A look counts where nothing was begun or ended at the database since it began.
+    fn looked(&mut self, turn: Turn, seen: Seen) {
+        let is_under_way = self.opening.is_some() || self.is_emptying;
+        let (Some(database), false) = (seen.database, is_under_way) else {
+            return;
+        };
+        if turn != *self.turn.borrow() {
+            return;
+        }
+        if !self.has_looked {
+            self.has_looked = true;
+            self.found(database, seen);
+        }
+        if database == Database::Gone && self.machine.report().database != Some(Database::Gone) {
+            // What is being armed for the one that is gone says nothing any more.
+            self.hold_turn = self.next_turn();
+        }
+        self.step(Event::Database(database));
+    }
+
+    /// The first look of this life: what an earlier one armed goes on.
+    fn found(&mut self, database: Database, seen: Seen) {
+        let promise = self.kept.as_ref().map(|k| &k.promise);
+        let is_endless = promise.is_some_and(|p| {
+            p.role == Role::Primary && p.terms.as_ref().map(|t| t.lease) == Some(Lease::Unbounded)
+        });
+        match (database, seen.armed) {
+            (Database::Following | Database::Writable, Some(at)) => {
+                self.step(Event::Armed(Until::At(clock::time(at))));
+            }
+            // Without a timer only an epoch without an end lets it run on.
+            (Database::Writable, None) if is_endless => self.step(Event::Armed(Until::Never)),
+            (Database::Following, None) => {
+                let (server, turn) = (std::sync::Arc::clone(&self.server), self.hold_turn);
+                tokio::spawn(async move {
+                    if let Err(error) = server.admit(turn).await {
+                        tracing::warn!(error = %cause::in_full(&error), "the gate was not opened for readers");
+                    }
+                });
+            }
+            (Database::Gone, _) | (Database::Writable, None) => {}
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What a data directory was last: `global/pg_control` says it without a server.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+/// Where the parts stand that have not moved since PostgreSQL 9: system identifier (8 bytes), version of the file (4),
+/// version of the catalogue (4), state (4), each as the host has its numbers.
+const VERSION: usize = 8;
+const STATE: usize = 16;
+const HEAD: usize = 20;
+
+/// Why it cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// It cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is of a version that is not known, or no such file.
+    #[error("{path} is of version {version}, which is not known")]
+    Version {
+        /// Which file.
+        path: PathBuf,
+        /// What stands there.
+        version: u32,
+    },
+    /// It says what no server writes.
+    #[error("{path} tells of state {state}, which is not known")]
+    State {
+        /// Which file.
+        path: PathBuf,
+        /// What stands there.
+        state: u32,
+    },
+}
+
+/// What a server was when it last ran on a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastRun {
+    /// A primary, or none yet: started without `standby.signal` it goes on where it was.
+    Primary,
+    /// A standby: it has to be promoted, for without a new timeline its log would fork unseen.
+    Standby,
+}
+
+/// Reads it.
+///
+/// # Errors
+/// Where it cannot be told.
+pub fn last_run(data: &Path) -> Result<LastRun, ControlError> {
+    let path = data.join("global/pg_control");
+    let mut head = [0; HEAD];
+    if let Err(source) = File::open(&path).and_then(|mut f| f.read_exact(&mut head)) {
+        return Err(ControlError::Read { path, source });
+    }
+    let version = number(&head, VERSION);
+    if !(1000..3000).contains(&version) {
+        return Err(ControlError::Version { path, version });
+    }
+    if data.join("backup_label").exists() {
+        // A copy of a primary that never ran: its file says what the primary was.
+        return Ok(LastRun::Standby);
+    }
+    match number(&head, STATE) {
+        // Shut down, shutting down, in crash recovery, in production.
+        1 | 3 | 4 | 6 => Ok(LastRun::Primary),
+        // Shut down in recovery, in archive recovery.
+        2 | 5 => Ok(LastRun::Standby),
+        state => Err(ControlError::State { path, state }),
+    }
+}
+
+fn number(head: &[u8; HEAD], at: usize) -> u32 {
+    let mut bytes = [0; 4];
+    bytes.copy_from_slice(&head[at..at + 4]);
+    u32::from_ne_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(version: u32, state: u32) -> Result<LastRun, ControlError> {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(data.path().join("global")).unwrap();
+        let mut head = vec![7; 8];
+        for number in [version, 202_209_061, state] {
+            head.extend_from_slice(&number.to_ne_bytes());
+        }
+        std::fs::write(data.path().join("global/pg_control"), head).unwrap();
+        last_run(data.path())
+    }
+
+    #[test]
+    fn a_standby_is_told_from_a_primary() {
+        for (state, expected) in [
+            (1, LastRun::Primary),
+            (2, LastRun::Standby),
+            (5, LastRun::Standby),
+            (6, LastRun::Primary),
+        ] {
+            assert_eq!(written(1300, state).unwrap(), expected);
+        }
+        assert!(matches!(written(1300, 9), Err(ControlError::State { .. })));
+        assert!(matches!(written(1, 6), Err(ControlError::Version { .. })));
+        let empty = tempfile::tempdir().unwrap();
+        assert!(matches!(
+            last_run(empty.path()),
+            Err(ControlError::Read { .. })
+        ));
+    }
+}

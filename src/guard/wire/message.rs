@@ -1,0 +1,70 @@
+//! What is said on the wire, and who may say it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Party, certificate::Proof};
+use crate::model::guard::{
+    FenceAck, FenceOrder, Grant, Grantor, LeaseRequest, PromoteOrder, Report, Terms,
+};
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Message {
+    /// A guard asks for a lease.
+    Ask {
+        /// What it asks.
+        request: LeaseRequest,
+        /// The controller's signature under the terms of the promise that the request reports.
+        proof: Option<Proof>,
+    },
+    /// A request is granted.
+    Grant(Grant),
+    /// The controller orders a fence.
+    Fence(FenceOrder),
+    /// A guard says that its site is fenced.
+    Fenced(FenceAck),
+    /// The controller orders a promotion.
+    Promote {
+        /// What it orders.
+        order: PromoteOrder,
+        /// Its signature under the terms, for the guard to show.
+        proof: Proof,
+    },
+    /// Somebody asks how a guard's site stands.
+    Look,
+    /// How it stands.
+    Report(Report),
+}
+
+impl Message {
+    /// Whether that party may say this: nobody speaks for another.
+    #[must_use]
+    pub fn may_come_from(&self, sender: &Party) -> bool {
+        match (self, sender) {
+            (Self::Ask { request, .. }, Party::Guard(site)) => request.report.site == *site,
+            (Self::Fenced(ack), Party::Guard(site)) => ack.site == *site,
+            (Self::Report(report), Party::Guard(site)) => report.site == *site,
+            (Self::Grant(grant), Party::Guard(_)) => grant.by == Grantor::Deputy,
+            (Self::Grant(grant), Party::Controller(_)) => grant.by == Grantor::Controller,
+            (Self::Fence(_) | Self::Promote { .. }, Party::Controller(_)) | (Self::Look, _) => true,
+            (Self::Fence(_) | Self::Promote { .. }, Party::Guard(_))
+            | (Self::Ask { .. } | Self::Fenced(_) | Self::Report(_), Party::Controller(_)) => false,
+        }
+    }
+
+    /// The terms that it shows as the controller's, and their proof.
+    #[must_use]
+    pub fn shown(&self) -> Option<(&Terms, &Proof)> {
+        match self {
+            Self::Ask { request, proof } => {
+                let promise = request.report.promise.as_ref()?;
+                Some((promise.terms.as_ref()?, proof.as_ref()?))
+            }
+            Self::Promote { order, proof } => Some((&order.terms, proof)),
+            Self::Grant(_) | Self::Fence(_) | Self::Fenced(_) | Self::Look | Self::Report(_) => {
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{
+    guard::{
+        Boot, Database, FenceAck, FenceOrder, Grant, Grantor, Lease, LeaseRequest, Promise,
+        PromoteOrder, Report, Role, Starts, Terms,
+    },
+    id::Epoch,
+    span::Span,
+    time::Time,
+};
+
+const LATE: Time = Time::from_millis(99_999_999_999);
+
+struct Ends {
+    controller: Wire,
+    a: Wire,
+    b: Wire,
+}
+
+fn controller() -> Party {
+    Party::Controller("controller".to_owned())
+}
+
+fn guard(site: &str) -> Party {
+    Party::Guard(SiteName::new(site))
+}
+
+fn ends(service: &str, a: &str, b: &str) -> Ends {
+    let key = || KeyPair::draw().unwrap().0;
+    let (of_c, of_a, of_b) = (key(), key(), key());
+    let all = [
+        (controller(), of_c.public()),
+        (guard(a), of_a.public()),
+        (guard(b), of_b.public()),
+    ];
+    let wire = |own: Party, key| {
+        let others = all.clone().into_iter().filter(|(party, _)| *party != own);
+        Wire::new(own.clone(), service.into(), key, others)
+    };
+    Ends {
+        controller: wire(controller(), of_c),
+        a: wire(guard(a), of_a),
+        b: wire(guard(b), of_b),
+    }
+}
+
+fn shop() -> Ends {
+    ends("shop", "a", "b")
+}
+
+fn terms(service: &str, site: &str, deputy: &str) -> Terms {
+    Terms {
+        service: service.into(),
+        epoch: Epoch(u64::MAX),
+        site: site.into(),
+        lease: Lease::Bounded(Span::from_millis(59_999)),
+        deputy: Some(deputy.into()),
+    }
+}
+
+fn report(site: &str, terms: Terms) -> Report {
+    Report {
+        site: site.into(),
+        boot: Boot(u64::MAX),
+        promise: Some(Promise {
+            epoch: terms.epoch,
+            role: Role::Primary,
+            terms: Some(terms),
+            longest: Span::from_millis(59_999),
+            starts: Starts(u64::MAX),
+        }),
+        database: Some(Database::Following),
+        can_fence: false,
+        leased: false,
+    }
+}
+
+fn ask(ends: &Ends, service: &str, site: &str, deputy: &str) -> Message {
+    let terms = terms(service, site, deputy);
+    let proof = Some(ends.controller.certify(&terms));
+    Message::Ask {
+        request: LeaseRequest {
+            epoch: terms.epoch,
+            sent: LATE,
+            heard: BTreeMap::from([(Grantor::Controller, LATE), (Grantor::Deputy, LATE)]),
+            report: report(site, terms),
+        },
+        proof,
+    }
+}
+
+fn grant(by: Grantor) -> Message {
+    Message::Grant(Grant {
+        epoch: Epoch(1),
+        boot: Boot(1),
+        sent: LATE,
+        lease: Lease::Unbounded,
+        by,
+        starts: None,
+    })
+}
+
+#[test]
+fn every_message_is_read_as_it_was_sealed() {
+    let ends = shop();
+    let order = PromoteOrder {
+        terms: terms("shop", "a", "b"),
+        acknowledged: true,
+        boot: Some(Boot(3)),
+    };
+    let of_controller = [
+        grant(Grantor::Controller),
+        Message::Fence(FenceOrder {
+            epoch: Epoch(2),
+            boot: None,
+        }),
+        Message::Promote {
+            proof: ends.controller.certify(&order.terms),
+            order,
+        },
+        Message::Look,
+    ];
+    for message in of_controller {
+        let datagram = ends.controller.seal(&guard("a"), &message).unwrap();
+        assert_eq!(ends.a.open(&datagram), Ok((controller(), message)));
+    }
+    let of_guard = [
+        ask(&ends, "shop", "a", "b"),
+        grant(Grantor::Deputy),
+        Message::Fenced(FenceAck {
+            site: "a".into(),
+            epoch: Epoch(4),
+            lsn: None,
+        }),
+        Message::Report(report("a", terms("shop", "a", "b"))),
+    ];
+    for message in of_guard {
+        let datagram = ends.a.seal(&controller(), &message).unwrap();
+        assert_eq!(ends.controller.open(&datagram), Ok((guard("a"), message)));
+    }
+}
+
+#[test]
+fn the_largest_request_of_long_names_fits() {
+    let (service, a, b) = ("s".repeat(63), "a".repeat(63), "b".repeat(63));
+    let ends = ends(&service, &a, &b);
+    let message = ask(&ends, &service, &a, &b);
+    let datagram = ends.a.seal(&guard(&b), &message).unwrap();
+    assert_eq!(ends.b.open(&datagram), Ok((guard(&a), message)));
+
+    let long = "x".repeat(600);
+    let message = ask(&ends, &service, &long, &b);
+    assert!(matches!(
+        ends.a.seal(&guard(&b), &message),
+        Err(SealError::Large { .. })
+    ));
+}
+
+#[test]
+fn nobody_speaks_for_another() {
+    let ends = shop();
+    let a_says = |message: &Message| ends.b.open(&ends.a.seal(&guard("b"), message).unwrap());
+    assert_eq!(a_says(&grant(Grantor::Controller)), Err(Dropped::Author));
+    assert_eq!(a_says(&ask(&ends, "shop", "b", "a")), Err(Dropped::Author));
+    let fence = Message::Fence(FenceOrder {
+        epoch: Epoch(9),
+        boot: None,
+    });
+    assert_eq!(a_says(&fence), Err(Dropped::Author));
+    let ack = Message::Fenced(FenceAck {
+        site: "b".into(),
+        epoch: Epoch(9),
+        lsn: None,
+    });
+    assert_eq!(a_says(&ack), Err(Dropped::Author));
+}
+
+#[test]
+fn terms_that_the_controller_did_not_sign_are_not_shown() {
+    let ends = shop();
+    let Message::Ask { request, .. } = ask(&ends, "shop", "a", "b") else {
+        unreachable!();
+    };
+    // Of a guard's own key, of other terms, of another service.
+    let other = Terms {
+        epoch: Epoch(7),
+        ..terms("shop", "a", "b")
+    };
+    for proof in [
+        ends.a.certify(&terms("shop", "a", "b")),
+        ends.controller.certify(&other),
+    ] {
+        let message = Message::Ask {
+            request: request.clone(),
+            proof: Some(proof),
+        };
+        let datagram = ends.a.seal(&guard("b"), &message).unwrap();
+        assert_eq!(ends.b.open(&datagram), Err(Dropped::Certificate));
+    }
+    let foreign = ask(&ends, "bank", "a", "b");
+    let datagram = ends.a.seal(&guard("b"), &foreign).unwrap();
+    assert_eq!(ends.b.open(&datagram), Err(Dropped::Certificate));
+}
+
+#[test]
+fn strangers_wrong_addresses_and_other_versions_are_told_apart() {
+    let ends = shop();
+    let stranger = shop();
+    let sealed = |wire: &Wire, to: &Party| wire.seal(to, &Message::Look).unwrap();
+    let to_a = sealed(&ends.controller, &guard("a"));
+    assert_eq!(ends.b.open(&to_a), Err(Dropped::Receiver));
+    assert_eq!(
+        ends.a.open(&sealed(&stranger.controller, &guard("a"))),
+        Err(Dropped::Signature)
+    );
+    let bank = super::tests::ends("bank", "a", "b");
+    assert_eq!(
+        ends.a.open(&sealed(&bank.controller, &guard("a"))),
+        Err(Dropped::Service)
+    );
+    let other = super::tests::ends("shop", "c", "b");
+    assert_eq!(
+        ends.b.open(&sealed(&other.a, &guard("b"))),
+        Err(Dropped::Sender)
+    );
+    let mut newer = to_a.clone();
+    newer[0] = 2;
+    assert_eq!(ends.a.open(&newer), Err(Dropped::Version));
+    assert_eq!(ends.a.open(&[1; LARGEST + 1]), Err(Dropped::Large));
+    let mut counts = Counts::default();
+    counts.note(Dropped::Large);
+    counts.note(Dropped::Large);
+    assert_eq!((counts.of(Dropped::Large), counts.all()), (2, 2));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_are_dropped(bytes in prop::collection::vec(any::<u8>(), 0..1300)) {
+        prop_assert!(shop().a.open(&bytes).is_err());
+        let mut versioned = bytes;
+        versioned.insert(0, VERSION);
+        prop_assert!(shop().a.open(&versioned).is_err());
+    }
+
+    #[test]
+    fn no_changed_bit_passes(at in 0_usize..2000, bit in 0_u8..8) {
+        let ends = shop();
+        let mut datagram = ends.a.seal(&guard("b"), &ask(&ends, "shop", "a", "b")).unwrap();
+        let at = at % datagram.len();
+        datagram[at] ^= 1 << bit;
+        prop_assert!(ends.b.open(&datagram).is_err());
+        datagram.truncate(at);
+        prop_assert!(ends.b.open(&datagram).is_err());
+    }
+}
