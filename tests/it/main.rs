@@ -11,6 +11,7 @@ mod demo;
 mod dns;
 mod driver;
 mod full_disk;
+mod guard_agent;
 mod guard_gate;
 mod guard_hold;
 mod init;

@@ -1,0 +1,156 @@
+//! Guards as they run on two hosts: real processes, real PostgreSQL, the real wire. Each test has a network namespace of
+//! its own.
+
+use std::{
+    process::Command,
+    thread::{self, sleep},
+    time::{Duration, Instant},
+};
+
+use failover::model::{lease, span::Span};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::signal::Signal,
+};
+
+use crate::stand::postgres::until;
+
+mod stage;
+
+use stage::{Stage, terms};
+
+/// Runs in a network namespace that goes with its thread and its children.
+fn apart(test: fn()) {
+    let thread = thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let up = Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status();
+        assert!(up.unwrap().success());
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn wait_of(lease_ms: u64) -> Duration {
+    lease::wait(Span::from_millis(lease_ms)).to_std()
+}
+
+#[test]
+fn a_site_writes_under_grants_and_stops_by_itself_before_their_grantor_has_waited() {
+    apart(|| {
+        const LEASE: u64 = 1500;
+        let stage = Stage::new();
+        stage.controller.promote(&terms(1, "a", LEASE, None), true);
+        stage.witness.until_written("a");
+
+        stage.controller.mind().grants_leases = false;
+        until("the database is gone", || !stage.a.runs());
+        let granted = stage.controller.mind().last_grant.unwrap();
+        let last = stage.witness.last("a").unwrap();
+        assert!(last < granted + wait_of(LEASE), "{:?}", last - granted);
+        sleep(wait_of(LEASE).saturating_sub(granted.elapsed()));
+        sleep(Duration::from_millis(300));
+        assert_eq!(stage.witness.last("a").unwrap(), last);
+
+        // An end of a lease promises nothing: the same epoch goes on.
+        stage.controller.mind().grants_leases = true;
+        stage.witness.until_written("a");
+        assert!(stage.witness.last("b").is_none());
+    });
+}
+
+#[test]
+fn a_guard_that_dies_or_stops_takes_its_database_along_unless_it_is_back_in_time() {
+    apart(|| {
+        const LEASE: u64 = 4000;
+        let mut stage = Stage::new();
+        stage.controller.promote(&terms(1, "a", LEASE, None), true);
+        stage.witness.until_written("a");
+
+        // Back in time: nobody notices.
+        let began = Instant::now();
+        stage.a.kill();
+        stage.a.start();
+        until("it has its lease again", || {
+            stage.a.status()["report"]["leased"] == true
+        });
+        sleep(Duration::from_millis(LEASE));
+        stage.witness.until_written("a");
+        let gap = stage.witness.longest_gap("a", began);
+        assert!(gap < Duration::from_secs(1), "{gap:?}");
+        stage.a.terminate();
+        stage.a.start();
+        sleep(Duration::from_millis(LEASE));
+        stage.witness.until_written("a");
+        let gap = stage.witness.longest_gap("a", began);
+        assert!(gap < Duration::from_secs(1), "{gap:?}");
+
+        // Killed: it lives until its lease ends, and no longer.
+        stage.a.kill();
+        let killed = Instant::now();
+        until("the database is gone", || !stage.a.runs());
+        let granted = stage.controller.mind().last_grant.unwrap();
+        let last = stage.witness.last("a").unwrap();
+        assert!(last > killed, "it ended with its guard");
+        assert!(last < granted + wait_of(LEASE), "{:?}", last - granted);
+        stage.a.start();
+        stage.witness.until_written("a");
+
+        // Frozen: the kernel needs nobody.
+        stage.a.signal(Signal::SIGSTOP);
+        until("the database is gone", || !stage.a.runs());
+        let granted = stage.controller.mind().last_grant.unwrap();
+        let last = stage.witness.last("a").unwrap();
+        assert!(last < granted + wait_of(LEASE), "{:?}", last - granted);
+        stage.a.signal(Signal::SIGCONT);
+        stage.witness.until_written("a");
+    });
+}
+
+#[test]
+fn a_fenced_site_never_writes_again_and_the_promoted_one_does() {
+    apart(|| {
+        const LEASE: u64 = 1500;
+        let mut stage = Stage::new();
+        let first = terms(1, "a", LEASE, Some("b"));
+        stage.controller.promote(&first, true);
+        stage.witness.until_written("a");
+
+        // The deputy alone carries the lease, and its guard has promised the epoch that it was shown.
+        stage.controller.mind().grants_leases = false;
+        let began = Instant::now();
+        sleep(wait_of(LEASE) * 2);
+        stage.witness.until_written("a");
+        let gap = stage.witness.longest_gap("a", began);
+        assert!(gap < Duration::from_millis(LEASE), "{gap:?}");
+        assert_eq!(stage.b.status()["report"]["promise"]["epoch"], 1);
+        stage.controller.mind().grants_leases = true;
+
+        stage.controller.fence("a", 2);
+        assert!(!stage.a.runs());
+        let second = terms(2, "b", LEASE, None);
+        stage.controller.promote(&second, true);
+        stage.witness.until_written("b");
+        // Old orders change nothing.
+        stage.controller.order(&first, true);
+        stage.a.terminate();
+        stage.a.start();
+        until("the guard is back", || {
+            stage.a.status()["report"]["database"] == "gone"
+        });
+        stage.controller.order(&first, true);
+        stage.witness.until_written("b");
+        assert!(!stage.a.runs());
+        stage.witness.never_both("a", "b");
+
+        // By hand it comes up, and takes no writes.
+        stage.a.cluster.restart();
+        assert_eq!(stage.a.cluster.sql("SELECT pg_is_in_recovery()"), "t");
+        stage.witness.until_written("b");
+        stage.witness.never_both("a", "b");
+        stage.a.cluster.stop_immediate();
+    });
+}

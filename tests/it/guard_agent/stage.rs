@@ -1,0 +1,539 @@
+//! Two guarded sites on one host, a stand-in for the controller with the real grants and the real wire, and witnesses
+//! that write all the time.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{SocketAddr, UdpSocket},
+    path::PathBuf,
+    process::{Child, Command},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle, sleep},
+    time::{Duration, Instant},
+};
+
+use failover::{
+    decide::grant::{Grants, Standing},
+    guard::{
+        clock,
+        hold::{folder::Folder, process::Process},
+        wire::{KeyPair, Message, Party, Wire},
+    },
+    model::{
+        guard::{FenceAck, FenceOrder, Lease, PromoteOrder, Report, Terms},
+        id::{Epoch, ServiceName, SiteName},
+        span::Span,
+    },
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+use crate::stand::postgres::{Cluster, Pair, until};
+
+const CONTROLLER: &str = "dr";
+
+fn service() -> ServiceName {
+    ServiceName::new("shop")
+}
+
+/// A site: a guard's process and the database that it guards.
+pub struct Site {
+    pub name: &'static str,
+    pub cluster: Cluster,
+    guard: Option<Child>,
+    folder: PathBuf,
+}
+
+impl Site {
+    fn document(&self) -> PathBuf {
+        self.folder.join("guard.yaml")
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_failover"));
+        command.args(["guard", verb, "-f"]).arg(self.document());
+        command
+    }
+
+    pub fn start(&mut self) {
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("guard.log"))
+            .unwrap();
+        let child = self.command("run").stderr(log).spawn().unwrap();
+        self.guard = Some(child);
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        let out = self
+            .command("status")
+            .args(["-o", "json"])
+            .output()
+            .unwrap();
+        serde_json::from_slice(&out.stdout).unwrap_or_default()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.guard.as_ref().unwrap().id();
+        kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+    }
+
+    /// The process of the guard ends at once.
+    pub fn kill(&mut self) {
+        let mut guard = self.guard.take().unwrap();
+        guard.kill().unwrap();
+        guard.wait().unwrap();
+    }
+
+    /// The guard is told to end, and does.
+    pub fn terminate(&mut self) {
+        self.signal(Signal::SIGTERM);
+        assert!(self.guard.take().unwrap().wait().unwrap().success());
+    }
+
+    /// Whether anything of the database runs.
+    pub fn runs(&self) -> bool {
+        let record = Folder::open(&self.folder.join("run")).unwrap();
+        let record = record.and_then(|f| f.record().unwrap());
+        record.is_some_and(|r| {
+            let found = Process::find(r.init).unwrap();
+            found.is_some_and(|p| !p.has_ended().unwrap())
+        })
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("guard.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Site {
+    #[expect(
+        clippy::print_stdout,
+        reason = "a failed test shows what the guard said"
+    )]
+    fn drop(&mut self) {
+        if thread::panicking() {
+            println!("guard {}:\n{}", self.name, self.log());
+            let server = fs::read_to_string(self.folder.join("server.log"));
+            println!("server {}:\n{}", self.name, server.unwrap_or_default());
+        }
+        if let Some(mut guard) = self.guard.take() {
+            let _ = guard.kill();
+            let _ = guard.wait();
+        }
+        let record = Folder::open(&self.folder.join("run")).ok().flatten();
+        if let Some(record) = record.and_then(|f| f.record().ok().flatten()) {
+            for identity in [record.hold, record.init] {
+                if let Some(process) = Process::find(identity).ok().flatten() {
+                    let _ = process.signal(rustix::process::Signal::KILL);
+                    until("it dies", || process.has_ended().unwrap());
+                }
+            }
+        }
+        self.cluster.forget_memory();
+    }
+}
+
+/// What the controller's stand-in knows.
+pub struct Mind {
+    grants: Grants,
+    pub terms: Option<Terms>,
+    pub grants_leases: bool,
+    pub is_fencing: bool,
+    pub last_grant: Option<Instant>,
+    pub acks: Vec<FenceAck>,
+    pub reports: BTreeMap<SiteName, Report>,
+}
+
+/// The controller's stand-in.
+pub struct Controller {
+    mind: Arc<Mutex<Mind>>,
+    wire: Arc<Wire>,
+    socket: Arc<UdpSocket>,
+    addresses: BTreeMap<SiteName, SocketAddr>,
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Controller {
+    pub fn mind(&self) -> MutexGuard<'_, Mind> {
+        self.mind.lock().unwrap()
+    }
+
+    pub fn send(&self, site: &str, message: &Message) {
+        let site = SiteName::new(site);
+        let datagram = self.wire.seal(&Party::Guard(site.clone()), message);
+        let _ = self
+            .socket
+            .send_to(&datagram.unwrap(), self.addresses[&site]);
+    }
+
+    /// Opens an epoch at a site, and waits until its guard has promised it.
+    pub fn promote(&self, terms: &Terms, acknowledged: bool) {
+        {
+            let mut mind = self.mind();
+            mind.grants.opened(terms);
+            mind.terms = Some(terms.clone());
+            mind.is_fencing = false;
+        }
+        until("the guard promises the epoch", || {
+            self.order(terms, acknowledged);
+            self.send(terms.site.as_str(), &Message::Look);
+            sleep(Duration::from_millis(50));
+            let mind = self.mind();
+            let promise = mind
+                .reports
+                .get(&terms.site)
+                .and_then(|r| r.promise.clone());
+            promise.is_some_and(|p| p.epoch == terms.epoch)
+        });
+    }
+
+    /// Says it once.
+    pub fn order(&self, terms: &Terms, acknowledged: bool) {
+        let order = PromoteOrder {
+            terms: terms.clone(),
+            acknowledged,
+            boot: None,
+        };
+        let proof = self.wire.certify(terms);
+        self.send(terms.site.as_str(), &Message::Promote { order, proof });
+    }
+
+    /// Fences a site in favour of an epoch, and waits for the acknowledgement.
+    pub fn fence(&self, site: &str, epoch: u64) {
+        self.mind().is_fencing = true;
+        let order = FenceOrder {
+            epoch: Epoch(epoch),
+            boot: None,
+        };
+        until("the fence is acknowledged", || {
+            self.send(site, &Message::Fence(order.clone()));
+            sleep(Duration::from_millis(50));
+            let mind = self.mind();
+            let acked = |a: &FenceAck| a.site.as_str() == site && a.epoch == order.epoch;
+            mind.acks.iter().any(acked)
+        });
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+fn serve(
+    mind: &Mutex<Mind>,
+    wire: &Wire,
+    socket: &UdpSocket,
+    addresses: &BTreeMap<SiteName, SocketAddr>,
+    ends: &AtomicBool,
+) {
+    let mut datagram = [0; 2000];
+    while !ends.load(Ordering::Relaxed) {
+        let Ok((length, _)) = socket.recv_from(&mut datagram) else {
+            continue;
+        };
+        let Ok((Party::Guard(site), message)) = wire.open(&datagram[..length]) else {
+            continue;
+        };
+        let mut mind = mind.lock().unwrap();
+        match message {
+            Message::Ask { request, .. } => {
+                let Some(terms) = mind.terms.clone() else {
+                    continue;
+                };
+                let standing = Standing {
+                    terms: &terms,
+                    is_fencing: mind.is_fencing,
+                    leads: mind.grants_leases,
+                };
+                if let Ok(grant) = mind.grants.grant(standing, &request, clock::grantor()) {
+                    mind.last_grant = Some(Instant::now());
+                    let to = Party::Guard(site.clone());
+                    let datagram = wire.seal(&to, &Message::Grant(grant)).unwrap();
+                    let _ = socket.send_to(&datagram, addresses[&site]);
+                }
+            }
+            Message::Fenced(ack) => mind.acks.push(ack),
+            Message::Report(report) => {
+                mind.reports.insert(site, report);
+            }
+            Message::Grant(_) | Message::Fence(_) | Message::Promote { .. } | Message::Look => {}
+        }
+    }
+}
+
+/// A write that was acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub struct Write {
+    pub site: &'static str,
+    pub by_tcp: bool,
+    pub at: Instant,
+}
+
+/// Clients that write all the time, by TCP and by Unix socket, at both sites.
+pub struct Witness {
+    writes: Arc<Mutex<Vec<Write>>>,
+    ends: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Witness {
+    fn watch(sites: [&Site; 2]) -> Self {
+        let mut witness = Self {
+            writes: Arc::default(),
+            ends: Arc::default(),
+            threads: Vec::new(),
+        };
+        for site in sites {
+            let tcp = format!("host=127.0.0.1 port={} user=postgres", site.cluster.port);
+            for (by_tcp, conninfo) in [(true, tcp), (false, site.cluster.superuser())] {
+                let (writes, ends) = (Arc::clone(&witness.writes), Arc::clone(&witness.ends));
+                let name = site.name;
+                witness.threads.push(thread::spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()
+                        .unwrap();
+                    while !ends.load(Ordering::Relaxed) {
+                        runtime.block_on(write(&conninfo, &ends, || {
+                            writes.lock().unwrap().push(Write {
+                                site: name,
+                                by_tcp,
+                                at: Instant::now(),
+                            });
+                        }));
+                        sleep(Duration::from_millis(5));
+                    }
+                }));
+            }
+        }
+        witness
+    }
+
+    pub fn writes(&self) -> Vec<Write> {
+        self.writes.lock().unwrap().clone()
+    }
+
+    /// When the last write at a site was acknowledged.
+    pub fn last(&self, site: &str) -> Option<Instant> {
+        let writes = self.writes();
+        writes.iter().filter(|w| w.site == site).map(|w| w.at).max()
+    }
+
+    /// Waits until writes of both ways are acknowledged that began after now.
+    pub fn until_written(&self, site: &str) {
+        let now = Instant::now();
+        until(&format!("writes at {site}"), || {
+            [true, false].into_iter().all(|by_tcp| {
+                let mine = |w: &&Write| w.site == site && w.by_tcp == by_tcp && w.at > now;
+                self.writes().iter().any(|w| mine(&w))
+            })
+        });
+    }
+
+    /// The longest time between two writes at a site since then.
+    pub fn longest_gap(&self, site: &str, since: Instant) -> Duration {
+        let mut times: Vec<Instant> = self
+            .writes()
+            .into_iter()
+            .filter(|w| w.site == site)
+            .map(|w| w.at)
+            .collect();
+        times.retain(|at| *at >= since);
+        times.sort_unstable();
+        times
+            .windows(2)
+            .map(|w| w[1] - w[0])
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// No write of `old` was acknowledged after the first one of `new`.
+    pub fn never_both(&self, old: &str, new: &str) {
+        let writes = self.writes();
+        let last = writes.iter().filter(|w| w.site == old).map(|w| w.at).max();
+        let first = writes.iter().filter(|w| w.site == new).map(|w| w.at).min();
+        assert!(last.unwrap() < first.unwrap(), "both wrote");
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Writes until something fails.
+async fn write(conninfo: &str, ends: &AtomicBool, mut acknowledged: impl FnMut()) {
+    let patience = Duration::from_secs(2);
+    let connected = tokio::time::timeout(
+        patience,
+        tokio_postgres::connect(conninfo, tokio_postgres::NoTls),
+    );
+    let Ok(Ok((client, connection))) = connected.await else {
+        return;
+    };
+    let task = tokio::spawn(connection);
+    while !ends.load(Ordering::Relaxed) {
+        let insert = client.batch_execute("INSERT INTO witness DEFAULT VALUES");
+        match tokio::time::timeout(patience, insert).await {
+            Ok(Ok(())) => acknowledged(),
+            Ok(Err(_)) | Err(_) => break,
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    task.abort();
+}
+
+/// Everything. Fields are dropped in this order.
+pub struct Stage {
+    pub witness: Witness,
+    pub controller: Controller,
+    pub a: Site,
+    pub b: Site,
+    _folder: TempDir,
+}
+
+impl Stage {
+    /// Both sites are enrolled and follow; nobody may write yet.
+    pub fn new() -> Self {
+        let folder = TempDir::with_prefix("failover-guard-").unwrap();
+        let Pair {
+            mut primary,
+            mut standby,
+        } = Pair::start();
+        primary.sql("CREATE TABLE witness (at timestamptz DEFAULT now())");
+        for server in [&primary, &standby] {
+            server.sql("ALTER SYSTEM SET restart_after_crash = off");
+        }
+        until("the table arrives", || {
+            standby.sql("SELECT to_regclass('witness') IS NOT NULL") == "t"
+        });
+        standby.stop_immediate();
+        primary.stop_immediate();
+
+        let bind = || UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = bind();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(20)))
+            .unwrap();
+        let ports: Vec<SocketAddr> = [bind(), bind()].map(|s| s.local_addr().unwrap()).into();
+        let (own, _) = KeyPair::draw().unwrap();
+        let key = own.public();
+        let mut others = Vec::new();
+        let mut addresses = BTreeMap::new();
+        let mut sites = Vec::new();
+        let mut pairs = Vec::new();
+        for (name, cluster) in [("a", primary), ("b", standby)] {
+            let own = folder.path().join(name);
+            fs::create_dir(&own).unwrap();
+            let (pair, pem) = KeyPair::draw().unwrap();
+            fs::write(own.join("key"), pem.expose()).unwrap();
+            others.push((Party::Guard(name.into()), pair.public()));
+            addresses.insert(SiteName::new(name), ports[sites.len()]);
+            pairs.push(pair);
+            sites.push(Site {
+                name,
+                cluster,
+                guard: None,
+                folder: own,
+            });
+        }
+        for (index, site) in sites.iter().enumerate() {
+            let other = 1 - index;
+            let (program, args) = site.cluster.command();
+            let document = serde_json::json!({
+                "service": service(),
+                "site": site.name,
+                "listen": ports[index],
+                "key": {"file": site.folder.join("key")},
+                "controller": {"name": CONTROLLER, "address": socket.local_addr().unwrap(), "publicKey": key},
+                "peer": {"site": sites[other].name, "address": ports[other], "publicKey": pairs[other].public()},
+                "state": site.folder.join("state"),
+                "runtime": site.folder.join("run"),
+                "renewal": "100ms",
+                "database": {
+                    "program": program, "args": args, "user": "postgres",
+                    "env": {"LC_ALL": "C.UTF-8"},
+                    "dataDir": site.cluster.data(),
+                    "listen": [format!("127.0.0.1:{}", site.cluster.port)],
+                    "connection": site.cluster.superuser(),
+                    "logFile": site.folder.join("server.log"),
+                },
+            });
+            fs::write(site.document(), document.to_string()).unwrap();
+            assert!(site.command("init").status().unwrap().success());
+        }
+        let mut sites = sites.into_iter();
+        let (mut a, mut b) = (sites.next().unwrap(), sites.next().unwrap());
+        a.start();
+        b.start();
+        Self {
+            witness: Witness::watch([&a, &b]),
+            controller: controller(own, socket, others, addresses),
+            a,
+            b,
+            _folder: folder,
+        }
+    }
+}
+
+fn controller(
+    key: KeyPair,
+    socket: UdpSocket,
+    others: Vec<(Party, failover::guard::wire::PublicKey)>,
+    addresses: BTreeMap<SiteName, SocketAddr>,
+) -> Controller {
+    let own = Party::Controller(CONTROLLER.to_owned());
+    let mut controller = Controller {
+        mind: Arc::new(Mutex::new(Mind {
+            grants: Grants::new(clock::grantor(), Span::ZERO),
+            terms: None,
+            grants_leases: true,
+            is_fencing: false,
+            last_grant: None,
+            acks: Vec::new(),
+            reports: BTreeMap::new(),
+        })),
+        wire: Arc::new(Wire::new(own, service(), key, others)),
+        socket: Arc::new(socket),
+        addresses,
+        ends: Arc::default(),
+        thread: None,
+    };
+    let (mind, wire, socket) = (
+        Arc::clone(&controller.mind),
+        Arc::clone(&controller.wire),
+        Arc::clone(&controller.socket),
+    );
+    let (addresses, ends) = (controller.addresses.clone(), Arc::clone(&controller.ends));
+    controller.thread = Some(thread::spawn(move || {
+        serve(&mind, &wire, &socket, &addresses, &ends);
+    }));
+    controller
+}
+
+/// Terms of an epoch at a site, with the other one's guard as the deputy where that is wanted.
+pub fn terms(epoch: u64, site: &str, lease_ms: u64, deputy: Option<&str>) -> Terms {
+    Terms {
+        service: service(),
+        epoch: Epoch(epoch),
+        site: site.into(),
+        lease: Lease::Bounded(Span::from_millis(lease_ms)),
+        deputy: deputy.map(SiteName::from),
+    }
+}
