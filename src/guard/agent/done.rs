@@ -19,6 +19,8 @@ pub(super) enum Done {
     Looked(Turn, Seen),
     /// Dead-man and gate were set for the hold of this turn.
     Armed(Turn, Result<Until, ServerError>),
+    /// A start of this turn has armed both.
+    Started(Turn, Until),
     /// The database was opened, or could not be.
     Opened(Turn, Database),
     /// The database was ended.
@@ -33,7 +35,12 @@ impl Agent {
     pub(super) fn take_in(&mut self, done: Done) {
         match done {
             Done::Looked(turn, seen) => self.looked(turn, seen),
-            Done::Armed(turn, armed) => self.armed(turn, armed),
+            Done::Armed(turn, armed) => {
+                self.arming.is_busy = false;
+                self.armed(turn, armed);
+                self.arm_next();
+            }
+            Done::Started(turn, until) => self.armed(turn, Ok(until)),
             Done::Opened(turn, database) => {
                 if self.opening.as_ref().is_some_and(|o| o.turn == turn) {
                     self.opening = None;

@@ -191,7 +191,7 @@ impl Work {
         let opened = match self.kind {
             Kind::Start(until) => {
                 let armed = || {
-                    let _ = self.tell.send(Done::Armed(self.turn, Ok(until)));
+                    let _ = self.tell.send(Done::Started(self.turn, until));
                 };
                 self.server.start(until, self.turn, &off, armed).await
             }

@@ -108,6 +108,12 @@ impl Site {
         })
     }
 
+    /// The process that the life of the database hangs on: another one means that it was started anew.
+    pub fn life(&self) -> u32 {
+        let record = Folder::open(&self.folder.join("run")).unwrap();
+        record.unwrap().record().unwrap().unwrap().init.pid
+    }
+
     fn log(&self) -> String {
         fs::read_to_string(self.folder.join("guard.log")).unwrap_or_default()
     }
