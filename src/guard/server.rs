@@ -77,7 +77,7 @@ pub enum ServerError {
     #[error("the dead-man did not answer in time")]
     Silent,
     /// It was started by somebody else.
-    #[error("a server that this guard did not start answers and takes writes")]
+    #[error("a server that this guard did not start answers")]
     Outside,
     /// A fence, or a later start, came before.
     #[error("it was called off")]

@@ -125,6 +125,7 @@ impl Agent {
     /// The first look of this life: what an earlier one armed goes on.
     fn found(&mut self, database: Database, seen: Seen) {
         let promise = self.kept.as_ref().map(|k| &k.promise);
+        let is_standby = promise.is_some_and(|p| p.role == Role::Standby);
         let is_endless = promise.is_some_and(|p| {
             p.role == Role::Primary && p.terms.as_ref().map(|t| t.lease) == Some(Lease::Unbounded)
         });
@@ -134,7 +135,7 @@ impl Agent {
             }
             // Without a timer only an epoch without an end lets it run on.
             (Database::Writable, None) if is_endless => self.step(Event::Armed(Until::Never)),
-            (Database::Following, None) => {
+            (Database::Following, None) if is_standby => {
                 let (server, turn) = (std::sync::Arc::clone(&self.server), self.hold_turn);
                 tokio::spawn(async move {
                     if let Err(error) = server.admit(turn).await {
@@ -142,7 +143,7 @@ impl Agent {
                     }
                 });
             }
-            (Database::Gone, _) | (Database::Writable, None) => {}
+            (Database::Gone, _) | (Database::Following | Database::Writable, None) => {}
         }
     }
 }
