@@ -126,8 +126,13 @@ pub enum Command {
     Run(Run),
     /// Look from here, and report to a controller elsewhere.
     Vantage(Vantage),
-    /// Guard the database of this host: it writes only while it may.
-    #[command(subcommand)]
+    /// Guard the database of this host: it writes only while it may. Hidden until the controller grants leases.
+    #[command(
+        hide = true,
+        subcommand,
+        about = "Guard the database of this host: it writes only while it may",
+        after_help = "No controller of this version grants leases: a database that is guarded stays stopped."
+    )]
     Guard(Guard),
     /// Try everything a failover needs, without changing anything.
     Check(Check),

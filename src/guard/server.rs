@@ -194,6 +194,9 @@ impl Server {
     }
 
     /// Looks, with a session that is kept for the next look.
+    ///
+    /// # Errors
+    /// Where the hold cannot be asked.
     pub async fn look(&self, session: &mut Option<Session>) -> Result<Seen, ServerError> {
         let Some(hold) = self.attached()? else {
             *session = None;
@@ -391,13 +394,12 @@ impl Server {
         let mut current = self.turn.lock().await;
         off.check()?;
         *current = turn;
-        let hold = match self.attached()? {
-            Some(hold) => hold,
-            None => {
-                self.rest().await?;
-                self.gate.destroy_sockets().await?;
-                Hold::start(&self.launch).await?
-            }
+        let hold = if let Some(hold) = self.attached()? {
+            hold
+        } else {
+            self.rest().await?;
+            self.gate.destroy_sockets().await?;
+            Hold::start(&self.launch).await?
         };
         self.open_gate(Until::Never).await?;
         drop(current);

@@ -80,7 +80,7 @@ pub enum Found {
     /// There was a promise, and none can be read any more.
     Lost,
     /// This.
-    Kept(Kept),
+    Kept(Box<Kept>),
 }
 
 /// The state of one guard, locked for this process.
@@ -109,7 +109,7 @@ impl State {
             Found::Kept(mut kept) => {
                 kept.promise.starts = kept.promise.starts.next();
                 state.write(&kept)?;
-                Ok((state, Some(kept)))
+                Ok((state, Some(*kept)))
             }
         }
     }
@@ -210,7 +210,7 @@ fn read(folder: &Path) -> Result<(Found, u64, usize), StateError> {
         }
     }
     Ok(match newest {
-        Some((index, slot)) => (Found::Kept(slot.kept), slot.turn, 1 - index),
+        Some((index, slot)) => (Found::Kept(Box::new(slot.kept)), slot.turn, 1 - index),
         None if is_there => (Found::Lost, 0, 0),
         None => (Found::Nothing, 0, 0),
     })
@@ -336,10 +336,10 @@ mod tests {
     #[test]
     fn a_start_after_a_torn_write_never_writes_over_the_only_whole_slot() {
         let top = tempfile::tempdir().unwrap();
-        for torn in 0..2 {
-            let folder = top.path().join(torn.to_string());
+        for (torn, slot) in SLOTS.into_iter().enumerate() {
+            let folder = top.path().join(slot);
             State::enrol(&folder).unwrap();
-            fs::write(folder.join(SLOTS[torn]), "torn").unwrap();
+            fs::write(folder.join(slot), "torn").unwrap();
             let (state, _) = State::open(&folder).unwrap();
             assert_eq!(state.first, torn);
         }

@@ -26,7 +26,7 @@ pub(super) enum Done {
     /// The database was ended.
     Emptied(Turn, Result<(), ServerError>),
     /// A promise was written.
-    Written(Result<Kept, StateError>),
+    Written(Result<Box<Kept>, StateError>),
     /// The database was stopped, and the guard may end.
     Stopped,
 }
@@ -70,10 +70,10 @@ impl Agent {
         }
     }
 
-    fn written(&mut self, written: Result<Kept, StateError>) {
+    fn written(&mut self, written: Result<Box<Kept>, StateError>) {
         let event = match written {
             Ok(kept) => {
-                self.kept = Some(kept);
+                self.kept = Some(*kept);
                 Event::Written
             }
             Err(error) => {

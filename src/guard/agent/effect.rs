@@ -85,7 +85,7 @@ impl Agent {
                 Ok(mut state) => state.write(&kept),
                 Err(_) => Err(crate::guard::state::StateError::Broken),
             };
-            let _ = tell.send(Done::Written(written.map(|()| kept)));
+            let _ = tell.send(Done::Written(written.map(|()| Box::new(kept))));
         });
     }
 

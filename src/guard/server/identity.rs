@@ -39,16 +39,12 @@ pub fn of(database: &Database) -> Result<(u32, u32, Vec<u32>), IdentityError> {
         Some(group) => group_of(group)?,
         None => user.gid,
     };
-    let groups = match &database.groups {
-        Some(groups) => groups
-            .iter()
-            .map(|g| group_of(g))
-            .collect::<Result<Vec<_>, _>>()?,
-        None => {
-            let name =
-                CString::new(name.as_str()).map_err(|_| IdentityError::User(name.clone()))?;
-            getgrouplist(&name, gid).map_err(IdentityError::Look)?
-        }
+    let groups = if let Some(groups) = &database.groups {
+        let groups = groups.iter().map(|g| group_of(g));
+        groups.collect::<Result<Vec<_>, _>>()?
+    } else {
+        let name = CString::new(name.as_str()).map_err(|_| IdentityError::User(name.clone()))?;
+        getgrouplist(&name, gid).map_err(IdentityError::Look)?
     };
     let groups = groups.into_iter().map(Gid::as_raw).collect();
     Ok((user.uid.as_raw(), gid.as_raw(), groups))
