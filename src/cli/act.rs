@@ -48,7 +48,38 @@ impl<'a> Deed<'a> {
 /// # Errors
 /// Where it is refused.
 pub async fn act(deed: Deed<'_>, place: &Place, output: Output) -> Result<(), Error> {
-    give(deed, place, output).await
+    // Followed from before the command, so that nothing is missed.
+    let watcher = if deed.watch {
+        let service = deed.services.first().cloned();
+        Some(super::watch::Watcher::connect(place, service).await?)
+    } else {
+        None
+    };
+    let request = Request::Command {
+        services: deed.services,
+        wish: deed.wish,
+    };
+    let token = identity::given(deed.identity)?;
+    let answer = match ask(place, request.clone(), token.as_ref()).await {
+        Err(Error::TokenNeeded { what }) => match identity::asked()? {
+            Some(token) => ask(place, request, Some(&token)).await,
+            None => Err(Error::TokenNeeded { what }),
+        },
+        other => other,
+    };
+    let Answer::Done { done, refused } = answer? else {
+        return Err(look::unexpected());
+    };
+    said(&done, &refused, output)?;
+    if let Some((service, reason)) = refused.into_iter().next() {
+        return Err(Error::Refused {
+            reason: format!("{service}: not done: {reason}"),
+        });
+    }
+    match watcher {
+        Some(watcher) => watcher.until_run_ends(output).await,
+        None => Ok(()),
+    }
 }
 
 /// `failover failover`.
@@ -83,7 +114,7 @@ pub async fn failover(
         identity: &args.identity,
         watch: args.watch,
     };
-    give(deed, place, output).await
+    act(deed, place, output).await
 }
 
 /// `failover approve`.
@@ -187,7 +218,7 @@ pub async fn ack(args: &arguments::Ack, place: &Place, output: Output) -> Result
     };
     let wish = Wish::Acknowledge { page };
     let deed = Deed::new(vec![service], wish, &args.identity);
-    give(deed, place, output).await
+    act(deed, place, output).await
 }
 
 /// `failover announce preview`.
@@ -250,7 +281,7 @@ pub async fn announce(
         text: args.text.clone(),
     };
     let deed = Deed::new(vec![service], wish, &args.identity);
-    give(deed, place, output).await
+    act(deed, place, output).await
 }
 
 async fn messages(
@@ -288,41 +319,6 @@ fn message(item: &PreviewItem) -> String {
 
 /// Gives a command; asks for the token on the terminal where the controller wants one and none was given. The
 /// controller is called anew after a person was asked: it does not wait for people on an open line.
-async fn give(deed: Deed<'_>, place: &Place, output: Output) -> Result<(), Error> {
-    // Followed from before the command, so that nothing is missed.
-    let watcher = if deed.watch {
-        let service = deed.services.first().cloned();
-        Some(super::watch::Watcher::connect(place, service).await?)
-    } else {
-        None
-    };
-    let request = Request::Command {
-        services: deed.services,
-        wish: deed.wish,
-    };
-    let token = identity::given(deed.identity)?;
-    let answer = match ask(place, request.clone(), token.as_ref()).await {
-        Err(Error::TokenNeeded { what }) => match identity::asked()? {
-            Some(token) => ask(place, request, Some(&token)).await,
-            None => Err(Error::TokenNeeded { what }),
-        },
-        other => other,
-    };
-    let Answer::Done { done, refused } = answer? else {
-        return Err(look::unexpected());
-    };
-    said(&done, &refused, output)?;
-    if let Some((service, reason)) = refused.into_iter().next() {
-        return Err(Error::Refused {
-            reason: format!("{service}: not done: {reason}"),
-        });
-    }
-    match watcher {
-        Some(watcher) => watcher.until_run_ends(output).await,
-        None => Ok(()),
-    }
-}
-
 async fn ask(place: &Place, request: Request, token: Option<&Secret>) -> Result<Answer, Error> {
     Client::connect(&place.socket)
         .await?

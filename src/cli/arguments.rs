@@ -126,13 +126,8 @@ pub enum Command {
     Run(Run),
     /// Look from here, and report to a controller elsewhere.
     Vantage(Vantage),
-    /// Guard the database of this host: it writes only while it may. Hidden until the controller grants leases.
-    #[command(
-        hide = true,
-        subcommand,
-        about = "Guard the database of this host: it writes only while it may",
-        after_help = "No controller of this version grants leases: a database that is guarded stays stopped."
-    )]
+    /// Guard the database of this host: it writes only while it may.
+    #[command(subcommand)]
     Guard(Guard),
     /// Try everything a failover needs, without changing anything.
     Check(Check),
@@ -300,6 +295,9 @@ pub struct Run {
                 AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL]"
     )]
     pub journal_copy: Option<String>,
+    /// UDP address that guards speak to ('failover guard'); 'off' for none.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "off")]
+    pub guard_listen: Listen,
     /// Observers elsewhere.
     #[command(flatten)]
     pub vantage: VantageListen,

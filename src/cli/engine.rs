@@ -17,6 +17,7 @@ use crate::{
     driver::{
         clock::HostRuntime,
         controller::{Controller, Ends, Means, StartError},
+        guards::Post,
         metrics::{self, Metrics},
         registry,
         service::LoopError,
@@ -52,6 +53,8 @@ pub struct Outlets {
     pub metrics: Listen,
     /// The journal's copy.
     pub journal_copy: Option<String>,
+    /// Where guards speak to.
+    pub guards: Listen,
     /// Where observers elsewhere report to.
     pub vantage: Option<VantageOutlet>,
 }
@@ -84,6 +87,8 @@ pub struct Engine {
     pub ends: Ends,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// Where guards speak to.
+    pub guards: Option<SocketAddr>,
     unsubscribe: Arc<unsubscribe::Desk>,
     tasks: Vec<JoinHandle<()>>,
     listeners: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
@@ -110,6 +115,13 @@ impl Engine {
         let vantage = match &outlets.vantage {
             Some(outlet) => bind(Listen::At(outlet.address)).await?,
             None => None,
+        };
+        let post = match outlets.guards {
+            Listen::Off => None,
+            Listen::At(address) => {
+                let post = Post::listen(address, secrets.clone()).await;
+                Some(post.map_err(|source| Error::Listen { address, source })?)
+            }
         };
         let journal = Arc::new(SqliteJournal::open(&place.journal())?);
         let ledger: SharedLedger = Arc::new(
@@ -142,6 +154,7 @@ impl Engine {
             secrets,
             state: place.state.clone(),
             metrics: metrics.clone(),
+            guards: post.clone(),
             pages: pages.clone(),
             upkeep: true,
         };
@@ -157,11 +170,17 @@ impl Engine {
             desk: desk.clone(),
             ends,
             metrics: metrics.clone(),
+            guards: post.as_ref().and_then(|p| p.address().ok()),
             unsubscribe: unsubscribe.clone(),
             tasks: vec![tokio::spawn(async move { socket.serve(desk).await })],
             listeners: Vec::new(),
             certificate: outlets.vantage.as_ref().and_then(|v| v.certificate.clone()),
         };
+        if let Some(post) = post {
+            engine
+                .tasks
+                .push(tokio::spawn(async move { post.serve().await }));
+        }
         if let Some(copy) = copy {
             engine
                 .tasks

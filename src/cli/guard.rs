@@ -76,6 +76,14 @@ pub async fn other(args: &Guard, output: Output) -> Result<(), Error> {
                 config.site, config.service
             ))
         }
+        Guard::Rejoin(args) => {
+            let config = read(&args.file)?;
+            let epoch = State::rejoin(&config.state).map_err(|e| failed("rejoin", e))?;
+            output.line(&format!(
+                "site {} of {}, fenced in epoch {epoch}, follows from the guard's next start on",
+                config.site, config.service
+            ))
+        }
         Guard::Status(args) => tell_status(&read(&args.file)?, output).await,
         Guard::Keygen(args) => keygen(args, output),
         Guard::Prove(args) => tell_proof(&read(&args.file)?, output).await,

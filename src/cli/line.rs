@@ -177,6 +177,16 @@ pub fn of(record: &Record) -> Line {
             Normal,
             format!("epoch {epoch} belongs to {site}: {evidence}"),
         ),
+        RecordBody::EpochOpened { terms, reason } => line(
+            "epoch",
+            Normal,
+            format!("epoch {} belongs to {}: {reason}", terms.epoch, terms.site),
+        ),
+        RecordBody::EpochHeld { site, epoch } => line(
+            "epoch",
+            Detail,
+            format!("the guard of {site} holds epoch {epoch}"),
+        ),
         RecordBody::StepIntent { step, attempt, .. } => line(
             "step",
             Detail,
@@ -309,6 +319,7 @@ pub fn of(record: &Record) -> Line {
             epoch,
             by,
             reason,
+            ..
         } => line(
             "epoch",
             Heavy,

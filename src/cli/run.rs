@@ -51,6 +51,7 @@ pub async fn run(args: &arguments::Run, place: &Place, output: Output) -> Result
         page: args.listen,
         metrics: args.metrics,
         journal_copy: args.journal_copy.clone(),
+        guards: args.guard_listen,
         vantage,
     };
     let mut changes = Changes::of(paths);
@@ -105,6 +106,16 @@ fn greet(engine: &Engine, place: &Place, outlets: &Outlets, output: Output) {
     }
     if let Listen::At(address) = outlets.metrics {
         say(output, &format!("figures on http://{address}/metrics"));
+    }
+    if let Some(address) = engine.guards {
+        say(output, &format!("guards speak to {address} (UDP)"));
+    } else if engine
+        .controller
+        .services()
+        .iter()
+        .any(|s| s.guards.is_some())
+    {
+        tracing::warn!("guards are expected, but nothing listens for them: give --guard-listen");
     }
     if let Some(vantage) = &outlets.vantage {
         say(output, &format!("observers report to {vantage}"));

@@ -6,6 +6,7 @@ use super::{
     gate::{self, Says},
     incident, page, phase,
     state::State,
+    terms,
     view::View,
 };
 use crate::model::{
@@ -87,7 +88,7 @@ pub fn take(service: &Service, state: &State, view: &View, command: &Command, no
             announce(service, state, *phase, text.clone(), by, now)
         }
         Command::SetMode { mode, by, reason } => set_mode(state, *mode, by, reason),
-        Command::Moved { site, by, reason } => moved(service, state, site, by, reason),
+        Command::Moved { site, by, reason } => moved(service, state, view, site, by, reason),
         Command::Note { by, text } => Ok((
             vec![RecordBody::Note {
                 by: by.clone(),
@@ -285,6 +286,7 @@ fn set_mode(state: &State, mode: Mode, by: &PersonName, reason: &str) -> Taken {
 fn moved(
     service: &Service,
     state: &State,
+    view: &View,
     site: &SiteName,
     by: &PersonName,
     reason: &str,
@@ -298,13 +300,21 @@ fn moved(
     if state.active.as_ref() == Some(site) && state.serving.as_ref() == Some(site) {
         return Err(Refusal::AlreadyThere(site.clone()));
     }
-    let epoch = state.epoch.next();
+    let is_guarded = service
+        .guards
+        .as_ref()
+        .is_some_and(|g| g.sites.contains_key(site));
+    if is_guarded && !terms::is_held(view, site) {
+        return Err(Refusal::NotHeld(site.clone()));
+    }
+    let epoch = terms::next(state, view);
     Ok((
         vec![RecordBody::Moved {
             site: site.clone(),
             epoch,
             by: by.clone(),
             reason: reason.to_owned(),
+            terms: terms::of(service, view, epoch, site),
         }],
         format!(
             "{site} is the active site now, in epoch {epoch}; DNS and databases were not touched"

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::incident;
 use crate::model::{
     id::{SiteName, StepId},
-    plan::{Action, Plan, PlanStep, RunKind, StepPhase},
+    plan::{Plan, PlanStep, RunKind, StepPhase},
     service::{RunbookStep, Service},
 };
 
@@ -96,7 +96,7 @@ fn direction(
     };
     let bound: Vec<&str> = chosen
         .iter()
-        .filter(|s| !leads_both_ways(&s.action))
+        .filter(|s| !s.both_ways)
         .map(|s| s.id.as_str())
         .collect();
     if bound.is_empty() || (from == &primary.name && to == &standby) {
@@ -108,17 +108,6 @@ fn direction(
         wanted: format!("from {from} to {to}"),
         steps: bound.join(", "),
     })
-}
-
-/// Whether a step takes the sites from the plan alone.
-fn leads_both_ways(action: &Action) -> bool {
-    match action {
-        Action::Adapter(uses) => matches!(
-            uses.uses.as_str(),
-            "dns/repoint" | "dns/cutover" | "service/verify" | "publish/fallback"
-        ),
-        Action::Manual { .. } => false,
-    }
 }
 
 fn step(step: &RunbookStep, ids: &BTreeSet<&StepId>, chosen: &[&RunbookStep]) -> PlanStep {

@@ -7,12 +7,14 @@ use super::{
     event::{Effect, Event, Output, Reply, Trouble, Wake},
     incident, lag, page, phase, schedule,
     state::{State, Step},
+    terms,
     view::View,
 };
 use crate::model::{
     announcement::Tallies,
     check::{CheckItem, CheckStatus},
-    id::{AnnouncementId, ChannelName, ConfigHash, StepId},
+    guard::{Lease, Terms},
+    id::{AnnouncementId, ChannelName, ConfigHash, Epoch, SiteName, StepId},
     observation::Observation,
     page::PageTopic,
     record::{Record, RecordBody},
@@ -207,6 +209,11 @@ impl Core {
                 tallies,
                 broken,
             } => (self.announced(announcement, tallies, &broken, now), None),
+            Event::Guard(report) => {
+                self.view.guard(*report, self.state.epoch);
+                (Vec::new(), None)
+            }
+            Event::Held { site, epoch } => (self.held(site, epoch), None),
             Event::Checked { config, items } => (self.checked(config, &items, now), None),
             Event::Trouble(trouble) => (self.trouble(&trouble), None),
             Event::Command(wanted) => {
@@ -245,6 +252,18 @@ impl Core {
             });
         }
         records
+    }
+
+    /// That its end can be waited for outlives this process.
+    fn held(&self, site: SiteName, epoch: Epoch) -> Vec<RecordBody> {
+        let terms = self.state.terms.as_ref();
+        let is_bounded = |t: &Terms| t.lease != Lease::Unbounded;
+        let is_news = terms.is_some_and(|t| t.epoch == epoch && t.site == site && is_bounded(t))
+            && self.state.held != Some(epoch);
+        is_news
+            .then_some(RecordBody::EpochHeld { site, epoch })
+            .into_iter()
+            .collect()
     }
 
     fn is_open(&self, run: &crate::model::id::RunId) -> bool {
@@ -392,6 +411,9 @@ impl Core {
         }
         if records.is_empty() && settled {
             records = incident::turn(service, state, view, now);
+        }
+        if records.is_empty() {
+            records = terms::turn(service, state, view);
         }
         if records.is_empty() {
             records = schedule::advance(service, state, view, now);

@@ -6,6 +6,7 @@ use crate::model::{
     announcement::{Phase, Tallies},
     approval::AskSubject,
     check::CheckItem,
+    guard::Report,
     id::{
         AnnouncementId, AskId, Attempt, ChannelName, ConfigHash, Epoch, IdempotencyKey, PageId,
         PersonName, RunId, SiteName, StepId,
@@ -76,6 +77,15 @@ pub enum Event {
         config: ConfigHash,
         /// Every item.
         items: Vec<CheckItem>,
+    },
+    /// The guard of a site says something else than before.
+    Guard(Box<Report>),
+    /// The guard of a site asked for a lease of this epoch.
+    Held {
+        /// The site.
+        site: SiteName,
+        /// The epoch.
+        epoch: Epoch,
     },
     /// The driver noticed something that the team must hear.
     Trouble(Trouble),
@@ -324,6 +334,11 @@ pub enum Refusal {
     /// It is there already.
     #[error("{0} is the active site already")]
     AlreadyThere(SiteName),
+    /// Its guard would end a database that was promoted past it.
+    #[error(
+        "the guard of {0} does not hold it, and ends a database that was promoted past it: begin a failover instead"
+    )]
+    NotHeld(SiteName),
     /// No such page.
     #[error("no page {0} is open")]
     NoPage(String),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{
     guard::{Grant, Grantor, Lease, LeaseRequest, Starts, Terms},
     id::{Epoch, SiteName},
-    lease::Granted,
+    lease::{self, Granted},
     span::Span,
     time::Time,
 };
@@ -44,6 +44,8 @@ pub enum NotGranted {
     Fencing,
     /// The guard cannot stop its database.
     CannotFence,
+    /// Its kernel was not seen to end a database at its time, or takes too long for a lease so short.
+    NotEnforced,
     /// The guard's state is an older one.
     OlderState,
     /// Its grants have not arrived for as long as a lease: the controller rests for a while.
@@ -73,8 +75,13 @@ impl Grants {
         }
     }
 
-    /// The site's guard acknowledged a fence: no lease of it runs, not even one without an end.
-    pub fn acknowledged(&mut self, site: &SiteName) {
+    /// The site may write without an end, whatever anybody grants.
+    pub fn endless(&mut self, site: SiteName) {
+        self.unbounded.insert(site);
+    }
+
+    /// The site has no lease without an end any more: its guard acknowledged a fence.
+    pub fn left_endless(&mut self, site: &SiteName) {
         self.unbounded.remove(site);
     }
 
@@ -106,6 +113,9 @@ impl Grants {
             return Err(NotGranted::OlderState);
         }
         if let Lease::Bounded(lease) = terms.lease {
+            if !lease::is_enforced(request.report.kill, lease) {
+                return Err(NotGranted::NotEnforced);
+            }
             if self.unbounded.remove(site) {
                 // Its guard says that it has left the epoch without an end; only from now on it can be waited for.
                 self.sites
@@ -210,7 +220,9 @@ mod tests {
                     ..Promise::first()
                 }),
                 database: None,
+                answers: false,
                 can_fence: true,
+                kill: Some(Span::ZERO),
                 leased: true,
             },
         }
@@ -282,6 +294,9 @@ mod tests {
         let mut stuck = newest.clone();
         stuck.report.can_fence = false;
         assert_eq!(ask(well, &stuck), Err(NotGranted::CannotFence));
+        let mut loose = newest.clone();
+        loose.report.kill = None;
+        assert_eq!(ask(well, &loose), Err(NotGranted::NotEnforced));
         assert_eq!(ask(well, &newest), Ok(()));
         assert_eq!(
             ask(well, &request(2, at(10), 4)),

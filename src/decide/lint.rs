@@ -1,7 +1,7 @@
 //! What a careful colleague would say of a plan before it is needed.
 
 use crate::model::{
-    plan::{Action, OnFailure, Plan, RunKind, StepPhase},
+    plan::{OnFailure, Plan, RunKind, StepPhase},
     service::{ComponentKind, Service, Trigger},
     span::Span,
     step::Rung,
@@ -28,11 +28,7 @@ fn remark(text: impl Into<String>, fix: impl Into<String>) -> Remark {
 pub fn lint(service: &Service, plan: &Plan, forecast: Span) -> Vec<Remark> {
     let mut out = Vec::new();
     let has = |phase| plan.steps.iter().any(|s| s.phase == phase);
-    let uses = |name: &str| {
-        plan.steps
-            .iter()
-            .any(|s| matches!(&s.action, Action::Adapter(u) if u.uses.as_str() == name))
-    };
+    let uses = |name: &str| plan.steps.iter().any(|s| s.action.kind() == Some(name));
     if forecast > service.objectives.rto {
         out.push(remark(
             format!("the forecast of {forecast} is above the RTO of {}", service.objectives.rto),

@@ -23,6 +23,7 @@ pub mod phase;
 pub mod quorum;
 pub mod schedule;
 pub mod state;
+pub mod terms;
 pub mod view;
 
 #[cfg(test)]

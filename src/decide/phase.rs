@@ -12,7 +12,7 @@ use crate::model::{
     announcement::{Announcement, Phase},
     id::{AnnouncementId, ChannelName},
     loss::LossForecast,
-    plan::{Action, PlanStep, RunKind},
+    plan::{Action, RunKind},
     record::{RecordBody, RunOutcome},
     service::{Mode, Service},
     span::Span,
@@ -100,26 +100,19 @@ fn wanted(
 /// Whether every step that publishes is settled: nobody is told of an address before it was seen to work.
 fn published(run: &Run) -> bool {
     run.steps()
-        .filter(|(s, _)| uses(s, "publish/fallback"))
+        .filter(|(s, _)| is_fallback(&s.action))
         .all(|(_, at)| at.is_some_and(Step::is_settled))
 }
 
-fn uses(step: &PlanStep, kind: &str) -> bool {
-    is_of(&step.action, kind)
-}
-
-fn is_of(action: &Action, kind: &str) -> bool {
-    match action {
-        Action::Adapter(uses) => uses.uses.as_str() == kind,
-        Action::Manual { .. } => false,
-    }
+fn is_fallback(action: &Action) -> bool {
+    action.kind() == Some("publish/fallback")
 }
 
 /// Whether a run of this service publishes a fallback URL at all.
 #[must_use]
 pub fn publishes(service: &Service) -> bool {
     let mut steps = service.runbook.steps.iter();
-    steps.any(|s| is_of(&s.action, "publish/fallback"))
+    steps.any(|s| is_fallback(&s.action))
 }
 
 /// A channel that could not send is tried again after this.
@@ -217,7 +210,7 @@ pub fn fallback(state: &State, incident: &Incident, phase: Phase) -> Option<Stri
     }
     let run = run_of(state, incident)?;
     run.steps()
-        .filter(|(s, _)| uses(s, "publish/fallback"))
+        .filter(|(s, _)| is_fallback(&s.action))
         .find_map(|(_, at)| match at {
             Some(Step::Done(proof)) => proof.facts.get("url").cloned(),
             Some(

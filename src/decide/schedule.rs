@@ -5,6 +5,7 @@ use super::{
     event::{Call, Effect},
     incident,
     state::{Question, Run, State, Step},
+    terms,
     view::View,
 };
 use crate::model::{
@@ -43,7 +44,7 @@ pub fn advance(service: &Service, state: &State, view: &View, now: Time) -> Vec<
             continue;
         }
         let decision = match at {
-            None => begin(service, state, run, step, now),
+            None => begin(service, state, run, step, view, now),
             Some(Step::Failed { reason, .. }) => {
                 after_failure(service, state, run, step, reason, view, now)
             }
@@ -88,10 +89,11 @@ fn begin(
     state: &State,
     run: &Run,
     step: &PlanStep,
+    view: &View,
     now: Time,
 ) -> Vec<RecordBody> {
     if step.phase == StepPhase::Promote && run.epoch.is_none() && run.plan.fencing.is_some() {
-        return promise(service, state, run, now);
+        return promise(service, state, run, view, now);
     }
     match &step.action {
         Action::Adapter(_) => vec![intent(state, run, step, Attempt(1))],
@@ -124,7 +126,7 @@ fn begin(
 }
 
 /// Before the first promotion: the fence must be proved as far as the policy wants, then the epoch rises.
-fn promise(service: &Service, state: &State, run: &Run, now: Time) -> Vec<RecordBody> {
+fn promise(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> Vec<RecordBody> {
     let required = run.plan.fencing;
     let evidence = match (&run.attested, run.rung()) {
         (_, Some(rung)) if Some(rung) >= required => format!("fenced: rung {rung}"),
@@ -140,11 +142,13 @@ fn promise(service: &Service, state: &State, run: &Run, now: Time) -> Vec<Record
             return fence_question(service, state, run, reason, now);
         }
     };
+    let epoch = state.epoch.next();
     vec![RecordBody::EpochRaised {
         run: run.id.clone(),
-        epoch: state.epoch.next(),
+        epoch,
         site: run.plan.to.clone(),
         evidence,
+        terms: terms::of(service, view, epoch, &run.plan.to),
     }]
 }
 

@@ -21,7 +21,8 @@ use crate::model::{
     announcement::Tally,
     approval::{ApprovalPolicy, OnTimeout, Person},
     check::CheckItem,
-    id::{AnnouncementId, ChannelName, ConfigHash, PageId, Seq},
+    guard::{Boot, Promise, Report, Role},
+    id::{AnnouncementId, ChannelName, ConfigHash, Epoch, PageId, Seq},
     observation::{DatabaseFacts, DatabaseRole, Evidence, Facts, Lsn, Observation, Sight},
     plan::{Action, OnFailure, Retry, RunKind, StepPhase, Uses},
     record::{FORMAT, Record, RecordBody},
@@ -77,6 +78,7 @@ fn step(
         name: id.to_owned(),
         phase,
         action: Action::Adapter(uses(kind)),
+        both_ways: !matches!(phase, StepPhase::Fence | StepPhase::Promote),
         needs: needs.iter().map(|n| (*n).into()).collect(),
         timeout: Span::from_secs(10),
         retry: Retry {
@@ -149,6 +151,7 @@ fn shop() -> Service {
             maintenance: Vec::new(),
         },
         fencing: Rung::Infrastructure,
+        guards: None,
         dns: None,
         publication: None,
         announcements: Announcements {
@@ -324,6 +327,10 @@ impl Stage {
             RecordBody::EpochRaised {
                 epoch, evidence, ..
             } => format!("epoch {epoch}: {evidence}"),
+            RecordBody::EpochOpened { terms, reason } => {
+                format!("epoch {} at {}: {reason}", terms.epoch, terms.site)
+            }
+            RecordBody::EpochHeld { site, epoch } => format!("epoch {epoch} held at {site}"),
             RecordBody::StepIntent { step, attempt, .. } => format!("intent {step} {attempt}"),
             RecordBody::StepOutcome { step, result, .. } => match result {
                 StepResult::Done(_) => format!("{step} done"),
@@ -478,6 +485,30 @@ impl Stage {
         }
     }
 
+    /// What the guard of a site says: `lost` where it has no promise, `loose` where nothing enforces its leases.
+    fn guard(&mut self, site: &str, role: &str, epoch: &str) {
+        let role_of = |role: &str| match role {
+            "primary" => Role::Primary,
+            "fenced" => Role::Fenced,
+            _ => Role::Standby,
+        };
+        let promise = Promise {
+            epoch: Epoch(epoch.parse().unwrap()),
+            role: role_of(role),
+            ..Promise::first()
+        };
+        self.settle(Event::Guard(Box::new(Report {
+            site: site.into(),
+            boot: Boot(1),
+            promise: (role != "lost").then_some(promise),
+            database: None,
+            answers: true,
+            can_fence: true,
+            kill: (role != "loose").then_some(Span::from_millis(20)),
+            leased: false,
+        })));
+    }
+
     fn play(&mut self, script: &str) -> String {
         for line in script.lines().map(str::trim).filter(|l| !l.is_empty()) {
             writeln!(self.out, "> {line}").unwrap();
@@ -568,6 +599,11 @@ impl Stage {
                     result: Some(result),
                 });
             }
+            ["guard", site, role, epoch] => self.guard(site, role, epoch),
+            ["held", site, epoch] => self.settle(Event::Held {
+                site: (*site).into(),
+                epoch: Epoch(epoch.parse().unwrap()),
+            }),
             ["lag", bytes] => self.lag = bytes.parse().unwrap(),
             ["restart"] => self.restart(),
             ["approve", by, reason @ ..] => {
@@ -640,4 +676,5 @@ fn play(script: &str) -> String {
 }
 
 mod cases;
+mod guards;
 mod patience;

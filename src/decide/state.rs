@@ -6,6 +6,7 @@ use crate::model::{
     announcement::{Announcement, Phase, Tallies},
     approval::{Ask, AskSubject},
     check::CheckItem,
+    guard::{Lease, Terms},
     id::{
         AnnouncementId, AskId, Attempt, ComponentName, ConfigHash, Epoch, IncidentId, PageId,
         PersonName, RunId, Seq, SiteName, StepId,
@@ -33,6 +34,14 @@ pub struct State {
     pub at: Time,
     /// Epoch in force.
     pub epoch: Epoch,
+    /// The terms of the newest epoch that has any.
+    pub terms: Option<Terms>,
+    /// The newest epoch whose lease its site's guard asked for.
+    pub held: Option<Epoch>,
+    /// Sites that may write without an end: there was no guard, or its lease has none.
+    pub endless: BTreeSet<SiteName>,
+    /// The longest lease that any epoch had.
+    pub longest_lease: Span,
     /// The site whose database takes writes.
     pub active: Option<SiteName>,
     /// The site that the application is served from.
@@ -326,6 +335,16 @@ impl State {
         }
     }
 
+    /// A site's epoch begins.
+    fn enter(&mut self, epoch: Epoch, site: &SiteName, terms: Option<&Terms>) {
+        self.epoch = epoch;
+        self.terms = terms.cloned();
+        match terms.map(|t| t.lease) {
+            Some(Lease::Bounded(lease)) => self.longest_lease = self.longest_lease.max(lease),
+            Some(Lease::Unbounded) | None => drop(self.endless.insert(site.clone())),
+        }
+    }
+
     /// Takes in one record; the only place where state changes.
     pub fn apply(&mut self, record: &Record) {
         self.seq = record.seq;
@@ -342,6 +361,7 @@ impl State {
                 self.config = config.clone();
                 self.wanted = *mode;
                 if self.active.is_none() {
+                    self.endless.extend(active.clone());
                     self.active.clone_from(active);
                     self.serving.clone_from(active);
                     self.epoch = Epoch(1);
@@ -446,12 +466,21 @@ impl State {
                 }
                 self.run = Run::opened(record);
             }
-            RecordBody::EpochRaised { epoch, .. } => {
-                self.epoch = *epoch;
+            RecordBody::EpochRaised {
+                epoch, site, terms, ..
+            } => {
+                self.enter(*epoch, site, terms.as_ref());
                 self.change(|run| {
                     run.epoch = Some(*epoch);
                     run.promised = Some(at);
                 });
+            }
+            RecordBody::EpochOpened { terms, .. } => {
+                self.enter(terms.epoch, &terms.site, Some(terms));
+            }
+            RecordBody::EpochHeld { site, epoch } => {
+                self.held = Some(*epoch);
+                self.endless.remove(site);
             }
             RecordBody::StepIntent { step, attempt, .. } => self.change(|run| {
                 run.times.entry(step.clone()).or_insert((at, None));
@@ -538,8 +567,10 @@ impl State {
                 self.unacknowledged = None;
                 self.stuck = None;
             }
-            RecordBody::Moved { site, epoch, .. } => {
-                self.epoch = *epoch;
+            RecordBody::Moved {
+                site, epoch, terms, ..
+            } => {
+                self.enter(*epoch, site, terms.as_ref());
                 self.active = Some(site.clone());
                 self.serving = Some(site.clone());
                 self.unacknowledged = None;

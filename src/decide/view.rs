@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::model::{
-    id::{AnnouncementId, Attempt, PageId, ProbeId, StepId, VantageName},
+    guard::{Boot, Report},
+    id::{AnnouncementId, Attempt, Epoch, PageId, ProbeId, SiteName, StepId, VantageName},
     observation::{Facts, Lsn, Observation, Sight},
     service::Quorum,
     span::Span,
@@ -42,6 +43,10 @@ pub struct View {
     pub well_since: Option<Time>,
     /// When this process took up the chain.
     pub started: Option<Time>,
+    /// What the guard of each site said last, in this life of the process.
+    pub guards: BTreeMap<SiteName, Report>,
+    /// The epoch in force when each guard that lost its state was first heard in its present life.
+    pub lost: BTreeMap<SiteName, (Boot, Epoch)>,
 }
 
 /// A write position of the active database at a moment.
@@ -105,6 +110,26 @@ impl View {
             Some(_) | None => Voice::first(seen, quorum),
         };
         self.voices.insert(key, voice);
+    }
+
+    /// Takes in what a guard says, in the epoch that is in force.
+    pub fn guard(&mut self, report: Report, epoch: Epoch) {
+        let is_known = self
+            .lost
+            .get(&report.site)
+            .is_some_and(|l| l.0 == report.boot);
+        if report.promise.is_none() && !is_known {
+            self.lost.insert(report.site.clone(), (report.boot, epoch));
+        }
+        self.guards.insert(report.site.clone(), report);
+    }
+
+    /// Whether the guard of a site lost its state, and no epoch was opened since: it takes part in none that it may have
+    /// had a part in before.
+    #[must_use]
+    pub fn is_lost(&self, site: &SiteName, epoch: Epoch) -> bool {
+        let lost = self.lost.get(site).is_some_and(|l| l.1 >= epoch);
+        lost && self.guards.get(site).is_some_and(|r| r.promise.is_none())
     }
 
     /// Remembers a write position: one a second, and the older they are the fewer, so that a standby that is hours

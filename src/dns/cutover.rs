@@ -43,7 +43,8 @@ pub const KIND: Kind = Kind::new::<CutoverWith>(
     "maxWait: 2m\nrequireResolvers: 1\n",
     Make::Action(make),
 )
-.in_phase(StepPhase::Traffic);
+.in_phase(StepPhase::Traffic)
+.both_ways();
 
 /// Time between two rounds of questions.
 const ROUND: Span = Span::from_secs(1);

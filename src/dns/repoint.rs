@@ -34,7 +34,8 @@ pub const KIND: Kind = Kind::new::<RepointWith>(
     "force: false\n",
     Make::Action(make),
 )
-.in_phase(StepPhase::Traffic);
+.in_phase(StepPhase::Traffic)
+.both_ways();
 
 /// The fact that holds when the records were changed, RFC 3339.
 pub const CHANGED_AT: &str = "changedAt";

@@ -16,6 +16,7 @@ use futures::{
 
 use super::{
     fitting::{Fitting, FittingError},
+    guards::{Post, Ward},
     metrics::Metrics,
     perform::Performer,
     publisher::{self, Publisher, Slot},
@@ -38,8 +39,8 @@ use crate::{
         span::Span,
     },
     port::{
-        cause, channel::SharedChannel, journal::SharedJournal, kind::Kinds, ledger::SharedLedger,
-        runtime::SharedRuntime, secret::SharedSecrets, target::SharedTarget,
+        cause, channel::SharedChannel, guard::SharedGuards, journal::SharedJournal, kind::Kinds,
+        ledger::SharedLedger, runtime::SharedRuntime, secret::SharedSecrets, target::SharedTarget,
     },
     publish::listener::Pages,
 };
@@ -72,6 +73,8 @@ pub struct Means {
     pub state: PathBuf,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// Where guards ask for leases, where this process listens for them.
+    pub guards: Option<Arc<Post>>,
     /// The built-in listener's pages.
     pub pages: Pages,
     /// Whether checks and TTLs are looked after in the background.
@@ -150,6 +153,7 @@ struct Running {
 /// A service with its adapters.
 struct Fitted {
     fitting: Fitting,
+    ward: Option<Arc<Ward>>,
     lookouts: Arc<Lookouts>,
     customers: Arc<BTreeMap<ChannelName, SharedChannel>>,
     team: Arc<BTreeMap<ChannelName, SharedChannel>>,
@@ -213,6 +217,7 @@ impl Controller {
             journal: self.means.journal.clone(),
             runtime: self.means.runtime.clone(),
             performer: self.performer(&fitted, inbox.clone()),
+            ward: fitted.ward.clone(),
             metrics: self.means.metrics.clone(),
             inbox: received,
             observations: self.watch(&service, &fitted),
@@ -324,6 +329,10 @@ impl Controller {
             &means.state,
         )
         .map_err(bad)?;
+        let post = means.guards.as_ref();
+        let ward = post.map_or(Ok(None), |post| post.ward(service));
+        let ward = ward.map_err(|e| bad(FittingError::Guards(e)))?;
+        let fitting = fitting.with_guards(ward.clone().map(|w| w as SharedGuards));
         let lookouts = Lookouts::new(
             service,
             &means.runtime,
@@ -347,6 +356,7 @@ impl Controller {
             .map_err(bad)?;
         Ok(Fitted {
             fitting,
+            ward,
             lookouts,
             customers: Arc::new(customers.into_iter().collect()),
             team: Arc::new(team.into_iter().collect()),
@@ -546,6 +556,7 @@ impl Controller {
             let reloaded = Reloaded {
                 service: service.clone(),
                 performer: self.performer(&new, inbox.clone()),
+                ward: new.ward.clone(),
                 observations: self.watch(&service, &new),
             };
             drop(inbox.unbounded_send(Input::Reload(Box::new(reloaded))));
@@ -629,6 +640,9 @@ impl Controller {
             .remove(service);
         self.slot.forget(service);
         self.observers.forget(service);
+        if let Some(post) = &self.means.guards {
+            post.forget(service);
+        }
         self.means.metrics.gone(service);
     }
 

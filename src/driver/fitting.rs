@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
+    guard::wire::KeyError,
     model::{
         id::ChannelName,
         plan::Uses,
@@ -12,6 +13,7 @@ use crate::{
         action::SharedAction,
         channel::SharedChannel,
         dns::SharedDns,
+        guard::SharedGuards,
         kind::{Kinds, Make, MakeError, Wiring},
         lookout::SharedLookouts,
         probe::SharedProbe,
@@ -39,6 +41,9 @@ pub enum FittingError {
         #[source]
         source: std::io::Error,
     },
+    /// The controller's key for its guards.
+    #[error("the guards cannot be reached")]
+    Guards(#[source] KeyError),
     /// No such kind.
     #[error("unknown kind {0}")]
     Unknown(String),
@@ -94,6 +99,7 @@ impl Fitting {
             state,
             dns: None,
             lookouts: None,
+            guards: None,
         };
         Self::over(kinds, wiring)
     }
@@ -115,6 +121,13 @@ impl Fitting {
     #[must_use]
     pub fn with_lookouts(mut self, lookouts: SharedLookouts) -> Self {
         self.wiring.lookouts = Some(lookouts);
+        self
+    }
+
+    /// The same with guards for the adapters that speak to them.
+    #[must_use]
+    pub fn with_guards(mut self, guards: Option<SharedGuards>) -> Self {
+        self.wiring.guards = guards;
         self
     }
 

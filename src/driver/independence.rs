@@ -100,10 +100,7 @@ fn commands(plan: &Plan) -> Vec<&str> {
     plan.steps
         .iter()
         .filter(|s| s.phase > StepPhase::Fence)
-        .filter(|s| match &s.action {
-            Doing::Adapter(uses) => uses.uses.as_str().starts_with("command/"),
-            Doing::Manual { .. } => false,
-        })
+        .filter(|s| s.action.kind().is_some_and(|k| k.starts_with("command/")))
         .map(|s| s.id.as_str())
         .collect()
 }

@@ -4,6 +4,7 @@ pub mod availability;
 pub mod clock;
 pub mod controller;
 pub mod fitting;
+pub mod guards;
 pub mod history;
 pub mod independence;
 pub mod metrics;

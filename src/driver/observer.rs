@@ -322,6 +322,7 @@ impl Observer {
             state: PathBuf::new(),
             dns: None,
             lookouts: None,
+            guards: None,
         };
         let maker = careful(watch::maker(self.means.kinds, &wiring), self.means.commands);
         match Lookouts::new(&service, &self.means.runtime, maker) {
@@ -446,6 +447,7 @@ fn service(vantage: &VantageName, assignment: &Assignment) -> Service {
             maintenance: Vec::new(),
         },
         fencing: Rung::Acknowledged,
+        guards: None,
         dns: None,
         publication: None,
         announcements: Announcements::default(),

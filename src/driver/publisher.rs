@@ -20,7 +20,6 @@ use crate::{
     model::{
         announcement::{Announcement, Phase},
         id::ServiceName,
-        plan::Action as Doing,
         service::Template,
         span::Span,
         time::Time,
@@ -328,10 +327,9 @@ fn fallback(core: &Core) -> Option<Fallback> {
     let url = phase::fallback(state, incident, Phase::OnStandby)?;
     let run = state.run.as_ref().or(state.last_run.as_ref())?;
     let published = run
-        .times
-        .iter()
-        .filter(|(id, _)| uses(run, id, "publish/fallback"))
-        .find_map(|(_, t)| t.1)?;
+        .steps()
+        .filter(|(s, _)| s.action.kind() == Some("publish/fallback"))
+        .find_map(|(s, _)| run.times.get(&s.id)?.1)?;
     Some(Fallback {
         url,
         since: published,
@@ -346,7 +344,7 @@ fn cut_over(core: &Core) -> CutOver {
     };
     let is_done = |kind| {
         run.steps()
-            .filter(|(s, _)| uses(run, &s.id, kind))
+            .filter(|(s, _)| s.action.kind() == Some(kind))
             .map(|(_, at)| matches!(at, Some(Step::Done(_))))
             .fold(None, |all: Option<bool>, one| {
                 Some(all.unwrap_or(true) && one)
@@ -357,13 +355,6 @@ fn cut_over(core: &Core) -> CutOver {
         (Some(true), _) => CutOver::Switching,
         (Some(false) | None, _) => CutOver::Unchanged,
     }
-}
-
-fn uses(run: &crate::decide::state::Run, step: &crate::model::id::StepId, kind: &str) -> bool {
-    run.plan.step(step).is_some_and(|s| match &s.action {
-        Doing::Adapter(uses) => uses.uses.as_str() == kind,
-        Doing::Manual { .. } => false,
-    })
 }
 
 fn incident(core: &Core, history: &History, past: &PastIncident, now: Time) -> IncidentView {

@@ -12,7 +12,9 @@ use futures::{
     stream::{BoxStream, Fuse},
 };
 
-use super::{history::History, metrics::Metrics, perform::Performer, publisher::Slot};
+use super::{
+    guards::Ward, history::History, metrics::Metrics, perform::Performer, publisher::Slot,
+};
 use crate::{
     decide::{
         core::Core,
@@ -67,6 +69,8 @@ pub struct Reloaded {
     pub service: Arc<Service>,
     /// Performs its effects.
     pub performer: Performer,
+    /// Its guards.
+    pub ward: Option<Arc<Ward>>,
     /// What its vantage points see.
     pub observations: BoxStream<'static, Observation>,
 }
@@ -77,6 +81,7 @@ pub struct ServiceLoop {
     journal: SharedJournal,
     runtime: SharedRuntime,
     performer: Performer,
+    ward: Option<Arc<Ward>>,
     metrics: Arc<Metrics>,
     inbox: UnboundedReceiver<Input>,
     observations: Fuse<BoxStream<'static, Observation>>,
@@ -89,6 +94,15 @@ pub struct ServiceLoop {
     backlog: VecDeque<Event>,
     trouble: Option<Trouble>,
     version: &'static str,
+}
+
+impl Drop for ServiceLoop {
+    /// Whoever decides no more must not grant any more.
+    fn drop(&mut self) {
+        if let Some(ward) = &self.ward {
+            ward.leave();
+        }
+    }
 }
 
 /// The journal cannot be written.
@@ -125,6 +139,8 @@ fn is_told_once(event: &Event) -> bool {
         ) => true,
         // Whoever is about to change a TTL leaves it where that cannot be recorded.
         Event::Trouble(Noticed::Ttl { done: false, .. })
+        | Event::Guard(_)
+        | Event::Held { .. }
         | Event::Tick
         | Event::Observed(_)
         | Event::Checked { .. }
@@ -171,6 +187,8 @@ pub struct Parts {
     pub runtime: SharedRuntime,
     /// Performs its effects.
     pub performer: Performer,
+    /// Its guards, where this process hears any.
+    pub ward: Option<Arc<Ward>>,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// What comes in.
@@ -208,6 +226,7 @@ impl ServiceLoop {
             journal: parts.journal,
             runtime: parts.runtime,
             performer: parts.performer,
+            ward: parts.ward,
             metrics: parts.metrics,
             inbox: parts.inbox,
             observations: parts.observations.fuse(),
@@ -227,6 +246,7 @@ impl ServiceLoop {
     /// `Deposed` where another controller took over the chain.
     pub async fn run(mut self) -> Result<(), LoopError> {
         self.pending = self.core.start(self.version, self.runtime.now());
+        self.take_up_guards();
         loop {
             let wake = self.settle(Event::Tick, None).await?;
             self.metrics.turned(&self.core, self.runtime.now());
@@ -241,6 +261,12 @@ impl ServiceLoop {
                 },
                 () = sleep => {}
             }
+        }
+    }
+
+    fn take_up_guards(&self) {
+        if let Some(ward) = &self.ward {
+            ward.take_up(self.core.state(), self.performer.results.clone());
         }
     }
 
@@ -260,6 +286,8 @@ impl ServiceLoop {
                 let records = self.core.reload(new.service);
                 self.pending.extend(records);
                 self.performer = new.performer;
+                self.ward = new.ward;
+                self.take_up_guards();
                 self.observations = new.observations.fuse();
             }
             Input::Stop => {}
@@ -383,12 +411,12 @@ impl ServiceLoop {
         let drafts = bodies
             .into_iter()
             .map(|body| {
-                let epoch = if let RecordBody::EpochRaised { epoch, .. }
-                | RecordBody::Moved { epoch, .. } = &body
-                {
-                    *epoch
-                } else {
-                    epoch
+                let epoch = match &body {
+                    RecordBody::EpochRaised { epoch, .. } | RecordBody::Moved { epoch, .. } => {
+                        *epoch
+                    }
+                    RecordBody::EpochOpened { terms, .. } => terms.epoch,
+                    _ => epoch,
                 };
                 Draft {
                     epoch,
@@ -412,6 +440,9 @@ impl ServiceLoop {
                 for record in records {
                     tracing::info!(service = %chain, seq = record.seq.0, kind = record.body.kind(), "recorded");
                     self.core.committed(&record);
+                    if let Some(ward) = &self.ward {
+                        ward.follow(self.core.state());
+                    }
                     self.history.apply(&record);
                     self.metrics.recorded(&self.core.service().name, &record);
                     self.followers

@@ -66,7 +66,8 @@ pub const VERIFY: Kind = Kind::new::<VerifyWith>(
     "{}",
     Make::Action(make_verify),
 )
-.in_phase(StepPhase::Verify);
+.in_phase(StepPhase::Verify)
+.both_ways();
 
 /// `publish/fallback`.
 pub const FALLBACK: Kind = Kind::new::<FallbackWith>(
@@ -75,7 +76,8 @@ pub const FALLBACK: Kind = Kind::new::<FallbackWith>(
     "path: /healthz",
     Make::Action(make_fallback),
 )
-.in_phase(StepPhase::Tell);
+.in_phase(StepPhase::Tell)
+.both_ways();
 
 /// The kinds of this room.
 pub const KINDS: &[Kind] = &[VERIFY, FALLBACK];

@@ -6,9 +6,15 @@
 use crate::port::kind::Kind;
 
 mod command;
+mod guard;
 mod postgres;
 mod server;
 mod write_attempt;
 
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[command::KIND, postgres::KIND, write_attempt::KIND];
+pub const KINDS: &[Kind] = &[
+    command::KIND,
+    guard::KIND,
+    postgres::KIND,
+    write_attempt::KIND,
+];

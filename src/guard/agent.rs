@@ -24,12 +24,14 @@ use super::{
     clock,
     config::Config,
     machine::{Event, Machine},
-    server::{Server, ServerError, SharedServer, Turn},
+    proof::{self, Trial},
+    server::{self, Server, ServerError, SharedServer, Turn},
     state::{Kept, State, StateError},
     wire::{Certificate, Counts, KeyError, KeyPair, LARGEST, Message, Party, Wire},
 };
 use crate::{
     model::{
+        check::CheckStatus,
         guard::{Boot, Promise},
         id::Epoch,
         secret::SecretRef,
@@ -138,10 +140,12 @@ impl Agent {
         let local = status::listen(&config.state)?;
         let server = Server::new(&config, secrets)?;
         server.prepare().await?;
+        let kill = proved(&config).await?;
         let machine = Machine::new(
             config.site.clone(),
             Boot(rand::random()),
             config.renewal,
+            kill,
             kept.as_ref().map(|k| k.promise.clone()),
             clock::now(),
         );
@@ -321,6 +325,7 @@ async fn look(
     tell: mpsc::UnboundedSender<Done>,
 ) {
     let mut session = None;
+    let mut trouble = None;
     let mut between = tokio::time::interval(renewal.to_std());
     between.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -328,12 +333,17 @@ async fn look(
         let began = *turn.borrow();
         match server.look(&mut session).await {
             Ok(seen) => {
+                trouble = None;
                 if tell.send(Done::Looked(began, seen)).is_err() {
                     return;
                 }
             }
             Err(error) => {
-                tracing::warn!(error = %cause::in_full(&error), "the database cannot be looked at");
+                let error = cause::in_full(&error);
+                if trouble.as_ref() != Some(&error) {
+                    tracing::warn!(%error, "the database cannot be looked at");
+                }
+                trouble = Some(error);
             }
         }
     }
@@ -350,6 +360,23 @@ fn wire(config: &Config, key: KeyPair) -> Wire {
         )]);
     let own = Party::Guard(config.site.clone());
     Wire::new(own, config.service.clone(), key, others)
+}
+
+/// How long this host takes to end a database; none, with the reasons in the log, where that cannot be proved.
+async fn proved(config: &Config) -> Result<Option<Span>, AgentError> {
+    let (uid, gid) = server::identity(config).map_err(ServerError::from)?;
+    let folder = config.runtime();
+    let trial = Trial {
+        folder: folder.with_extension("proof"),
+        exe: "/proc/self/exe".into(),
+        uid,
+        gid,
+    };
+    let (kill, items) = proof::once_a_boot(&folder, &trial).await;
+    for item in items.iter().filter(|i| i.status != CheckStatus::Ok) {
+        tracing::warn!(item = %item.name, detail = %item.detail, fix = ?item.fix, "leases cannot be enforced on this host");
+    }
+    Ok(kill)
 }
 
 async fn open_state(folder: PathBuf) -> Result<(State, Option<Kept>), AgentError> {

@@ -8,10 +8,10 @@ use std::{
 
 use serde::Deserialize;
 
-use super::wire::PublicKey;
 use crate::{
     model::{
         id::{ServiceName, SiteName},
+        public_key::PublicKey,
         secret::SecretRef,
         span::Span,
     },

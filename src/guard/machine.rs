@@ -79,6 +79,8 @@ pub enum Event {
     Armed(Until),
     /// The database does this now, as a look tells that followed no effect.
     Database(Database),
+    /// The database runs, and did not answer a look.
+    Silent,
     /// The database was started or promoted, or could not be, and does this now.
     Opened(Database),
 }
@@ -112,11 +114,15 @@ pub struct Machine {
     site: SiteName,
     boot: Boot,
     renewal: Span,
+    /// How long the kernel of this host takes to end a database, where that was proved.
+    kill: Option<Span>,
     /// None where the state is lost.
     promise: Option<Promise>,
     job: Job,
     /// None before the first look.
     database: Option<Database>,
+    /// Whether it answered the last look.
+    answers: bool,
     /// What was opened in vain is opened again then.
     again: Option<Time>,
     lease: Option<Until>,
@@ -170,13 +176,15 @@ enum Why {
 }
 
 impl Machine {
-    /// A guard that was just started. `kept` is what its disk holds, with its start counted and durable; none where
+    /// A guard that was just started. `kill`: how long its host's kernel takes
+    /// to end a database, where that was proved. `kept` is what its disk holds, with its start counted and durable; none where
     /// the state is lost or an old one. It is told next what the database does.
     #[must_use]
     pub fn new(
         site: SiteName,
         boot: Boot,
         renewal: Span,
+        kill: Option<Span>,
         kept: Option<Promise>,
         now: Clocks,
     ) -> Self {
@@ -184,6 +192,7 @@ impl Machine {
             site,
             boot,
             renewal,
+            kill,
             granted: Granted::just_before(
                 now.grantor,
                 kept.as_ref().map_or(LONGEST, |p| p.longest),
@@ -191,6 +200,7 @@ impl Machine {
             promise: kept,
             job: Job::Idle,
             database: None,
+            answers: false,
             again: None,
             lease: None,
             armed: None,
@@ -222,6 +232,7 @@ impl Machine {
             Event::Written => self.written(now, &mut effects),
             Event::Armed(until) => self.armed = Some(until),
             Event::Database(database) => self.database_is(database),
+            Event::Silent => self.answers = false,
             Event::Opened(database) => self.opened(database, now),
         }
         self.settle(now, &mut effects);
@@ -247,7 +258,9 @@ impl Machine {
             boot: self.boot,
             promise: self.promise.clone(),
             database: self.database,
+            answers: self.answers,
             can_fence: self.job != Job::Broken,
+            kill: self.kill,
             leased: self.lease.is_some(),
         }
     }
@@ -282,6 +295,7 @@ impl Machine {
 
     fn database_is(&mut self, database: Database) {
         self.database = Some(database);
+        self.answers = database != Database::Gone;
         if database == Database::Gone {
             self.armed = None;
         }

@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, DirBuilder},
     io::{self, Read},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -19,6 +21,7 @@ use crate::{
     model::{
         check::{CheckItem, CheckStatus},
         id::ServiceName,
+        span::Span,
     },
     port::cause,
 };
@@ -39,6 +42,9 @@ const REJECTION: Duration = Duration::from_millis(500);
 /// Two that never rest, one that is stopped, and one that sleeps: each outlives a parent that dies.
 const TREE: &str =
     "while :; do :; done & while :; do :; done & sleep 1000 & kill -STOP $!; sleep 1000";
+
+/// Where a proof is kept.
+const KEPT: &str = "proof.json";
 
 const HOLD: &str = "guard/hold";
 const IPC: &str = "guard/ipc";
@@ -144,6 +150,37 @@ pub async fn prove(trial: &Trial) -> Proof {
         LeaseRung::Withheld { because }
     };
     Proof { items, lease }
+}
+
+/// How long a kill took at most, proved once in each life of the host: `folder` is one that a reboot empties, or else
+/// what it holds is of another life. None where the lease rung is withheld; the items say why.
+pub async fn once_a_boot(folder: &Path, trial: &Trial) -> (Option<Span>, Vec<CheckItem>) {
+    let path = folder.join(KEPT);
+    let life = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let kept = fs::read(&path).ok();
+    let kept = kept.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
+    if let Some(kept) = kept.filter(|k| k.life == life && !life.is_empty()) {
+        return (Some(kept.kill), Vec::new());
+    }
+    let proof = prove(trial).await;
+    let _ = fs::remove_dir_all(&trial.folder);
+    let LeaseRung::Offered { kill } = proof.lease else {
+        return (None, proof.items);
+    };
+    let kill = Span::from_millis(u64::try_from(kill.as_millis()).unwrap_or(u64::MAX));
+    // Where it cannot be kept it is proved again at the next start.
+    if let Ok(bytes) = serde_json::to_vec(&Kept { life, kill }) {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        let _ = made.and_then(|()| fs::write(&path, bytes));
+    }
+    (Some(kill), proof.items)
+}
+
+/// A proof that this life of the host has had.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    life: String,
+    kill: Span,
 }
 
 enum Kills {

@@ -16,7 +16,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::wire::Certificate;
-use crate::{model::guard::Promise, port::lock::Lock};
+use crate::{
+    model::{
+        guard::{Promise, Role},
+        id::Epoch,
+    },
+    port::lock::Lock,
+};
 
 const SLOTS: [&str; 2] = ["promise.0", "promise.1"];
 const LOCK: &str = "guard.lock";
@@ -41,6 +47,14 @@ pub enum StateError {
     /// There is, or was, a state.
     #[error("{0} holds a promise already")]
     Enrolled(PathBuf),
+    /// What was promised cannot be read.
+    #[error(
+        "{0} holds no readable promise: start the guard and let the controller give it a new one first"
+    )]
+    Lost(PathBuf),
+    /// The site follows, or serves.
+    #[error("{0} holds no promise of a fenced site: there is nothing to rejoin")]
+    NotFenced(PathBuf),
     /// A slot cannot be read, though it is there.
     #[error("cannot read {path}")]
     Read {
@@ -127,6 +141,25 @@ impl State {
             }),
             Found::Lost | Found::Kept(_) => Err(StateError::Enrolled(folder.to_owned())),
         }
+    }
+
+    /// A fenced site whose data was resynchronised follows from its guard's next start on. Gives the epoch of its promise.
+    ///
+    /// # Errors
+    /// Where it is no fenced site, its guard runs, or the disk fails.
+    pub fn rejoin(folder: &Path) -> Result<Epoch, StateError> {
+        let (mut state, found) = Self::open(folder)?;
+        let mut kept = match found {
+            Found::Kept(kept) => kept,
+            Found::Nothing => return Err(StateError::NotEnrolled(folder.to_owned())),
+            Found::Lost => return Err(StateError::Lost(folder.to_owned())),
+        };
+        if kept.promise.role != Role::Fenced {
+            return Err(StateError::NotFenced(folder.to_owned()));
+        }
+        kept.promise.role = Role::Standby;
+        state.write(&kept)?;
+        Ok(kept.promise.epoch)
     }
 
     /// What a folder holds, without a lock and without counting a start.
@@ -251,7 +284,7 @@ fn put(folder: &Path, path: &Path, slot: &Slot) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{guard::Starts, id::Epoch};
+    use crate::model::guard::Starts;
 
     fn of(epoch: u64) -> Kept {
         Kept {
@@ -287,6 +320,25 @@ mod tests {
             let (_state, kept) = State::start(&folder).unwrap();
             assert_eq!(kept.unwrap().promise.starts, Starts(start));
         }
+    }
+
+    #[test]
+    fn only_a_fenced_site_rejoins() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = top.path();
+        State::enrol(folder).unwrap();
+        assert!(matches!(
+            State::rejoin(folder),
+            Err(StateError::NotFenced(_))
+        ));
+        let (mut state, _) = State::open(folder).unwrap();
+        let mut fenced = of(4);
+        fenced.promise.role = Role::Fenced;
+        state.write(&fenced).unwrap();
+        drop(state);
+        assert_eq!(State::rejoin(folder).unwrap(), Epoch(4));
+        let (_state, kept) = State::start(folder).unwrap();
+        assert_eq!(kept.unwrap().promise.role, Role::Standby);
     }
 
     #[test]

@@ -15,10 +15,13 @@ pub mod message;
 
 pub use self::{
     certificate::{Certificate, Proof},
-    key::{KeyError, KeyPair, PublicKey},
+    key::{KeyError, KeyPair},
     message::Message,
 };
-use crate::model::id::{ServiceName, SiteName};
+use crate::model::{
+    id::{ServiceName, SiteName},
+    public_key::PublicKey,
+};
 
 /// The most bytes of a datagram: what passes every link in one piece, tunnels included.
 pub const LARGEST: usize = 1200;
@@ -222,7 +225,7 @@ impl Wire {
         let (sender, key) = self.others.get(from).ok_or(Dropped::Sender)?;
         let mut signed = vec![VERSION];
         signed.extend_from_slice(named);
-        if !key.signed(CONTEXT, &signed, signature) {
+        if !key::signed(key, CONTEXT, &signed, signature) {
             return Err(Dropped::Signature);
         }
         let message: Message = serde_json::from_slice(body).map_err(|_| Dropped::Message)?;
@@ -255,6 +258,16 @@ impl Wire {
         }
         Ok(())
     }
+}
+
+/// The service that a datagram says to be about; nothing of it is proved.
+#[must_use]
+pub fn about(datagram: &[u8]) -> Option<ServiceName> {
+    let (_, named) = datagram.split_at_checked(1 + SIGNATURE)?;
+    let (_, rest) = name(named).ok()?;
+    let (_, rest) = name(rest).ok()?;
+    let (service, _) = name(rest).ok()?;
+    Some(ServiceName::new(service))
 }
 
 fn name(bytes: &[u8]) -> Result<(&str, &[u8]), Dropped> {

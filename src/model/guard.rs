@@ -147,8 +147,13 @@ pub struct Report {
     pub promise: Option<Promise>,
     /// What the database does; none before the first look.
     pub database: Option<Database>,
+    /// Whether the database answered when the guard looked last.
+    pub answers: bool,
     /// Whether the guard can stop the database: not where a kill hangs or a promise could not be written.
     pub can_fence: bool,
+    /// How long the kernel takes at most to end a database at its time, as the guard proved on its host; none where it
+    /// could not be proved: then it gets no lease that ends.
+    pub kill: Option<Span>,
     /// Whether it has a lease.
     pub leased: bool,
 }

@@ -20,6 +20,15 @@ pub fn wait(lease: Span) -> Span {
     Span::from_millis(drifted + lease.as_millis() / 200)
 }
 
+/// Whether a kernel that takes so long to end a database at its time has done so before a grantor has waited, whatever
+/// the two clocks do: the holder's may be slewed by 10 %, the grantor's may drift by 1 %.
+#[must_use]
+pub fn is_enforced(kill: Option<Span>, lease: Span) -> bool {
+    let held = lease.saturating_sub(kill_margin(lease)).as_millis() * 10 / 9;
+    let waited = wait(lease).as_millis() * 100 / 101;
+    kill.is_some_and(|kill| held + kill.as_millis() <= waited)
+}
+
 /// What a grantor must remember of its grants to one site. Times are `CLOCK_MONOTONIC_RAW`, or a clock that steps and
 /// slews no more than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,6 +118,12 @@ mod tests {
                 dead <= waited,
                 "{lease}: dead after {dead}, waited {waited}"
             );
+            assert!(is_enforced(Some(Span::from_millis(42)), lease));
+            assert!(!is_enforced(
+                Some(Span::from_millis(lease.as_millis() / 10)),
+                lease
+            ));
+            assert!(!is_enforced(None, lease));
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod loss;
 pub mod observation;
 pub mod page;
 pub mod plan;
+pub mod public_key;
 pub mod record;
 pub mod secret;
 pub mod service;

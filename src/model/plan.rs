@@ -161,6 +161,17 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The kind of adapter that performs it; none where a person does.
+    #[must_use]
+    pub fn kind(&self) -> Option<&str> {
+        match self {
+            Self::Adapter(uses) => Some(uses.uses.as_str()),
+            Self::Manual { .. } => None,
+        }
+    }
+}
+
 /// What a run will do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

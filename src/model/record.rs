@@ -6,6 +6,7 @@ use super::{
     announcement::{Announcement, Phase, Tallies},
     approval::Ask,
     check::CheckItem,
+    guard::Terms,
     id::{
         AnnouncementId, AskId, Attempt, ComponentName, ConfigHash, Epoch, IdempotencyKey,
         IncidentId, PageId, PersonName, RunId, Seq, ServiceName, SiteName, StepId,
@@ -196,6 +197,23 @@ pub enum RecordBody {
         site: SiteName,
         /// What proves that the old one cannot write.
         evidence: String,
+        /// Its terms, where a guard stands at the site.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Terms>,
+    },
+    /// An epoch was opened at the site that serves already: the terms of the one before do not fit any more.
+    EpochOpened {
+        /// The epoch and its terms.
+        terms: Terms,
+        /// Why.
+        reason: String,
+    },
+    /// The site's guard asked for a lease of the epoch: from now on its end can be waited for.
+    EpochHeld {
+        /// The site.
+        site: SiteName,
+        /// The epoch.
+        epoch: Epoch,
     },
     /// A step will be performed. Durable before the effect.
     StepIntent {
@@ -334,6 +352,9 @@ pub enum RecordBody {
         by: PersonName,
         /// Why.
         reason: String,
+        /// The epoch's terms, where a guard stands at the site.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Terms>,
     },
     /// The TTL of the service's records was changed ahead of need, or will be.
     TtlChanged {
@@ -458,6 +479,8 @@ impl RecordBody {
             Self::AskClosed { .. } => "askClosed",
             Self::RunOpened { .. } => "runOpened",
             Self::EpochRaised { .. } => "epochRaised",
+            Self::EpochOpened { .. } => "epochOpened",
+            Self::EpochHeld { .. } => "epochHeld",
             Self::StepIntent { .. } => "stepIntent",
             Self::StepOutcome { .. } => "stepOutcome",
             Self::StepObserved { .. } => "stepObserved",

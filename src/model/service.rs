@@ -1,6 +1,6 @@
 //! A protected service: documents after validation.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use super::{
     },
     observation::Evidence,
     plan::{Action, OnFailure, Retry, RunKind, StepPhase, Uses},
+    public_key::PublicKey,
     secret::SecretRef,
     site::{Site, SiteRole},
     span::Span,
@@ -84,6 +85,9 @@ pub struct Service {
     pub gates: Gates,
     /// What proof a promotion needs.
     pub fencing: Rung,
+    /// The guards of its databases, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guards: Option<Guards>,
     /// The names that users follow.
     pub dns: Option<Dns>,
     /// The status page.
@@ -136,6 +140,30 @@ impl Service {
             .iter()
             .find_map(|c| c.probes.iter().find(|p| &p.id == id).map(|p| (c, p)))
     }
+}
+
+/// The guards of a service's databases, as the controller reaches them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Guards {
+    /// What the controller is called on their wire.
+    pub controller: String,
+    /// What it signs with.
+    pub key: SecretRef,
+    /// How long a site may write after a request that was granted, while there is a site to replace it.
+    pub lease: Span,
+    /// The guard of each site that has one.
+    pub sites: BTreeMap<SiteName, Guard>,
+}
+
+/// One guard, as the controller reaches it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Guard {
+    /// Where its wire listens (UDP).
+    pub address: SocketAddr,
+    /// What it signs with.
+    pub public_key: PublicKey,
 }
 
 /// What is promised.
@@ -475,6 +503,8 @@ pub struct RunbookStep {
     pub phase: StepPhase,
     /// What it does.
     pub action: Action,
+    /// Whether it takes the sites from the plan alone, and so leads either way.
+    pub both_ways: bool,
     /// Steps before it.
     pub needs: Vec<StepId>,
     /// Time-out of one attempt.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use url::{Host, Url};
+use url::Url;
 
 use super::kind::Problem;
 
@@ -38,7 +38,7 @@ pub fn problem(field: &str, url: &str) -> Option<Problem> {
 #[must_use]
 pub fn in_the_clear(field: &str, url: &str) -> Option<Problem> {
     let url = Url::parse(url).ok()?;
-    let far = url.scheme() == "http" && !url.host().is_some_and(|h| is_loopback(&h));
+    let far = url.scheme() == "http" && !url.host_str().is_some_and(is_loopback_name);
     far.then(|| {
         Problem::new(field, "is not encrypted").hint("use https://; http:// is only for this host")
     })
@@ -61,14 +61,6 @@ pub fn is_loopback_name(host: &str) -> bool {
             .trim_matches(['[', ']'])
             .parse::<IpAddr>()
             .is_ok_and(|ip| ip.is_loopback())
-}
-
-fn is_loopback(host: &Host<&str>) -> bool {
-    match host {
-        Host::Domain(name) => name.eq_ignore_ascii_case("localhost"),
-        Host::Ipv4(ip) => ip.is_loopback(),
-        Host::Ipv6(ip) => ip.is_loopback(),
-    }
 }
 
 /// The beginning of an answer's body; what could not be read is left out.

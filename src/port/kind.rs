@@ -7,8 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    action::SharedAction, channel::SharedChannel, dns::SharedDns, lookout::SharedLookouts,
-    probe::SharedProbe, runtime::SharedRuntime, secret::SharedSecrets, target::SharedTarget,
+    action::SharedAction, channel::SharedChannel, dns::SharedDns, guard::SharedGuards,
+    lookout::SharedLookouts, probe::SharedProbe, runtime::SharedRuntime, secret::SharedSecrets,
+    target::SharedTarget,
 };
 use crate::model::{observation::Evidence, plan::StepPhase, service::Service, step::Rung};
 
@@ -72,6 +73,24 @@ pub struct Wiring {
     pub dns: Option<SharedDns>,
     /// The service's vantage points, for actions that look before they say Done.
     pub lookouts: Option<SharedLookouts>,
+    /// The guards of the service's databases, where the controller hears any.
+    pub guards: Option<SharedGuards>,
+}
+
+impl Wiring {
+    /// The guards, for an adapter that is nothing without them.
+    ///
+    /// # Errors
+    /// Where the service has none, or this process does not hear them.
+    pub fn guards(&self) -> Result<SharedGuards, MakeError> {
+        let guards = self.guards.clone();
+        guards.ok_or_else(|| {
+            MakeError(
+                "no guard is heard here: name them in the service's `guards`, and run the controller with --guard-listen"
+                    .to_owned(),
+            )
+        })
+    }
 }
 
 /// Why an adapter could not be made although its `with` is right.
@@ -117,6 +136,8 @@ pub struct Kind {
     pub evidence: Option<Evidence>,
     /// For fences: the rung that it can reach.
     pub rung: Option<Rung>,
+    /// For actions: whether it takes the sites from the plan alone, and so leads either way.
+    pub both_ways: bool,
 }
 
 impl Kind {
@@ -139,6 +160,7 @@ impl Kind {
             phase: None,
             evidence: None,
             rung: None,
+            both_ways: false,
         }
     }
 
@@ -153,6 +175,13 @@ impl Kind {
     #[must_use]
     pub const fn giving(mut self, evidence: Evidence) -> Self {
         self.evidence = Some(evidence);
+        self
+    }
+
+    /// The same as an action that takes the sites from the plan alone.
+    #[must_use]
+    pub const fn both_ways(mut self) -> Self {
+        self.both_ways = true;
         self
     }
 

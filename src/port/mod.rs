@@ -10,6 +10,7 @@ pub mod command;
 pub mod connection;
 pub mod dns;
 pub mod endpoint;
+pub mod guard;
 pub mod http;
 pub mod journal;
 pub mod kind;

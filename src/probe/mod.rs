@@ -7,6 +7,7 @@ pub mod command;
 mod dial;
 pub mod dns;
 mod fault;
+mod guard;
 pub mod http;
 mod postgres;
 mod postgres_standby;
@@ -28,4 +29,5 @@ pub const KINDS: &[Kind] = &[
     command::KIND,
     postgres::KIND,
     postgres_standby::KIND,
+    guard::KIND,
 ];

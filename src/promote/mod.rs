@@ -4,10 +4,11 @@ use crate::port::kind::Kind;
 
 mod command;
 mod grants;
+mod guard;
 mod http;
 mod postgres;
 
 pub use grants::{Grants, grants_sql};
 
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[command::KIND, http::KIND, postgres::KIND];
+pub const KINDS: &[Kind] = &[command::KIND, guard::KIND, http::KIND, postgres::KIND];

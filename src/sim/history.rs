@@ -319,6 +319,7 @@ impl History {
             journal: self.journal(&runtime),
             runtime: runtime.clone(),
             performer,
+            ward: None,
             metrics,
             inbox: received,
             observations: Watch::new(&service, &lookouts, &runtime, 0).boxed(),
@@ -520,5 +521,6 @@ fn wiring(service: &Arc<Service>, runtime: &SharedRuntime) -> Wiring {
         state: PathBuf::new(),
         dns: None,
         lookouts: None,
+        guards: None,
     }
 }

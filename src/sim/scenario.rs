@@ -318,7 +318,7 @@ fn steps(chance: &mut Chance, weakness: Option<Weakness>) -> Vec<Value> {
         json!({
             "id": id, "name": id, "phase": phase, "action": {"adapter": {"uses": kind, "with": {}}}, "needs": needs,
             "timeout": "20s", "retry": {"attempts": if is_aside { 1 } else { 3 }, "backoff": "1s"}, "on": on,
-            "onFailure": on_failure,
+            "onFailure": on_failure, "bothWays": !matches!(*phase, "fence" | "promote"),
         })
     };
     STEPS.iter().map(step).collect()

@@ -127,6 +127,10 @@ fn words(record: &Record) -> String {
             evidence,
             ..
         } => format!("{kind} {epoch} of {site}: {evidence}"),
+        RecordBody::EpochOpened { terms, reason } => {
+            format!("{kind} {} of {}: {reason}", terms.epoch, terms.site)
+        }
+        RecordBody::EpochHeld { site, epoch } => format!("{kind} {epoch} by {site}"),
         RecordBody::StepIntent { step, attempt, .. } => format!("{kind} {step} {}", attempt.0),
         RecordBody::StepOutcome { step, result, .. } => format!("{kind} {step}: {result:?}"),
         RecordBody::StepObserved { step, presence, .. } => format!("{kind} {step}: {presence:?}"),

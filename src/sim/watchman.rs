@@ -182,6 +182,8 @@ impl Watchman {
                 run, epoch, site, ..
             } => self.raised(run, *epoch, site, sites, now),
             RecordBody::Moved { epoch, site, .. } => self.rises(*epoch, site, now),
+            RecordBody::EpochOpened { terms, .. } => self.rises(terms.epoch, &terms.site, now),
+            RecordBody::EpochHeld { .. } => {}
             RecordBody::StepIntent {
                 run, step, attempt, ..
             } => {

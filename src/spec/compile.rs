@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::{
     code::Code,
     document::ProtectedService,
-    fit, names,
+    fit, guards, names,
     outline::Outline,
     path::FieldPath,
     people, place,
@@ -52,6 +52,7 @@ pub fn service(
         trigger: trigger(&spec.trigger),
         gates: gates(scope, spec),
         fencing: spec.fencing.require,
+        guards: guards::guards(scope, spec),
         dns: names::dns(scope, spec),
         publication: tell::publication(scope, spec),
         announcements: tell::announcements(scope, spec, &title),

@@ -123,6 +123,7 @@ fn filled_in(
                 instructions: text.clone().unwrap_or_default(),
             },
         },
+        both_ways: step.kind.is_some_and(|k| k.both_ways),
         needs: step.needs.iter().map(StepId::new).collect(),
         timeout: change.timeout.unwrap_or(step.timeout),
         retry: change.retry.unwrap_or(step.spec.retry),
@@ -248,6 +249,23 @@ fn suits(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, outline: &Outline<'
     }
     if let Some(promotes) = promotes {
         proof(scope, spec, outline, promotes);
+    }
+    if spec.guards.is_none() {
+        let asks_guards =
+            |s: &&OutlineStep<'_>| s.kind.is_some_and(|k| k.name.starts_with("guard/"));
+        if let Some(step) = outline.steps.iter().find(asks_guards) {
+            let complaint = scope
+                .about(
+                    Code::RunbookUnfit,
+                    named.clone(),
+                    format!(
+                        "the step `{}` of the runbook `{}` speaks to guards, but the service names none",
+                        step.spec.id, outline.name
+                    ),
+                )
+                .hint("name them in `spec.guards`, or take another runbook");
+            scope.add(complaint);
+        }
     }
     if spec.dns.is_none() {
         let moves_names = |s: &&OutlineStep<'_>| s.kind.is_some_and(|k| k.name.starts_with("dns/"));

@@ -11,6 +11,7 @@ mod diagnostic;
 pub mod document;
 pub mod draft;
 mod fit;
+mod guards;
 mod leak;
 mod load;
 mod mend;

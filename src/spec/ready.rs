@@ -24,10 +24,14 @@ pub struct ReadyMade {
 }
 
 /// Every ready-made runbook.
-pub const RUNBOOKS: [ReadyMade; 4] = [
+pub const RUNBOOKS: [ReadyMade; 5] = [
     ReadyMade {
         name: "postgres-failover",
         text: include_str!("../../runbooks/postgres-failover.yaml"),
+    },
+    ReadyMade {
+        name: "postgres-guarded",
+        text: include_str!("../../runbooks/postgres-guarded.yaml"),
     },
     ReadyMade {
         name: "postgres-promote",

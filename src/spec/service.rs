@@ -51,6 +51,9 @@ pub struct ProtectedServiceSpec {
     /// What proof a promotion needs.
     #[serde(default)]
     pub fencing: FencingSpec,
+    /// The guards that stand beside the databases (`failover guard`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guards: Option<GuardsSpec>,
     /// The names that users follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsSpec>,
@@ -66,8 +69,8 @@ pub struct ProtectedServiceSpec {
     /// Who must approve. Default: any one person of the team who has a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvals: Option<ApprovalsSpec>,
-    /// The runbook: a Runbook document of that name, or a ready-made one (postgres-failover, stateless-failover,
-    /// redirect).
+    /// The runbook: a Runbook document of that name, or a ready-made one (postgres-failover,
+    /// postgres-guarded, postgres-promote, stateless-failover, redirect).
     pub runbook: String,
     /// What this service changes in the runbook's steps, by their id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -333,6 +336,41 @@ impl Default for FencingSpec {
             require: Rung::Infrastructure,
         }
     }
+}
+
+/// The guards that stand beside the databases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GuardsSpec {
+    /// What the controller is called on the guards' wire, as their own documents have it.
+    #[serde(default = "controller")]
+    pub controller: String,
+    /// The controller's private key (Ed25519, PKCS#8): `failover guard keygen`.
+    pub key: SecretRef,
+    /// How long the primary may write after a request for a lease was granted, while a standby could replace it. A lost
+    /// primary that cannot answer is fenced after that: 1s within one network, 10s between regions.
+    #[serde(default = "lease")]
+    pub lease: Span,
+    /// The guard of each site that has one.
+    pub sites: BTreeMap<String, GuardSpec>,
+}
+
+/// The guard of a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GuardSpec {
+    /// IP address and UDP port that its wire listens on.
+    pub address: String,
+    /// Its public key, as `failover guard keygen` prints it.
+    pub public_key: String,
+}
+
+fn controller() -> String {
+    "controller".to_owned()
+}
+
+fn lease() -> Span {
+    Span::from_secs(10)
 }
 
 /// The names that users follow.

@@ -216,6 +216,7 @@ async fn decision() -> Duration {
         secrets: Arc::new(HostSecrets),
         state: folder.path().to_owned(),
         metrics: Arc::new(Metrics::new(runtime, "bench")),
+        guards: None,
         pages: Pages::default(),
         upkeep: false,
     };

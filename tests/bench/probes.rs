@@ -260,6 +260,7 @@ async fn watch() {
         state: PathBuf::new(),
         dns: None,
         lookouts: None,
+        guards: None,
     };
     let maker = maker(registry::kinds(), &wiring);
     let lookouts = Arc::new(Lookouts::new(&service, &runtime, maker).unwrap());

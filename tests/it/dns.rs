@@ -96,6 +96,7 @@ impl World {
             state: state.path().to_owned(),
             dns: None,
             lookouts: None,
+            guards: None,
         };
         Self {
             wiring,

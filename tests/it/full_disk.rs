@@ -44,6 +44,7 @@ async fn start(world: &World, disk: &SmallDisk) -> (Arc<Controller>, Ends) {
         secrets: Arc::new(HostSecrets),
         state: disk.path().to_owned(),
         metrics: Arc::new(Metrics::new(runtime, "test")),
+        guards: None,
         pages: Pages::default(),
         upkeep: false,
     };

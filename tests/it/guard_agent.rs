@@ -15,6 +15,7 @@ use nix::{
 
 use crate::stand::postgres::until;
 
+mod controller;
 mod stage;
 
 use stage::{Stage, terms};

@@ -102,6 +102,7 @@ fn service() -> Service {
             maintenance: Vec::new(),
         },
         fencing: Rung::Attested,
+        guards: None,
         dns: None,
         publication: None,
         announcements: Announcements::default(),
@@ -138,6 +139,7 @@ fn wiring(runtime: SharedRuntime, vault: Vault) -> Wiring {
         state: PathBuf::new(),
         dns: None,
         lookouts: None,
+        guards: None,
     }
 }
 

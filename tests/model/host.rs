@@ -186,6 +186,7 @@ impl Host {
             self.site.clone(),
             Boot(self.boots),
             Span::from_millis(1),
+            Some(Span::ZERO),
             self.disk.clone(),
             NOW,
         );

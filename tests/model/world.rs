@@ -504,7 +504,7 @@ impl World {
         leader.seen = journal;
         leader.grants.opened(&terms);
         if proof == Proof::Acknowledged {
-            leader.grants.acknowledged(&old);
+            leader.grants.left_endless(&old);
         }
         if blunder == Some(Blunder::WaitByEpoch) {
             leader.grants =

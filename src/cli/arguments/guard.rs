@@ -11,6 +11,8 @@ pub enum Guard {
     Run(GuardRun),
     /// Enrol this host, once: write the guard's first promise.
     Init(GuardDocument),
+    /// Let a fenced site follow again, once its data was resynchronised; its guard must be stopped.
+    Rejoin(GuardDocument),
     /// Show how the running guard's site stands.
     Status(GuardDocument),
     /// Draw a key pair: write the private key, print the public one.

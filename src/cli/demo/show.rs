@@ -116,6 +116,7 @@ impl<'a> Show<'a> {
             page: Listen::At(stage.addresses.page),
             metrics: Listen::Off,
             journal_copy: None,
+            guards: Listen::Off,
             vantage: None,
         };
         let engine = Engine::start(services, &place, &outlets).await?;

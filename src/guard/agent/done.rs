@@ -105,12 +105,13 @@ impl Agent {
     /// A look counts where nothing was begun or ended at the database since it began.
     fn looked(&mut self, turn: Turn, seen: Seen) {
         let is_under_way = self.opening.is_some() || self.is_emptying;
-        let (Some(database), false) = (seen.database, is_under_way) else {
-            return;
-        };
-        if turn != *self.turn.borrow() {
+        if is_under_way || turn != *self.turn.borrow() {
             return;
         }
+        let Some(database) = seen.database else {
+            self.step(Event::Silent);
+            return;
+        };
         if !self.has_looked {
             self.has_looked = true;
             self.found(database, seen);

@@ -4,6 +4,7 @@ use super::{Clocks, Effect, Job, Machine, Next, Weakness, Why};
 use crate::model::{
     guard::{Grant, Grantor, Lease, LeaseRequest, Promise, Role, Terms},
     id::Epoch,
+    lease,
     span::Span,
 };
 
@@ -55,14 +56,16 @@ impl Machine {
             self.adopt(promise, terms, effects);
             return;
         }
-        let Lease::Bounded(lease) = terms.lease else {
+        let Lease::Bounded(span) = terms.lease else {
             return;
         };
-        if !request.report.can_fence || self.granted.rests(now.grantor, lease) {
+        let is_enforced = lease::is_enforced(request.report.kill, span);
+        let may_hold = request.report.can_fence && is_enforced;
+        if !may_hold || self.granted.rests(now.grantor, span) {
             return;
         }
         self.granted
-            .note(Grantor::Deputy, request, lease, now.grantor);
+            .note(Grantor::Deputy, request, span, now.grantor);
         effects.push(Effect::Grant(
             terms.site,
             Grant {

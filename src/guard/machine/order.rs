@@ -2,9 +2,9 @@
 
 use super::{Clocks, Effect, Job, Machine, Next, Weakness, Why, deputy};
 use crate::model::{
-    guard::{Boot, Database, FenceAck, FenceOrder, Promise, PromoteOrder, Role, Starts},
+    guard::{Boot, Database, FenceAck, FenceOrder, Lease, Promise, PromoteOrder, Role, Starts},
     id::Epoch,
-    lease::LONGEST,
+    lease::{self, LONGEST},
     observation::Lsn,
 };
 
@@ -30,7 +30,12 @@ impl Machine {
 
     /// Becomes the primary of a later epoch.
     pub(super) fn promote(&mut self, order: PromoteOrder, effects: &mut Vec<Effect>) {
-        if order.terms.site != self.site {
+        // A lease that nobody would enforce is none.
+        let is_kept = match order.terms.lease {
+            Lease::Bounded(lease) => lease::is_enforced(self.kill, lease),
+            Lease::Unbounded => true,
+        };
+        if order.terms.site != self.site || !is_kept {
             return;
         }
         let Some(before) = self.before(order.terms.epoch, order.boot) else {
@@ -110,6 +115,7 @@ impl Machine {
     /// No process of the database is left.
     pub(super) fn emptied(&mut self, lsn: Option<Lsn>, effects: &mut Vec<Effect>) {
         self.database = Some(Database::Gone);
+        self.answers = false;
         self.armed = None;
         self.lsn = lsn;
         let Job::Emptying(next) = std::mem::replace(&mut self.job, Job::Idle) else {

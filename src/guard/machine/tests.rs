@@ -25,7 +25,14 @@ impl Guard {
 
     fn with(site: &str, kept: Option<Promise>) -> Self {
         let at = Time::from_millis(1_000_000);
-        let machine = Machine::new(site.into(), BOOT, RENEWAL, kept, clocks(at));
+        let machine = Machine::new(
+            site.into(),
+            BOOT,
+            RENEWAL,
+            Some(Span::ZERO),
+            kept,
+            clocks(at),
+        );
         Self { machine, at }
     }
 

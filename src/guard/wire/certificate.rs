@@ -3,8 +3,8 @@
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::key::{KeyPair, PublicKey};
-use crate::model::guard::Terms;
+use super::key::{self, KeyPair};
+use crate::model::{guard::Terms, public_key::PublicKey};
 
 const CONTEXT: &[u8] = b"failover guard terms\0";
 
@@ -21,8 +21,8 @@ impl Proof {
 
     /// Whether the owner of that key signed these terms.
     #[must_use]
-    pub fn holds(&self, key: &PublicKey, terms: &Terms) -> bool {
-        key.signed(CONTEXT, &text(terms), &self.0)
+    pub fn holds(&self, signer: &PublicKey, terms: &Terms) -> bool {
+        key::signed(signer, CONTEXT, &text(terms), &self.0)
     }
 }
 

@@ -8,15 +8,14 @@ use ring::{
     signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
 };
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
-    model::secret::{Secret, SecretRef},
+    model::{
+        public_key::PublicKey,
+        secret::{Secret, SecretRef},
+    },
     port::secret::{SecretError, Secrets},
 };
-
-/// Bytes of a public key.
-const PUBLIC: usize = 32;
 
 /// Why a key cannot be used. No key shows in it.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +29,6 @@ pub enum KeyError {
     /// The system gives no randomness.
     #[error("no key could be drawn: the system gives no randomness")]
     Draw,
-    /// A public key is none.
-    #[error("expected a public key: {PUBLIC} bytes in base64 or hex")]
-    Public,
 }
 
 /// A private key and its public one.
@@ -98,9 +94,9 @@ impl KeyPair {
     /// What the others know it by.
     #[must_use]
     pub fn public(&self) -> PublicKey {
-        let mut bytes = [0; PUBLIC];
+        let mut bytes = [0; 32];
         bytes.copy_from_slice(self.0.public_key().as_ref());
-        PublicKey(bytes)
+        PublicKey::new(bytes)
     }
 
     /// Signs what stands in that context.
@@ -112,53 +108,12 @@ impl KeyPair {
     }
 }
 
-/// What a party is known by: base64 or hex in documents.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PublicKey([u8; PUBLIC]);
-
-impl PublicKey {
-    /// Whether the party signed that in that context.
-    #[must_use]
-    pub fn signed(&self, context: &[u8], what: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ED25519, &self.0)
-            .verify(&[context, what].concat(), signature)
-            .is_ok()
-    }
-
-    /// Reads it.
-    ///
-    /// # Errors
-    /// Where it is neither 32 bytes of base64 nor of hex.
-    pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let bytes = hex::decode(text)
-            .or_else(|_| STANDARD.decode(text))
-            .map_err(|_| KeyError::Public)?;
-        bytes.try_into().map(Self).map_err(|_| KeyError::Public)
-    }
-}
-
-impl fmt::Display for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&STANDARD.encode(self.0))
-    }
-}
-
-impl fmt::Debug for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublicKey({self})")
-    }
-}
-
-impl Serialize for PublicKey {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for PublicKey {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(d)?).map_err(de::Error::custom)
-    }
+/// Whether the owner of a public key signed that in that context.
+#[must_use]
+pub fn signed(key: &PublicKey, context: &[u8], what: &[u8], signature: &[u8]) -> bool {
+    UnparsedPublicKey::new(&ED25519, key.bytes())
+        .verify(&[context, what].concat(), signature)
+        .is_ok()
 }
 
 #[cfg(test)]
@@ -176,10 +131,6 @@ mod tests {
         for text in [pem, Secret::new(bare)] {
             assert_eq!(KeyPair::of(&text).unwrap().public(), pair.public());
         }
-        let public = pair.public();
-        assert_eq!(PublicKey::parse(&public.to_string()).unwrap(), public);
-        assert_eq!(PublicKey::parse(&hex::encode(public.0)).unwrap(), public);
-        assert!(PublicKey::parse("AAAA").is_err());
         assert!(KeyPair::of(&Secret::new("no key")).is_err());
     }
 }

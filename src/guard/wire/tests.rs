@@ -74,7 +74,9 @@ fn report(site: &str, terms: Terms) -> Report {
             starts: Starts(u64::MAX),
         }),
         database: Some(Database::Following),
+        answers: false,
         can_fence: false,
+        kill: Some(Span::from_millis(59_999)),
         leased: false,
     }
 }

@@ -25,6 +25,7 @@ use failover::{
     model::{
         guard::{FenceAck, FenceOrder, Lease, PromoteOrder, Report, Terms},
         id::{Epoch, ServiceName, SiteName},
+        public_key::PublicKey,
         span::Span,
     },
 };
@@ -36,7 +37,8 @@ use tempfile::TempDir;
 
 use crate::stand::postgres::{Cluster, Pair, until};
 
-const CONTROLLER: &str = "dr";
+/// What the controller is called.
+pub const CONTROLLER: &str = "dr";
 
 fn service() -> ServiceName {
     ServiceName::new("shop")
@@ -126,10 +128,22 @@ impl Drop for Site {
     )]
     fn drop(&mut self) {
         if thread::panicking() {
-            println!("guard {}:\n{}", self.name, self.log());
+            println!("guard {}:\n{}", self.name, last_lines(&self.log()));
             let server = fs::read_to_string(self.folder.join("server.log"));
-            println!("server {}:\n{}", self.name, server.unwrap_or_default());
+            println!(
+                "server {}:\n{}",
+                self.name,
+                last_lines(&server.unwrap_or_default())
+            );
         }
+        self.lose();
+        self.cluster.forget_memory();
+    }
+}
+
+impl Site {
+    /// The host is gone: guard, dead-man and database with everything in it.
+    pub fn lose(&mut self) {
         if let Some(mut guard) = self.guard.take() {
             let _ = guard.kill();
             let _ = guard.wait();
@@ -143,8 +157,34 @@ impl Drop for Site {
                 }
             }
         }
-        self.cluster.forget_memory();
     }
+
+    /// Every process of the database stands still.
+    pub fn freeze_database(&self) {
+        let record = Folder::open(&self.folder.join("run")).unwrap().unwrap();
+        let init = record.record().unwrap().unwrap().init.pid;
+        for pid in below(init) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGSTOP);
+        }
+    }
+}
+
+/// What a failed test shows of a log.
+pub fn last_lines(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(150)..].join("\n")
+}
+
+/// The processes below one, at any depth.
+fn below(parent: u32) -> Vec<i32> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let children = fs::read_to_string(path).unwrap_or_default();
+    let mut all = Vec::new();
+    for child in children.split_whitespace() {
+        all.push(child.parse().unwrap());
+        all.extend(below(child.parse().unwrap()));
+    }
+    all
 }
 
 /// What the controller's stand-in knows.
@@ -295,7 +335,7 @@ pub struct Witness {
 }
 
 impl Witness {
-    fn watch(sites: [&Site; 2]) -> Self {
+    pub fn watch(sites: [&Site; 2]) -> Self {
         let mut witness = Self {
             writes: Arc::default(),
             ends: Arc::default(),
@@ -405,18 +445,18 @@ async fn write(conninfo: &str, ends: &AtomicBool, mut acknowledged: impl FnMut()
     task.abort();
 }
 
-/// Everything. Fields are dropped in this order.
-pub struct Stage {
-    pub witness: Witness,
-    pub controller: Controller,
+/// Two sites whose guards run, and what their controller has to know.
+pub struct Hosts {
     pub a: Site,
     pub b: Site,
-    _folder: TempDir,
+    pub addresses: BTreeMap<SiteName, SocketAddr>,
+    pub keys: BTreeMap<SiteName, PublicKey>,
+    folder: TempDir,
 }
 
-impl Stage {
-    /// Both sites are enrolled and follow; nobody may write yet.
-    pub fn new() -> Self {
+impl Hosts {
+    /// Both are enrolled and follow; nobody may write yet.
+    pub fn new(controller: SocketAddr, key: PublicKey) -> Self {
         let folder = TempDir::with_prefix("failover-guard-").unwrap();
         let Pair {
             mut primary,
@@ -432,26 +472,17 @@ impl Stage {
         standby.stop_immediate();
         primary.stop_immediate();
 
-        let bind = || UdpSocket::bind("127.0.0.1:0").unwrap();
-        let socket = bind();
-        socket
-            .set_read_timeout(Some(Duration::from_millis(20)))
-            .unwrap();
-        let ports: Vec<SocketAddr> = [bind(), bind()].map(|s| s.local_addr().unwrap()).into();
-        let (own, _) = KeyPair::draw().unwrap();
-        let key = own.public();
-        let mut others = Vec::new();
+        let ports: Vec<SocketAddr> = [free(), free()].into();
         let mut addresses = BTreeMap::new();
+        let mut keys = BTreeMap::new();
         let mut sites = Vec::new();
-        let mut pairs = Vec::new();
         for (name, cluster) in [("a", primary), ("b", standby)] {
             let own = folder.path().join(name);
             fs::create_dir(&own).unwrap();
             let (pair, pem) = KeyPair::draw().unwrap();
             fs::write(own.join("key"), pem.expose()).unwrap();
-            others.push((Party::Guard(name.into()), pair.public()));
+            keys.insert(SiteName::new(name), pair.public());
             addresses.insert(SiteName::new(name), ports[sites.len()]);
-            pairs.push(pair);
             sites.push(Site {
                 name,
                 cluster,
@@ -460,15 +491,19 @@ impl Stage {
             });
         }
         for (index, site) in sites.iter().enumerate() {
-            let other = 1 - index;
+            let other = &sites[1 - index];
             let (program, args) = site.cluster.command();
             let document = serde_json::json!({
                 "service": service(),
                 "site": site.name,
                 "listen": ports[index],
                 "key": {"file": site.folder.join("key")},
-                "controller": {"name": CONTROLLER, "address": socket.local_addr().unwrap(), "publicKey": key},
-                "peer": {"site": sites[other].name, "address": ports[other], "publicKey": pairs[other].public()},
+                "controller": {"name": CONTROLLER, "address": controller, "publicKey": key},
+                "peer": {
+                    "site": other.name,
+                    "address": ports[1 - index],
+                    "publicKey": keys[&SiteName::new(other.name)],
+                },
                 "state": site.folder.join("state"),
                 "runtime": site.folder.join("run"),
                 "renewal": "100ms",
@@ -489,11 +524,47 @@ impl Stage {
         a.start();
         b.start();
         Self {
-            witness: Witness::watch([&a, &b]),
-            controller: controller(own, socket, others, addresses),
             a,
             b,
-            _folder: folder,
+            addresses,
+            keys,
+            folder,
+        }
+    }
+}
+
+/// An address that nobody has just now.
+pub fn free() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap()
+}
+
+/// Everything. Fields are dropped in this order.
+pub struct Stage {
+    pub witness: Witness,
+    pub controller: Controller,
+    pub a: Site,
+    pub b: Site,
+    _folder: TempDir,
+}
+
+impl Stage {
+    /// Both sites are enrolled and follow; nobody may write yet.
+    pub fn new() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(20)))
+            .unwrap();
+        let (own, _) = KeyPair::draw().unwrap();
+        let hosts = Hosts::new(socket.local_addr().unwrap(), own.public());
+        let keys = hosts.keys.into_iter();
+        let others = keys.map(|(site, key)| (Party::Guard(site), key)).collect();
+        Self {
+            witness: Witness::watch([&hosts.a, &hosts.b]),
+            controller: controller(own, socket, others, hosts.addresses),
+            a: hosts.a,
+            b: hosts.b,
+            _folder: hosts.folder,
         }
     }
 }
@@ -501,7 +572,7 @@ impl Stage {
 fn controller(
     key: KeyPair,
     socket: UdpSocket,
-    others: Vec<(Party, failover::guard::wire::PublicKey)>,
+    others: Vec<(Party, PublicKey)>,
     addresses: BTreeMap<SiteName, SocketAddr>,
 ) -> Controller {
     let own = Party::Controller(CONTROLLER.to_owned());

@@ -99,6 +99,7 @@ async fn live(orders: Orders) {
         secrets: Arc::new(HostSecrets),
         state: orders.state.clone(),
         metrics: Arc::new(Metrics::new(runtime, "test")),
+        guards: None,
         pages: Pages::default(),
         upkeep: true,
     };

@@ -340,6 +340,7 @@ async fn begin(
         secrets: Arc::new(keys.clone()),
         state,
         metrics: Arc::new(Metrics::new(runtime.clone(), "0")),
+        guards: None,
         pages: Pages::default(),
         upkeep: true,
     };

@@ -68,6 +68,7 @@ impl Stage {
                 secrets: Arc::new(HostSecrets),
                 state: folder.path().to_owned(),
                 metrics: Arc::new(Metrics::new(runtime, "test")),
+                guards: None,
                 pages: Pages::default(),
                 upkeep: false,
             },

@@ -71,6 +71,7 @@ pub fn wiring(state: &Path) -> Wiring {
         state: state.to_owned(),
         dns: None,
         lookouts: None,
+        guards: None,
     }
 }
 

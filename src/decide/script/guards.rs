@@ -1,0 +1,144 @@
+//! Scripts of a shop with a guard at each site.
+
+use insta::assert_snapshot;
+
+use super::{Stage, shop};
+use crate::model::{
+    plan::{Action, Uses},
+    public_key::PublicKey,
+    secret::SecretRef,
+    service::{Guard, Guards, Service},
+    span::Span,
+    step::Rung,
+};
+
+fn guarded() -> Service {
+    let mut service = shop();
+    let guard = |n: u8| Guard {
+        address: ([10, 0, 0, n], 7400).into(),
+        public_key: PublicKey::new([n; 32]),
+    };
+    service.guards = Some(Guards {
+        controller: "dr".to_owned(),
+        key: SecretRef::Env("KEY".to_owned()),
+        lease: Span::from_secs(2),
+        sites: [("ams".into(), guard(1)), ("fra".into(), guard(2))].into(),
+    });
+    service.fencing = Rung::Infrastructure;
+    for step in &mut service.runbook.steps {
+        if let Action::Adapter(Uses { uses, .. }) = &mut step.action
+            && matches!(step.id.as_str(), "fence" | "promote")
+        {
+            *uses = format!("guard/{}", step.id).as_str().into();
+            step.both_ways = true;
+        }
+    }
+    service
+}
+
+fn play(script: &str) -> String {
+    Stage::new(guarded()).play(script)
+}
+
+#[test]
+fn the_first_epoch_is_opened_when_every_guard_was_heard() {
+    assert_snapshot!(play(
+        "well
+        guard ams standby 0
+        guard fra standby 0
+        guard ams primary 2
+        held ams 2
+        held ams 2
+        restart
+        guard ams primary 2
+        held ams 2"
+    ));
+}
+
+#[test]
+fn a_host_that_enforces_no_lease_gets_one_without_an_end() {
+    assert_snapshot!(play(
+        "well
+        guard fra standby 0
+        guard ams loose 0
+        held ams 2
+        guard ams primary 2"
+    ));
+}
+
+#[test]
+fn a_journal_that_knows_less_than_a_guard_opens_nothing_elsewhere() {
+    assert_snapshot!(play(
+        "well
+        guard ams fenced 5
+        guard fra primary 5
+        moved ams ann
+        moved fra ann
+        guard fra primary 6
+        wait 5s"
+    ));
+}
+
+#[test]
+fn a_site_cannot_be_said_to_serve_past_its_guard() {
+    assert_snapshot!(play(
+        "well
+        guard ams standby 0
+        guard fra standby 0
+        moved fra ann"
+    ));
+}
+
+#[test]
+fn a_guard_that_lost_its_state_gets_one_new_epoch() {
+    assert_snapshot!(play(
+        "well
+        guard ams standby 0
+        guard fra standby 0
+        guard ams primary 2
+        guard ams lost 0
+        wait 1s
+        guard ams primary 3
+        wait 1s"
+    ));
+}
+
+#[test]
+fn after_a_failover_the_new_site_is_alone_and_its_lease_has_no_end() {
+    assert_snapshot!(play(
+        "well
+        check green
+        guard ams standby 0
+        guard fra standby 0
+        guard ams primary 2
+        held ams 2
+        down db a b c
+        done fence
+        done attempt
+        done promote
+        done repoint
+        done verify
+        done fallback
+        guard fra primary 3
+        guard ams fenced 3
+        wait 5s"
+    ));
+}
+
+#[test]
+fn a_fence_is_taken_back_by_a_later_epoch_alone() {
+    assert_snapshot!(play(
+        "well
+        check green
+        guard ams standby 0
+        guard fra standby 0
+        guard ams primary 2
+        down db a b c
+        done fence
+        guard ams fenced 3
+        abort ann
+        guard ams primary 4
+        undone fence
+        undone attempt"
+    ));
+}

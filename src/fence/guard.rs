@@ -1,0 +1,239 @@
+//! `guard/fence`: the guard of the old primary stops its database for good and says so; where it does not answer, its
+//! lease runs out, and the kernel of its host has ended the database before that.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::{
+    model::{
+        check::{CheckItem, CheckStatus},
+        guard::{Database, Lease, Role},
+        id::{Epoch, SiteName},
+        plan::StepPhase,
+        site::Site,
+        span::Span,
+        step::{Presence, Proof, Rung, StepResult},
+    },
+    port::{
+        action::{Action, SharedAction, StepContext},
+        guard::{Guards, Order, SharedGuards},
+        kind::{Kind, Make, MakeError, Wiring, With, read},
+    },
+};
+
+/// Time between two orders.
+const AGAIN: Duration = Duration::from_millis(100);
+/// A guard that was not heard for so long is not reached.
+const SILENCE: Span = Span::from_secs(5);
+
+/// `guard/fence`.
+pub const KIND: Kind = Kind::new::<GuardFenceWith>(
+    "guard/fence",
+    "has the old primary's guard stop it for good, or waits until its lease is surely over",
+    "{}",
+    Make::Action(make),
+)
+.in_phase(StepPhase::Fence)
+.reaching(Rung::Acknowledged)
+.both_ways();
+
+/// Settings of `guard/fence`: which guard, stands in the service's `guards`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GuardFenceWith {}
+
+impl With for GuardFenceWith {}
+
+fn make(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
+    let GuardFenceWith {} = read(with)?;
+    Ok(Arc::new(GuardFence {
+        guards: wiring.guards()?,
+    }))
+}
+
+struct GuardFence {
+    guards: SharedGuards,
+}
+
+#[async_trait]
+impl Action for GuardFence {
+    async fn perform(&self, step: &StepContext) -> StepResult {
+        let deadline = Instant::now() + step.limit();
+        let (site, epoch) = (&step.from.name, step.epoch.next());
+        loop {
+            self.guards.order(site, Order::Fence(epoch));
+            if let Some(proof) = self.proof(site, epoch) {
+                return StepResult::Done(proof);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return StepResult::indeterminate(self.account(site));
+            }
+            self.guards.news(AGAIN.min(left)).await;
+        }
+    }
+
+    async fn observe(&self, step: &StepContext) -> Presence {
+        let deadline = Instant::now() + step.limit();
+        let (site, epoch) = (&step.from.name, step.epoch.next());
+        loop {
+            self.guards.order(site, Order::Look);
+            if let Some(proof) = self.proof(site, epoch) {
+                return Presence::InPlace(proof);
+            }
+            self.guards.news(AGAIN).await;
+            let heard = self.guards.heard(site).filter(|h| h.age < SILENCE);
+            if heard.is_some_and(|h| h.report.promise.is_some_and(|p| p.epoch < epoch)) {
+                return Presence::absent(format!("the guard of {site} has not promised it"));
+            }
+            if Instant::now() >= deadline {
+                return Presence::unknown(self.account(site));
+            }
+        }
+    }
+
+    /// Only a later epoch takes a fence back; the engine opens it, and this sees that the site holds it.
+    async fn undo(&self, step: &StepContext) -> Option<StepResult> {
+        let deadline = Instant::now() + step.limit();
+        let site = &step.from.name;
+        loop {
+            self.guards.order(
+                site,
+                Order::Promote {
+                    acknowledged: false,
+                },
+            );
+            if let Some(epoch) = self.serves(site) {
+                return Some(StepResult::done(format!(
+                    "{site} takes writes, in epoch {epoch}"
+                )));
+            }
+            if Instant::now() >= deadline {
+                return Some(StepResult::indeterminate(format!(
+                    "whether {site} takes writes again cannot be told"
+                )));
+            }
+            self.guards.news(AGAIN).await;
+        }
+    }
+
+    async fn check(&self, from: &Site, _to: &Site) -> Vec<CheckItem> {
+        vec![readiness(self.guards.as_ref(), &from.name)]
+    }
+}
+
+impl GuardFence {
+    /// The highest rung that is reached.
+    fn proof(&self, site: &SiteName, epoch: Epoch) -> Option<Proof> {
+        let acknowledged = self.guards.acknowledged(site).filter(|a| a.epoch >= epoch);
+        if let Some(ack) = acknowledged {
+            let proof = Proof::new(format!(
+                "the guard of {site} stopped the database for good and promised epoch {}",
+                ack.epoch
+            ));
+            let proof = match ack.lsn {
+                Some(lsn) => proof.with("lsn", lsn.to_string()),
+                None => proof,
+            };
+            return Some(
+                proof
+                    .with("fence", Rung::Acknowledged.to_string())
+                    .reaching(Rung::Acknowledged),
+            );
+        }
+        (self.guards.left(site) == Some(Span::ZERO)).then(|| {
+            Proof::new(format!(
+                "no lease of {site} can still run: the kernel ended its database before"
+            ))
+            .with("fence", Rung::Lease.to_string())
+            .reaching(Rung::Lease)
+        })
+    }
+
+    /// What is known while nothing is proved.
+    fn account(&self, site: &SiteName) -> String {
+        let guard = match self.guards.heard(site) {
+            None => format!("the guard of {site} was never heard"),
+            Some(heard) => format!("the guard of {site} was last heard {} ago", heard.age),
+        };
+        match self.guards.left(site) {
+            Some(left) => format!("{guard}; its lease may run for {left} more"),
+            None => {
+                format!("{guard}; its lease has no end, so nothing but its answer proves a fence")
+            }
+        }
+    }
+
+    /// The epoch that a site holds and takes writes in.
+    fn serves(&self, site: &SiteName) -> Option<Epoch> {
+        let report = self.guards.heard(site).filter(|h| h.age < SILENCE)?.report;
+        let promise = report.promise?;
+        let is_newest = self
+            .guards
+            .terms()
+            .is_some_and(|t| t.epoch == promise.epoch);
+        let writes = promise.role == Role::Primary && report.database == Some(Database::Writable);
+        (is_newest && writes).then_some(promise.epoch)
+    }
+}
+
+/// What there is to say of a site's guard before it is needed.
+fn readiness(guards: &dyn Guards, site: &SiteName) -> CheckItem {
+    let name = format!("guard/{site}");
+    let Some(heard) = guards.heard(site).filter(|h| h.age < SILENCE) else {
+        return CheckItem::bad(
+            name,
+            CheckStatus::Fail,
+            format!("the guard of {site} does not answer"),
+            "start `failover guard run` there; see that UDP passes both ways and that the keys are those of the documents",
+        );
+    };
+    let report = heard.report;
+    if !report.can_fence {
+        return CheckItem::bad(
+            name,
+            CheckStatus::Fail,
+            format!(
+                "the guard of {site} cannot fence: a kill or a write to its disk has not come to an end"
+            ),
+            "see its log, and start it anew",
+        );
+    }
+    let holds = report.promise.as_ref().is_some_and(|p| {
+        p.role == Role::Primary && guards.terms().is_some_and(|t| t.epoch == p.epoch)
+    });
+    if !holds {
+        return CheckItem::bad(
+            name,
+            CheckStatus::Unknown,
+            format!("the guard of {site} does not hold the newest epoch yet"),
+            "wait a moment; `failover explain` says what it waits for",
+        );
+    }
+    let lease = guards.terms().map(|t| t.lease);
+    match (lease, guards.left(site)) {
+        (Some(Lease::Bounded(lease)), Some(_)) => CheckItem::ok(
+            name,
+            format!("the guard of {site} answers, and its leases of {lease} can be waited for"),
+        ),
+        (Some(Lease::Bounded(_)) | None, _) | (_, Some(_)) => CheckItem::bad(
+            name,
+            CheckStatus::Warn,
+            format!("the guard of {site} has not asked for a lease yet"),
+            "wait a moment",
+        ),
+        (Some(Lease::Unbounded), None) => CheckItem::bad(
+            name,
+            CheckStatus::Warn,
+            format!(
+                "the lease of {site} has no end: it is fenced only where its guard answers, else a person is asked"
+            ),
+            "give the standby a guard, and see `failover guard prove` on both hosts",
+        ),
+    }
+}

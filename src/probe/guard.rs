@@ -1,0 +1,108 @@
+//! `probe/guard`: what the guard of a site says at first hand of its database.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    model::{
+        guard::{Database, Report, Role},
+        id::SiteName,
+        observation::{Evidence, Look, Sight},
+    },
+    port::{
+        guard::{Order, SharedGuards},
+        kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
+        probe::{LookContext, Probe, SharedProbe},
+    },
+};
+
+/// The kind.
+pub const KIND: Kind = Kind::new::<GuardProbeWith>(
+    "probe/guard",
+    "what a site's guard says at first hand: whether its database runs and does what it is to do",
+    "site: paris\n",
+    Make::Probe(make),
+)
+.giving(Evidence::Guard);
+
+/// Settings of `probe/guard`. Only the controller's own vantage points hear guards.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GuardProbeWith {
+    /// The site, one of the service's `guards`.
+    pub site: String,
+}
+
+impl With for GuardProbeWith {
+    fn problems(&self) -> Vec<Problem> {
+        let is_empty = self.site.is_empty();
+        is_empty
+            .then(|| Problem::new("site", "expected the name of a site"))
+            .into_iter()
+            .collect()
+    }
+}
+
+fn make(with: &Value, wiring: &Wiring) -> Result<SharedProbe, MakeError> {
+    let with: GuardProbeWith = read(with)?;
+    Ok(Arc::new(GuardProbe {
+        guards: wiring.guards()?,
+        site: SiteName::new(with.site),
+    }))
+}
+
+struct GuardProbe {
+    guards: SharedGuards,
+    site: SiteName,
+}
+
+#[async_trait]
+impl Probe for GuardProbe {
+    async fn look(&self, context: &LookContext) -> Look {
+        self.guards.order(&self.site, Order::Look);
+        let site = &self.site;
+        match self.guards.heard(site) {
+            None => Look::new(
+                Sight::Unknown,
+                format!("the guard of {site} was never heard"),
+            ),
+            // A guard that cannot be heard says nothing of its database.
+            Some(heard) if heard.age > context.timeout => Look::new(
+                Sight::Unknown,
+                format!("the guard of {site} was last heard {} ago", heard.age),
+            ),
+            Some(heard) => told(&heard.report),
+        }
+    }
+}
+
+fn told(report: &Report) -> Look {
+    let role = report.promise.as_ref().map(|p| p.role);
+    match (role, report.database) {
+        (_, None) => Look::new(Sight::Unknown, "its guard has not seen the database yet"),
+        (_, Some(Database::Gone)) => {
+            Look::new(Sight::Down, "its guard says that no process of it runs")
+        }
+        (_, Some(_)) if !report.answers => Look::new(
+            Sight::Down,
+            "its guard says that it runs and does not answer",
+        ),
+        (Some(Role::Primary), Some(Database::Writable)) => {
+            Look::new(Sight::Up, "its guard says that it takes writes")
+        }
+        (Some(Role::Primary), Some(Database::Following)) => {
+            Look::new(Sight::Down, "its guard says that it takes no writes")
+        }
+        (Some(Role::Standby | Role::Fenced) | None, Some(Database::Following)) => {
+            Look::new(Sight::Up, "its guard says that it follows")
+        }
+        (Some(Role::Standby | Role::Fenced) | None, Some(Database::Writable)) => Look::new(
+            Sight::Down,
+            "its guard says that it takes writes without a right to",
+        ),
+    }
+}

@@ -1,0 +1,207 @@
+//! `guard/promote`: the guard of the new site promises the epoch, arms its dead-man and promotes its database.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::{
+    model::{
+        check::{CheckItem, CheckStatus},
+        guard::{Database, Report, Role},
+        id::{Epoch, SiteName},
+        plan::StepPhase,
+        site::Site,
+        span::Span,
+        step::{Presence, Proof, Rung, StepResult},
+    },
+    port::{
+        action::{Action, SharedAction, StepContext},
+        guard::{Order, SharedGuards},
+        kind::{Kind, Make, MakeError, Wiring, With, read},
+    },
+};
+
+/// Time between two orders.
+const AGAIN: Duration = Duration::from_millis(100);
+/// A guard that was not heard for so long is not reached.
+const SILENCE: Span = Span::from_secs(5);
+
+/// `guard/promote`.
+pub const KIND: Kind = Kind::new::<GuardPromoteWith>(
+    "guard/promote",
+    "has the new site's guard promote its database under a lease of the new epoch",
+    "{}",
+    Make::Action(make),
+)
+.in_phase(StepPhase::Promote)
+.both_ways();
+
+/// Settings of `guard/promote`: which guard, stands in the service's `guards`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GuardPromoteWith {}
+
+impl With for GuardPromoteWith {}
+
+fn make(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
+    let GuardPromoteWith {} = read(with)?;
+    Ok(Arc::new(GuardPromotion {
+        guards: wiring.guards()?,
+    }))
+}
+
+struct GuardPromotion {
+    guards: SharedGuards,
+}
+
+#[async_trait]
+impl Action for GuardPromotion {
+    async fn perform(&self, step: &StepContext) -> StepResult {
+        let deadline = Instant::now() + step.limit();
+        let (site, epoch) = (&step.to.name, step.epoch);
+        let acknowledged = is_acknowledged(step);
+        loop {
+            self.guards.order(site, Order::Promote { acknowledged });
+            self.guards.order(site, Order::Look);
+            let reason = match self.stands(site, epoch) {
+                Stands::Done(proof) => return StepResult::Done(proof),
+                Stands::Before(reason) | Stands::Unclear(reason) => reason,
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return StepResult::indeterminate(reason);
+            }
+            self.guards.news(AGAIN.min(left)).await;
+        }
+    }
+
+    async fn observe(&self, step: &StepContext) -> Presence {
+        let deadline = Instant::now() + step.limit();
+        let (site, epoch) = (&step.to.name, step.epoch);
+        loop {
+            self.guards.order(site, Order::Look);
+            self.guards.news(AGAIN).await;
+            match self.stands(site, epoch) {
+                Stands::Done(proof) => return Presence::InPlace(proof),
+                // To order it again is harmless: the guard knows the epoch.
+                Stands::Before(reason) => return Presence::absent(reason),
+                Stands::Unclear(reason) if Instant::now() >= deadline => {
+                    return Presence::unknown(reason);
+                }
+                Stands::Unclear(_) => {}
+            }
+        }
+    }
+
+    async fn undo(&self, _step: &StepContext) -> Option<StepResult> {
+        Some(StepResult::failed("a promotion has no way back"))
+    }
+
+    async fn check(&self, _from: &Site, to: &Site) -> Vec<CheckItem> {
+        let (site, name) = (&to.name, format!("guard/{}", to.name));
+        let Some(heard) = self.guards.heard(site).filter(|h| h.age < SILENCE) else {
+            return vec![CheckItem::bad(
+                name,
+                CheckStatus::Fail,
+                format!("the guard of {site} does not answer"),
+                "start `failover guard run` there; see that UDP passes both ways and that the keys are those of the \
+                 documents",
+            )];
+        };
+        vec![readiness(name, site, &heard.report)]
+    }
+}
+
+/// How a promotion stands.
+enum Stands {
+    Done(Proof),
+    /// The guard says that it has not promised it.
+    Before(String),
+    Unclear(String),
+}
+
+impl GuardPromotion {
+    fn stands(&self, site: &SiteName, epoch: Epoch) -> Stands {
+        let Some(heard) = self.guards.heard(site).filter(|h| h.age < SILENCE) else {
+            return Stands::Unclear(format!("the guard of {site} does not answer"));
+        };
+        let report = heard.report;
+        let Some(promise) = report.promise else {
+            return Stands::Before(format!("the guard of {site} lost its state"));
+        };
+        if promise.epoch < epoch {
+            return Stands::Before(format!(
+                "the guard of {site} has not promised epoch {epoch}"
+            ));
+        }
+        if promise.epoch > epoch || promise.role != Role::Primary {
+            return Stands::Unclear(format!(
+                "the guard of {site} has promised epoch {} and is no primary of {epoch}",
+                promise.epoch
+            ));
+        }
+        match report.database {
+            Some(Database::Writable) => Stands::Done(Proof::new(format!(
+                "the guard of {site} holds epoch {epoch}, and its database takes writes"
+            ))),
+            Some(Database::Following | Database::Gone) | None if !report.leased => Stands::Unclear(
+                format!("{site} has promised epoch {epoch} and waits for its lease"),
+            ),
+            Some(Database::Following | Database::Gone) | None => Stands::Unclear(format!(
+                "{site} has its lease in epoch {epoch}, and its database does not take writes yet"
+            )),
+        }
+    }
+}
+
+/// Whether the old site's guard said that it is fenced: then the deputy's own grants need no waiting for.
+fn is_acknowledged(step: &StepContext) -> bool {
+    let acknowledged = Rung::Acknowledged.to_string();
+    step.facts
+        .iter()
+        .any(|(name, value)| name.ends_with(".fence") && *value == acknowledged)
+}
+
+fn readiness(name: String, site: &SiteName, report: &Report) -> CheckItem {
+    let Some(promise) = &report.promise else {
+        return CheckItem::bad(
+            name,
+            CheckStatus::Fail,
+            format!("the guard of {site} lost its state and votes for nothing"),
+            "resynchronise its database, then run `failover guard rejoin` there",
+        );
+    };
+    if promise.role == Role::Fenced {
+        return CheckItem::bad(
+            name,
+            CheckStatus::Fail,
+            format!(
+                "{site} was fenced in epoch {}, and its database stays stopped",
+                promise.epoch
+            ),
+            "resynchronise its database, then run `failover guard rejoin` there",
+        );
+    }
+    match report.database {
+        Some(Database::Following) => CheckItem::ok(
+            name,
+            format!("the guard of {site} answers, and its database follows"),
+        ),
+        Some(Database::Gone) | None => CheckItem::bad(
+            name,
+            CheckStatus::Fail,
+            format!("the guard of {site} answers, and its database does not run"),
+            "see the guard's log there",
+        ),
+        Some(Database::Writable) => CheckItem::bad(
+            name,
+            CheckStatus::Fail,
+            format!("the database at {site} takes writes"),
+            "see `failover explain`: the journal may be an old one",
+        ),
+    }
+}
