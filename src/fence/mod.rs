@@ -8,7 +8,13 @@ use crate::port::kind::Kind;
 mod command;
 mod postgres;
 mod server;
+mod webhook;
 mod write_attempt;
 
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[command::KIND, postgres::KIND, write_attempt::KIND];
+pub const KINDS: &[Kind] = &[
+    command::KIND,
+    webhook::KIND,
+    postgres::KIND,
+    write_attempt::KIND,
+];

@@ -29,3 +29,4 @@ mod spec;
 mod stand;
 mod stories;
 mod vantage;
+mod webhook_fence;
