@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use failover::{
-    driver::registry::kinds,
+    driver::{independence, registry::kinds},
     model::{
         check::{CheckItem, CheckStatus},
         span::Span,
@@ -21,7 +21,7 @@ use wiremock::{Mock, MockServer, Request, ResponseTemplate, matchers::path};
 use crate::stand::{
     host::{ClosedPort, Host},
     webhook::SECRET,
-    wiring::{action, step, wiring},
+    wiring::{action, service, step, wiring},
 };
 
 const LONG: Span = Span::from_secs(30);
@@ -420,6 +420,34 @@ async fn check_wants_an_observe_that_says_no() {
     assert_eq!(item.status, CheckStatus::Fail, "{item:?}");
     assert!(!format!("{item:?}").contains("c2hvcnQ"), "{item:?}");
     assert!(desk.asked("/observe").await.is_empty());
+}
+
+#[tokio::test]
+async fn the_service_must_not_stand_at_the_primary() {
+    let mut service = service();
+    for site in &mut service.sites {
+        site.url = None;
+    }
+    for (host, depends) in [("192.0.2.1", true), ("198.51.100.7", false)] {
+        let url = format!("https://{host}/");
+        let plan = json!({
+            "service": "shop", "kind": "failover", "runbook": "shop", "from": "a", "to": "b",
+            "fencing": "infrastructure", "config": "0",
+            "steps": [{
+                "id": "stop", "name": "Stop", "phase": "fence", "needs": [], "timeout": "1m",
+                "action": {"adapter": {
+                    "uses": "webhook/fence",
+                    "with": {"url": url, "observe": url, "key": {"env": "K"}},
+                }},
+                "retry": {}, "onFailure": "stop",
+            }],
+        });
+        let plan = serde_json::from_value(plan).unwrap();
+        let items = independence::check(&service, kinds(), &plan).await;
+        let failed = items.iter().any(|i| i.status == CheckStatus::Fail);
+        assert_eq!(failed, depends, "{items:?}");
+        assert_eq!(items.len(), 1, "{items:?}");
+    }
 }
 
 #[test]
