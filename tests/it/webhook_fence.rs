@@ -1,4 +1,7 @@
-//! Fences by signed webhooks, against a stand-in for a service of the user's own.
+//! Fences by signed webhooks: the wire, against a stand-in for a service of the user's own, and the worked example of
+//! `examples/webhook-fence`, against a stand-in for the provider.
+
+mod example;
 
 use std::{fs, path::Path};
 
