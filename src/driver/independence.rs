@@ -8,14 +8,15 @@ use std::{
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
-        plan::{Action as Doing, Plan, StepPhase},
+        plan::{Action as Doing, Plan, StepPhase, Uses},
         service::Service,
         site::Site,
     },
     port::kind::Kinds,
 };
 
-/// Compares the hosts of whatever runs after the fence, and this host itself, with the primary's addresses.
+/// Compares the hosts of whatever runs after the fence, of the fences that prove something, and this host itself, with
+/// the primary's addresses. A fence that proves nothing speaks to the primary as long as it answers.
 pub async fn check(service: &Service, kinds: Kinds, plan: &Plan) -> Vec<CheckItem> {
     let Some(from) = service.site(&plan.from) else {
         return Vec::new();
@@ -26,11 +27,12 @@ pub async fn check(service: &Service, kinds: Kinds, plan: &Plan) -> Vec<CheckIte
     let steps = plan
         .steps
         .iter()
-        .filter(|s| s.phase > StepPhase::Fence)
         .filter_map(|s| match &s.action {
-            Doing::Adapter(uses) => Some((format!("step {}", s.id), uses)),
+            Doing::Adapter(uses) => Some((s, uses)),
             Doing::Manual { .. } => None,
-        });
+        })
+        .filter(|(s, uses)| s.phase > StepPhase::Fence || proves(kinds, uses))
+        .map(|(s, uses)| (format!("step {}", s.id), uses));
     let customers = service
         .announcements
         .channels
@@ -93,6 +95,13 @@ pub async fn check(service: &Service, kinds: Kinds, plan: &Plan) -> Vec<CheckIte
         items.push(CheckItem::ok("independence", detail));
     }
     items
+}
+
+/// Whether this adapter can prove a fence.
+fn proves(kinds: Kinds, uses: &Uses) -> bool {
+    kinds
+        .get(uses.uses.as_str())
+        .is_some_and(|k| k.rung.is_some())
 }
 
 /// Steps after the fence that run programs: no document says whom they connect to.

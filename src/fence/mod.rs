@@ -9,12 +9,14 @@ mod command;
 mod guard;
 mod postgres;
 mod server;
+mod webhook;
 mod write_attempt;
 
 /// The kinds of this room; a new one is a line here.
 pub const KINDS: &[Kind] = &[
     command::KIND,
     guard::KIND,
+    webhook::KIND,
     postgres::KIND,
     write_attempt::KIND,
 ];

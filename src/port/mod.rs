@@ -26,3 +26,4 @@ pub mod secret;
 pub mod store;
 pub mod target;
 pub mod trust;
+pub mod webhook;

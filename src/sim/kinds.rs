@@ -44,7 +44,7 @@ const REAL: [&str; 3] = ["dns/repoint", "service/verify", "publish/fallback"];
 
 fn action(name: &str) -> Make {
     match name {
-        "command/fence" => Make::Action(|_, w| deeds::make(Doing::SwitchOff, w)),
+        "command/fence" | "webhook/fence" => Make::Action(|_, w| deeds::make(Doing::SwitchOff, w)),
         "postgres/fence" => Make::Action(|_, w| deeds::make(Doing::RefuseWriters, w)),
         "postgres/write-attempt" => Make::Action(|_, w| deeds::make(Doing::WriteAttempt, w)),
         "postgres/promote" | "command/promote" | "http/promote" => {

@@ -30,3 +30,4 @@ mod spec;
 mod stand;
 mod stories;
 mod vantage;
+mod webhook_fence;

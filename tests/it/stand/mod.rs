@@ -7,6 +7,7 @@ pub mod cloudflare;
 pub mod controller;
 pub mod disk;
 pub mod doubles;
+pub mod hetzner;
 pub mod host;
 pub mod json_schema;
 pub mod kinds;
