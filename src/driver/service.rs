@@ -411,13 +411,7 @@ impl ServiceLoop {
         let drafts = bodies
             .into_iter()
             .map(|body| {
-                let epoch = match &body {
-                    RecordBody::EpochRaised { epoch, .. } | RecordBody::Moved { epoch, .. } => {
-                        *epoch
-                    }
-                    RecordBody::EpochOpened { terms, .. } => terms.epoch,
-                    _ => epoch,
-                };
+                let epoch = body.opens().unwrap_or(epoch);
                 Draft {
                     epoch,
                     at: now,

@@ -461,6 +461,18 @@ pub enum RunOutcome {
 }
 
 impl RecordBody {
+    /// The epoch that begins with it.
+    #[must_use]
+    pub fn opens(&self) -> Option<Epoch> {
+        if let Self::EpochRaised { epoch, .. } | Self::Moved { epoch, .. } = self {
+            return Some(*epoch);
+        }
+        if let Self::EpochOpened { terms, .. } = self {
+            return Some(terms.epoch);
+        }
+        None
+    }
+
     /// Whether people want to see it on a timeline before the details.
     #[must_use]
     pub fn kind(&self) -> &'static str {

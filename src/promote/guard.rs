@@ -161,9 +161,11 @@ impl GuardPromotion {
 /// Whether the old site's guard said that it is fenced: then the deputy's own grants need no waiting for.
 fn is_acknowledged(step: &StepContext) -> bool {
     let acknowledged = Rung::Acknowledged.to_string();
-    step.facts
-        .iter()
-        .any(|(name, value)| name.ends_with(".fence") && *value == acknowledged)
+    step.facts.iter().any(|(name, value)| {
+        name.rsplit_once('.')
+            .is_some_and(|(_, fact)| fact == "fence")
+            && *value == acknowledged
+    })
 }
 
 fn readiness(name: String, site: &SiteName, report: &Report) -> CheckItem {

@@ -183,7 +183,6 @@ impl Watchman {
             } => self.raised(run, *epoch, site, sites, now),
             RecordBody::Moved { epoch, site, .. } => self.rises(*epoch, site, now),
             RecordBody::EpochOpened { terms, .. } => self.rises(terms.epoch, &terms.site, now),
-            RecordBody::EpochHeld { .. } => {}
             RecordBody::StepIntent {
                 run, step, attempt, ..
             } => {
@@ -267,6 +266,7 @@ impl Watchman {
             } => self.silence = *proceed,
             RecordBody::IncidentClosed { .. } => self.gates = None,
             RecordBody::ControllerStarted { .. }
+            | RecordBody::EpochHeld { .. }
             | RecordBody::DocumentsChanged { .. }
             | RecordBody::ModeChanged { .. }
             | RecordBody::Checked { .. }
