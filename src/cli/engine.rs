@@ -119,7 +119,7 @@ impl Engine {
         let post = match outlets.guards {
             Listen::Off => None,
             Listen::At(address) => {
-                let post = Post::listen(address, secrets.clone()).await;
+                let post = Post::listen(address, secrets.clone(), runtime.clone()).await;
                 Some(post.map_err(|source| Error::Listen { address, source })?)
             }
         };
