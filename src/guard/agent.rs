@@ -37,7 +37,7 @@ use crate::{
         secret::SecretRef,
         span::Span,
     },
-    port::{cause, secret::SharedSecrets},
+    port::{cause, manager::Manager, secret::SharedSecrets},
 };
 
 /// The least time between two ticks.
@@ -183,9 +183,12 @@ impl Agent {
             self.tell.clone(),
         ));
         let mut datagram = vec![0; LARGEST + 1];
+        let mut manager = Manager::of_this_process();
+        manager.ready();
         tokio::pin!(stop);
         loop {
-            let pause = self.pause();
+            manager.alive();
+            let pause = self.pause().min(manager.pause());
             tokio::select! {
                 end = &mut stop, if !self.is_stopping => match end {
                     AtEnd::Leave => break,
@@ -208,6 +211,7 @@ impl Agent {
                 () = sleep(pause) => self.step(Event::Tick),
             }
         }
+        manager.stopping();
         looking.abort();
         status::remove(&self.config.state);
         tracing::info!("the guard ends");

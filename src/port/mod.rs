@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod lenient;
 pub mod lock;
 pub mod lookout;
+pub mod manager;
 pub mod postgres;
 pub mod probe;
 pub mod request;
