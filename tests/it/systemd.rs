@@ -732,7 +732,7 @@ fn the_service_manager_hears_that_the_controller_is_ready_alive_and_about_to_end
     let socket = folder.path().join("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();
     manager
-        .set_read_timeout(Some(Duration::from_secs(60)))
+        .set_read_timeout(Some(Duration::from_mins(1)))
         .unwrap();
     let document = "apiVersion: failover.rs/v1alpha1\nkind: ProtectedService\nmetadata: {name: shop}\nspec:\n  \
                     objectives: {rto: 5m, rpo: 1m}\n  sites:\n    - {name: east, role: primary}\n    - \

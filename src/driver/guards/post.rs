@@ -32,9 +32,12 @@ pub struct Post {
     socket: Arc<UdpSocket>,
     secrets: SharedSecrets,
     runtime: SharedRuntime,
-    lines: Mutex<BTreeMap<ServiceName, (Arc<Line>, Arc<Ward>)>>,
+    lines: Mutex<BTreeMap<ServiceName, Connected>>,
     dropped: Mutex<Counts>,
 }
+
+/// One service, its wire, and what is known of its guards.
+type Connected = (Arc<Line>, Arc<Ward>);
 
 /// The wire to the guards of one service.
 struct Line {

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-/// What is told to the service manager.
+/// What is told to the service supervisor.
 #[derive(Debug)]
-pub struct Manager {
+pub struct Supervisor {
     /// How often it wants to hear that the process is alive.
     every: Option<Duration>,
     last: Option<Instant>,
 }
 
-impl Manager {
+impl Supervisor {
     /// The one that the environment names; all that is told is lost where it names none.
     #[must_use]
     pub fn of_this_process() -> Self {
