@@ -124,6 +124,11 @@ impl Engine {
             }
         };
         let journal = Arc::new(SqliteJournal::open(&place.journal())?);
+        if !journal.origin().is_here() {
+            return Err(Error::Elsewhere {
+                path: place.journal(),
+            });
+        }
         let ledger: SharedLedger = Arc::new(
             SqliteLedger::open(&place.state.join("ledger.sqlite")).map_err(|e| cannot_start(&e))?,
         );

@@ -267,6 +267,7 @@ impl Watchman {
             RecordBody::IncidentClosed { .. } => self.gates = None,
             RecordBody::ControllerStarted { .. }
             | RecordBody::EpochHeld { .. }
+            | RecordBody::TakenOver { .. }
             | RecordBody::DocumentsChanged { .. }
             | RecordBody::ModeChanged { .. }
             | RecordBody::Checked { .. }
