@@ -7,7 +7,7 @@
 mod post;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -75,6 +75,8 @@ pub trait Carrier: Send + Sync {
     fn now(&self) -> Time;
 }
 
+/// A guard that said nothing for so long is silent.
+const SILENCE: Span = Span::from_secs(5);
 /// A loop that could not record that an epoch is held is told again after this.
 const TELL_AGAIN: Span = Span::from_secs(1);
 
@@ -91,6 +93,7 @@ struct Inner {
     /// None until the journal was read.
     standing: Option<Stand>,
     heard: BTreeMap<SiteName, (Report, Time)>,
+    silent: BTreeSet<SiteName>,
     acknowledged: BTreeMap<SiteName, FenceAck>,
     /// The life of each guard that lost its state, and the epoch in which it was first heard.
     lost: BTreeMap<SiteName, (Boot, Epoch)>,
@@ -181,7 +184,10 @@ impl Ward {
     pub fn ask(&self) {
         for site in self.carrier.sites() {
             self.carrier.say(&site, Said::Look);
-            let overdue = lock(&self.inner).overdue(&site);
+            let mut inner = lock(&self.inner);
+            inner.listen(&site, self.carrier.now());
+            let overdue = inner.overdue(&site);
+            drop(inner);
             if let Some(order) = overdue {
                 self.order(&site, order);
             }
@@ -228,8 +234,20 @@ impl Inner {
             self.lost.insert(site.clone(), (report.boot, epoch));
         }
         let before = self.heard.insert(site.clone(), (report.clone(), now));
-        if before.is_none_or(|(said, _)| said != *report) {
+        let was_silent = self.silent.remove(site);
+        if was_silent || before.is_none_or(|(said, _)| said != *report) {
             self.tell(Event::Guard(Box::new(report.clone())));
+        }
+    }
+
+    /// Notices that a guard has become silent.
+    fn listen(&mut self, site: &SiteName, now: Time) {
+        let is_silent = self
+            .heard
+            .get(site)
+            .is_some_and(|(_, at)| now.since(*at) > SILENCE);
+        if is_silent && self.silent.insert(site.clone()) {
+            self.tell(Event::GuardSilent(site.clone()));
         }
     }
 
