@@ -78,13 +78,20 @@ impl Granted {
         is_unheard && self.age(now) < Span::from_millis(wait(lease).as_millis() * 2)
     }
 
-    /// Notes a grant, before it is sent.
-    pub fn note(&mut self, by: Grantor, request: &LeaseRequest, lease: Span, now: Time) {
-        let confirmed = request.heard.get(&by);
-        let is_confirmed = |(sent, _)| confirmed.is_some_and(|heard| *heard >= sent);
-        if self.unconfirmed.is_none_or(is_confirmed) {
-            self.unconfirmed = Some((request.sent, now));
+    /// Takes in what a request says of the grants that arrived, before it is asked whether to rest. A holder whose clock
+    /// stands before what is not confirmed was started anew with its host, and never confirms it.
+    pub fn confirm(&mut self, by: Grantor, request: &LeaseRequest) {
+        let heard = request.heard.get(&by);
+        let is_settled =
+            |(sent, _)| heard.is_some_and(|heard| *heard >= sent) || request.sent < sent;
+        if self.unconfirmed.is_some_and(is_settled) {
+            self.unconfirmed = None;
         }
+    }
+
+    /// Notes a grant, before it is sent.
+    pub fn note(&mut self, request: &LeaseRequest, lease: Span, now: Time) {
+        self.unconfirmed.get_or_insert((request.sent, now));
         self.at = now;
         self.longest = self.longest.max(lease);
     }

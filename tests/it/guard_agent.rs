@@ -16,12 +16,13 @@ use nix::{
 use crate::stand::postgres::until;
 
 mod controller;
-mod stage;
+pub mod shop;
+pub mod stage;
 
 use stage::{Stage, terms};
 
 /// Runs in a network namespace that goes with its thread and its children.
-fn apart(test: fn()) {
+pub fn apart(test: fn()) {
     let thread = thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let up = Command::new("ip")

@@ -10,6 +10,7 @@ mod copy;
 mod demo;
 mod dns;
 mod driver;
+mod faults;
 mod full_disk;
 mod guard_agent;
 mod guard_gate;

@@ -61,11 +61,11 @@ impl Machine {
         };
         let is_enforced = lease::is_enforced(request.report.kill, span);
         let may_hold = request.report.can_fence && is_enforced;
+        self.granted.confirm(Grantor::Deputy, request);
         if !may_hold || self.granted.rests(now.grantor, span) {
             return;
         }
-        self.granted
-            .note(Grantor::Deputy, request, span, now.grantor);
+        self.granted.note(request, span, now.grantor);
         effects.push(Effect::Grant(
             terms.site,
             Grant {

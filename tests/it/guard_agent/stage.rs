@@ -2,14 +2,14 @@
 //! that write all the time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
     process::{Child, Command},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     thread::{self, JoinHandle, sleep},
     time::{Duration, Instant},
@@ -25,6 +25,7 @@ use failover::{
     model::{
         guard::{FenceAck, FenceOrder, Lease, PromoteOrder, Report, Terms},
         id::{Epoch, ServiceName, SiteName},
+        lease,
         public_key::PublicKey,
         span::Span,
     },
@@ -34,8 +35,12 @@ use nix::{
     unistd::Pid,
 };
 use tempfile::TempDir;
+use tokio_postgres::error::SqlState;
 
-use crate::stand::postgres::{Cluster, Pair, until};
+use crate::stand::{
+    network::{Host, Inside},
+    postgres::{Cluster, Pair, until},
+};
 
 /// What the controller is called.
 pub const CONTROLLER: &str = "dr";
@@ -44,10 +49,27 @@ fn service() -> ServiceName {
     ServiceName::new("shop")
 }
 
+/// Where something stands: on a host of its own, or here.
+#[derive(Clone, Default)]
+pub struct Place(pub Option<Host>);
+
+impl Place {
+    pub fn address(&self) -> IpAddr {
+        let host = self.0.as_ref();
+        host.map_or(IpAddr::from(Ipv4Addr::LOCALHOST), |h| h.address)
+    }
+
+    /// What this thread starts while this lives is there.
+    pub fn enter(&self) -> Option<Inside> {
+        self.0.as_ref().map(|h| h.inside.enter())
+    }
+}
+
 /// A site: a guard's process and the database that it guards.
 pub struct Site {
     pub name: &'static str,
     pub cluster: Cluster,
+    pub place: Place,
     guard: Option<Child>,
     folder: PathBuf,
 }
@@ -63,7 +85,13 @@ impl Site {
         command
     }
 
+    /// The database, as those elsewhere reach it.
+    pub fn database(&self) -> SocketAddr {
+        SocketAddr::new(self.place.address(), self.cluster.port)
+    }
+
     pub fn start(&mut self) {
+        let _inside = self.place.enter();
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -71,6 +99,21 @@ impl Site {
             .unwrap();
         let child = self.command("run").stderr(log).spawn().unwrap();
         self.guard = Some(child);
+    }
+
+    /// Starts for the first time, on a host that kills in time: one that is too busy just now is measured again.
+    fn start_proved(&mut self, lease: Span) {
+        until("the host kills in time", || {
+            self.start();
+            until("the guard answers", || !self.status().is_null());
+            let kill = serde_json::from_value(self.status()["report"]["kill"].clone());
+            let is_proved = lease::is_enforced(kill.unwrap(), lease);
+            if !is_proved {
+                self.terminate();
+                let _ = fs::remove_file(self.folder.join("run/proof.json"));
+            }
+            is_proved
+        });
     }
 
     pub fn status(&self) -> serde_json::Value {
@@ -156,6 +199,44 @@ impl Site {
                     until("it dies", || process.has_ended().unwrap());
                 }
             }
+        }
+    }
+
+    /// Every process of the host stands still, those of the dead-man too.
+    pub fn freeze_host(&self) {
+        self.place
+            .0
+            .as_ref()
+            .unwrap()
+            .inside
+            .signal(Signal::SIGSTOP);
+    }
+
+    /// And goes on.
+    pub fn thaw_host(&self) {
+        self.place
+            .0
+            .as_ref()
+            .unwrap()
+            .inside
+            .signal(Signal::SIGCONT);
+    }
+
+    /// Every process of the host ends, as when its power fails.
+    pub fn cut_power(&mut self) {
+        self.place.0.as_ref().unwrap().inside.empty();
+        if let Some(mut guard) = self.guard.take() {
+            let _ = guard.wait();
+        }
+        self.cluster.forget_memory();
+    }
+
+    /// The server ends, as when the kernel is out of memory; its guard lives.
+    pub fn kill_database(&self) {
+        let record = Folder::open(&self.folder.join("run")).unwrap().unwrap();
+        let init = record.record().unwrap().unwrap().init.pid;
+        for pid in below(init) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 
@@ -319,17 +400,49 @@ fn serve(
     }
 }
 
-/// A write that was acknowledged.
+/// How a client reaches a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// By TCP, on its host.
+    Local,
+    /// By the Unix socket.
+    Socket,
+    /// By TCP, from the clients' host.
+    Remote,
+}
+
+/// A write that was acknowledged, or one that was not.
 #[derive(Clone, Copy, Debug)]
 pub struct Write {
+    /// What the row says.
+    pub number: i64,
     pub site: &'static str,
-    pub by_tcp: bool,
+    pub way: Way,
     pub at: Instant,
+}
+
+/// What became of writes.
+#[derive(Default)]
+struct Ledger {
+    numbers: AtomicI64,
+    acknowledged: Mutex<Vec<Write>>,
+    refused: Mutex<Vec<Write>>,
+}
+
+impl Ledger {
+    fn note(list: &Mutex<Vec<Write>>, number: i64, (site, way): (&'static str, Way)) {
+        list.lock().unwrap().push(Write {
+            number,
+            site,
+            way,
+            at: Instant::now(),
+        });
+    }
 }
 
 /// Clients that write all the time, by TCP and by Unix socket, at both sites.
 pub struct Witness {
-    writes: Arc<Mutex<Vec<Write>>>,
+    ledger: Arc<Ledger>,
     ends: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -337,38 +450,52 @@ pub struct Witness {
 impl Witness {
     pub fn watch(sites: [&Site; 2]) -> Self {
         let mut witness = Self {
-            writes: Arc::default(),
+            ledger: Arc::default(),
             ends: Arc::default(),
             threads: Vec::new(),
         };
         for site in sites {
-            let tcp = format!("host=127.0.0.1 port={} user=postgres", site.cluster.port);
-            for (by_tcp, conninfo) in [(true, tcp), (false, site.cluster.superuser())] {
-                let (writes, ends) = (Arc::clone(&witness.writes), Arc::clone(&witness.ends));
-                let name = site.name;
-                witness.threads.push(thread::spawn(move || {
-                    let runtime = tokio::runtime::Builder::new_current_thread()
-                        .enable_all()
-                        .build()
-                        .unwrap();
-                    while !ends.load(Ordering::Relaxed) {
-                        runtime.block_on(write(&conninfo, &ends, || {
-                            writes.lock().unwrap().push(Write {
-                                site: name,
-                                by_tcp,
-                                at: Instant::now(),
-                            });
-                        }));
-                        sleep(Duration::from_millis(5));
-                    }
-                }));
-            }
+            let local = format!("host=127.0.0.1 port={} user=postgres", site.cluster.port);
+            witness.add(site, &site.place, Way::Local, local);
+            witness.add(site, &site.place, Way::Socket, site.cluster.superuser());
         }
         witness
     }
 
+    /// One more client, on that host, which reaches the database of a site there.
+    pub fn from(&mut self, site: &Site, place: &Place, database: SocketAddr) {
+        let (host, port) = (database.ip(), database.port());
+        let conninfo = format!("host={host} port={port} user=postgres");
+        self.add(site, place, Way::Remote, conninfo);
+    }
+
+    fn add(&mut self, site: &Site, place: &Place, way: Way, conninfo: String) {
+        // A standby turns them away all the time: its log has better to tell.
+        let conninfo = format!("{conninfo} options='-c log_min_messages=fatal'");
+        let (ledger, ends) = (Arc::clone(&self.ledger), Arc::clone(&self.ends));
+        let at = (site.name, way);
+        let _inside = place.enter();
+        self.threads.push(thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            while !ends.load(Ordering::Relaxed) {
+                runtime.block_on(write(&conninfo, &ends, &ledger, at));
+                sleep(Duration::from_millis(10));
+            }
+        }));
+    }
+
     pub fn writes(&self) -> Vec<Write> {
-        self.writes.lock().unwrap().clone()
+        self.ledger.acknowledged.lock().unwrap().clone()
+    }
+
+    /// Writes at a site that were not acknowledged since then.
+    pub fn refused(&self, site: &str, since: Instant) -> Vec<Write> {
+        let refused = self.ledger.refused.lock().unwrap();
+        let of = refused.iter().filter(|w| w.site == site && w.at >= since);
+        of.copied().collect()
     }
 
     /// When the last write at a site was acknowledged.
@@ -377,13 +504,19 @@ impl Witness {
         writes.iter().filter(|w| w.site == site).map(|w| w.at).max()
     }
 
+    /// When the first one was.
+    pub fn first(&self, site: &str) -> Option<Instant> {
+        let writes = self.writes();
+        writes.iter().filter(|w| w.site == site).map(|w| w.at).min()
+    }
+
     /// Waits until writes of both ways are acknowledged that began after now.
     pub fn until_written(&self, site: &str) {
         let now = Instant::now();
         until(&format!("writes at {site}"), || {
-            [true, false].into_iter().all(|by_tcp| {
-                let mine = |w: &&Write| w.site == site && w.by_tcp == by_tcp && w.at > now;
-                self.writes().iter().any(|w| mine(&w))
+            [Way::Local, Way::Socket].into_iter().all(|way| {
+                let mine = |w: &Write| w.site == site && w.way == way && w.at > now;
+                self.writes().iter().any(mine)
             })
         });
     }
@@ -423,26 +556,72 @@ impl Drop for Witness {
     }
 }
 
-/// Writes until something fails.
-async fn write(conninfo: &str, ends: &AtomicBool, mut acknowledged: impl FnMut()) {
+/// Writes until something fails. A server that takes no writes is asked again in the same session.
+async fn write(conninfo: &str, ends: &AtomicBool, ledger: &Ledger, at: (&'static str, Way)) {
     let patience = Duration::from_secs(2);
     let connected = tokio::time::timeout(
         patience,
         tokio_postgres::connect(conninfo, tokio_postgres::NoTls),
     );
     let Ok(Ok((client, connection))) = connected.await else {
+        Ledger::note(&ledger.refused, 0, at);
         return;
     };
     let task = tokio::spawn(connection);
     while !ends.load(Ordering::Relaxed) {
-        let insert = client.batch_execute("INSERT INTO witness DEFAULT VALUES");
+        let number = ledger.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        let insert = format!("INSERT INTO witness (number) VALUES ({number})");
+        let insert = client.batch_execute(&insert);
         match tokio::time::timeout(patience, insert).await {
-            Ok(Ok(())) => acknowledged(),
-            Ok(Err(_)) | Err(_) => break,
+            Ok(Ok(())) => Ledger::note(&ledger.acknowledged, number, at),
+            Ok(Err(error)) => {
+                Ledger::note(&ledger.refused, number, at);
+                if error.code() != Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+                    break;
+                }
+            }
+            Err(_) => {
+                Ledger::note(&ledger.refused, number, at);
+                break;
+            }
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     task.abort();
+}
+
+/// How two sites are laid out.
+pub struct Layout<'a> {
+    pub places: [Place; 2],
+    pub renewal: &'a str,
+    /// The shortest lease that is to be enforced.
+    pub lease: Span,
+    /// Where the guard of the first keeps its promise, where that is a place of its own.
+    pub state: Option<PathBuf>,
+    /// Where others reach what listens there.
+    pub way: &'a dyn Fn(Traffic, SocketAddr) -> SocketAddr,
+}
+
+/// What a way is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// Datagrams of guards and of the controller.
+    Guards,
+    /// Sessions of a database.
+    Sessions,
+}
+
+/// Both sites here, each reached where it listens.
+impl Default for Layout<'_> {
+    fn default() -> Self {
+        Self {
+            places: Default::default(),
+            renewal: "100ms",
+            lease: Span::from_millis(1500),
+            state: None,
+            way: &|_, address| address,
+        }
+    }
 }
 
 /// Two sites whose guards run, and what their controller has to know.
@@ -456,13 +635,13 @@ pub struct Hosts {
 
 impl Hosts {
     /// Both are enrolled and follow; nobody may write yet.
-    pub fn new(controller: SocketAddr, key: PublicKey) -> Self {
+    pub fn new(controller: SocketAddr, key: PublicKey, layout: &Layout) -> Self {
         let folder = TempDir::with_prefix("failover-guard-").unwrap();
         let Pair {
             mut primary,
             mut standby,
         } = Pair::start();
-        primary.sql("CREATE TABLE witness (at timestamptz DEFAULT now())");
+        primary.sql("CREATE TABLE witness (number bigint, at timestamptz DEFAULT now())");
         for server in [&primary, &standby] {
             server.sql("ALTER SYSTEM SET restart_after_crash = off");
         }
@@ -471,8 +650,23 @@ impl Hosts {
         });
         standby.stop_immediate();
         primary.stop_immediate();
+        let places = &layout.places;
+        if places[0].0.is_some() {
+            let database = SocketAddr::new(places[0].address(), primary.port);
+            standby.stream_from((layout.way)(Traffic::Sessions, database), "2s");
+            for server in [&primary, &standby] {
+                server.open_to("10.0.0.0/8");
+            }
+        }
 
-        let ports: Vec<SocketAddr> = [free(), free()].into();
+        let ports: Vec<SocketAddr> = places
+            .iter()
+            .map(|place| SocketAddr::new(place.address(), free().port()))
+            .collect();
+        let reached: Vec<SocketAddr> = ports
+            .iter()
+            .map(|port| (layout.way)(Traffic::Guards, *port))
+            .collect();
         let mut addresses = BTreeMap::new();
         let mut keys = BTreeMap::new();
         let mut sites = Vec::new();
@@ -482,10 +676,11 @@ impl Hosts {
             let (pair, pem) = KeyPair::draw().unwrap();
             fs::write(own.join("key"), pem.expose()).unwrap();
             keys.insert(SiteName::new(name), pair.public());
-            addresses.insert(SiteName::new(name), ports[sites.len()]);
+            addresses.insert(SiteName::new(name), reached[sites.len()]);
             sites.push(Site {
                 name,
                 cluster,
+                place: places[sites.len()].clone(),
                 guard: None,
                 folder: own,
             });
@@ -493,6 +688,8 @@ impl Hosts {
         for (index, site) in sites.iter().enumerate() {
             let other = &sites[1 - index];
             let (program, args) = site.cluster.command();
+            let state = layout.state.clone().filter(|_| index == 0);
+            let local = SocketAddr::from((Ipv4Addr::LOCALHOST, site.cluster.port));
             let document = serde_json::json!({
                 "service": service(),
                 "site": site.name,
@@ -501,17 +698,17 @@ impl Hosts {
                 "controller": {"name": CONTROLLER, "address": controller, "publicKey": key},
                 "peer": {
                     "site": other.name,
-                    "address": ports[1 - index],
+                    "address": reached[1 - index],
                     "publicKey": keys[&SiteName::new(other.name)],
                 },
-                "state": site.folder.join("state"),
+                "state": state.unwrap_or_else(|| site.folder.join("state")),
                 "runtime": site.folder.join("run"),
-                "renewal": "100ms",
+                "renewal": layout.renewal,
                 "database": {
                     "program": program, "args": args, "user": "postgres",
                     "env": {"LC_ALL": "C.UTF-8"},
                     "dataDir": site.cluster.data(),
-                    "listen": [format!("127.0.0.1:{}", site.cluster.port)],
+                    "listen": BTreeSet::from([local, site.database()]),
                     "connection": site.cluster.superuser(),
                     "logFile": site.folder.join("server.log"),
                 },
@@ -521,8 +718,10 @@ impl Hosts {
         }
         let mut sites = sites.into_iter();
         let (mut a, mut b) = (sites.next().unwrap(), sites.next().unwrap());
-        a.start();
-        b.start();
+        // One after the other: each loads the machine to prove that it kills in time.
+        for site in [&mut a, &mut b] {
+            site.start_proved(layout.lease);
+        }
         Self {
             a,
             b,
@@ -556,7 +755,11 @@ impl Stage {
             .set_read_timeout(Some(Duration::from_millis(20)))
             .unwrap();
         let (own, _) = KeyPair::draw().unwrap();
-        let hosts = Hosts::new(socket.local_addr().unwrap(), own.public());
+        let hosts = Hosts::new(
+            socket.local_addr().unwrap(),
+            own.public(),
+            &Layout::default(),
+        );
         let keys = hosts.keys.into_iter();
         let others = keys.map(|(site, key)| (Party::Guard(site), key)).collect();
         Self {

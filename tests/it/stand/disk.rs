@@ -71,3 +71,23 @@ impl Drop for SmallDisk {
         let _ = umount2(self.folder.path(), MntFlags::MNT_DETACH);
     }
 }
+
+/// A file that can be read and not written, as on a disk that failed; as it was once this is dropped.
+pub struct Sealed(PathBuf);
+
+impl Sealed {
+    /// Of this file, which is open to write for nobody just now.
+    pub fn new(file: PathBuf) -> Self {
+        let none = None::<&str>;
+        mount(Some(&file), &file, none, MsFlags::MS_BIND, none).unwrap();
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(none, &file, none, flags, none).unwrap();
+        Self(file)
+    }
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}

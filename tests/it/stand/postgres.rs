@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::Write,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -210,6 +210,30 @@ impl Cluster {
         if let Some(user) = other_user() {
             chown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
         }
+    }
+
+    /// From its next start on it listens at every address and lets a whole network in.
+    pub fn open_to(&self, network: &str) {
+        append(
+            &self.data.join("postgresql.conf"),
+            "listen_addresses = '*'\n",
+        );
+        append(
+            &self.data.join("pg_hba.conf"),
+            &format!("host all all {network} trust\nhost replication all {network} trust\n"),
+        );
+    }
+
+    /// From its next start on a standby streams from there, and gives up a primary that is silent for so long.
+    pub fn stream_from(&self, primary: SocketAddr, silence: &str) {
+        let (host, port) = (primary.ip(), primary.port());
+        append(
+            &self.data.join("postgresql.conf"),
+            &format!(
+                "primary_conninfo = 'host={host} port={port} user=postgres application_name=standby'\n\
+                 wal_receiver_timeout = '{silence}'\n"
+            ),
+        );
     }
 
     /// SIGKILL for the postmaster; its children see that and go.

@@ -1,0 +1,336 @@
+//! A service of two guarded sites, and the real controller that protects it.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::{Child, Command},
+    thread,
+    time::Duration,
+};
+
+use failover::{guard::wire::KeyPair, model::id::SiteName};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::stage::{CONTROLLER, Hosts, Layout, Place, Traffic, Witness, free, last_lines};
+use crate::stand::{network::Network, postgres::until, relay::Relays};
+
+const TOKEN: &str = "fot_token-of-ann-0123456789abcdef";
+const HOOK_SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// What shop a test wants.
+pub struct Wanted {
+    pub lease: &'static str,
+    pub renewal: &'static str,
+    /// Between two looks through a probe.
+    pub every: &'static str,
+    /// So many looks in vain are believed.
+    pub failures: u32,
+    /// Whether it fails over by itself.
+    pub automatic: bool,
+    /// Whether a person looks between fence and promotion.
+    pub manual: bool,
+    /// Where the guard of `a` keeps its promise, where that is a place of its own.
+    pub state: Option<PathBuf>,
+    /// Whether each party stands on a host of its own, and how long everything is on its way between them.
+    pub apart: Option<Duration>,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            lease: "2s",
+            renewal: "100ms",
+            every: "500ms",
+            failures: 2,
+            automatic: true,
+            manual: false,
+            state: None,
+            apart: None,
+        }
+    }
+}
+
+/// A controller over two guarded sites. Fields are dropped in this order.
+pub struct Shop {
+    pub witness: Witness,
+    controller: Option<Child>,
+    pub hosts: Hosts,
+    folder: TempDir,
+    guards: SocketAddr,
+    place: Place,
+    relays: Option<Relays>,
+    network: Option<Network>,
+}
+
+/// The hosts of a shop whose parties stand apart.
+const PARTIES: [&str; 4] = ["a", "b", CONTROLLER, "client"];
+
+impl Shop {
+    /// It runs, and `a` takes writes under its leases.
+    pub fn open(wanted: Wanted) -> Self {
+        let folder = TempDir::with_prefix("failover-controller-").unwrap();
+        let (pair, pem) = KeyPair::draw().unwrap();
+        fs::write(folder.path().join("key"), pem.expose()).unwrap();
+        fs::write(folder.path().join("token"), TOKEN).unwrap();
+        fs::write(folder.path().join("hook"), HOOK_SECRET).unwrap();
+        let network = wanted.apart.map(|_| Network::of(&PARTIES));
+        let place = |name| Place(network.as_ref().map(|n| n.host(name).clone()));
+        let delay = wanted.apart.filter(|delay| !delay.is_zero());
+        let relays = network.as_ref().zip(delay);
+        let relays = relays.map(|(network, delay)| Relays::new(network, delay));
+        let way = |traffic, address| match (&relays, traffic) {
+            (None, _) => address,
+            (Some(relays), Traffic::Guards) => relays.datagrams(address),
+            (Some(relays), Traffic::Sessions) => relays.sessions(address),
+        };
+        let own = place(CONTROLLER);
+        let guards = SocketAddr::new(own.address(), free().port());
+        let layout = Layout {
+            places: [place("a"), place("b")],
+            renewal: wanted.renewal,
+            lease: wanted.lease.parse().unwrap(),
+            state: wanted.state.clone(),
+            way: &way,
+        };
+        let hosts = Hosts::new(way(Traffic::Guards, guards), pair.public(), &layout);
+        let mut witness = Witness::watch([&hosts.a, &hosts.b]);
+        if network.is_some() {
+            for site in [&hosts.a, &hosts.b] {
+                let database = way(Traffic::Sessions, site.database());
+                witness.from(site, &place("client"), database);
+            }
+        }
+        let databases = [&hosts.a, &hosts.b].map(|s| way(Traffic::Sessions, s.database()));
+        let mut shop = Self {
+            witness,
+            controller: None,
+            hosts,
+            folder,
+            guards,
+            place: own,
+            relays: None,
+            network: None,
+        };
+        let documents = shop.documents(&wanted, databases);
+        shop.relays = relays;
+        shop.network = network;
+        fs::create_dir(shop.folder.path().join("documents")).unwrap();
+        let path = shop.folder.path().join("documents/shop.yaml");
+        fs::write(path, documents).unwrap();
+        shop.start();
+        shop.witness.until_written("a");
+        shop
+    }
+
+    /// What stands between the parties.
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().unwrap()
+    }
+
+    fn documents(&self, wanted: &Wanted, databases: [SocketAddr; 2]) -> String {
+        let guard = |site: &str| {
+            let site = SiteName::new(site);
+            json!({"address": self.hosts.addresses[&site], "publicKey": self.hosts.keys[&site]})
+        };
+        let [a, b] = databases.map(|at| {
+            let (host, port) = (at.ip(), at.port());
+            format!("host={host} port={port} user=postgres dbname=postgres")
+        });
+        let every = wanted.every;
+        let probe = |id: &str, kind: &str, site: &str, with: Value| json!({"id": id, "uses": kind, "site": site, "every": every, "timeout": every, "with": with});
+        let hash = ring::digest::digest(&ring::digest::SHA256, TOKEN.as_bytes());
+        let pager = pager(&self.place);
+        let mode = if wanted.automatic { "automatic" } else { "ask" };
+        let service = json!({
+            "apiVersion": "failover.rs/v1alpha1",
+            "kind": "ProtectedService",
+            "metadata": {"name": "shop"},
+            "spec": {
+                "mode": mode,
+                "objectives": {"rto": "2m", "rpo": "1m"},
+                "sites": [{"name": "a", "role": "primary"}, {"name": "b", "role": "standby"}],
+                "vantagePoints": [{
+                    "name": "here", "network": "here",
+                    "sentinels": [{"uses": "probe/tcp", "with": {"host": pager.ip(), "port": pager.port()}}],
+                }],
+                "fencing": {"require": "lease"},
+                "guards": {
+                    "controller": CONTROLLER, "lease": wanted.lease,
+                    "key": {"file": self.folder.path().join("key")},
+                    "sites": {"a": guard("a"), "b": guard("b")},
+                },
+                "quorum": {"failures": wanted.failures},
+                "trigger": {"immediate": {}},
+                "components": [{"name": "database", "kind": "database", "probes": [
+                    probe("a-database", "probe/postgres", "a", json!({"connection": a})),
+                    probe("a-guard", "probe/guard", "a", json!({"site": "a"})),
+                    probe("b-stream", "probe/postgres-standby", "b", json!({"connection": b, "heardWithin": "1s"})),
+                    probe("b-database", "probe/postgres", "b", json!({"connection": b})),
+                ]}],
+                "team": {
+                    "people": [{"name": "ann", "tokenHash": format!("sha256:{}", hex::encode(hash.as_ref()))}],
+                    "channels": [{"name": "pager", "uses": "announce/webhook", "with": {
+                        "url": format!("http://{pager}/"), "allowPrivate": true,
+                        "secret": {"file": self.folder.path().join("hook")},
+                    }}],
+                },
+                "runbook": "promote",
+            },
+        });
+        let mut steps = vec![json!({"id": "fence", "uses": "guard/fence", "timeout": "30s"})];
+        if wanted.manual {
+            steps.push(json!({"id": "look", "phase": "fence", "manual": "Look at it.", "needs": ["fence"]}));
+        }
+        steps.extend([
+            json!({"id": "promote", "uses": "guard/promote", "timeout": "1m"}),
+            json!({"id": "verify", "uses": "service/verify"}),
+        ]);
+        let runbook = json!({
+            "apiVersion": "failover.rs/v1alpha1",
+            "kind": "Runbook",
+            "metadata": {"name": "promote"},
+            "spec": {"title": "Promote", "steps": steps},
+        });
+        format!("---\n{service}\n---\n{runbook}\n")
+    }
+
+    /// Waits until the controller may fail over: the epoch has an end, both guards hold it, and the check is green.
+    pub fn until_ready(&self) {
+        until("the epoch is held", || {
+            !self.records("epochHeld").is_empty()
+        });
+        until("the deputy has promised it", || {
+            self.hosts.b.status()["report"]["promise"]["epoch"] == 2
+        });
+        until("the check is green", || {
+            let out = self.command(&["check", "shop"]).output().unwrap();
+            out.status.success()
+        });
+    }
+
+    pub fn start(&mut self) {
+        let _inside = self.place.enter();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("log"))
+            .unwrap();
+        let mut command = self.command(&["run", "--listen", "off", "--metrics", "off"]);
+        command.args(["--guard-listen", &self.guards.to_string(), "--file"]);
+        command
+            .arg(self.folder.path().join("documents"))
+            .stderr(log);
+        self.controller = Some(command.spawn().unwrap());
+    }
+
+    pub fn kill(&mut self) {
+        let mut child = self.controller.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.controller.as_ref().unwrap().id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_failover"));
+        command
+            .args(args)
+            .arg("--state")
+            .arg(self.folder.path().join("state"));
+        command
+    }
+
+    pub fn json(&self, args: &[&str]) -> Value {
+        let out = self.command(args).args(["-o", "json"]).output().unwrap();
+        serde_json::from_slice(&out.stdout).unwrap_or_default()
+    }
+
+    /// Approves whatever is asked first.
+    pub fn approve(&self) {
+        until("a failover is asked for", || {
+            let status = self.json(&["explain", "shop"]);
+            let Some(id) = status["asks"][0]["id"].as_str().map(str::to_owned) else {
+                return false;
+            };
+            self.act(&["approve", &id, "--reason", "a test"])
+        });
+    }
+
+    /// Whether a person's command was taken.
+    pub fn act(&self, args: &[&str]) -> bool {
+        let token = self.folder.path().join("token").display().to_string();
+        let args = [args, &["--token-file", &token]].concat();
+        self.command(&args).output().unwrap().status.success()
+    }
+
+    /// The bodies of the journal's records of that type.
+    pub fn records(&self, kind: &str) -> Vec<Value> {
+        let out = self
+            .command(&["journal", "export", "shop"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["record"]["body"].clone())
+            .filter(|body| body["type"] == kind)
+            .collect()
+    }
+
+    pub fn until_closed(&self, outcome: &str) {
+        until("the run is closed", || {
+            let closed = self.records("runClosed");
+            closed.last().is_some_and(|c| c["outcome"] == outcome)
+        });
+    }
+
+    /// The evidence that the promotion rested on.
+    pub fn evidence(&self) -> String {
+        let raised = self.records("epochRaised");
+        raised.last().unwrap()["evidence"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+}
+
+impl Drop for Shop {
+    #[expect(
+        clippy::print_stdout,
+        reason = "a failed test shows what the controller said"
+    )]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.folder.path().join("log"));
+            println!("controller:\n{}", last_lines(&log.unwrap_or_default()));
+        }
+        if let Some(mut child) = self.controller.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Takes every page for as long as the test's process lives.
+fn pager(place: &Place) -> SocketAddr {
+    let _inside = place.enter();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+        }
+    });
+    address
+}
