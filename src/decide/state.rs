@@ -434,7 +434,7 @@ impl State {
             }
             RecordBody::WouldAct { plan, .. } => {
                 if let Some(incident) = &mut self.incident {
-                    incident.would_act = Some(plan.hash().0);
+                    incident.would_act = Some(plan.hash().to_string());
                 }
             }
             RecordBody::AskOpened { ask, plan, expires } => {

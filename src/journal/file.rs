@@ -230,7 +230,12 @@ impl JournalFile {
             .prepare_cached(sql)
             .and_then(|mut query| {
                 query
-                    .query_map([], |row| Ok((ServiceName(row.get(0)?), sequence(row, 1)?)))?
+                    .query_map([], |row| {
+                        Ok((
+                            ServiceName::new(row.get::<_, String>(0)?),
+                            sequence(row, 1)?,
+                        ))
+                    })?
                     .collect()
             })
             .map_err(|e| sqlite_trouble(&self.path, e))
