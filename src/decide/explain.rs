@@ -299,6 +299,12 @@ fn guard_words(report: &guard::Report) -> String {
         (Some(Database::Writable), true) => "its database takes writes",
     };
     let mut words = format!("{role}; {database}");
+    if report.seen.is_full {
+        words.push_str("; the disk of its data is full");
+    }
+    if report.seen.is_read_only {
+        words.push_str("; the file system of its data takes no writes");
+    }
     if !report.can_fence {
         words.push_str("; it cannot fence: see its log");
     }

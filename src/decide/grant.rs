@@ -189,7 +189,7 @@ impl Grants {
 mod tests {
     use super::*;
     use crate::model::{
-        guard::{Boot, Promise, Report, Role},
+        guard::{Boot, FirstHand, Promise, Report, Role},
         lease::wait,
     };
 
@@ -221,6 +221,7 @@ mod tests {
                 }),
                 database: None,
                 answers: false,
+                seen: FirstHand::default(),
                 can_fence: true,
                 kill: Some(Span::ZERO),
                 leased: true,

@@ -235,7 +235,7 @@ impl Inner {
         }
         let before = self.heard.insert(site.clone(), (report.clone(), now));
         let was_silent = self.silent.remove(site);
-        if was_silent || before.is_none_or(|(said, _)| said != *report) {
+        if was_silent || before.is_none_or(|(said, _)| !said.is_like(report)) {
             self.tell(Event::Guard(Box::new(report.clone())));
         }
     }

@@ -226,11 +226,11 @@ impl Agent {
 
     /// Tells the machine, and makes what it wants.
     fn step(&mut self, event: Event) {
-        let before = (self.machine.report(), self.machine.lease().is_some());
+        let before = self.machine.report();
         let effects = self.machine.step(event, clock::now());
-        let after = (self.machine.report(), self.machine.lease().is_some());
-        if before != after {
-            tell_of(&after.0);
+        let after = self.machine.report();
+        if !after.is_like(&before) {
+            tell_of(&after);
         }
         for effect in effects {
             self.perform(effect);

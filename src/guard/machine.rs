@@ -17,8 +17,8 @@ pub use weakness::Weakness;
 
 use crate::model::{
     guard::{
-        Boot, Database, FenceAck, FenceOrder, Grant, Grantor, LeaseRequest, Promise, PromoteOrder,
-        Report, Role, Starts, Terms,
+        Boot, Database, FenceAck, FenceOrder, FirstHand, Grant, Grantor, LeaseRequest, Promise,
+        PromoteOrder, Report, Role, Starts, Terms,
     },
     id::{Epoch, SiteName},
     lease::{Granted, LONGEST},
@@ -81,6 +81,8 @@ pub enum Event {
     Database(Database),
     /// The database runs, and did not answer a look.
     Silent,
+    /// What a look told besides.
+    Seen(FirstHand),
     /// The database was started or promoted, or could not be, and does this now.
     Opened(Database),
 }
@@ -123,6 +125,7 @@ pub struct Machine {
     database: Option<Database>,
     /// Whether it answered the last look.
     answers: bool,
+    seen: FirstHand,
     /// What was opened in vain is opened again then.
     again: Option<Time>,
     lease: Option<Until>,
@@ -201,6 +204,7 @@ impl Machine {
             job: Job::Idle,
             database: None,
             answers: false,
+            seen: FirstHand::default(),
             again: None,
             lease: None,
             armed: None,
@@ -233,6 +237,7 @@ impl Machine {
             Event::Armed(until) => self.armed = Some(until),
             Event::Database(database) => self.database_is(database),
             Event::Silent => self.answers = false,
+            Event::Seen(seen) => self.seen = seen,
             Event::Opened(database) => self.opened(database, now),
         }
         self.settle(now, &mut effects);
@@ -259,6 +264,7 @@ impl Machine {
             promise: self.promise.clone(),
             database: self.database,
             answers: self.answers,
+            seen: self.seen,
             can_fence: self.job != Job::Broken,
             kill: self.kill,
             leased: self.lease.is_some(),

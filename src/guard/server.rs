@@ -12,12 +12,14 @@ use tokio::{
 };
 
 mod control;
+mod disk;
 mod identity;
 mod resting;
 
 pub use self::{control::ControlError, identity::IdentityError};
 use self::{
     control::{LastRun, last_run},
+    disk::Disk,
     resting::Resting,
 };
 use super::{
@@ -28,7 +30,12 @@ use super::{
     machine::Until,
 };
 use crate::{
-    model::{guard::Database, id::ServiceName},
+    model::{
+        guard::{Database, FirstHand},
+        id::ServiceName,
+        observation::Lsn,
+        span::Span,
+    },
     port::{
         cause,
         postgres::{Login, PostgresError, Session},
@@ -46,6 +53,15 @@ const END: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a session may live that looks again and again.
 const SESSION: Duration = Duration::from_hours(1);
+/// A longer time without a standby is told as this.
+const LONGEST: Span = Span::from_secs(86_400);
+/// Only a role that may read statistics hears of standbys.
+const QUESTION: &str = "
+SELECT pg_is_in_recovery() AS recovery,
+    CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
+        ELSE pg_current_wal_lsn() END AS position,
+    (SELECT greatest(0, extract(epoch FROM clock_timestamp() - max(reply_time)) * 1000)::bigint
+        FROM pg_stat_replication) AS contact";
 /// Where the system's programs are.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -98,6 +114,8 @@ pub struct Seen {
     pub database: Option<Database>,
     /// When the kernel ends it; none where no timer is set.
     pub armed: Option<BootTime>,
+    /// What else was seen.
+    pub besides: FirstHand,
 }
 
 /// Calls off what takes long.
@@ -140,6 +158,7 @@ pub struct Server {
     login: Login,
     resting: Resting,
     data: PathBuf,
+    disk: Disk,
     turn: Mutex<Turn>,
 }
 
@@ -177,6 +196,7 @@ impl Server {
             },
             resting: Resting::new(database.data_dir.clone(), uid, gid),
             data: database.data_dir.clone(),
+            disk: Disk::new(database.data_dir.clone()),
             turn: Mutex::default(),
         })
     }
@@ -198,20 +218,29 @@ impl Server {
     /// # Errors
     /// Where the hold cannot be asked.
     pub async fn look(&self, session: &mut Option<Session>) -> Result<Seen, ServerError> {
+        let disk = self.disk.look().await;
         let Some(hold) = self.attached()? else {
             *session = None;
             return Ok(Seen {
                 database: Some(Database::Gone),
                 armed: None,
+                besides: disk,
             });
         };
         let armed = match timeout(LOOK, hold.state()).await {
             Ok(Ok(state)) => state.armed,
             Ok(Err(_)) | Err(_) => None,
         };
+        let told = self.question(session).await.ok();
+        let besides = told.map_or(disk, |(_, told)| FirstHand {
+            position: told.position,
+            contact: told.contact,
+            ..disk
+        });
         Ok(Seen {
-            database: self.ask(session).await.ok(),
+            database: told.map(|(database, _)| database),
             armed,
+            besides,
         })
     }
 
@@ -466,20 +495,34 @@ impl Server {
     }
 
     async fn ask(&self, kept: &mut Option<Session>) -> Result<Database, ServerError> {
+        self.question(kept).await.map(|(database, _)| database)
+    }
+
+    async fn question(
+        &self,
+        kept: &mut Option<Session>,
+    ) -> Result<(Database, FirstHand), ServerError> {
         let session = match kept.take().filter(|s| s.left() > LOOK) {
             Some(session) => session,
             None => timeout(LOOK, self.login.open(SESSION))
                 .await
                 .map_err(|_| ServerError::Silent)??,
         };
-        let row = timeout(LOOK, session.row("SELECT pg_is_in_recovery()"))
+        let row = timeout(LOOK, session.row(QUESTION))
             .await
             .map_err(|_| ServerError::Silent)??;
         *kept = Some(session);
-        Ok(match row.get(0) {
+        let database = match row.get("recovery") {
             Some("t") => Database::Following,
             Some(_) | None => Database::Writable,
-        })
+        };
+        let contact = row.get("contact").and_then(|ms| ms.parse().ok());
+        let told = FirstHand {
+            position: row.get("position").and_then(Lsn::parse),
+            contact: contact.map(|ms| Span::from_millis(ms).min(LONGEST)),
+            ..FirstHand::default()
+        };
+        Ok((database, told))
     }
 
     async fn open_gate(&self, until: Until) -> Result<(), ServerError> {

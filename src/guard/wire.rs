@@ -23,8 +23,8 @@ use crate::model::{
     public_key::PublicKey,
 };
 
-/// The most bytes of a datagram: what passes every link in one piece, tunnels included.
-pub const LARGEST: usize = 1200;
+/// The most bytes of a datagram: what every link passes in one piece that IPv6 may use (1280, less the headers).
+pub const LARGEST: usize = 1232;
 /// Of this format; another one is not read.
 const VERSION: u8 = 1;
 const SIGNATURE: usize = 64;

@@ -135,6 +135,26 @@ impl fmt::Display for Grantor {
     }
 }
 
+/// What a guard's last look at its database and its disk told besides.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FirstHand {
+    /// How far the log is written, or received by a standby.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<Lsn>,
+    /// How long ago a primary heard of a standby.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contact: Option<Span>,
+    /// Less is free on the disk of its data than the next piece of the log takes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_full: bool,
+    /// The file system of its data takes no writes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_read_only: bool,
+}
+
 /// What a guard sees at first hand.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -149,6 +169,9 @@ pub struct Report {
     pub database: Option<Database>,
     /// Whether the database answered when the guard looked last.
     pub answers: bool,
+    /// What else the last look told.
+    #[serde(default)]
+    pub seen: FirstHand,
     /// Whether the guard can stop the database: not where a kill hangs or a promise could not be written.
     pub can_fence: bool,
     /// How long the kernel takes at most to end a database at its time, as the guard proved on its host; none where it
@@ -156,6 +179,22 @@ pub struct Report {
     pub kill: Option<Span>,
     /// Whether it has a lease.
     pub leased: bool,
+}
+
+impl Report {
+    /// Whether it tells no more than another one, but for where the log stands just now.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let still = |report: &Self| Self {
+            seen: FirstHand {
+                position: None,
+                contact: None,
+                ..report.seen
+            },
+            ..report.clone()
+        };
+        still(self) == still(other)
+    }
 }
 
 /// Asks for a lease.

@@ -11,7 +11,7 @@ use crate::{
     model::{
         guard::{Database, Report, Role},
         id::SiteName,
-        observation::{Evidence, Look, Sight},
+        observation::{DatabaseFacts, DatabaseRole, Evidence, Look, Sight},
     },
     port::{
         guard::{Order, SharedGuards},
@@ -80,7 +80,37 @@ impl Probe for GuardProbe {
     }
 }
 
+/// With how far the log is written, and with what is wrong with its disk.
 fn told(report: &Report) -> Look {
+    let mut look = judged(report);
+    if report.database == Some(Database::Writable) {
+        look.facts.database = Some(DatabaseFacts {
+            role: DatabaseRole::Primary,
+            timeline: None,
+            current: report.seen.position,
+            received: None,
+            replayed: None,
+            streaming: None,
+            replay_age: None,
+            heard: None,
+            synchronous: None,
+        });
+    }
+    for (is_so, what) in [
+        (report.seen.is_full, "the disk of its data is full"),
+        (
+            report.seen.is_read_only,
+            "the file system of its data takes no writes",
+        ),
+    ] {
+        if is_so {
+            look.detail = format!("{}; {what}", look.detail);
+        }
+    }
+    look
+}
+
+fn judged(report: &Report) -> Look {
     let role = report.promise.as_ref().map(|p| p.role);
     match (role, report.database) {
         (_, None) => Look::new(Sight::Unknown, "its guard has not seen the database yet"),

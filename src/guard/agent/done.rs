@@ -108,6 +108,7 @@ impl Agent {
         if is_under_way || turn != *self.turn.borrow() {
             return;
         }
+        self.step(Event::Seen(seen.besides));
         let Some(database) = seen.database else {
             self.step(Event::Silent);
             return;

@@ -5,10 +5,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     guard::{
-        Boot, Database, FenceAck, FenceOrder, Grant, Grantor, Lease, LeaseRequest, Promise,
-        PromoteOrder, Report, Role, Starts, Terms,
+        Boot, Database, FenceAck, FenceOrder, FirstHand, Grant, Grantor, Lease, LeaseRequest,
+        Promise, PromoteOrder, Report, Role, Starts, Terms,
     },
     id::Epoch,
+    observation::Lsn,
     span::Span,
     time::Time,
 };
@@ -75,6 +76,12 @@ fn report(site: &str, terms: Terms) -> Report {
         }),
         database: Some(Database::Following),
         answers: false,
+        seen: FirstHand {
+            position: Some(Lsn(u64::MAX)),
+            contact: Some(Span::from_millis(86_399_999)),
+            is_full: true,
+            is_read_only: true,
+        },
         can_fence: false,
         kill: Some(Span::from_millis(59_999)),
         leased: false,
