@@ -241,6 +241,11 @@ codes! {
         "Run 'failover guard prove -f guard.yaml' as root: it tries dead-man and gate on this host. A guard without a \
          promise is enrolled with 'failover guard init -f guard.yaml', once. A server that something else started \
          has to be stopped, and its unit disabled.";
+    /// A journal of another host.
+    ELSEWHERE = "FO-088", "The journal is another host's.",
+        "It was made on another host, or restored from a copy. Two controllers on two copies of one journal would each \
+         act on their own.",
+        "Where the other controller is gone for good: failover takeover --reason '…'";
     /// No such page.
     NO_TOPIC = "FO-090", "There is no such help.",
         "It is neither a command, nor a topic, nor a code.",
@@ -518,6 +523,12 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A journal of another host.
+    #[error("the journal {path} was not made on this host, and nobody has taken it over", path = .path.display())]
+    Elsewhere {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// No such page.
     #[error("there is no help on {topic:?}")]
     NoTopic {
@@ -576,6 +587,7 @@ impl Error {
             Self::VantageKey { .. } => &VANTAGE_KEY,
             Self::GuardDocument { .. } => &GUARD_DOCUMENT,
             Self::Guard { .. } => &GUARD,
+            Self::Elsewhere { .. } => &ELSEWHERE,
             Self::NoTopic { .. } => &NO_TOPIC,
         }
     }

@@ -443,7 +443,7 @@ mod tests {
 
     #[test]
     fn jitter_is_at_most_a_quarter_and_differs() {
-        let key = |n: u32| IdempotencyKey(format!("shop-i7.mail.{n}"));
+        let key = |n: u32| IdempotencyKey::new(format!("shop-i7.mail.{n}"));
         let wait = Span::from_secs(60);
         let spread: BTreeSet<Span> = (0..50).map(|n| jitter(wait, &key(n), 0)).collect();
         assert!(spread.len() > 25);

@@ -125,7 +125,7 @@ pub fn approve(args: &arguments::Approve) -> Result<Deed<'_>, Error> {
     Ok(Deed {
         services: vec![owner(&args.id, 'a')?],
         wish: Wish::Approve {
-            ask: AskId(args.id.clone()),
+            ask: AskId::new(args.id.clone()),
             reason: args.reason.clone(),
             break_glass: args.break_glass,
         },
@@ -140,7 +140,7 @@ pub fn approve(args: &arguments::Approve) -> Result<Deed<'_>, Error> {
 /// Where the id is none of a question.
 pub fn deny(args: &arguments::Deny) -> Result<Deed<'_>, Error> {
     let wish = Wish::Deny {
-        ask: AskId(args.id.clone()),
+        ask: AskId::new(args.id.clone()),
         reason: args.reason.clone(),
     };
     Ok(Deed::new(vec![owner(&args.id, 'a')?], wish, &args.identity))
@@ -167,7 +167,7 @@ pub fn resume(args: &arguments::Resume) -> Deed<'_> {
 /// Where the id is none of a run.
 pub fn abort(args: &arguments::Abort) -> Result<Deed<'_>, Error> {
     let wish = Wish::Abort {
-        run: RunId(args.run.clone()),
+        run: RunId::new(args.run.clone()),
         reason: args.reason.clone(),
     };
     Ok(Deed::new(
@@ -213,7 +213,7 @@ pub async fn ack(args: &arguments::Ack, place: &Place, output: Output) -> Result
     let known = look::reports(&mut client, None).await?;
     let is_service = known.iter().any(|r| r.service.as_str() == args.id);
     let (service, page) = match owner(&args.id, 'p') {
-        Ok(service) if !is_service => (service, Some(PageId(args.id.clone()))),
+        Ok(service) if !is_service => (service, Some(PageId::new(args.id.clone()))),
         Ok(_) | Err(_) => (ServiceName::from(args.id.as_str()), None),
     };
     let wish = Wish::Acknowledge { page };
@@ -343,7 +343,7 @@ fn said(done: &Replies, refused: &Replies, output: Output) -> Result<(), Error> 
 
 fn named(service: Option<&String>) -> Vec<ServiceName> {
     service
-        .map(|s| ServiceName(s.clone()))
+        .map(|s| ServiceName::new(s.clone()))
         .into_iter()
         .collect()
 }

@@ -119,11 +119,16 @@ impl Engine {
         let post = match outlets.guards {
             Listen::Off => None,
             Listen::At(address) => {
-                let post = Post::listen(address, secrets.clone()).await;
+                let post = Post::listen(address, secrets.clone(), runtime.clone()).await;
                 Some(post.map_err(|source| Error::Listen { address, source })?)
             }
         };
         let journal = Arc::new(SqliteJournal::open(&place.journal())?);
+        if !journal.origin().is_here() {
+            return Err(Error::Elsewhere {
+                path: place.journal(),
+            });
+        }
         let ledger: SharedLedger = Arc::new(
             SqliteLedger::open(&place.state.join("ledger.sqlite")).map_err(|e| cannot_start(&e))?,
         );

@@ -41,6 +41,11 @@ const TOPICS: &[Topic] = &[
         text: include_str!("help/fencing.md"),
     },
     Topic {
+        name: "guards",
+        summary: "a primary that is frozen, cut off or lost is known to be over: leases and their guards",
+        text: include_str!("help/guards.md"),
+    },
+    Topic {
         name: "approvals",
         summary: "who may say yes, tokens, break-glass",
         text: include_str!("help/approvals.md"),

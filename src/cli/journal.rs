@@ -196,32 +196,44 @@ fn show_findings(findings: &[Finding], output: Output) -> Result<(), Error> {
     Ok(())
 }
 
-/// Two controllers on two copies of one journal would each act on their own: only a person knows that the other is gone.
 async fn restored(
     args: &arguments::JournalRestore,
     place: &Place,
     output: Output,
 ) -> Result<(), Error> {
+    if !args.yes {
+        identity::confirm(GONE)?;
+    }
+    restore_from(&args.from, place, output).await?;
+    output.note(&format!(
+        "restored to {}: 'failover takeover' lets a controller of this host lead from it",
+        place.journal().display()
+    ));
+    Ok(())
+}
+
+/// Two controllers on two copies of one journal would each act on their own: only a person knows that the other is gone.
+pub const GONE: &str =
+    "The controller that wrote this journal must never run again: is it stopped for good?";
+
+/// Makes the journal anew from its copy, where there is none.
+///
+/// # Errors
+/// Where there is one, or the copy cannot be read or is not whole.
+pub async fn restore_from(url: &str, place: &Place, output: Output) -> Result<(), Error> {
     let copy = |source| Error::Copy {
-        url: args.from.clone(),
+        url: url.to_owned(),
         source,
     };
-    if !args.yes {
-        identity::confirm(
-            "The controller that wrote this copy must never run again: is it stopped for good?",
-        )?;
-    }
     place.prepare()?;
     let secrets: SharedSecrets = Arc::new(HostSecrets);
-    let store = engine::store(&args.from)
+    let store = engine::store(url)
         .open(&secrets)
         .map_err(|e| copy(Box::new(e)))?;
     let findings = restore::restore(&store, &place.journal())
         .await
         .map_err(|e| copy(Box::new(e)))?;
-    show_findings(&findings, output)?;
-    output.note(&format!("restored to {}", place.journal().display()));
-    Ok(())
+    show_findings(&findings, output)
 }
 
 fn sentence(finding: &Finding) -> String {

@@ -182,6 +182,11 @@ pub fn of(record: &Record) -> Line {
             Normal,
             format!("epoch {} belongs to {}: {reason}", terms.epoch, terms.site),
         ),
+        RecordBody::TakenOver { epoch, by, reason } => line(
+            "epoch",
+            Heavy,
+            format!("epoch {epoch}: {by} had this controller take over: {reason}"),
+        ),
         RecordBody::EpochHeld { site, epoch } => line(
             "epoch",
             Detail,

@@ -226,6 +226,9 @@ fn overview(report: &Report, output: Output) -> String {
             component.name, component.reason
         );
     }
+    for guard in &report.guards {
+        let _ = writeln!(text, "  guard      {}: {}", guard.site, guard.says);
+    }
     let _ = writeln!(text, "  loss now   {}", report.loss);
     let _ = writeln!(text, "  readiness  {}", report.readiness);
     if let Some(run) = &report.run {
@@ -317,6 +320,12 @@ fn explanation(report: &Report, output: Output) -> String {
                 w.age,
                 w.detail
             );
+        }
+    }
+    if !report.guards.is_empty() {
+        let _ = writeln!(text, "\n{}", bold("What the guards say"));
+        for guard in &report.guards {
+            let _ = writeln!(text, "  {:<14} {}", guard.site, guard.says);
         }
     }
     let _ = writeln!(text, "\n{}", bold("What the gates say to a failover now"));

@@ -26,7 +26,8 @@ mod run;
 mod runbook;
 mod simulate;
 mod socket;
-pub mod telemetry;
+pub mod takeover;
+mod telemetry;
 mod token;
 mod vantage;
 mod view;
@@ -101,6 +102,7 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
         Command::Abort(args) => quietly(&global, act::act(act::abort(&args)?, &place()?, output)),
         Command::Ack(args) => quietly(&global, act::ack(&args, &place()?, output)),
         Command::Moved(args) => quietly(&global, act::act(act::moved(&args), &place()?, output)),
+        Command::Takeover(args) => quietly(&global, takeover::takeover(&args, &place()?, output)),
         Command::Mode(args) => quietly(&global, act::act(act::mode(&args), &place()?, output)),
         Command::Announce(arguments::Announce::Preview(args)) => {
             quietly(&global, act::preview(&args, &place()?, output))

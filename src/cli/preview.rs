@@ -80,7 +80,7 @@ fn announcement(core: &Core, phase: Phase, text: Option<&str>, now: Time) -> Ann
         .and_then(|name| service.site(&name)?.url.clone());
     let serves = matches!(phase, Phase::OnStandby | Phase::Correction) && phase::publishes(service);
     Announcement {
-        id: AnnouncementId(format!("{incident}-preview")),
+        id: AnnouncementId::new(format!("{incident}-preview")),
         incident,
         phase,
         at: now,

@@ -28,7 +28,7 @@ use crate::{
     driver::registry,
     error::Error,
     model::service::Service,
-    port::cause,
+    port::{cause, supervisor::Supervisor},
     spec::{self, Severity},
 };
 
@@ -61,8 +61,12 @@ pub async fn run(args: &arguments::Run, place: &Place, output: Output) -> Result
     let mut progress = Progress::new(output);
     let mut events = follow(&engine);
     let mut mute = false;
+    let mut supervisor = Supervisor::of_this_process();
+    supervisor.ready();
     let ended = loop {
+        supervisor.alive();
         tokio::select! {
+            () = time::sleep(supervisor.pause()) => {}
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
             end = engine.ends.next() => match end {
@@ -88,6 +92,7 @@ pub async fn run(args: &arguments::Run, place: &Place, output: Output) -> Result
         }
     };
     drop(progress);
+    supervisor.stopping();
     tracing::info!("stopping");
     engine.stop().await;
     ended

@@ -205,7 +205,9 @@ fn acknowledge(state: &State, page: Option<&crate::model::id::PageId>, by: &Pers
             by: Some(by.clone()),
         })
         .collect();
-    if page.is_none() && (state.unacknowledged.is_some() || state.stuck.is_some()) {
+    let waits =
+        state.unacknowledged.is_some() || state.stuck.is_some() || state.taken_over.is_some();
+    if page.is_none() && waits {
         records.push(RecordBody::FailoverAcknowledged { by: by.clone() });
     }
     if records.is_empty() {

@@ -213,6 +213,10 @@ impl Core {
                 self.view.guard(*report, self.state.epoch);
                 (Vec::new(), None)
             }
+            Event::GuardSilent(site) => {
+                self.view.silent.insert(site);
+                (Vec::new(), None)
+            }
             Event::Held { site, epoch } => (self.held(site, epoch), None),
             Event::Checked { config, items } => (self.checked(config, &items, now), None),
             Event::Trouble(trouble) => (self.trouble(&trouble), None),

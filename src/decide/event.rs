@@ -80,6 +80,8 @@ pub enum Event {
     },
     /// The guard of a site says something else than before.
     Guard(Box<Report>),
+    /// The guard of a site has said nothing for a while.
+    GuardSilent(SiteName),
     /// The guard of a site asked for a lease of this epoch.
     Held {
         /// The site.

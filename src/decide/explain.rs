@@ -12,6 +12,7 @@ use super::{
     state::{Run, Step},
 };
 use crate::model::{
+    guard::{self, Database, Role},
     id::{
         AskId, ComponentName, Epoch, IncidentId, PageId, PersonName, RunId, ServiceName, SiteName,
         StepId,
@@ -50,6 +51,9 @@ pub struct Report {
     pub sentences: Vec<String>,
     /// Each component with its evidence.
     pub components: Vec<ComponentReport>,
+    /// What each site's guard says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guards: Vec<GuardReport>,
     /// What each gate says to a failover now.
     pub gates: Vec<GateReport>,
     /// What would be lost now.
@@ -72,6 +76,16 @@ pub struct Report {
     pub readiness: String,
     /// Who paused it.
     pub paused: Option<String>,
+}
+
+/// What a site's guard says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardReport {
+    /// The site.
+    pub site: SiteName,
+    /// In one sentence.
+    pub says: String,
 }
 
 /// A component with its evidence.
@@ -226,6 +240,7 @@ pub fn report(core: &Core, now: Time) -> Report {
         headline: headline(core, need),
         sentences: sentences(core, need, &proposal, now),
         components,
+        guards: guards(core),
         gates,
         loss,
         forecast,
@@ -245,6 +260,52 @@ pub fn report(core: &Core, now: Time) -> Report {
             .as_ref()
             .map(|(by, reason)| format!("{by}: {reason}")),
     }
+}
+
+fn guards(core: &Core) -> Vec<GuardReport> {
+    let named = core.service().guards.iter().flat_map(|g| g.sites.keys());
+    let says = |site: &SiteName| {
+        let Some(report) = core.view().guards.get(site) else {
+            return "was not heard since the controller was started".to_owned();
+        };
+        if core.view().silent.contains(site) {
+            return format!("is silent; it said last: {}", guard_words(report));
+        }
+        guard_words(report)
+    };
+    named
+        .map(|site| GuardReport {
+            site: site.clone(),
+            says: says(site),
+        })
+        .collect()
+}
+
+fn guard_words(report: &guard::Report) -> String {
+    let role = match &report.promise {
+        None => "it lost its state and waits for another epoch".to_owned(),
+        Some(p) => match (p.role, report.leased) {
+            (Role::Primary, true) => format!("primary of epoch {}, with its lease", p.epoch),
+            (Role::Primary, false) => format!("primary of epoch {}, without a lease", p.epoch),
+            (Role::Standby, _) => format!("standby, epoch {}", p.epoch),
+            (Role::Fenced, _) => format!("fenced in epoch {}", p.epoch),
+        },
+    };
+    let database = match (report.database, report.answers) {
+        (None, _) => "its database was not seen yet",
+        (Some(Database::Gone), _) => "no process of its database runs",
+        (Some(_), false) => "its database runs and does not answer",
+        (Some(Database::Following), true) => "its database follows",
+        (Some(Database::Writable), true) => "its database takes writes",
+    };
+    let mut words = format!("{role}; {database}");
+    if !report.can_fence {
+        words.push_str("; it cannot fence: see its log");
+    }
+    if report.kill.is_none() {
+        words.push_str("; its host enforces no lease (failover guard prove)");
+    }
+    words
 }
 
 fn components(core: &Core, now: Time) -> Vec<ComponentReport> {

@@ -64,6 +64,7 @@ pub fn answers(
     let mut out = vec![
         pause(state),
         stuck(state),
+        taken_over(state),
         maintenance(service, now),
         mode(service, state, now),
         trigger(service),
@@ -110,6 +111,19 @@ fn stuck(state: &State) -> Answer {
             format!("run {run} did not finish; look at it and acknowledge it first"),
         ),
         None => answer("lastRun", Says::Allow, "no earlier run is unsettled"),
+    }
+}
+
+fn taken_over(state: &State) -> Answer {
+    match &state.taken_over {
+        Some((by, _)) => answer(
+            "takeover",
+            Says::Ask,
+            format!(
+                "{by} took the journal over, and nobody has acknowledged yet that the service runs where it says"
+            ),
+        ),
+        None => answer("takeover", Says::Allow, "the journal is its own"),
     }
 }
 

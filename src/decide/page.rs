@@ -6,6 +6,7 @@ use super::{
     event::{Effect, Trouble, answers, subject_words},
     gate, incident,
     state::{Question, Run, State, Step},
+    terms,
     view::View,
 };
 use crate::model::{
@@ -63,6 +64,8 @@ fn lasting(topic: &PageTopic) -> bool {
         | PageTopic::TwoWriters
         | PageTopic::UpdateDue
         | PageTopic::Doubt(_)
+        | PageTopic::TakenOver
+        | PageTopic::Guards
         | PageTopic::Incident => true,
         PageTopic::ChannelBroken(_)
         | PageTopic::Restarted
@@ -81,10 +84,53 @@ fn wanted(service: &Service, state: &State, view: &View, now: Time) -> Vec<Page>
     out.extend(outage(service, state, now));
     out.extend(run(service, state, now));
     out.extend(update_due(service, state, now));
+    out.extend(taken_over(service, state));
+    out.extend(guards(service, state, view, now));
     out.extend(doubts(service, state, view, now));
     out.extend(not_ready(service, state, now));
     out.extend(two_writers(service, state, view, now));
     out
+}
+
+/// A copy of a journal may lack its last records: a person has to see that the service runs where it says.
+fn taken_over(service: &Service, state: &State) -> Option<Page> {
+    let (by, reason) = state.taken_over.as_ref()?;
+    let active = state.active.as_ref()?;
+    Some(Page {
+        topic: PageTopic::TakenOver,
+        severity: Severity::Critical,
+        title: format!("{}: this controller took over", service.title),
+        body: vec![
+            format!("{by}: {reason}"),
+            format!(
+                "The journal says that {active} serves. Its last records may be missing: see that it is so."
+            ),
+            "Until that is acknowledged every run is asked for first.".to_owned(),
+        ],
+        commands: vec![
+            format!("failover explain {}", service.name),
+            format!("failover ack {}", service.name),
+            format!("failover moved {} SITE --reason \"…\"", service.name),
+        ],
+    })
+}
+
+/// Guards that say something else than the journal, or that were not heard: leases that end wait for that.
+fn guards(service: &Service, state: &State, view: &View, now: Time) -> Option<Page> {
+    let settled = view
+        .started
+        .is_some_and(|at| now.since(at) >= incident::QUIET);
+    let doubt = terms::doubt(service, state, view).filter(|_| settled)?;
+    Some(Page {
+        topic: PageTopic::Guards,
+        severity: Severity::Critical,
+        title: format!("{}: no lease is granted", service.title),
+        body: vec![doubt],
+        commands: vec![
+            format!("failover explain {}", service.name),
+            format!("failover check {}", service.name),
+        ],
+    })
 }
 
 fn ask(service: &Service, id: &AskId, question: &Question) -> Page {

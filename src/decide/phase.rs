@@ -163,7 +163,7 @@ pub fn entered(
         format!("-{}", incident.told + 1)
     };
     let announcement = Announcement {
-        id: AnnouncementId(format!("{}-{}{suffix}", incident.id, phase.word())),
+        id: AnnouncementId::new(format!("{}-{}{suffix}", incident.id, phase.word())),
         incident: incident.id.clone(),
         phase,
         at: now,

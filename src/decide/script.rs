@@ -330,6 +330,7 @@ impl Stage {
             RecordBody::EpochOpened { terms, reason } => {
                 format!("epoch {} at {}: {reason}", terms.epoch, terms.site)
             }
+            RecordBody::TakenOver { epoch, by, .. } => format!("taken over by {by}, epoch {epoch}"),
             RecordBody::EpochHeld { site, epoch } => format!("epoch {epoch} held at {site}"),
             RecordBody::StepIntent { step, attempt, .. } => format!("intent {step} {attempt}"),
             RecordBody::StepOutcome { step, result, .. } => match result {
@@ -600,6 +601,15 @@ impl Stage {
                 });
             }
             ["guard", site, role, epoch] => self.guard(site, role, epoch),
+            ["takenover", by] => {
+                let epoch = self.core.state().epoch.next();
+                self.commit(vec![RecordBody::TakenOver {
+                    epoch,
+                    by: (*by).into(),
+                    reason: "a fire".to_owned(),
+                }]);
+                self.restart();
+            }
             ["held", site, epoch] => self.settle(Event::Held {
                 site: (*site).into(),
                 epoch: Epoch(epoch.parse().unwrap()),

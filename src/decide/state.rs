@@ -74,6 +74,9 @@ pub struct State {
     pub stuck: Option<RunId>,
     /// A failover that nobody has acknowledged yet.
     pub unacknowledged: Option<RunId>,
+    /// Who had this controller take up another one's journal, and why; nobody has acknowledged yet that the service runs
+    /// where it says.
+    pub taken_over: Option<(PersonName, String)>,
     /// Durations of steps that were done, newest last.
     pub durations: BTreeMap<StepId, Vec<Span>>,
     /// From the first failing look to the opening of an incident.
@@ -335,6 +338,13 @@ impl State {
         }
     }
 
+    /// What an earlier controller granted may still be in force, on terms that nobody leads by any more.
+    fn take_over(&mut self, epoch: Epoch) {
+        if let Some(active) = self.active.clone().filter(|_| epoch > self.epoch) {
+            self.enter(epoch, &active, None);
+        }
+    }
+
     /// A site's epoch begins.
     fn enter(&mut self, epoch: Epoch, site: &SiteName, terms: Option<&Terms>) {
         self.epoch = epoch;
@@ -424,7 +434,7 @@ impl State {
             }
             RecordBody::WouldAct { plan, .. } => {
                 if let Some(incident) = &mut self.incident {
-                    incident.would_act = Some(plan.hash().0);
+                    incident.would_act = Some(plan.hash().to_string());
                 }
             }
             RecordBody::AskOpened { ask, plan, expires } => {
@@ -566,6 +576,11 @@ impl State {
             RecordBody::FailoverAcknowledged { .. } => {
                 self.unacknowledged = None;
                 self.stuck = None;
+                self.taken_over = None;
+            }
+            RecordBody::TakenOver { epoch, by, reason } => {
+                self.taken_over = Some((by.clone(), reason.clone()));
+                self.take_over(*epoch);
             }
             RecordBody::Moved {
                 site, epoch, terms, ..
@@ -575,6 +590,7 @@ impl State {
                 self.serving = Some(site.clone());
                 self.unacknowledged = None;
                 self.stuck = None;
+                self.taken_over = None;
                 self.forget_verdicts(at);
             }
             RecordBody::TtlChanged {

@@ -114,9 +114,10 @@ pub fn doubt(service: &Service, state: &State, view: &View) -> Option<String> {
     let others = guards.sites.keys().filter(|site| *site != active);
     for site in others {
         let Some(report) = view.guards.get(site) else {
-            if state.terms.is_none() {
+            if state.terms.is_none() && (state.taken_over.is_some() || state.epoch == Epoch(1)) {
                 return Some(format!(
-                    "the guard of {site} was not heard yet: it may hold an epoch that this journal does not know"
+                    "the guard of {site} was not heard yet: it may hold an epoch that this journal does not know; where \
+                     you know that it does not, say so with `failover ack`"
                 ));
             }
             continue;

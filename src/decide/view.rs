@@ -45,6 +45,8 @@ pub struct View {
     pub started: Option<Time>,
     /// What the guard of each site said last, in this life of the process.
     pub guards: BTreeMap<SiteName, Report>,
+    /// Sites whose guard has said nothing for a while.
+    pub silent: BTreeSet<SiteName>,
     /// The epoch in force when each guard that lost its state was first heard in its present life.
     pub lost: BTreeMap<SiteName, (Boot, Epoch)>,
 }
@@ -121,6 +123,7 @@ impl View {
         if report.promise.is_none() && !is_known {
             self.lost.insert(report.site.clone(), (report.boot, epoch));
         }
+        self.silent.remove(&report.site);
         self.guards.insert(report.site.clone(), report);
     }
 

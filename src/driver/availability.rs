@@ -376,7 +376,7 @@ mod tests {
             let body = match words[1..] {
                 ["started"] => RecordBody::ControllerStarted {
                     version: "1".into(),
-                    config: crate::model::id::ConfigHash("0".into()),
+                    config: crate::model::id::ConfigHash::new("0"),
                     active: None,
                     mode: crate::model::service::Mode::Ask,
                 },

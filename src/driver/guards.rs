@@ -1,24 +1,22 @@
-//! Where guards ask for leases and say how their sites stand: one UDP socket for all services of this process.
+//! The guards of a service as its controller has them: who was granted a lease, what each site's guard said last, and
+//! what it has to be told.
 //!
 //! A grant rests on what the journal says at the moment that the request is answered: the loop of the service tells its
 //! [`Ward`] of every record as soon as it is durable, and before any effect that it announces.
 
+mod post;
+
 use std::{
-    collections::BTreeMap,
-    io,
-    net::SocketAddr,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use futures::channel::mpsc::UnboundedSender;
-use tokio::{
-    net::UdpSocket,
-    sync::Notify,
-    time::{interval, timeout},
-};
+use futures::{FutureExt, channel::mpsc::UnboundedSender, select_biased};
+use tokio::sync::Notify;
 
+pub use self::post::Post;
 use super::service::Input;
 use crate::{
     decide::{
@@ -27,50 +25,75 @@ use crate::{
         state::State,
         terms,
     },
-    guard::{
-        clock,
-        wire::{self, Counts, KeyError, KeyPair, LARGEST, Message, Party, Wire},
-    },
     model::{
-        guard::{Boot, FenceAck, FenceOrder, Lease, LeaseRequest, PromoteOrder, Report, Terms},
-        id::{Epoch, ServiceName, SiteName},
-        service::Service,
+        guard::{
+            Boot, FenceAck, FenceOrder, Grant, Lease, LeaseRequest, PromoteOrder, Report, Terms,
+        },
+        id::{Epoch, SiteName},
         span::Span,
         time::Time,
     },
     port::{
-        cause,
         guard::{Guards, Heard, Order},
-        secret::SharedSecrets,
+        runtime::SharedRuntime,
     },
 };
 
-/// Guards are asked how their sites stand after this.
-const LOOK: Duration = Duration::from_millis(500);
+/// What a controller says to a guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A request is granted.
+    Grant(Grant),
+    /// Stop writing for good.
+    Fence(FenceOrder),
+    /// Become the primary.
+    Promote(PromoteOrder),
+    /// How does the site stand?
+    Look,
+}
+
+/// What a guard says to a controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It asks for a lease.
+    Ask(LeaseRequest),
+    /// It was fenced.
+    Fenced(FenceAck),
+    /// So it stands.
+    Report(Report),
+}
+
+/// How what is said gets to the guards, now or never, and by which clock leases are counted.
+pub trait Carrier: Send + Sync {
+    /// The sites whose guards can be spoken to.
+    fn sites(&self) -> Vec<SiteName>;
+
+    /// Says something to the guard of a site.
+    fn say(&self, site: &SiteName, what: Said);
+
+    /// Now, on a clock that nobody steps and nobody slews (`CLOCK_MONOTONIC_RAW`).
+    fn now(&self) -> Time;
+}
+
+/// A guard that said nothing for so long is silent.
+const SILENCE: Span = Span::from_secs(5);
 /// A loop that could not record that an epoch is held is told again after this.
 const TELL_AGAIN: Span = Span::from_secs(1);
 
-/// The socket, and the services whose guards speak through it.
-pub struct Post {
-    socket: Arc<UdpSocket>,
-    secrets: SharedSecrets,
-    wards: Mutex<BTreeMap<ServiceName, Arc<Ward>>>,
-    dropped: Mutex<Counts>,
-}
-
 /// The guards of one service.
 pub struct Ward {
-    socket: Arc<UdpSocket>,
+    carrier: Arc<dyn Carrier>,
+    runtime: SharedRuntime,
     inner: Mutex<Inner>,
     news: Notify,
 }
 
+#[derive(Default)]
 struct Inner {
-    wire: Wire,
-    addresses: BTreeMap<SiteName, SocketAddr>,
     /// None until the journal was read.
     standing: Option<Stand>,
     heard: BTreeMap<SiteName, (Report, Time)>,
+    silent: BTreeSet<SiteName>,
     acknowledged: BTreeMap<SiteName, FenceAck>,
     /// The life of each guard that lost its state, and the epoch in which it was first heard.
     lost: BTreeMap<SiteName, (Boot, Epoch)>,
@@ -90,126 +113,24 @@ struct Stand {
     told: Option<Time>,
 }
 
-impl Post {
-    /// Listens.
-    ///
-    /// # Errors
-    /// Where the address cannot be had.
-    pub async fn listen(address: SocketAddr, secrets: SharedSecrets) -> io::Result<Arc<Self>> {
-        let socket = UdpSocket::bind(address).await?;
-        Ok(Arc::new(Self {
-            socket: Arc::new(socket),
-            secrets,
-            wards: Mutex::default(),
-            dropped: Mutex::default(),
-        }))
-    }
-
-    /// Where it listens.
-    ///
-    /// # Errors
-    /// Where the system does not tell.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-
-    /// The guards of a service, as its documents have them now; none where they name none. What was granted and heard
-    /// before a change of the documents stays known.
-    ///
-    /// # Errors
-    /// Where the controller's key cannot be used.
-    pub fn ward(&self, service: &Service) -> Result<Option<Arc<Ward>>, KeyError> {
-        let Some(guards) = &service.guards else {
-            self.forget(&service.name);
-            return Ok(None);
-        };
-        let key = KeyPair::read(self.secrets.as_ref(), &guards.key)?;
-        let others = guards
-            .sites
-            .iter()
-            .map(|(site, guard)| (Party::Guard(site.clone()), guard.public_key));
-        let own = Party::Controller(guards.controller.clone());
-        let wire = Wire::new(own, service.name.clone(), key, others);
-        let addresses = guards.sites.iter().map(|(s, g)| (s.clone(), g.address));
-        let addresses = addresses.collect();
-        let mut wards = lock(&self.wards);
-        if let Some(ward) = wards.get(&service.name) {
-            let mut inner = lock(&ward.inner);
-            inner.wire = wire;
-            inner.addresses = addresses;
-            drop(inner);
-            return Ok(Some(Arc::clone(ward)));
-        }
-        let ward = Arc::new(Ward {
-            socket: Arc::clone(&self.socket),
-            inner: Mutex::new(Inner {
-                wire,
-                addresses,
-                standing: None,
-                heard: BTreeMap::new(),
-                acknowledged: BTreeMap::new(),
-                lost: BTreeMap::new(),
-                tell: None,
-            }),
-            news: Notify::new(),
-        });
-        wards.insert(service.name.clone(), Arc::clone(&ward));
-        Ok(Some(ward))
-    }
-
-    /// A service is protected here no longer: nothing is granted any more.
-    pub fn forget(&self, service: &ServiceName) {
-        lock(&self.wards).remove(service);
-    }
-
-    /// Datagrams that were dropped, and why.
-    #[must_use]
-    pub fn dropped(&self) -> Counts {
-        lock(&self.dropped).clone()
-    }
-
-    /// Hears and asks guards for as long as it is polled.
-    pub async fn serve(&self) {
-        let mut datagram = vec![0; LARGEST + 1];
-        let mut look = interval(LOOK);
-        loop {
-            tokio::select! {
-                heard = self.socket.recv_from(&mut datagram) => match heard {
-                    Ok((length, _)) => self.hear(&datagram[..length]),
-                    // An answer of the network to something sent before.
-                    Err(error) => tracing::debug!(%error, "the guards' wire"),
-                },
-                _ = look.tick() => {
-                    let wards: Vec<_> = lock(&self.wards).values().cloned().collect();
-                    for ward in wards {
-                        ward.ask();
-                    }
-                }
-            }
-        }
-    }
-
-    fn hear(&self, datagram: &[u8]) {
-        let service = wire::about(datagram);
-        let ward = service.and_then(|s| lock(&self.wards).get(&s).cloned());
-        let heard = match ward {
-            Some(ward) => ward.hear(datagram),
-            None => Err(wire::Dropped::Service),
-        };
-        if let Err(why) = heard {
-            lock(&self.dropped).note(why);
-            tracing::debug!(%why, "a guard's datagram was dropped");
-        }
-    }
-}
-
 impl Ward {
+    /// Guards that are spoken to in this way, of which nothing is known yet.
+    #[must_use]
+    pub fn new(carrier: Arc<dyn Carrier>, runtime: SharedRuntime) -> Self {
+        Self {
+            carrier,
+            runtime,
+            inner: Mutex::default(),
+            news: Notify::new(),
+        }
+    }
+
     /// The loop of the service takes up its journal: grants of an earlier process are assumed to have been made just now.
     pub fn take_up(&self, state: &State, tell: UnboundedSender<Input>) {
         let mut inner = lock(&self.inner);
         inner.tell = Some(tell);
         if inner.standing.is_none() {
-            let mut grants = Grants::new(clock::grantor(), state.longest_lease);
+            let mut grants = Grants::new(self.carrier.now(), state.longest_lease);
             for site in &state.endless {
                 grants.endless(site.clone());
             }
@@ -260,104 +181,78 @@ impl Ward {
 
     /// Asks every guard how its site stands, and tells the one of the newest epoch's site of that epoch where it does not
     /// know it; whoever promotes in a run says so itself.
-    fn ask(&self) {
-        let mut inner = lock(&self.inner);
-        let sites: Vec<_> = inner.addresses.keys().cloned().collect();
-        for site in sites {
-            self.say(&inner, &site, &Message::Look);
-            if let Some(order) = inner.overdue(&site) {
-                self.send(&mut inner, &site, order);
+    pub fn ask(&self) {
+        for site in self.carrier.sites() {
+            self.carrier.say(&site, Said::Look);
+            let mut inner = lock(&self.inner);
+            inner.listen(&site, self.carrier.now());
+            let overdue = inner.overdue(&site);
+            drop(inner);
+            if let Some(order) = overdue {
+                self.order(&site, order);
             }
         }
     }
 
-    fn hear(&self, datagram: &[u8]) -> Result<(), wire::Dropped> {
+    /// Takes in what the guard of a site says.
+    pub fn hear(&self, site: &SiteName, told: Told) {
+        let now = self.carrier.now();
         let mut inner = lock(&self.inner);
-        let (sender, message) = inner.wire.open(datagram)?;
-        let Party::Guard(site) = sender else {
-            return Err(wire::Dropped::Author);
-        };
-        match message {
-            Message::Ask { request, .. } => {
-                inner.note(&site, &request.report);
-                if let Some(grant) = inner.grant(&request) {
-                    self.say(&inner, &site, &Message::Grant(grant));
-                }
+        let granted = match told {
+            Told::Ask(request) => {
+                inner.note(site, &request.report, now);
+                inner.grant(&request, now)
             }
-            Message::Fenced(ack) => {
+            Told::Fenced(ack) => {
                 tracing::info!(%site, epoch = ack.epoch.0, "the guard acknowledges a fence");
-                let known = inner.acknowledged.get(&site).map(|a| a.epoch);
+                let known = inner.acknowledged.get(site).map(|a| a.epoch);
                 if known < Some(ack.epoch) {
-                    inner.acknowledged.insert(site, ack);
+                    inner.acknowledged.insert(site.clone(), ack);
                 }
+                None
             }
-            Message::Report(report) => inner.note(&site, &report),
-            Message::Grant(_) | Message::Fence(_) | Message::Promote { .. } | Message::Look => {}
-        }
+            Told::Report(report) => {
+                inner.note(site, &report, now);
+                None
+            }
+        };
         drop(inner);
+        if let Some(grant) = granted {
+            self.carrier.say(site, Said::Grant(grant));
+        }
         self.news.notify_waiters();
         // For whoever is about to wait.
         self.news.notify_one();
-        Ok(())
-    }
-
-    fn send(&self, inner: &mut Inner, site: &SiteName, order: Order) {
-        let boot = inner.answers(site);
-        let message = match order {
-            Order::Look => Message::Look,
-            Order::Fence(epoch) => Message::Fence(FenceOrder { epoch, boot }),
-            Order::Promote { acknowledged } => {
-                let terms = inner.standing.as_ref().and_then(|s| s.terms.clone());
-                let Some(terms) = terms.filter(|t| t.site == *site) else {
-                    return;
-                };
-                let proof = inner.wire.certify(&terms);
-                let order = PromoteOrder {
-                    terms,
-                    acknowledged,
-                    boot,
-                };
-                Message::Promote { order, proof }
-            }
-        };
-        self.say(inner, site, &message);
-    }
-
-    /// Says it now or never: whoever wants it done says it again.
-    fn say(&self, inner: &Inner, site: &SiteName, message: &Message) {
-        let Some(address) = inner.addresses.get(site) else {
-            return;
-        };
-        match inner.wire.seal(&Party::Guard(site.clone()), message) {
-            Ok(datagram) => {
-                if let Err(error) = self.socket.try_send_to(&datagram, *address) {
-                    tracing::debug!(%error, %site, "a datagram was not sent");
-                }
-            }
-            Err(error) => {
-                tracing::error!(error = %cause::in_full(&error), "a message cannot be sent");
-            }
-        }
     }
 }
 
 impl Inner {
-    fn note(&mut self, site: &SiteName, report: &Report) {
-        let now = clock::grantor();
+    fn note(&mut self, site: &SiteName, report: &Report, now: Time) {
         let epoch = self.standing.as_ref().map_or(Epoch(0), |s| s.epoch);
         let is_known = self.lost.get(site).is_some_and(|l| l.0 == report.boot);
         if report.promise.is_none() && !is_known {
             self.lost.insert(site.clone(), (report.boot, epoch));
         }
         let before = self.heard.insert(site.clone(), (report.clone(), now));
-        if before.is_none_or(|(said, _)| said != *report) {
+        let was_silent = self.silent.remove(site);
+        if was_silent || before.is_none_or(|(said, _)| said != *report) {
             self.tell(Event::Guard(Box::new(report.clone())));
         }
     }
 
+    /// Notices that a guard has become silent.
+    fn listen(&mut self, site: &SiteName, now: Time) {
+        let is_silent = self
+            .heard
+            .get(site)
+            .is_some_and(|(_, at)| now.since(*at) > SILENCE);
+        if is_silent && self.silent.insert(site.clone()) {
+            self.tell(Event::GuardSilent(site.clone()));
+        }
+    }
+
     /// Answers a request; what is granted is noted before.
-    fn grant(&mut self, request: &LeaseRequest) -> Option<crate::model::guard::Grant> {
-        let now = clock::grantor();
+    fn grant(&mut self, request: &LeaseRequest, now: Time) -> Option<Grant> {
         let stand = self.standing.as_mut()?;
         let terms = stand.terms.clone()?;
         let standing = Standing {
@@ -411,9 +306,21 @@ impl Inner {
         }
     }
 
-    /// The life of a guard that an order answers.
-    fn answers(&self, site: &SiteName) -> Option<Boot> {
-        self.heard.get(site).map(|(report, _)| report.boot)
+    /// What an order comes to, said to the guard of a site that was heard last in this life.
+    fn said(&self, site: &SiteName, order: Order) -> Option<Said> {
+        let boot = self.heard.get(site).map(|(report, _)| report.boot);
+        Some(match order {
+            Order::Look => Said::Look,
+            Order::Fence(epoch) => Said::Fence(FenceOrder { epoch, boot }),
+            Order::Promote { acknowledged } => {
+                let terms = self.standing.as_ref()?.terms.clone();
+                Said::Promote(PromoteOrder {
+                    terms: terms.filter(|t| t.site == *site)?,
+                    acknowledged,
+                    boot,
+                })
+            }
+        })
     }
 
     fn tell(&self, event: Event) {
@@ -430,7 +337,7 @@ impl Guards for Ward {
         let (report, at) = inner.heard.get(site)?;
         Some(Heard {
             report: report.clone(),
-            age: clock::grantor().since(*at),
+            age: self.carrier.now().since(*at),
         })
     }
 
@@ -441,7 +348,7 @@ impl Guards for Ward {
     fn left(&self, site: &SiteName) -> Option<Span> {
         let inner = lock(&self.inner);
         let stand = inner.standing.as_ref()?;
-        stand.grants.left(site, clock::grantor())
+        stand.grants.left(site, self.carrier.now())
     }
 
     fn terms(&self) -> Option<Terms> {
@@ -450,11 +357,19 @@ impl Guards for Ward {
     }
 
     fn order(&self, site: &SiteName, order: Order) {
-        self.send(&mut lock(&self.inner), site, order);
+        let said = lock(&self.inner).said(site, order);
+        if let Some(said) = said {
+            self.carrier.say(site, said);
+        }
     }
 
     async fn news(&self, within: Duration) {
-        let _ = timeout(within, self.news.notified()).await;
+        let within = Span::from_millis(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
+        let until = self.runtime.now().after(within);
+        select_biased! {
+            () = Box::pin(self.news.notified()).fuse() => {}
+            () = self.runtime.sleep_until(until).fuse() => {}
+        }
     }
 }
 

@@ -464,6 +464,6 @@ fn service(vantage: &VantageName, assignment: &Assignment) -> Service {
             title: String::new(),
             steps: Vec::new(),
         },
-        config: ConfigHash(String::new()),
+        config: ConfigHash::new(String::new()),
     }
 }

@@ -140,6 +140,7 @@ fn is_told_once(event: &Event) -> bool {
         // Whoever is about to change a TTL leaves it where that cannot be recorded.
         Event::Trouble(Noticed::Ttl { done: false, .. })
         | Event::Guard(_)
+        | Event::GuardSilent(_)
         | Event::Held { .. }
         | Event::Tick
         | Event::Observed(_)

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::{
     model::{
@@ -23,6 +22,7 @@ use crate::{
         action::{Action, SharedAction, StepContext},
         guard::{Guards, Order, SharedGuards},
         kind::{Kind, Make, MakeError, Wiring, With, read},
+        runtime::SharedRuntime,
     },
 };
 
@@ -53,33 +53,34 @@ fn make(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
     let GuardFenceWith {} = read(with)?;
     Ok(Arc::new(GuardFence {
         guards: wiring.guards()?,
+        runtime: wiring.runtime.clone(),
     }))
 }
 
 struct GuardFence {
     guards: SharedGuards,
+    runtime: SharedRuntime,
 }
 
 #[async_trait]
 impl Action for GuardFence {
     async fn perform(&self, step: &StepContext) -> StepResult {
-        let deadline = Instant::now() + step.limit();
+        let deadline = step.deadline(self.runtime.now());
         let (site, epoch) = (&step.from.name, step.epoch.next());
         loop {
             self.guards.order(site, Order::Fence(epoch));
             if let Some(proof) = self.proof(site, epoch) {
                 return StepResult::Done(proof);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if self.runtime.now() >= deadline {
                 return StepResult::indeterminate(self.account(site));
             }
-            self.guards.news(AGAIN.min(left)).await;
+            self.guards.news(AGAIN).await;
         }
     }
 
     async fn observe(&self, step: &StepContext) -> Presence {
-        let deadline = Instant::now() + step.limit();
+        let deadline = step.deadline(self.runtime.now());
         let (site, epoch) = (&step.from.name, step.epoch.next());
         loop {
             self.guards.order(site, Order::Look);
@@ -91,7 +92,7 @@ impl Action for GuardFence {
             if heard.is_some_and(|h| h.report.promise.is_some_and(|p| p.epoch < epoch)) {
                 return Presence::absent(format!("the guard of {site} has not promised it"));
             }
-            if Instant::now() >= deadline {
+            if self.runtime.now() >= deadline {
                 return Presence::unknown(self.account(site));
             }
         }
@@ -99,7 +100,7 @@ impl Action for GuardFence {
 
     /// Only a later epoch takes a fence back; the engine opens it, and this sees that the site holds it.
     async fn undo(&self, step: &StepContext) -> Option<StepResult> {
-        let deadline = Instant::now() + step.limit();
+        let deadline = step.deadline(self.runtime.now());
         let site = &step.from.name;
         loop {
             self.guards.order(
@@ -113,7 +114,7 @@ impl Action for GuardFence {
                     "{site} takes writes, in epoch {epoch}"
                 )));
             }
-            if Instant::now() >= deadline {
+            if self.runtime.now() >= deadline {
                 return Some(StepResult::indeterminate(format!(
                     "whether {site} takes writes again cannot be told"
                 )));

@@ -37,7 +37,7 @@ use crate::{
         secret::SecretRef,
         span::Span,
     },
-    port::{cause, secret::SharedSecrets},
+    port::{cause, secret::SharedSecrets, supervisor::Supervisor},
 };
 
 /// The least time between two ticks.
@@ -183,9 +183,12 @@ impl Agent {
             self.tell.clone(),
         ));
         let mut datagram = vec![0; LARGEST + 1];
+        let mut supervisor = Supervisor::of_this_process();
+        supervisor.ready();
         tokio::pin!(stop);
         loop {
-            let pause = self.pause();
+            supervisor.alive();
+            let pause = self.pause().min(supervisor.pause());
             tokio::select! {
                 end = &mut stop, if !self.is_stopping => match end {
                     AtEnd::Leave => break,
@@ -208,6 +211,7 @@ impl Agent {
                 () = sleep(pause) => self.step(Event::Tick),
             }
         }
+        supervisor.stopping();
         looking.abort();
         status::remove(&self.config.state);
         tracing::info!("the guard ends");

@@ -185,6 +185,17 @@ impl JournalFile {
         &self.path
     }
 
+    /// Notes on which host it may be led from.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn settle(&self, host: &str) -> Result<(), JournalError> {
+        let settled = self
+            .sqlite
+            .execute("UPDATE origin SET host = ?1", params![host]);
+        settled.map(drop).map_err(|e| sqlite_trouble(&self.path, e))
+    }
+
     /// Where the journal was made.
     ///
     /// # Errors
@@ -219,7 +230,12 @@ impl JournalFile {
             .prepare_cached(sql)
             .and_then(|mut query| {
                 query
-                    .query_map([], |row| Ok((ServiceName(row.get(0)?), sequence(row, 1)?)))?
+                    .query_map([], |row| {
+                        Ok((
+                            ServiceName::new(row.get::<_, String>(0)?),
+                            sequence(row, 1)?,
+                        ))
+                    })?
                     .collect()
             })
             .map_err(|e| sqlite_trouble(&self.path, e))

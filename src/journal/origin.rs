@@ -5,6 +5,9 @@ use std::fs;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+/// The host of a journal that was restored and that nobody adopted yet.
+pub const NOWHERE: &str = "restored";
+
 /// Where a journal was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,25 +28,26 @@ impl Origin {
         }
     }
 
-    /// Whether the journal was made on this host.
+    /// Whether a controller on this host may lead from the journal: it was made here, or adopted. A host that has no
+    /// name of its own, as in most containers, cannot be told from another.
     #[must_use]
     pub fn is_here(&self) -> bool {
-        self.host == Self::this_host()
+        let here = Self::this_host();
+        self.host == here || (self.host != NOWHERE && (here.is_empty() || self.host.is_empty()))
     }
 
-    /// Names this host: a hash of `/etc/machine-id` (machine-id(5) asks that the id itself is not shown), or of the
-    /// host's name where there is none, as in most containers.
+    /// Names this host: a hash of `/etc/machine-id` (machine-id(5) asks that the id itself is not shown); nothing where
+    /// there is none.
     #[must_use]
     pub fn this_host() -> String {
         let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
-        let id = match id.trim() {
-            "" | "uninitialized" => nix::unistd::gethostname()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default(),
-            id => id.to_owned(),
-        };
-        let digest = Sha256::digest(format!("failover journal {id}"));
-        hex::encode(&digest[..16])
+        match id.trim() {
+            "" | "uninitialized" => String::new(),
+            id => {
+                let digest = Sha256::digest(format!("failover journal {id}"));
+                hex::encode(&digest[..16])
+            }
+        }
     }
 }
 

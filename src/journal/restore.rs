@@ -14,6 +14,7 @@ use super::{
     copy::{CopyError, read_segment, unreachable_store},
     export::Exported,
     file::JournalFile,
+    origin::NOWHERE,
     verify::{self, Finding},
 };
 use crate::{
@@ -123,6 +124,8 @@ fn write(chains: &[CopiedChain], to: &Path) -> Result<Vec<Finding>, RestoreError
         .iter()
         .flat_map(|c| c.lines.iter().map(|line| (&c.chain, line)));
     file.append(lines).map_err(RestoreError::Write)?;
+    // Nobody leads from it before a person said that the other controller is gone.
+    file.settle(NOWHERE).map_err(RestoreError::Write)?;
     verify::journal(&file).map_err(RestoreError::Write)
 }
 

@@ -1,27 +1,40 @@
 //! Newtypes for everything that has a name or a number.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-        #[serde(transparent)]
-        pub struct $name(pub String);
+        // Names are handed on far more often than made: a copy of one costs no memory.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+        #[schemars(transparent)]
+        pub struct $name(pub Arc<str>);
 
         impl $name {
             /// Makes the name from text, unchecked: documents are checked by `spec`.
             pub fn new(text: impl Into<String>) -> Self {
-                Self(text.into())
+                Self(text.into().into())
             }
 
             /// The name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                String::deserialize(from).map(Self::new)
             }
         }
 
@@ -34,7 +47,7 @@ macro_rules! name {
 
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
-                Self(text.to_owned())
+                Self::new(text)
             }
         }
     };
@@ -173,7 +186,7 @@ impl RunId {
     /// The id of the run whose `RunOpened` record has this sequence.
     #[must_use]
     pub fn of(service: &ServiceName, seq: Seq) -> Self {
-        Self(format!("{service}-r{seq}"))
+        Self::new(format!("{service}-r{seq}"))
     }
 }
 
@@ -181,7 +194,7 @@ impl IncidentId {
     /// The id of the incident whose `IncidentOpened` record has this sequence.
     #[must_use]
     pub fn of(service: &ServiceName, seq: Seq) -> Self {
-        Self(format!("{service}-i{seq}"))
+        Self::new(format!("{service}-i{seq}"))
     }
 }
 
@@ -189,7 +202,7 @@ impl AskId {
     /// The id of the question whose `AskOpened` record has this sequence.
     #[must_use]
     pub fn of(service: &ServiceName, seq: Seq) -> Self {
-        Self(format!("{service}-a{seq}"))
+        Self::new(format!("{service}-a{seq}"))
     }
 }
 
@@ -197,7 +210,7 @@ impl PageId {
     /// The id of the page whose `PageRaised` record has this sequence.
     #[must_use]
     pub fn of(service: &ServiceName, seq: Seq) -> Self {
-        Self(format!("{service}-p{seq}"))
+        Self::new(format!("{service}-p{seq}"))
     }
 }
 
@@ -205,6 +218,6 @@ impl IdempotencyKey {
     /// Run, step, attempt and epoch name one effect.
     #[must_use]
     pub fn of(run: &RunId, step: &StepId, epoch: Epoch) -> Self {
-        Self(format!("{run}.{step}.e{epoch}"))
+        Self::new(format!("{run}.{step}.e{epoch}"))
     }
 }

@@ -49,6 +49,10 @@ pub enum PageTopic {
     ChannelBroken(String),
     /// The controller was restarted.
     Restarted,
+    /// The controller took up another one's journal.
+    TakenOver,
+    /// The journal and the guards do not agree on where the service runs.
+    Guards,
     /// The verdict changed for the worse, or came back.
     Incident,
     /// A component fails without being surely down, or cannot be seen.

@@ -199,7 +199,7 @@ impl Plan {
     #[must_use]
     pub fn hash(&self) -> PlanHash {
         let json = serde_json::to_string(self).unwrap_or_default();
-        PlanHash(hex::encode(Sha256::digest(json.as_bytes())))
+        PlanHash::new(hex::encode(Sha256::digest(json.as_bytes())))
     }
 
     /// The step of that id.

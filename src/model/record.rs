@@ -356,6 +356,15 @@ pub enum RecordBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         terms: Option<Terms>,
     },
+    /// A person had this controller take up another one's journal: that one never runs again.
+    TakenOver {
+        /// The epoch that begins with it; the one before where a promotion is under way, which is forward only.
+        epoch: Epoch,
+        /// Who.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
     /// The TTL of the service's records was changed ahead of need, or will be.
     TtlChanged {
         /// Name and type of the record.
@@ -464,7 +473,10 @@ impl RecordBody {
     /// The epoch that begins with it.
     #[must_use]
     pub fn opens(&self) -> Option<Epoch> {
-        if let Self::EpochRaised { epoch, .. } | Self::Moved { epoch, .. } = self {
+        if let Self::EpochRaised { epoch, .. }
+        | Self::Moved { epoch, .. }
+        | Self::TakenOver { epoch, .. } = self
+        {
             return Some(*epoch);
         }
         if let Self::EpochOpened { terms, .. } = self {
@@ -509,6 +521,7 @@ impl RecordBody {
             Self::Resumed { .. } => "resumed",
             Self::FailoverAcknowledged { .. } => "failoverAcknowledged",
             Self::Moved { .. } => "moved",
+            Self::TakenOver { .. } => "takenOver",
             Self::TtlChanged { .. } => "ttlChanged",
             Self::JournalResumed { .. } => "journalResumed",
             Self::Note { .. } => "note",

@@ -11,6 +11,7 @@ use crate::model::{
     site::Site,
     span::Span,
     step::{Presence, StepResult},
+    time::Time,
 };
 
 /// What an action is told about the step that it performs.
@@ -49,6 +50,13 @@ impl StepContext {
     pub fn limit(&self) -> Duration {
         let timeout = self.timeout.to_std();
         timeout.saturating_sub(ACCOUNT.min(timeout / 10))
+    }
+
+    /// The same from now on, for adapters that wait by the driver's own time.
+    #[must_use]
+    pub fn deadline(&self, now: Time) -> Time {
+        let limit = u64::try_from(self.limit().as_millis()).unwrap_or(u64::MAX);
+        now.after(Span::from_millis(limit))
     }
 }
 

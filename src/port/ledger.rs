@@ -46,7 +46,7 @@ impl Mailing {
     pub fn key(&self, to: &Recipient) -> IdempotencyKey {
         use sha2::{Digest, Sha256};
         let digest = Sha256::digest(to.0.as_bytes());
-        IdempotencyKey(format!(
+        IdempotencyKey::new(format!(
             "{}.{}.{}",
             self.message,
             self.channel,

@@ -24,6 +24,7 @@ pub mod request;
 pub mod runtime;
 pub mod secret;
 pub mod store;
+pub mod supervisor;
 pub mod target;
 pub mod trust;
 pub mod webhook;

@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::{
     model::{
@@ -22,6 +21,7 @@ use crate::{
         action::{Action, SharedAction, StepContext},
         guard::{Order, SharedGuards},
         kind::{Kind, Make, MakeError, Wiring, With, read},
+        runtime::SharedRuntime,
     },
 };
 
@@ -51,17 +51,19 @@ fn make(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
     let GuardPromoteWith {} = read(with)?;
     Ok(Arc::new(GuardPromotion {
         guards: wiring.guards()?,
+        runtime: wiring.runtime.clone(),
     }))
 }
 
 struct GuardPromotion {
     guards: SharedGuards,
+    runtime: SharedRuntime,
 }
 
 #[async_trait]
 impl Action for GuardPromotion {
     async fn perform(&self, step: &StepContext) -> StepResult {
-        let deadline = Instant::now() + step.limit();
+        let deadline = step.deadline(self.runtime.now());
         let (site, epoch) = (&step.to.name, step.epoch);
         let acknowledged = is_acknowledged(step);
         loop {
@@ -71,16 +73,15 @@ impl Action for GuardPromotion {
                 Stands::Done(proof) => return StepResult::Done(proof),
                 Stands::Before(reason) | Stands::Unclear(reason) => reason,
             };
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if self.runtime.now() >= deadline {
                 return StepResult::indeterminate(reason);
             }
-            self.guards.news(AGAIN.min(left)).await;
+            self.guards.news(AGAIN).await;
         }
     }
 
     async fn observe(&self, step: &StepContext) -> Presence {
-        let deadline = Instant::now() + step.limit();
+        let deadline = step.deadline(self.runtime.now());
         let (site, epoch) = (&step.to.name, step.epoch);
         loop {
             self.guards.order(site, Order::Look);
@@ -89,7 +90,7 @@ impl Action for GuardPromotion {
                 Stands::Done(proof) => return Presence::InPlace(proof),
                 // To order it again is harmless: the guard knows the epoch.
                 Stands::Before(reason) => return Presence::absent(reason),
-                Stands::Unclear(reason) if Instant::now() >= deadline => {
+                Stands::Unclear(reason) if self.runtime.now() >= deadline => {
                     return Presence::unknown(reason);
                 }
                 Stands::Unclear(_) => {}

@@ -130,6 +130,9 @@ fn words(record: &Record) -> String {
         RecordBody::EpochOpened { terms, reason } => {
             format!("{kind} {} of {}: {reason}", terms.epoch, terms.site)
         }
+        RecordBody::TakenOver { epoch, by, reason } => {
+            format!("{kind} {epoch} by {by}: {reason}")
+        }
         RecordBody::EpochHeld { site, epoch } => format!("{kind} {epoch} by {site}"),
         RecordBody::StepIntent { step, attempt, .. } => format!("{kind} {step} {}", attempt.0),
         RecordBody::StepOutcome { step, result, .. } => format!("{kind} {step}: {result:?}"),

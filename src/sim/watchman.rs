@@ -267,6 +267,7 @@ impl Watchman {
             RecordBody::IncidentClosed { .. } => self.gates = None,
             RecordBody::ControllerStarted { .. }
             | RecordBody::EpochHeld { .. }
+            | RecordBody::TakenOver { .. }
             | RecordBody::DocumentsChanged { .. }
             | RecordBody::ModeChanged { .. }
             | RecordBody::Checked { .. }
@@ -555,7 +556,7 @@ impl Watchman {
     /// A message goes out to somebody.
     pub fn tells(&mut self, key: &IdempotencyKey, now: Time) {
         if self.settled.contains(key) {
-            self.violations.note(Rule::ToldOnce, now, key.0.clone());
+            self.violations.note(Rule::ToldOnce, now, key.to_string());
         }
     }
 

@@ -59,7 +59,7 @@ pub fn service(
         team: tell::team(scope, spec, people),
         approvals: people::approvals(scope, spec),
         runbook: runbook(scope, spec, outlines),
-        config: ConfigHash(String::new()),
+        config: ConfigHash::new(String::new()),
     };
     service.config = config(&service);
     service
@@ -68,7 +68,7 @@ pub fn service(
 /// SHA-256 over the service as JSON: the same documents written otherwise give the same hash.
 fn config(service: &Service) -> ConfigHash {
     let json = serde_json::to_string(service).unwrap_or_default();
-    ConfigHash(hex::encode(Sha256::digest(json.as_bytes())))
+    ConfigHash::new(hex::encode(Sha256::digest(json.as_bytes())))
 }
 
 fn objectives(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec) -> Objectives {

@@ -345,7 +345,7 @@ fn probe(
     let timeout = timing(scope, probe, path);
     let tail = probe.uses.rsplit('/').next().unwrap_or_default();
     Probe {
-        id: ProbeId(
+        id: ProbeId::new(
             probe
                 .id
                 .clone()

@@ -159,7 +159,7 @@ async fn append(path: &Path, chains: usize) -> f64 {
     join_all((0..chains).map(|chain| {
         let journal = &journal;
         async move {
-            let chain = ServiceName(format!("shop-{chain}"));
+            let chain = ServiceName::new(format!("shop-{chain}"));
             for n in 0..APPENDS {
                 let after = Seq(n as u64);
                 journal

@@ -92,7 +92,7 @@ fn mailing(message: &str) -> Mailing {
 }
 
 fn key(text: &str) -> IdempotencyKey {
-    IdempotencyKey(text.to_owned())
+    IdempotencyKey::new(text.to_owned())
 }
 
 fn ledger(folder: &Path) -> Arc<SqliteLedger> {

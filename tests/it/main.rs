@@ -30,5 +30,6 @@ mod simulate;
 mod spec;
 mod stand;
 mod stories;
+mod systemd;
 mod vantage;
 mod webhook_fence;

@@ -274,8 +274,31 @@ async fn a_lost_journal_is_restored_from_its_copy() {
     );
     let after = stand.timeline();
     assert!(!after.is_empty() && before.starts_with(&after), "{after}");
+
+    // A copy that nobody took over leads nothing.
+    let documents = stand.documents();
+    let unadopted = stand.cli(&["run", "-f", documents.to_str().unwrap()]);
+    refused(&unadopted, 1, "FO-088", &["takeover"]);
+    let takeover = ["takeover", "--reason", "a fire", "--by", "ann"];
+    refused(&stand.cli(&takeover), 1, "FO-024", &[]);
+    let taken = stand.cli(&[&takeover[..], &["--yes"]].concat());
+    assert!(taken.status.success(), "{}", text(&taken));
     stand.start(&["--journal-copy", &url]);
     assert!(stand.cli(&["journal", "verify"]).status.success());
+    let timeline = stand.timeline();
+    assert!(
+        timeline.contains("epoch 2: ann had this controller take over: a fire"),
+        "{timeline}"
+    );
+    until("the team is paged", || {
+        let shown = stand.json(&["explain", "shop"]);
+        shown["pages"].to_string().contains("took over")
+    });
+    assert!(stand.cli_as("ann", &["ack", "shop"]).status.success());
+    until("it is acknowledged", || {
+        let shown = stand.json(&["explain", "shop"]);
+        !shown["pages"].to_string().contains("took over")
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -248,7 +248,7 @@ mod tests {
 
     fn mail(subject: &str, link: Option<&str>) -> String {
         let from: Mailbox = "Shop status <status@example.net>".parse().unwrap();
-        let key = IdempotencyKey("shop-i7-onStandby.mail.ab".to_owned());
+        let key = IdempotencyKey::new("shop-i7-onStandby.mail.ab".to_owned());
         let (_, bytes) = letter(&from, subject)
             .to("ann@example.com", &key, link, None)
             .unwrap();

@@ -280,7 +280,7 @@ fn speaker(
         .ok()
         .flatten()
         .map_or_else(|| peer.to_string(), |user| user.name);
-    Ok(PersonName(format!("local/{name}")))
+    Ok(PersonName::new(format!("local/{name}")))
 }
 
 fn command(wish: Wish, by: PersonName) -> Command {

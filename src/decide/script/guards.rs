@@ -142,3 +142,35 @@ fn a_fence_is_taken_back_by_a_later_epoch_alone() {
         undone attempt"
     ));
 }
+
+#[test]
+fn whoever_takes_over_hears_every_guard_before_it_grants_anything() {
+    assert_snapshot!(play(
+        "well
+        check green
+        guard ams standby 0
+        guard fra standby 0
+        guard ams primary 2
+        held ams 2
+        takenover ann
+        guard ams primary 2
+        wait 1s
+        guard fra standby 2
+        guard ams primary 4
+        down db a b c"
+    ));
+}
+
+#[test]
+fn a_person_answers_for_a_guard_that_is_silent_after_a_takeover() {
+    assert_snapshot!(play(
+        "well
+        guard ams standby 0
+        guard fra standby 0
+        guard ams primary 2
+        takenover ann
+        guard ams primary 2
+        wait 5m
+        ack ann"
+    ));
+}

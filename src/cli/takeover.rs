@@ -1,0 +1,83 @@
+//! `failover takeover`: a controller of this host may lead from a journal that another one wrote.
+
+use crate::{
+    cli::{arguments, documents, identity, journal, output::Output, place::Place},
+    decide::state::State,
+    error::Error,
+    journal::{file::JournalFile, origin::Origin, sqlite::SqliteJournal},
+    model::{
+        id::{PersonName, Seq, ServiceName},
+        record::RecordBody,
+    },
+    port::{
+        journal::{Draft, Journal, JournalError},
+        runtime::Runtime,
+    },
+};
+
+/// Takes up a journal: every chain says who did, and begins a later epoch.
+///
+/// # Errors
+/// Where it is not confirmed, another controller has the journal, or it cannot be read or written.
+pub async fn takeover(
+    args: &arguments::Takeover,
+    place: &Place,
+    output: Output,
+) -> Result<(), Error> {
+    if !args.yes {
+        identity::confirm(journal::GONE)?;
+    }
+    if let Some(url) = &args.from {
+        journal::restore_from(url, place, output).await?;
+    }
+    let path = place.journal();
+    if !path.exists() {
+        return Err(Error::NoJournal { path: path.clone() });
+    }
+    let by = PersonName::new(&args.by);
+    let opened = SqliteJournal::open(&path)?;
+    let chains = opened.chains().await?;
+    for chain in &chains {
+        take_up(&opened, chain, &by, &args.reason).await?;
+    }
+    drop(opened);
+    // Only now: what broke off before is begun anew.
+    JournalFile::open(&path)?.settle(&Origin::this_host())?;
+    output.note(&format!(
+        "{} taken over: start 'failover run' here, then see 'failover explain'",
+        documents::counted(chains.len(), "service")
+    ));
+    Ok(())
+}
+
+async fn take_up(
+    journal: &SqliteJournal,
+    chain: &ServiceName,
+    by: &PersonName,
+    reason: &str,
+) -> Result<(), JournalError> {
+    let mut state = State::default();
+    for record in journal.read(chain, Seq(1)).await? {
+        state.apply(&record);
+    }
+    // A promotion that was promised goes on in its epoch.
+    let is_forward = state.run.as_ref().is_some_and(|run| run.epoch.is_some());
+    let epoch = if is_forward {
+        state.epoch
+    } else {
+        state.epoch.next()
+    };
+    let draft = Draft {
+        epoch,
+        at: crate::driver::clock::HostRuntime::new().now(),
+        body: RecordBody::TakenOver {
+            epoch,
+            by: by.clone(),
+            reason: reason.to_owned(),
+        },
+    };
+    journal
+        .append(chain, state.seq, vec![draft])
+        .await
+        .map(drop)
+}
