@@ -36,8 +36,13 @@ use crate::{
     },
 };
 
-/// What a look may take: a server that is silent for so long says nothing this time.
+/// What a question to the server may take.
 const LOOK: Duration = Duration::from_secs(1);
+/// A look is given up after so many renewals, or after [`LOOK`]: a server that is silent for so long says nothing this
+/// time.
+const SILENCE: u32 = 3;
+/// A server that is only busy is slower than this.
+const BUSY: Duration = Duration::from_millis(300);
 /// What hold may take to move its timer; the next renewal tries again.
 const ARM: Duration = Duration::from_secs(1);
 /// What the end of every process may take before it counts as unknown.
@@ -140,6 +145,8 @@ pub struct Server {
     login: Login,
     resting: Resting,
     data: PathBuf,
+    /// What a look may take.
+    patience: Duration,
     turn: Mutex<Turn>,
 }
 
@@ -177,6 +184,7 @@ impl Server {
             },
             resting: Resting::new(database.data_dir.clone(), uid, gid),
             data: database.data_dir.clone(),
+            patience: (config.renewal.to_std() * SILENCE).clamp(BUSY, LOOK),
             turn: Mutex::default(),
         })
     }
@@ -210,7 +218,10 @@ impl Server {
             Ok(Err(_)) | Err(_) => None,
         };
         Ok(Seen {
-            database: self.ask(session).await.ok(),
+            database: timeout(self.patience, self.ask(session))
+                .await
+                .ok()
+                .and_then(Result::ok),
             armed,
         })
     }
