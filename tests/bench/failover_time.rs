@@ -45,7 +45,7 @@ use shop::{Shop, Wanted};
 use stage::{Place, Site, Witness};
 use stand::{
     network::Network,
-    postgres::{Pair, until},
+    postgres::{Cluster, Pair, until},
 };
 
 /// Runs of each fault.
@@ -230,8 +230,14 @@ fn bare(fault: Fault) -> Run {
     for server in [&primary, &standby] {
         server.open_to("10.0.0.0/8");
     }
-    let mut a = Site::bare("a", primary, place("a"));
-    let mut b = Site::bare("b", standby, place("b"));
+    let site = |name, cluster: Cluster| Site {
+        name,
+        folder: cluster.data().with_extension("guard"),
+        cluster,
+        place: place(name),
+        guard: None,
+    };
+    let (mut a, mut b) = (site("a", primary), site("b", standby));
     b.cluster.stream_from(a.database(), "600ms");
     for site in [&mut a, &mut b] {
         let _inside = site.place.enter();

@@ -70,8 +70,8 @@ pub struct Site {
     pub name: &'static str,
     pub cluster: Cluster,
     pub place: Place,
-    guard: Option<Child>,
-    folder: PathBuf,
+    pub guard: Option<Child>,
+    pub folder: PathBuf,
 }
 
 impl Site {
@@ -83,17 +83,6 @@ impl Site {
         let mut command = Command::new(env!("CARGO_BIN_EXE_failover"));
         command.args(["guard", verb, "-f"]).arg(self.document());
         command
-    }
-
-    /// One that nobody guards: its database runs already.
-    pub fn bare(name: &'static str, cluster: Cluster, place: Place) -> Self {
-        Self {
-            name,
-            folder: cluster.data().with_extension("guard"),
-            cluster,
-            place,
-            guard: None,
-        }
     }
 
     /// The database, as those elsewhere reach it.
