@@ -122,11 +122,10 @@ impl Grants {
                     .insert(site.clone(), Granted::just_before(now, self.longest));
             }
             let mut granted = self.granted(site);
-            granted.confirm(Grantor::Controller, request);
-            if granted.rests(now, lease) {
+            if granted.rests(Grantor::Controller, request, lease, now) {
                 return Err(NotGranted::Unheard);
             }
-            granted.note(request, lease, now);
+            granted.note(Grantor::Controller, request, lease, now);
             self.sites.insert(site.clone(), granted);
         }
         Ok(Grant {

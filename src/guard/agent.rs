@@ -235,6 +235,10 @@ impl Agent {
         for effect in effects {
             self.perform(effect);
         }
+        if before.0 != after.0 {
+            // Else the controller hears of it when it asks next, or at the next request for a lease.
+            self.send(&self.controller(), &Message::Report(after.0));
+        }
     }
 
     fn hear(&mut self, datagram: &[u8]) {

@@ -43,8 +43,13 @@ use crate::{
     },
 };
 
-/// What a look may take: a server that is silent for so long says nothing this time.
+/// What a question to the server may take.
 const LOOK: Duration = Duration::from_secs(1);
+/// A look is given up after so many renewals, or after [`LOOK`]: a server that is silent for so long says nothing this
+/// time.
+const SILENCE: u32 = 3;
+/// A server that is only busy is slower than this.
+const BUSY: Duration = Duration::from_millis(300);
 /// What hold may take to move its timer; the next renewal tries again.
 const ARM: Duration = Duration::from_secs(1);
 /// What the end of every process may take before it counts as unknown.
@@ -159,6 +164,8 @@ pub struct Server {
     resting: Resting,
     data: PathBuf,
     disk: Disk,
+    /// What a look may take.
+    patience: Duration,
     turn: Mutex<Turn>,
 }
 
@@ -197,6 +204,7 @@ impl Server {
             resting: Resting::new(database.data_dir.clone(), uid, gid),
             data: database.data_dir.clone(),
             disk: Disk::new(database.data_dir.clone()),
+            patience: (config.renewal.to_std() * SILENCE).clamp(BUSY, LOOK),
             turn: Mutex::default(),
         })
     }
@@ -231,7 +239,8 @@ impl Server {
             Ok(Ok(state)) => state.armed,
             Ok(Err(_)) | Err(_) => None,
         };
-        let told = self.question(session).await.ok();
+        let told = timeout(self.patience, self.question(session)).await;
+        let told = told.ok().and_then(Result::ok);
         let besides = told.map_or(disk, |(_, told)| FirstHand {
             position: told.position,
             contact: told.contact,

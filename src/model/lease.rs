@@ -68,30 +68,25 @@ impl Granted {
         wait(self.longest).saturating_sub(self.age(now))
     }
 
-    /// Whether its grants have not arrived for as long as a lease: then it rests, so that a link that works in one
-    /// direction does not block the lease rung for ever, and tries again now and then.
+    /// Whether its grants have not arrived for as long as a lease, by what this request confirms: then it rests, so that
+    /// a link that works in one direction does not block the lease rung for ever, and tries again now and then.
     #[must_use]
-    pub fn rests(self, now: Time, lease: Span) -> bool {
+    pub fn rests(self, by: Grantor, request: &LeaseRequest, lease: Span, now: Time) -> bool {
         let is_unheard = self
             .unconfirmed
+            .filter(|unconfirmed| !is_settled(*unconfirmed, by, request))
             .is_some_and(|(_, at)| now.since(at) > lease);
         is_unheard && self.age(now) < Span::from_millis(wait(lease).as_millis() * 2)
     }
 
-    /// Takes in what a request says of the grants that arrived, before it is asked whether to rest. A holder whose clock
-    /// stands before what is not confirmed was started anew with its host, and never confirms it.
-    pub fn confirm(&mut self, by: Grantor, request: &LeaseRequest) {
-        let heard = request.heard.get(&by);
-        let is_settled =
-            |(sent, _)| heard.is_some_and(|heard| *heard >= sent) || request.sent < sent;
-        if self.unconfirmed.is_some_and(is_settled) {
-            self.unconfirmed = None;
-        }
-    }
-
     /// Notes a grant, before it is sent.
-    pub fn note(&mut self, request: &LeaseRequest, lease: Span, now: Time) {
-        self.unconfirmed.get_or_insert((request.sent, now));
+    pub fn note(&mut self, by: Grantor, request: &LeaseRequest, lease: Span, now: Time) {
+        if self
+            .unconfirmed
+            .is_none_or(|unconfirmed| is_settled(unconfirmed, by, request))
+        {
+            self.unconfirmed = Some((request.sent, now));
+        }
         self.at = now;
         self.longest = self.longest.max(lease);
     }
@@ -105,6 +100,13 @@ impl Granted {
             *at = at.before(by).max(oldest);
         }
     }
+}
+
+/// Whether nobody waits any more for word that a grant arrived: the holder has it, or its clock stands before its own
+/// request, for its host was started anew.
+fn is_settled((sent, _): (Time, Time), by: Grantor, request: &LeaseRequest) -> bool {
+    let heard = request.heard.get(&by);
+    heard.is_some_and(|heard| *heard >= sent) || request.sent < sent
 }
 
 #[cfg(test)]

@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use failover::model::{lease, span::Span};
+use failover::model::{
+    guard::{Database, Report},
+    lease,
+    span::Span,
+};
 use nix::{
     sched::{CloneFlags, unshare},
     sys::signal::Signal,
@@ -157,5 +161,32 @@ fn a_fenced_site_never_writes_again_and_the_promoted_one_does() {
         stage.witness.until_written("b");
         stage.witness.never_both("a", "b");
         stage.a.cluster.stop_immediate();
+    });
+}
+
+#[test]
+fn a_guard_tells_unasked_what_becomes_of_its_database() {
+    apart(|| {
+        let stage = Stage::new();
+        stage.controller.promote(&terms(1, "a", 4000, None), true);
+        stage.witness.until_written("a");
+        let told = |so: fn(&Report) -> bool| {
+            let reports = &stage.controller.mind().reports;
+            reports.get(&"a".into()).is_some_and(so)
+        };
+        until("it tells that it serves", || {
+            told(|r| r.database == Some(Database::Writable))
+        });
+        stage.a.freeze_database();
+        until("it tells that nobody answers", || told(|r| !r.answers));
+        assert!(told(|r| r.database == Some(Database::Writable)));
+        stage.a.kill_database();
+        until("it tells that nobody is left", || {
+            told(|r| r.database == Some(Database::Gone))
+        });
+        stage.witness.until_written("a");
+        until("it tells that it serves again", || {
+            told(|r| r.answers && r.database == Some(Database::Writable))
+        });
     });
 }

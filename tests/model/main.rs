@@ -86,7 +86,7 @@ fn every_weakened_rule_is_caught() {
         .into_iter()
         .filter(|(rule, faults)| {
             let plan = Plan::new(Some(*rule), *faults);
-            explore(plan, 400_000).broken.is_none() && !is_caught_by_chance(plan)
+            explore(plan, 800_000).broken.is_none() && !is_caught_by_chance(plan)
         })
         .collect();
     assert!(missed.is_empty(), "{missed:?}");

@@ -61,11 +61,14 @@ impl Machine {
         };
         let is_enforced = lease::is_enforced(request.report.kill, span);
         let may_hold = request.report.can_fence && is_enforced;
-        self.granted.confirm(Grantor::Deputy, request);
-        if !may_hold || self.granted.rests(now.grantor, span) {
+        let rests = self
+            .granted
+            .rests(Grantor::Deputy, request, span, now.grantor);
+        if !may_hold || rests {
             return;
         }
-        self.granted.note(request, span, now.grantor);
+        self.granted
+            .note(Grantor::Deputy, request, span, now.grantor);
         effects.push(Effect::Grant(
             terms.site,
             Grant {

@@ -30,6 +30,8 @@ pub struct Wanted {
     pub renewal: &'static str,
     /// Between two looks through a probe.
     pub every: &'static str,
+    /// How long a primary is silent before the standby says so, and gives it up.
+    pub silence: [&'static str; 2],
     /// So many looks in vain are believed.
     pub failures: u32,
     /// Whether it fails over by itself.
@@ -48,6 +50,7 @@ impl Default for Wanted {
             lease: "2s",
             renewal: "100ms",
             every: "500ms",
+            silence: ["1s", "2s"],
             failures: 2,
             automatic: true,
             manual: false,
@@ -95,6 +98,7 @@ impl Shop {
         let layout = Layout {
             places: [place("a"), place("b")],
             renewal: wanted.renewal,
+            silence: wanted.silence[1],
             lease: wanted.lease.parse().unwrap(),
             state: wanted.state.clone(),
             way: &way,
@@ -171,7 +175,7 @@ impl Shop {
                 "components": [{"name": "database", "kind": "database", "probes": [
                     probe("a-database", "probe/postgres", "a", json!({"connection": a})),
                     probe("a-guard", "probe/guard", "a", json!({"site": "a"})),
-                    probe("b-stream", "probe/postgres-standby", "b", json!({"connection": b, "heardWithin": "1s"})),
+                    probe("b-stream", "probe/postgres-standby", "b", json!({"connection": b, "heardWithin": wanted.silence[0]})),
                     probe("b-database", "probe/postgres", "b", json!({"connection": b})),
                 ]}],
                 "team": {
@@ -226,6 +230,7 @@ impl Shop {
         command.args(["--guard-listen", &self.guards.to_string(), "--file"]);
         command
             .arg(self.folder.path().join("documents"))
+            .stdout(log.try_clone().unwrap())
             .stderr(log);
         self.controller = Some(command.spawn().unwrap());
     }

@@ -70,8 +70,8 @@ pub struct Site {
     pub name: &'static str,
     pub cluster: Cluster,
     pub place: Place,
-    guard: Option<Child>,
-    folder: PathBuf,
+    pub guard: Option<Child>,
+    pub folder: PathBuf,
 }
 
 impl Site {
@@ -594,6 +594,8 @@ async fn write(conninfo: &str, ends: &AtomicBool, ledger: &Ledger, at: (&'static
 pub struct Layout<'a> {
     pub places: [Place; 2],
     pub renewal: &'a str,
+    /// How long a primary is silent before the standby gives it up.
+    pub silence: &'a str,
     /// The shortest lease that is to be enforced.
     pub lease: Span,
     /// Where the guard of the first keeps its promise, where that is a place of its own.
@@ -617,6 +619,7 @@ impl Default for Layout<'_> {
         Self {
             places: Default::default(),
             renewal: "100ms",
+            silence: "2s",
             lease: Span::from_millis(1500),
             state: None,
             way: &|_, address| address,
@@ -653,7 +656,7 @@ impl Hosts {
         let places = &layout.places;
         if places[0].0.is_some() {
             let database = SocketAddr::new(places[0].address(), primary.port);
-            standby.stream_from((layout.way)(Traffic::Sessions, database), "2s");
+            standby.stream_from((layout.way)(Traffic::Sessions, database), layout.silence);
             for server in [&primary, &standby] {
                 server.open_to("10.0.0.0/8");
             }
@@ -714,7 +717,7 @@ impl Hosts {
                 },
             });
             fs::write(site.document(), document.to_string()).unwrap();
-            assert!(site.command("init").status().unwrap().success());
+            assert!(site.command("init").output().unwrap().status.success());
         }
         let mut sites = sites.into_iter();
         let (mut a, mut b) = (sites.next().unwrap(), sites.next().unwrap());
