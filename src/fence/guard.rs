@@ -1,7 +1,7 @@
 //! `guard/fence`: the guard of the old primary stops its database for good and says so; where it does not answer, its
 //! lease runs out, and the kernel of its host has ended the database before that.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -20,14 +20,12 @@ use crate::{
     },
     port::{
         action::{Action, SharedAction, StepContext},
-        guard::{Guards, Order, SharedGuards},
+        guard::{AGAIN, Guards, Order, Pace, SharedGuards},
         kind::{Kind, Make, MakeError, Wiring, With, read},
         runtime::SharedRuntime,
     },
 };
 
-/// Time between two orders.
-const AGAIN: Duration = Duration::from_millis(100);
 /// A guard that was not heard for so long is not reached.
 const SILENCE: Span = Span::from_secs(5);
 
@@ -67,27 +65,33 @@ impl Action for GuardFence {
     async fn perform(&self, step: &StepContext) -> StepResult {
         let deadline = step.deadline(self.runtime.now());
         let (site, epoch) = (&step.from.name, step.epoch.next());
+        let mut pace = Pace::default();
         loop {
-            self.guards.order(site, Order::Fence(epoch));
+            if pace.is_due(self.runtime.now()) {
+                self.guards.order(site, Order::Fence(epoch));
+            }
             if let Some(proof) = self.proof(site, epoch) {
                 return StepResult::Done(proof);
             }
             if self.runtime.now() >= deadline {
                 return StepResult::indeterminate(self.account(site));
             }
-            self.guards.news(AGAIN).await;
+            self.guards.news(AGAIN.to_std()).await;
         }
     }
 
     async fn observe(&self, step: &StepContext) -> Presence {
         let deadline = step.deadline(self.runtime.now());
         let (site, epoch) = (&step.from.name, step.epoch.next());
+        let mut pace = Pace::default();
         loop {
-            self.guards.order(site, Order::Look);
+            if pace.is_due(self.runtime.now()) {
+                self.guards.order(site, Order::Look);
+            }
             if let Some(proof) = self.proof(site, epoch) {
                 return Presence::InPlace(proof);
             }
-            self.guards.news(AGAIN).await;
+            self.guards.news(AGAIN.to_std()).await;
             let heard = self.guards.heard(site).filter(|h| h.age < SILENCE);
             if heard.is_some_and(|h| h.report.promise.is_some_and(|p| p.epoch < epoch)) {
                 return Presence::absent(format!("the guard of {site} has not promised it"));
@@ -102,13 +106,16 @@ impl Action for GuardFence {
     async fn undo(&self, step: &StepContext) -> Option<StepResult> {
         let deadline = step.deadline(self.runtime.now());
         let site = &step.from.name;
+        let mut pace = Pace::default();
         loop {
-            self.guards.order(
-                site,
-                Order::Promote {
-                    acknowledged: false,
-                },
-            );
+            if pace.is_due(self.runtime.now()) {
+                self.guards.order(
+                    site,
+                    Order::Promote {
+                        acknowledged: false,
+                    },
+                );
+            }
             if let Some(epoch) = self.serves(site) {
                 return Some(StepResult::done(format!(
                     "{site} takes writes, in epoch {epoch}"
@@ -119,7 +126,7 @@ impl Action for GuardFence {
                     "whether {site} takes writes again cannot be told"
                 )));
             }
-            self.guards.news(AGAIN).await;
+            self.guards.news(AGAIN.to_std()).await;
         }
     }
 

@@ -8,6 +8,7 @@ use crate::model::{
     guard::{FenceAck, Report, Terms},
     id::{Epoch, SiteName},
     span::Span,
+    time::Time,
 };
 
 /// What a guard said last.
@@ -55,5 +56,38 @@ pub trait Guards: Send + Sync {
     async fn news(&self, within: Duration);
 }
 
+/// Time between two orders of the same.
+pub const AGAIN: Span = Span::from_millis(100);
+
+/// When to say something again: not at every news, since an answer is news itself and would call for the next order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    next: Option<Time>,
+}
+
+impl Pace {
+    /// Whether it is time; then the next time is [`AGAIN`] later.
+    pub fn is_due(&mut self, now: Time) -> bool {
+        let is_due = self.next.is_none_or(|at| now >= at);
+        if is_due {
+            self.next = Some(now.after(AGAIN));
+        }
+        is_due
+    }
+}
+
 /// Shared guards.
 pub type SharedGuards = Arc<dyn Guards>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_do_not_have_an_order_said_again_before_its_time() {
+        let mut pace = Pace::default();
+        let at = |ms| Time::from_millis(5_000).after(Span::from_millis(ms));
+        let said: Vec<_> = (0..300).filter(|ms| pace.is_due(at(*ms))).collect();
+        assert_eq!(said, [0, 100, 200]);
+    }
+}

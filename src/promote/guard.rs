@@ -1,6 +1,6 @@
 //! `guard/promote`: the guard of the new site promises the epoch, arms its dead-man and promotes its database.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -19,14 +19,12 @@ use crate::{
     },
     port::{
         action::{Action, SharedAction, StepContext},
-        guard::{Order, SharedGuards},
+        guard::{AGAIN, Order, Pace, SharedGuards},
         kind::{Kind, Make, MakeError, Wiring, With, read},
         runtime::SharedRuntime,
     },
 };
 
-/// Time between two orders.
-const AGAIN: Duration = Duration::from_millis(100);
 /// A guard that was not heard for so long is not reached.
 const SILENCE: Span = Span::from_secs(5);
 
@@ -66,9 +64,12 @@ impl Action for GuardPromotion {
         let deadline = step.deadline(self.runtime.now());
         let (site, epoch) = (&step.to.name, step.epoch);
         let acknowledged = is_acknowledged(step);
+        let mut pace = Pace::default();
         loop {
-            self.guards.order(site, Order::Promote { acknowledged });
-            self.guards.order(site, Order::Look);
+            if pace.is_due(self.runtime.now()) {
+                self.guards.order(site, Order::Promote { acknowledged });
+                self.guards.order(site, Order::Look);
+            }
             let reason = match self.stands(site, epoch) {
                 Stands::Done(proof) => return StepResult::Done(proof),
                 Stands::Before(reason) | Stands::Unclear(reason) => reason,
@@ -76,16 +77,19 @@ impl Action for GuardPromotion {
             if self.runtime.now() >= deadline {
                 return StepResult::indeterminate(reason);
             }
-            self.guards.news(AGAIN).await;
+            self.guards.news(AGAIN.to_std()).await;
         }
     }
 
     async fn observe(&self, step: &StepContext) -> Presence {
         let deadline = step.deadline(self.runtime.now());
         let (site, epoch) = (&step.to.name, step.epoch);
+        let mut pace = Pace::default();
         loop {
-            self.guards.order(site, Order::Look);
-            self.guards.news(AGAIN).await;
+            if pace.is_due(self.runtime.now()) {
+                self.guards.order(site, Order::Look);
+            }
+            self.guards.news(AGAIN.to_std()).await;
             match self.stands(site, epoch) {
                 Stands::Done(proof) => return Presence::InPlace(proof),
                 // To order it again is harmless: the guard knows the epoch.

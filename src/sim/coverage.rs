@@ -95,7 +95,13 @@ const VERDICTS: [Verdict; 5] = [
     Verdict::Inconclusive,
 ];
 const GATES: [Answer; 3] = [Answer::Allow, Answer::Ask, Answer::Hold];
-const RUNGS: [Option<Rung>; 3] = [None, Some(Rung::Attested), Some(Rung::Infrastructure)];
+const RUNGS: [Option<Rung>; 5] = [
+    None,
+    Some(Rung::Attested),
+    Some(Rung::Infrastructure),
+    Some(Rung::Lease),
+    Some(Rung::Acknowledged),
+];
 
 /// Every standing that the rules allow.
 #[must_use]
