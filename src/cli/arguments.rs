@@ -563,8 +563,12 @@ pub struct Ack {
     made on another host or restored. Then start 'failover run': it opens a later epoch, looks for whatever was under \
     way, and asks before each run until somebody has acknowledged that the service runs where the journal says.")]
 pub struct Takeover {
-    /// Where the copy of the journal is: s3://bucket/prefix or file:///folder.
-    #[arg(long, value_name = "URL")]
+    /// Where the copy of the journal is.
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "Where the copy of the journal is: s3://bucket/prefix or file:///folder"
+    )]
     pub from: Option<String>,
     /// Why; goes into the journal.
     #[arg(long, value_name = "TEXT")]

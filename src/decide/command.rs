@@ -306,8 +306,12 @@ fn moved(
         .guards
         .as_ref()
         .is_some_and(|g| g.sites.contains_key(site));
-    if is_guarded && !terms::is_held(view, site) {
+    if is_guarded && !terms::is_held(state, view, site) {
         return Err(Refusal::NotHeld(site.clone()));
+    }
+    let active = state.active.as_ref().filter(|active| *active != site);
+    if let Some(active) = active.filter(|active| terms::is_held(state, view, active)) {
+        return Err(Refusal::StillHeld(active.clone()));
     }
     let epoch = terms::next(state, view);
     Ok((

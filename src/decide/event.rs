@@ -341,6 +341,9 @@ pub enum Refusal {
         "the guard of {0} does not hold it, and ends a database that was promoted past it: begin a failover instead"
     )]
     NotHeld(SiteName),
+    /// Another site writes under its guard.
+    #[error("{0} takes writes, and its guard holds it: begin a failover instead")]
+    StillHeld(SiteName),
     /// No such page.
     #[error("no page {0} is open")]
     NoPage(String),

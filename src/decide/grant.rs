@@ -347,21 +347,22 @@ mod tests {
     fn rests_no_longer_once_a_grant_arrives() {
         let terms = terms(1, Lease::Bounded(LEASE));
         let mut grants = Grants::new(at(0), LEASE);
-        let mut ask = |sent: u64, heard: u64, now: u64| {
+        let mut ask = |boot: u64, sent: u64, heard: u64, now: u64| {
             let mut request = request(1, at(sent), 1);
             request.heard = [(Grantor::Controller, at(heard))].into();
+            request.report.boot = Boot(boot);
             grants
                 .grant(standing(&terms), &request, at(now))
                 .map(|_| ())
         };
-        assert_eq!(ask(100, 0, 100), Ok(()));
+        assert_eq!(ask(1, 100, 0, 100), Ok(()));
         // That one was lost, and everything until now.
-        assert_eq!(ask(9_000, 0, 9_000), Ok(()));
-        assert_eq!(ask(9_100, 9_000, 9_100), Ok(()));
-        assert_eq!(ask(9_200, 9_100, 9_200), Ok(()));
+        assert_eq!(ask(1, 9_000, 0, 9_000), Ok(()));
+        assert_eq!(ask(1, 9_100, 9_000, 9_100), Ok(()));
+        assert_eq!(ask(1, 9_200, 9_100, 9_200), Ok(()));
         // Nobody heard the last one, for the host went down: its clock begins anew.
-        assert_eq!(ask(10, 0, 12_000), Ok(()));
-        assert_eq!(ask(20, 10, 12_010), Ok(()));
-        assert_eq!(ask(1_500, 20, 13_500), Ok(()));
+        assert_eq!(ask(2, 10, 0, 12_000), Ok(()));
+        assert_eq!(ask(2, 20, 10, 12_010), Ok(()));
+        assert_eq!(ask(2, 1_500, 20, 13_500), Ok(()));
     }
 }

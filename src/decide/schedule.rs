@@ -128,8 +128,16 @@ fn begin(
 /// Before the first promotion: the fence must be proved as far as the policy wants, then the epoch rises.
 fn promise(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> Vec<RecordBody> {
     let required = run.plan.fencing;
+    let is_taken = state.taken_over.is_some();
     let evidence = match (&run.attested, run.rung()) {
-        (_, Some(rung)) if Some(rung) >= required => format!("fenced: rung {rung}"),
+        (_, Some(rung)) if Some(rung) >= required && !is_taken => format!("fenced: rung {rung}"),
+        (None, Some(rung)) if is_taken => {
+            let reason = format!(
+                "the old primary at {} is fenced with rung {rung}, but this controller took over and may lack the last records",
+                run.plan.from
+            );
+            return fence_question(service, state, run, reason, now);
+        }
         (Some((by, statement)), _) => format!("attested by {by}: {statement}"),
         (None, rung) => {
             let reached =
@@ -142,7 +150,10 @@ fn promise(service: &Service, state: &State, run: &Run, view: &View, now: Time) 
             return fence_question(service, state, run, reason, now);
         }
     };
-    let epoch = state.epoch.next();
+    // Higher than what the new site's guard has promised to a controller whose journal knew more.
+    let target = view.guards.get(&run.plan.to);
+    let promised = target.and_then(|r| r.promise.as_ref()).map(|p| p.epoch);
+    let epoch = promised.unwrap_or_default().max(state.epoch).next();
     vec![RecordBody::EpochRaised {
         run: run.id.clone(),
         epoch,

@@ -278,6 +278,23 @@ impl Run {
             .max()
     }
 
+    /// What its fences proved has to be seen again.
+    fn doubt_fences(&mut self) {
+        let fences = self
+            .plan
+            .steps
+            .iter()
+            .filter(|s| s.phase == StepPhase::Fence);
+        for step in fences {
+            if let Some(at @ Step::Done(_)) = self.steps.get_mut(&step.id) {
+                *at = Step::Indeterminate {
+                    attempt: Attempt(1),
+                    reason: "another controller saw it done".to_owned(),
+                };
+            }
+        }
+    }
+
     /// Whether it is proved that the new site serves. DNS is apart from that: the fallback URL works before it does.
     #[must_use]
     pub fn serves(&self) -> bool {
@@ -338,10 +355,14 @@ impl State {
         }
     }
 
-    /// What an earlier controller granted may still be in force, on terms that nobody leads by any more.
+    /// What an earlier controller granted may still be in force, on terms that nobody leads by any more; and what it
+    /// proved, it may have taken back in records that are lost.
     fn take_over(&mut self, epoch: Epoch) {
         if let Some(active) = self.active.clone().filter(|_| epoch > self.epoch) {
             self.enter(epoch, &active, None);
+        }
+        if let Some(run) = self.run.as_mut().filter(|run| run.epoch.is_none()) {
+            run.doubt_fences();
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
     view::View,
 };
 use crate::model::{
-    guard::{Lease, Report, Role, Terms},
+    guard::{Database, Lease, Promise, Report, Role, Terms},
     id::{Epoch, SiteName},
     lease,
     plan::PlanStep,
@@ -25,11 +25,14 @@ pub fn of(service: &Service, view: &View, epoch: Epoch, site: &SiteName) -> Opti
     let guards = service.guards.as_ref()?;
     guards.sites.get(site)?;
     let deputy = candidate(service, site).filter(|deputy| guards.sites.contains_key(deputy));
-    let is_enforced = view
-        .guards
-        .get(site)
-        .is_none_or(|r| lease::is_enforced(r.kill, guards.lease));
-    let deputy = deputy.filter(|_| is_enforced);
+    let heard = view.guards.get(site);
+    let is_enforced = heard.is_some_and(|r| lease::is_enforced(r.kill, guards.lease));
+    // Whoever was fenced replaces nobody before its data was looked after.
+    let is_fenced = |deputy: &SiteName| {
+        let promise = view.guards.get(deputy).and_then(|r| r.promise.as_ref());
+        promise.is_some_and(|p| p.role == Role::Fenced)
+    };
+    let deputy = deputy.filter(|deputy| is_enforced && !is_fenced(deputy));
     Some(Terms {
         service: service.name.clone(),
         epoch,
@@ -90,11 +93,20 @@ pub fn turn(service: &Service, state: &State, view: &View) -> Vec<RecordBody> {
     vec![RecordBody::EpochOpened { terms, reason }]
 }
 
-/// Whether the guard of a site says that it is the primary of its epoch.
+/// Whether the guard of a site says just now that its database takes writes in an epoch that is no earlier than the one
+/// in force.
 #[must_use]
-pub fn is_held(view: &View, site: &SiteName) -> bool {
-    let promise = view.guards.get(site).and_then(|r| r.promise.as_ref());
-    promise.is_some_and(|p| p.role == Role::Primary)
+pub fn is_held(state: &State, view: &View, site: &SiteName) -> bool {
+    let report = view
+        .guards
+        .get(site)
+        .filter(|_| !view.silent.contains(site));
+    report.is_some_and(|r| {
+        let is_newest = |p: &Promise| {
+            p.role == Role::Primary && (p.epoch >= state.epoch || state.terms.is_none())
+        };
+        r.database == Some(Database::Writable) && r.promise.as_ref().is_some_and(is_newest)
+    })
 }
 
 /// The next epoch: higher than every one that a guard has promised.
@@ -122,8 +134,11 @@ pub fn doubt(service: &Service, state: &State, view: &View) -> Option<String> {
             }
             continue;
         };
-        let promise = report.promise.as_ref();
-        if promise.is_some_and(|p| p.role == Role::Primary && p.epoch > state.epoch) {
+        let writes = report.database == Some(Database::Writable);
+        let holds = |p: &Promise| {
+            p.role == Role::Primary && (p.epoch >= state.epoch || state.terms.is_none() && writes)
+        };
+        if report.promise.as_ref().is_some_and(holds) {
             return Some(format!(
                 "the journal says that {active} serves, and the guard of {site} holds a later epoch: where the service \
                  runs there, say so with `failover moved {site}`"

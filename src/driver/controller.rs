@@ -236,6 +236,7 @@ impl Controller {
     ) {
         let service = fitted.fitting.wiring().service.clone();
         let name = service.name.clone();
+        self.connect_guards(&service);
         self.targets
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -362,6 +363,12 @@ impl Controller {
             team: Arc::new(team.into_iter().collect()),
             targets,
         })
+    }
+
+    fn connect_guards(&self, service: &Service) {
+        if let Some(post) = &self.means.guards {
+            post.connect(service);
+        }
     }
 
     fn performer(&self, fitted: &Arc<Fitted>, results: mpsc::UnboundedSender<Input>) -> Performer {
@@ -553,6 +560,7 @@ impl Controller {
             }
         }
         for (service, inbox, new) in fitted {
+            self.connect_guards(&service);
             let reloaded = Reloaded {
                 service: service.clone(),
                 performer: self.performer(&new, inbox.clone()),

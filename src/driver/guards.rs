@@ -27,7 +27,8 @@ use crate::{
     },
     model::{
         guard::{
-            Boot, FenceAck, FenceOrder, Grant, Lease, LeaseRequest, PromoteOrder, Report, Terms,
+            Boot, FenceAck, FenceOrder, Grant, Lease, LeaseRequest, PromoteOrder, Report, Role,
+            Terms,
         },
         id::{Epoch, SiteName},
         span::Span,
@@ -88,12 +89,19 @@ pub struct Ward {
     news: Notify,
 }
 
+/// How often loops took up a ward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Term(u64);
+
 #[derive(Default)]
 struct Inner {
+    term: Term,
     /// None until the journal was read.
     standing: Option<Stand>,
     heard: BTreeMap<SiteName, (Report, Time)>,
     silent: BTreeSet<SiteName>,
+    /// When the loop was told last what each guard says.
+    repeated: BTreeMap<SiteName, Time>,
     acknowledged: BTreeMap<SiteName, FenceAck>,
     /// The life of each guard that lost its state, and the epoch in which it was first heard.
     lost: BTreeMap<SiteName, (Boot, Epoch)>,
@@ -125,17 +133,16 @@ impl Ward {
         }
     }
 
-    /// The loop of the service takes up its journal: grants of an earlier process are assumed to have been made just now.
-    pub fn take_up(&self, state: &State, tell: UnboundedSender<Input>) {
+    /// The loop of the service takes up its journal: grants of an earlier process, or of an earlier loop, are assumed to
+    /// have been made just now. What was heard before is told. Gives what [`Ward::leave`] is to be called with.
+    pub fn take_up(&self, state: &State, tell: UnboundedSender<Input>) -> Term {
         let mut inner = lock(&self.inner);
         inner.tell = Some(tell);
-        if inner.standing.is_none() {
-            let mut grants = Grants::new(self.carrier.now(), state.longest_lease);
-            for site in &state.endless {
-                grants.endless(site.clone());
-            }
+        let is_led = inner.standing.as_ref().is_some_and(|s| s.leads);
+        if !is_led {
+            inner.term = Term(inner.term.0 + 1);
             inner.standing = Some(Stand {
-                grants,
+                grants: Grants::new(self.carrier.now(), state.longest_lease),
                 epoch: state.epoch,
                 terms: None,
                 is_fencing: true,
@@ -145,8 +152,18 @@ impl Ward {
                 told: None,
             });
         }
+        let lost = inner.heard.values().filter(|(r, _)| r.promise.is_none());
+        let lost: Vec<_> = lost.map(|(r, _)| (r.site.clone(), r.boot)).collect();
+        for (site, boot) in lost {
+            inner.lost.insert(site, (boot, state.epoch));
+        }
+        for (report, _) in inner.heard.values() {
+            inner.tell(Event::Guard(Box::new(report.clone())));
+        }
+        let term = inner.term;
         drop(inner);
         self.follow(state);
+        term
     }
 
     /// What the journal says now; called when a record is durable, before anything is done because of it.
@@ -156,25 +173,30 @@ impl Ward {
             return;
         };
         let terms = state.terms.as_ref().filter(|t| t.epoch == state.epoch);
-        if stand.terms.as_ref() != terms {
-            match terms {
-                Some(terms) => stand.grants.opened(terms),
-                None => state
-                    .endless
-                    .iter()
-                    .for_each(|site| stand.grants.endless(site.clone())),
-            }
-            stand.terms = terms.cloned();
+        if let Some(terms) = terms.filter(|terms| stand.terms.as_ref() != Some(*terms)) {
+            stand.grants.opened(terms);
         }
+        for site in self.carrier.sites() {
+            if !state.endless.contains(&site) {
+                stand.grants.left_endless(&site);
+            }
+        }
+        for site in &state.endless {
+            stand.grants.endless(site.clone());
+        }
+        stand.terms = terms.cloned();
         stand.epoch = state.epoch;
         stand.is_fencing = terms::is_fencing(state);
         stand.is_running = state.run.is_some();
         stand.held = state.held;
     }
 
-    /// The loop has ended: this process leads no longer.
-    pub fn leave(&self) {
-        if let Some(stand) = &mut lock(&self.inner).standing {
+    /// The loop that took it up has ended: this process leads no longer, unless another loop has taken it up since.
+    pub fn leave(&self, term: Term) {
+        let mut inner = lock(&self.inner);
+        if inner.term == term
+            && let Some(stand) = &mut inner.standing
+        {
             stand.leads = false;
         }
     }
@@ -230,7 +252,7 @@ impl Inner {
     fn note(&mut self, site: &SiteName, report: &Report, now: Time) {
         let epoch = self.standing.as_ref().map_or(Epoch(0), |s| s.epoch);
         let is_known = self.lost.get(site).is_some_and(|l| l.0 == report.boot);
-        if report.promise.is_none() && !is_known {
+        if report.promise.is_none() && !is_known && self.standing.is_some() {
             self.lost.insert(site.clone(), (report.boot, epoch));
         }
         let before = self.heard.insert(site.clone(), (report.clone(), now));
@@ -249,6 +271,14 @@ impl Inner {
         if is_silent && self.silent.insert(site.clone()) {
             self.tell(Event::GuardSilent(site.clone()));
         }
+        // A loop that could not write its journal has not taken in what it was told.
+        let last = self.repeated.get(site);
+        if !is_silent && last.is_none_or(|at| now.since(*at) >= SILENCE) {
+            self.repeated.insert(site.clone(), now);
+            if let Some((report, _)) = self.heard.get(site) {
+                self.tell(Event::Guard(Box::new(report.clone())));
+            }
+        }
     }
 
     /// Answers a request; what is granted is noted before.
@@ -262,6 +292,8 @@ impl Inner {
         };
         match stand.grants.grant(standing, request, now) {
             Ok(grant) => {
+                // It writes again: what it acknowledged before proves nothing any more.
+                self.acknowledged.remove(&terms.site);
                 let is_new = grant.lease != Lease::Unbounded && stand.held != Some(terms.epoch);
                 if is_new && stand.told.is_none_or(|at| now.since(at) >= TELL_AGAIN) {
                     stand.told = Some(now);
@@ -288,20 +320,14 @@ impl Inner {
             .filter(|s| s.leads && !s.is_running)?;
         let terms = stand.terms.as_ref()?;
         let report = &self.heard.get(site)?.0;
+        let promote = Order::Promote {
+            acknowledged: false,
+        };
         match &report.promise {
-            Some(promise) if terms.site == *site && promise.epoch < terms.epoch => {
-                Some(Order::Promote {
-                    acknowledged: false,
-                })
-            }
-            Some(_) => None,
-            // It answers to nothing that it may have forgotten.
-            None if terms.site == *site => {
-                let since = self.lost.get(site)?.1;
-                (terms.epoch > since).then_some(Order::Promote {
-                    acknowledged: false,
-                })
-            }
+            Some(p) if p.epoch >= terms.epoch => None,
+            Some(_) | None if terms.site == *site => Some(promote),
+            // It believes in an epoch that is over.
+            Some(p) => (p.role == Role::Primary).then_some(Order::Fence(terms.epoch)),
             None => Some(Order::Fence(terms.epoch)),
         }
     }
@@ -314,8 +340,14 @@ impl Inner {
             Order::Fence(epoch) => Said::Fence(FenceOrder { epoch, boot }),
             Order::Promote { acknowledged } => {
                 let terms = self.standing.as_ref()?.terms.clone();
+                let terms = terms.filter(|t| t.site == *site)?;
+                // It answers to nothing that it may have forgotten.
+                let lost = self.lost.get(site).filter(|l| Some(l.0) == boot);
+                if lost.is_some_and(|l| terms.epoch <= l.1) {
+                    return None;
+                }
                 Said::Promote(PromoteOrder {
-                    terms: terms.filter(|t| t.site == *site)?,
+                    terms,
                     acknowledged,
                     boot,
                 })
@@ -348,7 +380,13 @@ impl Guards for Ward {
     fn left(&self, site: &SiteName) -> Option<Span> {
         let inner = lock(&self.inner);
         let stand = inner.standing.as_ref()?;
-        stand.grants.left(site, self.carrier.now())
+        // A holder of an earlier epoch may have another deputy, of whose grants nothing is known.
+        let is_held = stand
+            .terms
+            .as_ref()
+            .is_some_and(|t| t.site == *site && stand.held == Some(t.epoch));
+        let left = stand.grants.left(site, self.carrier.now());
+        left.filter(|_| is_held)
     }
 
     fn terms(&self) -> Option<Terms> {

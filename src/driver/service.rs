@@ -13,7 +13,11 @@ use futures::{
 };
 
 use super::{
-    guards::Ward, history::History, metrics::Metrics, perform::Performer, publisher::Slot,
+    guards::{Term, Ward},
+    history::History,
+    metrics::Metrics,
+    perform::Performer,
+    publisher::Slot,
 };
 use crate::{
     decide::{
@@ -82,6 +86,8 @@ pub struct ServiceLoop {
     runtime: SharedRuntime,
     performer: Performer,
     ward: Option<Arc<Ward>>,
+    /// Its own at the ward.
+    term: Option<Term>,
     metrics: Arc<Metrics>,
     inbox: UnboundedReceiver<Input>,
     observations: Fuse<BoxStream<'static, Observation>>,
@@ -100,7 +106,9 @@ impl Drop for ServiceLoop {
     /// Whoever decides no more must not grant any more.
     fn drop(&mut self) {
         if let Some(ward) = &self.ward {
-            ward.leave();
+            if let Some(term) = self.term {
+                ward.leave(term);
+            }
         }
     }
 }
@@ -228,6 +236,7 @@ impl ServiceLoop {
             runtime: parts.runtime,
             performer: parts.performer,
             ward: parts.ward,
+            term: None,
             metrics: parts.metrics,
             inbox: parts.inbox,
             observations: parts.observations.fuse(),
@@ -265,10 +274,10 @@ impl ServiceLoop {
         }
     }
 
-    fn take_up_guards(&self) {
-        if let Some(ward) = &self.ward {
-            ward.take_up(self.core.state(), self.performer.results.clone());
-        }
+    fn take_up_guards(&mut self) {
+        let tell = &self.performer.results;
+        let ward = self.ward.as_ref();
+        self.term = ward.map(|ward| ward.take_up(self.core.state(), tell.clone()));
     }
 
     async fn take(&mut self, input: Input) -> Result<(), LoopError> {

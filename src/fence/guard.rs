@@ -70,7 +70,7 @@ impl Action for GuardFence {
             if pace.is_due(self.runtime.now()) {
                 self.guards.order(site, Order::Fence(epoch));
             }
-            if let Some(proof) = self.proof(site, epoch) {
+            if let Some(proof) = self.proof(step, epoch) {
                 return StepResult::Done(proof);
             }
             if self.runtime.now() >= deadline {
@@ -88,7 +88,7 @@ impl Action for GuardFence {
             if pace.is_due(self.runtime.now()) {
                 self.guards.order(site, Order::Look);
             }
-            if let Some(proof) = self.proof(site, epoch) {
+            if let Some(proof) = self.proof(step, epoch) {
                 return Presence::InPlace(proof);
             }
             self.guards.news(AGAIN.to_std()).await;
@@ -137,7 +137,8 @@ impl Action for GuardFence {
 
 impl GuardFence {
     /// The highest rung that is reached.
-    fn proof(&self, site: &SiteName, epoch: Epoch) -> Option<Proof> {
+    fn proof(&self, step: &StepContext, epoch: Epoch) -> Option<Proof> {
+        let site = &step.from.name;
         let acknowledged = self.guards.acknowledged(site).filter(|a| a.epoch >= epoch);
         if let Some(ack) = acknowledged {
             let proof = Proof::new(format!(
@@ -148,17 +149,19 @@ impl GuardFence {
                 Some(lsn) => proof.with("lsn", lsn.to_string()),
                 None => proof,
             };
-            return Some(
-                proof
-                    .with("fence", Rung::Acknowledged.to_string())
-                    .reaching(Rung::Acknowledged),
-            );
+            return Some(proof.reaching(Rung::Acknowledged));
         }
+        // What another deputy granted, only its own guard waits for.
+        let terms = self.guards.terms().filter(|t| t.site == *site)?;
+        let deputy = terms.deputy.filter(|deputy| *deputy != step.to.name);
+        if deputy.is_some() {
+            return None;
+        }
+
         (self.guards.left(site) == Some(Span::ZERO)).then(|| {
             Proof::new(format!(
                 "no lease of {site} can still run: the kernel ended its database before"
             ))
-            .with("fence", Rung::Lease.to_string())
             .reaching(Rung::Lease)
         })
     }

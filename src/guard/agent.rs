@@ -235,9 +235,9 @@ impl Agent {
         for effect in effects {
             self.perform(effect);
         }
-        if before.0 != after.0 {
+        if !after.is_like(&before) {
             // Else the controller hears of it when it asks next, or at the next request for a lease.
-            self.send(&self.controller(), &Message::Report(after.0));
+            self.send(&self.controller(), &Message::Report(after.clone()));
         }
     }
 

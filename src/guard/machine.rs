@@ -17,8 +17,8 @@ pub use weakness::Weakness;
 
 use crate::model::{
     guard::{
-        Boot, Database, FenceAck, FenceOrder, FirstHand, Grant, Grantor, LeaseRequest, Promise,
-        PromoteOrder, Report, Role, Starts, Terms,
+        Boot, Database, FenceAck, FenceOrder, FirstHand, Grant, Grantor, Lease, LeaseRequest,
+        Promise, PromoteOrder, Report, Role, Starts, Terms,
     },
     id::{Epoch, SiteName},
     lease::{Granted, LONGEST},
@@ -56,6 +56,10 @@ impl Until {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an event lives for one step, and requests are the most frequent"
+)]
 pub enum Event {
     /// Time passed.
     Tick,
@@ -329,6 +333,10 @@ impl Machine {
         {
             effects.push(Effect::Arm(until));
         }
+        // A lease that has an end now, over a timer that has none yet.
+        if let (Some(until @ Until::At(_)), Some(Until::Never)) = (self.lease, self.armed) {
+            effects.push(Effect::Arm(until));
+        }
         if self.must_stop(now) {
             self.job = Job::Emptying(None);
             effects.push(Effect::Empty);
@@ -346,7 +354,11 @@ impl Machine {
         };
         let may_write = opening || self.database == Some(Database::Writable);
         // After a start of the guard the kernel's timer still runs for the lease of its life before.
-        let is_timed = self.armed.is_some_and(|until| !until.is_over(now));
+        let is_timed = match self.armed {
+            Some(until @ Until::At(_)) => !until.is_over(now),
+            Some(Until::Never) => self.terms().is_none_or(|t| t.lease == Lease::Unbounded),
+            None => false,
+        };
         may_write && !(self.is_primary() && (self.lease.is_some() || is_timed))
     }
 }

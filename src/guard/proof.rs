@@ -154,11 +154,11 @@ pub async fn prove(trial: &Trial) -> Proof {
     Proof { items, lease }
 }
 
-/// How long a kill took at most, proved once in each life of the host: `folder` is one that a reboot empties, or else
-/// what it holds is of another life. None where the lease rung is withheld; the items say why.
+/// How long a kill took at most, proved once in each life of the host, for each program and place in
+/// it: `folder` keeps it. None where the lease rung is withheld; the items say why.
 pub async fn once_a_boot(folder: &Path, trial: &Trial) -> (Option<Span>, Vec<CheckItem>) {
     let path = folder.join(KEPT);
-    let life = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let life = surroundings(trial);
     let kept = fs::read(&path).ok();
     let kept = kept.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
     if let Some(kept) = kept.filter(|k| k.life == life && !life.is_empty()) {
@@ -173,9 +173,29 @@ pub async fn once_a_boot(folder: &Path, trial: &Trial) -> (Option<Span>, Vec<Che
     // Where it cannot be kept it is proved again at the next start.
     if let Ok(bytes) = serde_json::to_vec(&Kept { life, kill }) {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        let _ = made.and_then(|()| fs::write(&path, bytes));
+        let half = path.with_extension("half");
+        let written = made.and_then(|()| fs::write(&half, bytes));
+        let _ = written.and_then(|()| fs::rename(&half, &path));
     }
     (Some(kill), proof.items)
+}
+
+/// What a proof holds for: this life of the host, this program, and the place within the host that it runs in. Nothing
+/// where that cannot be told.
+fn surroundings(trial: &Trial) -> String {
+    let told = || -> io::Result<String> {
+        let exe = fs::metadata("/proc/self/exe")?;
+        let mut told = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        told.push_str(&fs::read_to_string("/proc/self/cgroup")?);
+        for name in ["ipc", "mnt", "net", "pid", "user"] {
+            let place = fs::read_link(format!("/proc/self/ns/{name}"))?;
+            told.push_str(&place.to_string_lossy());
+        }
+        let made = exe.modified()?.duration_since(std::time::UNIX_EPOCH);
+        let made = made.map_err(io::Error::other)?.as_nanos();
+        Ok(format!("{told} {} {made} {}", exe.len(), trial.uid))
+    };
+    told().unwrap_or_default()
 }
 
 /// A proof that this life of the host has had.

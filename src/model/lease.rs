@@ -1,6 +1,10 @@
 //! How the times of the fencing protocol follow from the length of the lease, and what a grantor must remember.
 
-use super::{guard::Grantor, guard::LeaseRequest, span::Span, time::Time};
+use super::{
+    guard::{Boot, Grantor, LeaseRequest},
+    span::Span,
+    time::Time,
+};
 
 /// The longest lease that documents may ask for: what a guard that lost its state waits for.
 pub const LONGEST: Span = Span::from_secs(60);
@@ -35,8 +39,8 @@ pub fn is_enforced(kill: Option<Span>, lease: Span) -> bool {
 pub struct Granted {
     at: Time,
     longest: Span,
-    /// The oldest grant that the holder has not confirmed: its request, and when it was granted.
-    unconfirmed: Option<(Time, Time)>,
+    /// The oldest grant that the holder has not confirmed: the life and the request of its guard, and when it was granted.
+    unconfirmed: Option<(Boot, Time, Time)>,
 }
 
 impl Granted {
@@ -75,7 +79,7 @@ impl Granted {
         let is_unheard = self
             .unconfirmed
             .filter(|unconfirmed| !is_settled(*unconfirmed, by, request))
-            .is_some_and(|(_, at)| now.since(at) > lease);
+            .is_some_and(|(_, _, at)| now.since(at) > lease);
         is_unheard && self.age(now) < Span::from_millis(wait(lease).as_millis() * 2)
     }
 
@@ -85,7 +89,7 @@ impl Granted {
             .unconfirmed
             .is_none_or(|unconfirmed| is_settled(unconfirmed, by, request))
         {
-            self.unconfirmed = Some((request.sent, now));
+            self.unconfirmed = Some((request.report.boot, request.sent, now));
         }
         self.at = now;
         self.longest = self.longest.max(lease);
@@ -95,18 +99,18 @@ impl Granted {
     #[cfg(feature = "weakened")]
     pub fn rebase(&mut self, by: Span, oldest: Time) {
         self.at = self.at.before(by).max(oldest);
-        if let Some((sent, at)) = &mut self.unconfirmed {
+        if let Some((_, sent, at)) = &mut self.unconfirmed {
             *sent = sent.before(by).max(oldest);
             *at = at.before(by).max(oldest);
         }
     }
 }
 
-/// Whether nobody waits any more for word that a grant arrived: the holder has it, or its clock stands before its own
-/// request, for its host was started anew.
-fn is_settled((sent, _): (Time, Time), by: Grantor, request: &LeaseRequest) -> bool {
+/// Whether nobody waits any more for word that a grant arrived: the holder has it, or its guard was started anew and
+/// never says so.
+fn is_settled((boot, sent, _): (Boot, Time, Time), by: Grantor, request: &LeaseRequest) -> bool {
     let heard = request.heard.get(&by);
-    heard.is_some_and(|heard| *heard >= sent) || request.sent < sent
+    heard.is_some_and(|heard| *heard >= sent) || request.report.boot != boot
 }
 
 #[cfg(test)]

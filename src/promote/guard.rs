@@ -15,7 +15,7 @@ use crate::{
         plan::StepPhase,
         site::Site,
         span::Span,
-        step::{Presence, Proof, Rung, StepResult},
+        step::{Presence, Proof, StepResult},
     },
     port::{
         action::{Action, SharedAction, StepContext},
@@ -63,7 +63,9 @@ impl Action for GuardPromotion {
     async fn perform(&self, step: &StepContext) -> StepResult {
         let deadline = step.deadline(self.runtime.now());
         let (site, epoch) = (&step.to.name, step.epoch);
-        let acknowledged = is_acknowledged(step);
+        // Then the deputy's own grants need no waiting for.
+        let fenced = self.guards.acknowledged(&step.from.name);
+        let acknowledged = fenced.is_some_and(|a| a.epoch >= epoch);
         let mut pace = Pace::default();
         loop {
             if pace.is_due(self.runtime.now()) {
@@ -161,16 +163,6 @@ impl GuardPromotion {
             )),
         }
     }
-}
-
-/// Whether the old site's guard said that it is fenced: then the deputy's own grants need no waiting for.
-fn is_acknowledged(step: &StepContext) -> bool {
-    let acknowledged = Rung::Acknowledged.to_string();
-    step.facts.iter().any(|(name, value)| {
-        name.rsplit_once('.')
-            .is_some_and(|(_, fact)| fact == "fence")
-            && *value == acknowledged
-    })
 }
 
 fn readiness(name: String, site: &SiteName, report: &Report) -> CheckItem {

@@ -250,6 +250,23 @@ fn suits(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, outline: &Outline<'
     if let Some(promotes) = promotes {
         proof(scope, spec, outline, promotes);
     }
+    let uses = |name: &str| {
+        let mut kinds = outline.steps.iter().filter_map(|s| s.kind);
+        kinds.any(|k| k.name == name)
+    };
+    if uses("guard/fence") != uses("guard/promote") {
+        let complaint = scope
+            .about(
+                Code::RunbookUnfit,
+                named.clone(),
+                format!(
+                    "the runbook `{}` has only one of guard/fence and guard/promote: a guard ends what was promoted past it",
+                    outline.name
+                ),
+            )
+            .hint("use both, as the runbook postgres-guarded does");
+        scope.add(complaint);
+    }
     if spec.guards.is_none() {
         let asks_guards =
             |s: &&OutlineStep<'_>| s.kind.is_some_and(|k| k.name.starts_with("guard/"));

@@ -76,6 +76,16 @@ fn sites(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, said: &GuardsSpec, 
         }
         one(scope, guard, &at);
     }
+    if said.sites.len() > 2 {
+        let complaint = scope
+            .about(
+                Code::BadValue,
+                list.clone(),
+                "a lease is granted by the controller and one deputy: a third guard would have no part in it",
+            )
+            .expected("the guards of the primary and of the standby that would replace it");
+        scope.add(complaint.on_key());
+    }
     let keys = said.sites.iter();
     scope.unique(
         "a guard with the key",

@@ -174,3 +174,18 @@ fn a_person_answers_for_a_guard_that_is_silent_after_a_takeover() {
         ack ann"
     ));
 }
+
+#[test]
+fn a_takeover_does_not_believe_a_copy_that_lacks_the_last_promotion() {
+    assert_snapshot!(play(
+        "well
+        guard ams standby 0
+        guard fra standby 0
+        guard ams primary 2
+        takenover ann
+        guard ams fenced 3
+        guard fra primary 3
+        wait 2m
+        moved fra ann"
+    ));
+}

@@ -43,6 +43,8 @@ type Connected = (Arc<Line>, Arc<Ward>);
 struct Line {
     socket: Arc<UdpSocket>,
     ends: Mutex<Ends>,
+    /// As changed documents have it, before they are in force.
+    next: Mutex<Option<Ends>>,
 }
 
 struct Ends {
@@ -78,29 +80,40 @@ impl Post {
         self.socket.local_addr()
     }
 
-    /// The guards of a service, as its documents have them now; none where they name none. What was granted and heard
-    /// before a change of the documents stays known.
+    /// The guards of a service, as its documents have them; none where they name none. What was granted and heard before
+    /// a change of the documents stays known; until [`Post::connect`] they are spoken to as before.
     ///
     /// # Errors
     /// Where the controller's key cannot be used.
     pub fn ward(&self, service: &Service) -> Result<Option<Arc<Ward>>, KeyError> {
         let Some(guards) = &service.guards else {
-            self.forget(&service.name);
             return Ok(None);
         };
         let ends = Ends::new(&service.name, guards, self.secrets.as_ref())?;
         let mut lines = lock(&self.lines);
         if let Some((line, ward)) = lines.get(&service.name) {
-            *lock(&line.ends) = ends;
+            *lock(&line.next) = Some(ends);
             return Ok(Some(Arc::clone(ward)));
         }
         let line = Arc::new(Line {
             socket: Arc::clone(&self.socket),
             ends: Mutex::new(ends),
+            next: Mutex::default(),
         });
         let ward = Arc::new(Ward::new(line.clone(), self.runtime.clone()));
         lines.insert(service.name.clone(), (line, Arc::clone(&ward)));
         Ok(Some(ward))
+    }
+
+    /// The documents of a service are in force: from now on its guards are spoken to as these have it.
+    pub fn connect(&self, service: &Service) {
+        if service.guards.is_none() {
+            self.forget(&service.name);
+        } else if let Some((line, _)) = lock(&self.lines).get(&service.name)
+            && let Some(next) = lock(&line.next).take()
+        {
+            *lock(&line.ends) = next;
+        }
     }
 
     /// A service is protected here no longer: nothing is granted any more.

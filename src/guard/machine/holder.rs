@@ -24,6 +24,9 @@ impl Machine {
         else {
             return;
         };
+        if !self.is_bounded_in_deed() {
+            return;
+        }
         self.asked = Some(now.holder);
         effects.push(Effect::Ask(LeaseRequest {
             epoch,
@@ -31,6 +34,17 @@ impl Machine {
             heard: self.heard.clone(),
             report: self.report(),
         }));
+    }
+
+    /// Whoever grants a lease that ends takes the request for word that nothing writes without an end: it is not sent
+    /// before the kernel's timer is set where the database writes.
+    fn is_bounded_in_deed(&self) -> bool {
+        let is_bounded = self.terms().is_some_and(|t| t.lease != Lease::Unbounded);
+        match self.database {
+            Some(Database::Writable) if is_bounded => matches!(self.armed, Some(Until::At(_))),
+            None if is_bounded => false,
+            Some(Database::Writable | Database::Following | Database::Gone) | None => true,
+        }
     }
 
     /// A grant moves the end of the lease, never back.

@@ -49,7 +49,7 @@ impl Disk {
 
 fn ask(data: &PathBuf, mut last: OwnedMutexGuard<FirstHand>) -> FirstHand {
     if let Ok(told) = statvfs(data) {
-        let free = u64::from(told.blocks_available()) * u64::from(told.fragment_size());
+        let free = told.blocks_available() * told.fragment_size();
         *last = FirstHand {
             is_full: free < PIECE,
             is_read_only: told.flags().contains(FsFlags::ST_RDONLY),
