@@ -145,6 +145,10 @@ impl Ward {
                 told: None,
             });
         }
+        // The loop was not there yet when these were heard, and what does not change is not told again.
+        for (report, _) in inner.heard.values() {
+            inner.tell(Event::Guard(Box::new(report.clone())));
+        }
         drop(inner);
         self.follow(state);
     }
