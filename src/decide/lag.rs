@@ -22,15 +22,17 @@ pub fn position(service: &Service, state: &State, seen: &Observation) -> Option<
     if component.kind != ComponentKind::Database {
         return None;
     }
+    // What was written since the server was asked is not in the answer.
+    let asked = seen.at.before(seen.latency.unwrap_or_default());
     match (probe.evidence, facts.role) {
         (Evidence::Stream, _) => facts.heard.map(|(lsn, age)| Position {
-            at: seen.at.before(age),
+            at: asked.before(age),
             lsn,
         }),
         (Evidence::Database | Evidence::Guard | Evidence::Outside, DatabaseRole::Primary)
             if looks_at_active(probe, state) =>
         {
-            facts.current.map(|lsn| Position { at: seen.at, lsn })
+            facts.current.map(|lsn| Position { at: asked, lsn })
         }
         (Evidence::Database | Evidence::Guard | Evidence::Outside, _) => None,
     }

@@ -80,14 +80,15 @@ impl Probe for GuardProbe {
     }
 }
 
-/// With how far the log is written, and with what is wrong with its disk.
+/// With what the database is, and with what is wrong with its disk.
 fn told(report: &Report) -> Look {
     let mut look = judged(report);
     if report.database == Some(Database::Writable) {
         look.facts.database = Some(DatabaseFacts {
             role: DatabaseRole::Primary,
             timeline: None,
-            current: report.seen.position,
+            // It is as old as the report, which is told to nobody here.
+            current: None,
             received: None,
             replayed: None,
             streaming: None,

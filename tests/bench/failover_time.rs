@@ -33,6 +33,9 @@ mod shop;
 #[path = "../it/guard_agent/stage.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod stage;
+#[path = "../it/guard_agent/witness.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+mod witness;
 #[path = "../it/stand"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod stand {
@@ -42,11 +45,12 @@ mod stand {
 }
 
 use shop::{Shop, Wanted};
-use stage::{Place, Site, Witness};
+use stage::{Place, Site};
 use stand::{
     network::Network,
     postgres::{Cluster, Pair, until},
 };
+use witness::Witness;
 
 /// Runs of each fault.
 const RUNS: usize = 20;
@@ -173,7 +177,7 @@ struct Run {
 
 /// The whole product.
 fn product(fault: Fault) -> Run {
-    let mut shop = Shop::open(Wanted {
+    let mut shop = Shop::open(&Wanted {
         lease: "1s",
         renewal: "150ms",
         every: "100ms",
@@ -301,8 +305,8 @@ async fn connect(conninfo: &str) -> Result<Client, tokio_postgres::Error> {
 }
 
 fn measure(witness: &Witness, client: Multi, served: &Site, at: Instant) -> Run {
-    let (last, first) = (witness.last("a"), witness.first("b"));
-    let both = last.zip(first).map_or(0.0, |(last, first)| {
+    let first = witness.first("b");
+    let both = witness.last("a").zip(first).map_or(0.0, |(last, first)| {
         last.saturating_duration_since(first).as_secs_f64() * 1000.0
     });
     let writes = client.end();

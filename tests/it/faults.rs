@@ -39,12 +39,21 @@ fn replaced(shop: &Shop, fault: Instant, evidence: &str) {
     assert_eq!(shop.records("epochRaised").len(), 1);
     shop.witness.never_both("a", "b");
     let lost = account::settle(shop);
-    let last = shop.witness.last("a").unwrap();
-    println!(
+    let ended = shop.witness.last("a").unwrap();
+    tell(&format!(
         "{evidence}; last write at a {:?} after the fault, first at b after {:?}; lost: {lost}",
-        last.saturating_duration_since(fault),
+        ended.saturating_duration_since(fault),
         writable.saturating_duration_since(fault),
-    );
+    ));
+}
+
+/// Says how long it took, or what it cost.
+#[expect(
+    clippy::print_stdout,
+    reason = "the figures of a run are worth to be seen"
+)]
+fn tell(text: &str) {
+    println!("{text}");
 }
 
 /// The old primary takes no writes, whoever starts it.

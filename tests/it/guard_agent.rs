@@ -22,6 +22,7 @@ use crate::stand::postgres::until;
 mod controller;
 pub mod shop;
 pub mod stage;
+pub mod witness;
 
 use stage::{Stage, terms};
 

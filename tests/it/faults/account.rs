@@ -79,5 +79,5 @@ fn kept(shop: &Shop, site: &str) -> BTreeSet<i64> {
 fn moment(at: Time) -> Instant {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let now = Time::from_millis(i64::try_from(now.as_millis()).unwrap());
-    Instant::now() - now.since(at).to_std()
+    Instant::now().checked_sub(now.since(at).to_std()).unwrap()
 }

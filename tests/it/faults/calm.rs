@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{account, hosts, play};
+use super::{account, hosts, play, tell};
 use crate::{
     guard_agent::{
         shop::{Shop, Wanted},
-        stage::{CONTROLLER, Way},
+        stage::CONTROLLER,
+        witness::Way,
     },
     stand::postgres::until,
 };
@@ -54,7 +55,9 @@ impl Calm {
         assert_eq!(self.shop.hosts.a.life(), self.life, "{what}");
         assert!(self.shop.records("runOpened").is_empty(), "{what}");
         let gap = self.shop.witness.longest_gap("a", since);
-        println!("{what}: the longest time between two writes was {gap:?}");
+        tell(&format!(
+            "{what}: the longest time between two writes was {gap:?}"
+        ));
     }
 
     /// Both guards are heard again, and the standby streams.
@@ -70,11 +73,11 @@ impl Calm {
         assert_eq!(self.shop.records("epochOpened").len(), 1);
         assert!(self.shop.records("epochRaised").is_empty());
         account::whole(&self.shop);
-        println!("calm for {:?}", self.began.elapsed());
+        tell(&format!("calm for {:?}", self.began.elapsed()));
     }
 }
 
-fn ready(wanted: Wanted) -> Shop {
+fn ready(wanted: &Wanted) -> Shop {
     let shop = Shop::open(wanted);
     shop.until_ready();
     shop
@@ -83,7 +86,7 @@ fn ready(wanted: Wanted) -> Shop {
 #[test]
 fn a_primary_that_is_cut_off_from_one_of_the_two_goes_on() {
     play(|| {
-        let calm = Calm::of(ready(hosts()));
+        let calm = Calm::of(ready(&hosts()));
         calm.through("cut off from the controller", |s| {
             s.network().part("a", CONTROLLER);
         });
@@ -103,7 +106,7 @@ fn a_primary_that_is_cut_off_from_one_of_the_two_goes_on() {
 #[test]
 fn a_lossy_network_and_an_absent_controller_or_standby_stop_nobody() {
     play(|| {
-        let mut calm = Calm::of(ready(hosts()));
+        let mut calm = Calm::of(ready(&hosts()));
         let began = Instant::now();
         calm.shop.network().lose(40);
         sleep(LONGER * 2);
@@ -147,7 +150,7 @@ fn a_lossy_network_and_an_absent_controller_or_standby_stop_nobody() {
 #[test]
 fn a_network_that_takes_its_time_stops_nobody() {
     play(|| {
-        let calm = Calm::of(ready(Wanted {
+        let calm = Calm::of(ready(&Wanted {
             every: "6s",
             apart: Some(Duration::from_millis(300)),
             ..hosts()
@@ -162,7 +165,7 @@ fn a_network_that_takes_its_time_stops_nobody() {
 #[test]
 fn slow_leases_outlive_a_blackout() {
     play(|| {
-        let calm = Calm::of(ready(Wanted {
+        let calm = Calm::of(ready(&Wanted {
             lease: "10s",
             renewal: "1s",
             every: "1s",

@@ -19,7 +19,7 @@ use crate::{
 const ACKNOWLEDGED: &str = "fenced: rung acknowledged";
 const LEASE: &str = "fenced: rung lease";
 
-fn ready(wanted: Wanted) -> Shop {
+fn ready(wanted: &Wanted) -> Shop {
     let shop = Shop::open(wanted);
     shop.until_ready();
     shop
@@ -28,7 +28,7 @@ fn ready(wanted: Wanted) -> Shop {
 #[test]
 fn a_killed_database_is_started_again_and_a_guard_that_stays_dead_is_replaced() {
     play(|| {
-        let mut shop = ready(hosts());
+        let mut shop = ready(&hosts());
         let fault = Instant::now();
         shop.hosts.a.kill_database();
         shop.witness.until_written("a");
@@ -62,7 +62,7 @@ fn a_killed_database_is_started_again_and_a_guard_that_stays_dead_is_replaced() 
 #[test]
 fn a_database_that_dies_with_its_guard_is_replaced() {
     play(|| {
-        let mut shop = ready(hosts());
+        let mut shop = ready(&hosts());
         let fault = Instant::now();
         shop.hosts.a.kill();
         shop.hosts.a.kill_database();
@@ -75,7 +75,7 @@ fn a_database_that_dies_with_its_guard_is_replaced() {
 #[test]
 fn a_frozen_database_is_fenced_and_replaced() {
     play(|| {
-        let mut shop = ready(hosts());
+        let mut shop = ready(&hosts());
         let fault = Instant::now();
         shop.hosts.a.freeze_database();
         replaced(&shop, fault, ACKNOWLEDGED);
@@ -86,7 +86,7 @@ fn a_frozen_database_is_fenced_and_replaced() {
 #[test]
 fn a_frozen_guard_takes_its_database_along() {
     play(|| {
-        let mut shop = ready(hosts());
+        let mut shop = ready(&hosts());
         let fault = Instant::now();
         shop.hosts.a.signal(Signal::SIGSTOP);
         replaced(&shop, fault, LEASE);
@@ -98,7 +98,7 @@ fn a_frozen_guard_takes_its_database_along() {
 #[test]
 fn a_host_that_stands_still_is_replaced_and_wakes_up_too_late() {
     play(|| {
-        let mut shop = ready(hosts());
+        let mut shop = ready(&hosts());
         let fault = Instant::now();
         shop.hosts.a.freeze_host();
         replaced(&shop, fault, LEASE);
@@ -110,7 +110,7 @@ fn a_host_that_stands_still_is_replaced_and_wakes_up_too_late() {
 #[test]
 fn a_lost_host_is_replaced() {
     play(|| {
-        let mut shop = ready(hosts());
+        let mut shop = ready(&hosts());
         let fault = Instant::now();
         shop.network().isolate("a");
         shop.hosts.a.cut_power();
@@ -124,7 +124,7 @@ fn a_lost_host_is_replaced() {
 #[test]
 fn a_host_that_nobody_reaches_stops_before_it_is_replaced() {
     play(|| {
-        let mut shop = ready(hosts());
+        let mut shop = ready(&hosts());
         let fault = Instant::now();
         shop.network().isolate("a");
         replaced(&shop, fault, LEASE);
@@ -140,7 +140,7 @@ fn a_host_that_nobody_reaches_stops_before_it_is_replaced() {
 fn a_full_disk_keeps_the_promise_that_was_acknowledged() {
     play(|| {
         let disk = SmallDisk::new(256);
-        let mut shop = ready(Wanted {
+        let mut shop = ready(&Wanted {
             state: Some(disk.path().join("state")),
             ..hosts()
         });
@@ -163,7 +163,7 @@ fn a_guard_that_cannot_write_its_promise_acknowledges_nothing() {
     play(|| {
         let disk = SmallDisk::new(256);
         let state = disk.path().join("state");
-        let mut shop = ready(Wanted {
+        let mut shop = ready(&Wanted {
             state: Some(state.clone()),
             ..hosts()
         });

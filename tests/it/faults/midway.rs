@@ -16,7 +16,7 @@ use crate::{
 /// A host is lost, and the controller waits for the end of its lease.
 fn midway() -> (Shop, Instant) {
     // Long enough to die and to come back in.
-    let mut shop = Shop::open(Wanted {
+    let mut shop = Shop::open(&Wanted {
         lease: "6s",
         ..hosts()
     });

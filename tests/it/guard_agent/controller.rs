@@ -21,7 +21,7 @@ fn asking() -> Wanted {
 #[test]
 fn a_frozen_database_is_fenced_by_its_guard_and_replaced() {
     apart(|| {
-        let shop = Shop::open(asking());
+        let shop = Shop::open(&asking());
         shop.hosts.a.freeze_database();
         shop.approve();
         shop.witness.until_written("b");
@@ -39,7 +39,7 @@ fn a_frozen_database_is_fenced_by_its_guard_and_replaced() {
 #[test]
 fn a_lost_host_is_replaced_when_its_lease_is_surely_over() {
     apart(|| {
-        let mut shop = Shop::open(asking());
+        let mut shop = Shop::open(&asking());
         until("the epoch is held", || {
             !shop.records("epochHeld").is_empty()
         });
@@ -57,7 +57,7 @@ fn a_lost_host_is_replaced_when_its_lease_is_surely_over() {
 #[test]
 fn a_controller_that_dies_or_stands_still_stops_nobody_and_opens_no_second_epoch() {
     apart(|| {
-        let mut shop = Shop::open(asking());
+        let mut shop = Shop::open(&asking());
         let began = Instant::now();
         let life = shop.hosts.a.life();
         until("the deputy has promised the epoch", || {
@@ -81,7 +81,7 @@ fn a_controller_that_dies_or_stands_still_stops_nobody_and_opens_no_second_epoch
 #[test]
 fn a_run_that_is_aborted_after_the_fence_gives_the_site_back_in_a_later_epoch() {
     apart(|| {
-        let shop = Shop::open(Wanted {
+        let shop = Shop::open(&Wanted {
             manual: true,
             ..asking()
         });

@@ -18,7 +18,8 @@ use nix::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::stage::{CONTROLLER, Hosts, Layout, Place, Traffic, Witness, free, last_lines};
+use super::stage::{CONTROLLER, Hosts, Layout, Place, Traffic, free, last_lines};
+use super::witness::Witness;
 use crate::stand::{network::Network, postgres::until, relay::Relays};
 
 const TOKEN: &str = "fot_token-of-ann-0123456789abcdef";
@@ -77,7 +78,7 @@ const PARTIES: [&str; 4] = ["a", "b", CONTROLLER, "client"];
 
 impl Shop {
     /// It runs, and `a` takes writes under its leases.
-    pub fn open(wanted: Wanted) -> Self {
+    pub fn open(wanted: &Wanted) -> Self {
         let folder = TempDir::with_prefix("failover-controller-").unwrap();
         let (pair, pem) = KeyPair::draw().unwrap();
         fs::write(folder.path().join("key"), pem.expose()).unwrap();
@@ -122,7 +123,7 @@ impl Shop {
             relays: None,
             network: None,
         };
-        let documents = shop.documents(&wanted, databases);
+        let documents = shop.documents(wanted, databases);
         shop.relays = relays;
         shop.network = network;
         fs::create_dir(shop.folder.path().join("documents")).unwrap();

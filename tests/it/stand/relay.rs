@@ -62,8 +62,8 @@ impl Relays {
                     sleep(delay * 2);
                     if let Ok(far) = TcpStream::connect(to) {
                         let (back, forth) = (far.try_clone().unwrap(), near.try_clone().unwrap());
-                        thread::spawn(move || carry(back, forth, delay));
-                        carry(near, far, delay);
+                        thread::spawn(move || carry(back, &forth, delay));
+                        carry(near, &far, delay);
                     }
                 });
             }
@@ -83,7 +83,7 @@ fn gateway(host: SocketAddr) -> IpAddr {
     }
 }
 
-fn carry(mut from: TcpStream, to: TcpStream, delay: Duration) {
+fn carry(mut from: TcpStream, to: &TcpStream, delay: Duration) {
     let mut out = to.try_clone().unwrap();
     let line = line(delay, move |part: Vec<u8>| {
         // The end is on its way as long as everything else.
