@@ -317,7 +317,9 @@ pub fn draw(chance: &mut Chance, sites: usize, points: usize, is_guarded: bool) 
     let all = if is_guarded { GUARDED } else { KINDS };
     let kinds: Vec<u64> = (0..all).filter(|_| chance.percent(35)).collect();
     let mut plan = Vec::new();
-    if chance.percent(75) {
+    if is_guarded && chance.percent(60) {
+        plan.extend(plot(chance, sites));
+    } else if chance.percent(75) {
         let customer = chance.index(2);
         let fault = *chance.pick(&[
             Fault::Crash(0),
@@ -368,6 +370,97 @@ pub fn draw(chance: &mut Chance, sites: usize, points: usize, is_guarded: bool) 
         });
     }
     plan.sort_by_key(|p| (p.from, p.at, p.lasts, p.fault));
+    plan
+}
+
+/// What matters to guards lies close together: whoever grants loses sight of the primary, somebody takes over, and
+/// something happens to those who have a part in it just then.
+fn plot(chance: &mut Chance, sites: usize) -> Vec<Planned> {
+    let (customer, standby) = (chance.index(2), 1 + chance.index(sites - 1));
+    let began = chance.millis(FIRST.as_millis(), 60_000);
+    let near = |chance: &mut Chance, least, most| {
+        began
+            .saturating_add(chance.millis(least, most))
+            .saturating_sub(Span::from_secs(3))
+    };
+    let parted = *chance.pick(&[
+        Some(Fault::Severed(0, customer)),
+        Some(Fault::Severed(0, customer)),
+        Some(Fault::Island(0, customer)),
+        Some(Fault::CutOff(0)),
+        Some(Fault::Cut((Party::Controller, Party::Site(0)))),
+        None,
+    ]);
+    let mut plan = Vec::new();
+    let mut add = |from, at, lasts, fault| {
+        plan.push(Planned {
+            from,
+            at,
+            lasts,
+            fault,
+        });
+    };
+    if let Some(parted) = parted {
+        let lasts = chance.millis(10_000, 120_000);
+        add(Anchor::Beginning, began, lasts, parted);
+    }
+    let wishes = Fault::Wishes(Wish::Failover(standby));
+    add(
+        Anchor::Beginning,
+        near(chance, 3_000, 12_000),
+        Span::from_secs(1),
+        wishes,
+    );
+    if chance.percent(30) {
+        let at = chance.millis(0, 6_000);
+        let dies = Fault::ControllerDies(u32::try_from(chance.below(20)).unwrap_or(0));
+        add(Anchor::Run, at, chance.millis(100, 3_000), dies);
+    }
+    if chance.percent(30) {
+        let at = chance.millis(0, 500);
+        add(
+            Anchor::Epoch,
+            at,
+            chance.millis(50, 1_000),
+            Fault::GuardDies(standby),
+        );
+    }
+    if chance.percent(15) {
+        let at = chance.millis(2_000, 30_000);
+        let loses = Fault::GuardLosesState(standby);
+        add(Anchor::Epoch, at, chance.millis(100, 5_000), loses);
+    }
+    if chance.percent(40) {
+        let at = near(chance, 0, 6_000);
+        let lasts = chance.millis(10_000, 120_000);
+        let fault = *chance.pick(&[Fault::GuardFreezes(0), Fault::GuardDies(0)]);
+        add(Anchor::Beginning, at, lasts, fault);
+    }
+    if chance.percent(30) {
+        let fault = *chance.pick(&[Fault::Doubling, Fault::Slow, Fault::Lossy]);
+        let at = Span::from_millis(chance.below(2) * near(chance, 0, 3_000).as_millis());
+        add(Anchor::Beginning, at, chance.millis(30_000, 120_000), fault);
+    }
+    if chance.percent(20) {
+        let at = began.saturating_sub(Span::from_secs(15));
+        add(
+            Anchor::Beginning,
+            at,
+            Span::from_secs(120),
+            Fault::Slews(0, -100_000),
+        );
+    }
+    if chance.percent(10) {
+        let at = chance.millis(100, 20_000);
+        add(
+            Anchor::Run,
+            at,
+            Span::from_secs(1),
+            Fault::Wishes(Wish::Abort),
+        );
+        let again = near(chance, 20_000, 60_000);
+        add(Anchor::Beginning, again, Span::from_secs(1), wishes);
+    }
     plan
 }
 

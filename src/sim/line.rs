@@ -23,6 +23,9 @@ use crate::{
     port::guard::{Guards, Heard, Order},
 };
 
+/// How old a datagram may become, in milliseconds.
+const OLDEST: u64 = 120_000;
+
 /// What is said.
 #[derive(Clone, Debug)]
 pub enum Message {
@@ -61,6 +64,10 @@ impl World {
             .send((letter.from, letter.to), &mut self.chance);
         let Some(arrives) = leg.arrives else { return };
         if let Some(again) = leg.again {
+            // A datagram may turn up again when nobody thinks of it any more.
+            let late = self.chance.percent(20);
+            let most = if late { OLDEST } else { 0 };
+            let again = again.saturating_add(self.chance.millis(0, most));
             self.plan(again, Happening::Letter(Box::new(letter.clone())));
         }
         self.plan(arrives, Happening::Letter(Box::new(letter)));

@@ -97,7 +97,12 @@ impl Scenario {
         };
         let service = looking_itself(service);
         let alone = alone && is_drawn;
-        let hosts = hosts(&mut chance, &service, clean || alone);
+        let unable = match weakness {
+            _ if clean || alone => 0,
+            Some(Weakness::EndlessForgotten) => 50,
+            Some(_) | None => 6,
+        };
+        let hosts = hosts(&mut chance, &service, unable);
         let faults = if alone {
             fault::of_controller(&mut chance)
         } else if clean {
@@ -258,14 +263,15 @@ fn with_guards(mut service: Service, chance: &mut Chance, is_guarded: bool) -> S
     service
 }
 
-fn hosts(chance: &mut Chance, service: &Service, is_able: bool) -> Vec<Option<HostPlan>> {
+/// So many of a hundred hosts are unable to end a database in time.
+fn hosts(chance: &mut Chance, service: &Service, unable: u64) -> Vec<Option<HostPlan>> {
     let plan = |site: &crate::model::site::Site| {
         let guards = service.guards.as_ref()?;
         guards.sites.get(&site.name)?;
         let tenth = guards.lease.as_millis() / 10;
         let mut drift = || i64::try_from(chance.below(20_001)).unwrap_or(0) - 10_000;
         let (holder, grantor) = (drift(), drift());
-        let cannot = !is_able && chance.percent(6);
+        let cannot = chance.percent(unable);
         Some(HostPlan {
             renewal: Span::from_millis(tenth),
             kill: (!cannot).then(|| chance.millis(20, 50)),

@@ -204,11 +204,17 @@ impl Lookout {
     pub(super) async fn look(&self, probe: &SharedProbe, timeout: Span, every: Span) -> Look {
         let context = self.context(timeout);
         let mut look = probe.look(&context).await;
-        if look.sight == Sight::Down
-            && let Some(gone) = self.sentinels.gone(&context, every).await
-        {
+        if look.sight != Sight::Down {
+            return look;
+        }
+        let ended = self.sentinels.now();
+        if let Some(gone) = self.sentinels.gone(&context, every).await {
             look.sight = Sight::Unknown;
             look.detail = format!("own network is gone: {gone}; the look: {}", look.detail);
+        }
+        // The observation is dated when the sentinels have answered: what was heard is older by then.
+        if let Some((_, age)) = look.facts.database.as_mut().and_then(|d| d.heard.as_mut()) {
+            *age = age.saturating_add(self.sentinels.now().since(ended));
         }
         look
     }

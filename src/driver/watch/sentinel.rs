@@ -41,6 +41,11 @@ struct Asked {
 }
 
 impl Sentinels {
+    /// What time it is.
+    pub(super) fn now(&self) -> Time {
+        self.runtime.now()
+    }
+
     pub(super) fn new(list: Vec<Sentinel>, runtime: SharedRuntime) -> Self {
         Self {
             list: list.into(),

@@ -93,7 +93,7 @@ impl Machine {
 
     fn held(&self, lease: Span) -> Span {
         if self.weak(Weakness::LeaseLengthened) {
-            return Span::from_millis(lease.as_millis() + 2);
+            return lease.saturating_mul(2);
         }
         lease
     }
