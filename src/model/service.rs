@@ -504,6 +504,7 @@ pub struct RunbookStep {
     /// What it does.
     pub action: Action,
     /// Whether it takes the sites from the plan alone, and so leads either way.
+    #[serde(default)]
     pub both_ways: bool,
     /// Steps before it.
     pub needs: Vec<StepId>,

@@ -284,10 +284,12 @@ pub fn nsupdate(server: SocketAddr, key: &str, secret: &str, lines: &str) -> Str
 /// A port that nothing listens on now, neither UDP nor TCP.
 pub fn free_port() -> u16 {
     loop {
-        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = tcp.local_addr().unwrap();
-        if std::net::UdpSocket::bind(address).is_ok() {
-            return address.port();
+        // Below those that the system gives to whoever connects: nobody gets it before it is used.
+        let port = 10_240 + rand::random::<u16>() % 22_000;
+        let address = ("127.0.0.1", port);
+        let tcp = std::net::TcpListener::bind(address);
+        if tcp.is_ok() && std::net::UdpSocket::bind(address).is_ok() {
+            return port;
         }
     }
 }
