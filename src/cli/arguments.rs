@@ -573,9 +573,9 @@ pub struct Takeover {
     /// Why; goes into the journal.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
-    /// Who you are, for the journal.
-    #[arg(long, value_name = "NAME", env = "USER")]
-    pub by: String,
+    /// Who you are, for the journal [default: the user of this process].
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
     /// Do not ask whether the other controller is stopped for good.
     #[arg(long)]
     pub yes: bool,

@@ -1,5 +1,7 @@
 //! `failover takeover`: a controller of this host may lead from a journal that another one wrote.
 
+use nix::unistd::{Uid, User};
+
 use crate::{
     cli::{arguments, documents, identity, journal, output::Output, place::Place},
     decide::state::State,
@@ -34,7 +36,7 @@ pub async fn takeover(
     if !path.exists() {
         return Err(Error::NoJournal { path: path.clone() });
     }
-    let by = PersonName::new(&args.by);
+    let by = PersonName::new(args.by.clone().unwrap_or_else(own_name));
     let opened = SqliteJournal::open(&path)?;
     let chains = opened.chains().await?;
     for chain in &chains {
@@ -48,6 +50,13 @@ pub async fn takeover(
         documents::counted(chains.len(), "service")
     ));
     Ok(())
+}
+
+/// The user of this process, by number where the system has no name for it.
+fn own_name() -> String {
+    let uid = Uid::current();
+    let user = User::from_uid(uid).ok().flatten();
+    user.map_or_else(|| format!("user {uid}"), |user| user.name)
 }
 
 async fn take_up(

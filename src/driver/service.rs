@@ -105,10 +105,8 @@ pub struct ServiceLoop {
 impl Drop for ServiceLoop {
     /// Whoever decides no more must not grant any more.
     fn drop(&mut self) {
-        if let Some(ward) = &self.ward {
-            if let Some(term) = self.term {
-                ward.leave(term);
-            }
+        if let (Some(ward), Some(term)) = (&self.ward, self.term) {
+            ward.leave(term);
         }
     }
 }

@@ -90,6 +90,10 @@ pub struct HostPlan {
 
 /// A host.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what is so of a host at a moment, each for itself"
+)]
 pub struct Host {
     site: SiteName,
     plan: HostPlan,
@@ -407,6 +411,10 @@ impl World {
     }
 
     /// What a fault that begins or ends means for guards and what they guard.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "most faults are none of a host's"
+    )]
     pub(super) fn stir_up(&mut self, fault: Fault, begins: bool) {
         match fault {
             Fault::GuardDies(n) if begins => self.guard_dies(n),

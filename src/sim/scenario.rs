@@ -372,8 +372,8 @@ fn fencing(chance: &mut Chance, is_able: bool, is_guarded: bool) -> &'static str
     match (is_guarded, is_able) {
         (false, _) => "infrastructure",
         // A host that burnt down acknowledges nothing.
-        (true, true) => *chance.pick::<&str>(&["infrastructure", "lease"]),
-        (true, false) => *chance.pick(&["infrastructure", "lease", "lease", "acknowledged"]),
+        (true, true) => chance.pick::<&str>(&["infrastructure", "lease"]),
+        (true, false) => chance.pick::<&str>(&["infrastructure", "lease", "lease", "acknowledged"]),
     }
 }
 

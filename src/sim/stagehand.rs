@@ -81,6 +81,10 @@ pub async fn ask(
 }
 
 /// A record has become durable.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "most records begin nothing in the world"
+)]
 pub fn recorded(world: &mut World, record: &Record) {
     let now = world.now;
     world.trace.mix(record.prev.as_bytes());
