@@ -13,7 +13,7 @@ mod vantage;
 
 pub use guard::{Guard, GuardDocument, GuardKeygen, GuardRun};
 pub use init::Init;
-pub use journal::{Journal, JournalExport, JournalRestore, JournalShow, JournalVerify};
+pub use journal::{Journal, JournalExport, JournalRestore, JournalShow, JournalVerify, Takeover};
 pub use simulate::Simulate;
 pub use vantage::{Vantage, VantageListen};
 
@@ -552,33 +552,6 @@ pub struct Ack {
     /// Who you are.
     #[command(flatten)]
     pub identity: Identity,
-}
-
-/// `failover takeover`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    failover takeover --from s3://backup/failover --reason 'the host of the controller burnt down'\n  \
-    failover takeover --reason 'the disk was moved to this machine'\n\n\
-    The other controller must never run again. Without --from the journal of the state folder is taken up, which was \
-    made on another host or restored. Then start 'failover run': it opens a later epoch, looks for whatever was under \
-    way, and asks before each run until somebody has acknowledged that the service runs where the journal says.")]
-pub struct Takeover {
-    /// Where the copy of the journal is.
-    #[arg(
-        long,
-        value_name = "URL",
-        help = "Where the copy of the journal is: s3://bucket/prefix or file:///folder"
-    )]
-    pub from: Option<String>,
-    /// Why; goes into the journal.
-    #[arg(long, value_name = "TEXT")]
-    pub reason: String,
-    /// Who you are, for the journal [default: the user of this process].
-    #[arg(long, value_name = "NAME")]
-    pub by: Option<String>,
-    /// Do not ask whether the other controller is stopped for good.
-    #[arg(long)]
-    pub yes: bool,
 }
 
 /// `failover moved`.

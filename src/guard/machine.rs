@@ -333,8 +333,12 @@ impl Machine {
         {
             effects.push(Effect::Arm(until));
         }
-        // A lease that has an end now, over a timer that has none yet.
-        if let (Some(until @ Until::At(_)), Some(Until::Never)) = (self.lease, self.armed) {
+        // A lease that has an end now, over a timer that has none yet: said again until the timer is set.
+        if self.job == Job::Idle
+            && self.database == Some(Database::Writable)
+            && let (Some(until @ Until::At(_)), Some(Until::Never)) = (self.lease, self.armed)
+            && !effects.contains(&Effect::Arm(until))
+        {
             effects.push(Effect::Arm(until));
         }
         if self.must_stop(now) {
@@ -356,7 +360,11 @@ impl Machine {
         // After a start of the guard the kernel's timer still runs for the lease of its life before.
         let is_timed = match self.armed {
             Some(until @ Until::At(_)) => !until.is_over(now),
-            Some(Until::Never) => self.terms().is_none_or(|t| t.lease == Lease::Unbounded),
+            Some(Until::Never) => {
+                let is_weak =
+                    self.weak(Weakness::PermitFromDisk) || self.weak(Weakness::PromotedBeforeLease);
+                is_weak || self.terms().is_none_or(|t| t.lease == Lease::Unbounded)
+            }
             None => false,
         };
         may_write && !(self.is_primary() && (self.lease.is_some() || is_timed))
