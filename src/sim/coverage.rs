@@ -95,13 +95,7 @@ const VERDICTS: [Verdict; 5] = [
     Verdict::Inconclusive,
 ];
 const GATES: [Answer; 3] = [Answer::Allow, Answer::Ask, Answer::Hold];
-const RUNGS: [Option<Rung>; 5] = [
-    None,
-    Some(Rung::Attested),
-    Some(Rung::Infrastructure),
-    Some(Rung::Lease),
-    Some(Rung::Acknowledged),
-];
+const RUNGS: [Option<Rung>; 3] = [None, Some(Rung::Attested), Some(Rung::Infrastructure)];
 
 /// Every standing that the rules allow.
 #[must_use]

@@ -17,10 +17,8 @@ use super::{
     coverage::Coverage,
     disk::{DiskJournal, DiskLedger},
     errand::{Answer, Errand},
-    fault::{Fault, Wish},
+    fault::Fault,
     kinds,
-    line::{Blundering, Letter, Line, Message},
-    network::Party,
     process::Process,
     rule::{Rule, Violation},
     scenario::Scenario,
@@ -32,7 +30,6 @@ use crate::{
     decide::event::{Command, Event},
     driver::{
         fitting::Fitting,
-        guards::{Told, Ward},
         metrics::Metrics,
         perform::Performer,
         publisher,
@@ -43,14 +40,12 @@ use crate::{
     model::{
         approval::AskSubject,
         check::{CheckItem, CheckStatus},
-        plan::RunKind,
         service::Service,
         span::Span,
         time::Time,
     },
     port::{
         cause,
-        guard::SharedGuards,
         journal::{JournalError, SharedJournal},
         kind::Wiring,
         ledger::SharedLedger,
@@ -65,10 +60,6 @@ const AGAIN: Span = Span::from_secs(3);
 const FIRST_CHECK: Span = Span::from_secs(5);
 /// After the last fault a person looks after what is open, and again after each of these.
 const LOOKS_AFTER: Span = Span::from_secs(45);
-/// Guards are asked how their sites stand after this.
-const ASKS: Span = Span::from_secs(1);
-/// So many datagrams wait for a controller that is frozen.
-const BUFFER: usize = 500;
 /// A history in which nothing is open goes on so long after its last fault.
 const QUIET: Span = Span::from_secs(90);
 /// So long after the last fault every run has ended: the longest expiry of a question, and what comes after it.
@@ -114,8 +105,6 @@ struct History {
     /// How many more turns of its tasks the controller has to live.
     doomed: Option<u32>,
     frozen: u32,
-    /// What came while it was frozen.
-    waiting: Vec<Letter>,
 }
 
 /// A living controller.
@@ -123,7 +112,6 @@ struct Controller {
     process: Arc<Process>,
     inbox: mpsc::UnboundedSender<Input>,
     end: Arc<Mutex<Option<Result<(), LoopError>>>>,
-    ward: Option<Arc<Ward>>,
 }
 
 impl History {
@@ -141,7 +129,6 @@ impl History {
             controller: None,
             doomed: None,
             frozen: 0,
-            waiting: Vec::new(),
         }
     }
 
@@ -186,10 +173,8 @@ impl History {
             Some(Happening::Begins(n)) => self.fault(n, true),
             Some(Happening::Ends(n)) => self.fault(n, false),
             Some(Happening::Runs(errand)) => self.errand(errand),
-            Some(Happening::Letter(letter)) => self.hear(*letter),
             Some(
-                Happening::Stirs(..)
-                | Happening::Writes(_)
+                Happening::Writes(_)
                 | Happening::Ships(..)
                 | Happening::Arrives(_)
                 | Happening::Answers(..),
@@ -217,62 +202,7 @@ impl History {
             } else {
                 self.frozen.saturating_sub(1)
             };
-            self.thaw();
         }
-        if let (Fault::Wishes(wish), true) = (fault, begins) {
-            self.wish(wish);
-        }
-    }
-
-    /// What came while the controller was frozen reaches it, in no order.
-    fn thaw(&mut self) {
-        if self.frozen > 0 {
-            return;
-        }
-        let mut world = lock(&self.world);
-        for letter in std::mem::take(&mut self.waiting) {
-            let after = world.chance.millis(0, 5);
-            world.plan(after, Happening::Letter(Box::new(letter)));
-        }
-    }
-
-    /// The controller hears a guard.
-    fn hear(&mut self, letter: Letter) {
-        let Some(ward) = self.controller.as_ref().and_then(|c| c.ward.clone()) else {
-            return;
-        };
-        if self.frozen > 0 {
-            if self.waiting.len() < BUFFER {
-                self.waiting.push(letter);
-            }
-            return;
-        }
-        let (Party::Site(n), Message::Told(told)) = (letter.from, letter.what) else {
-            return;
-        };
-        if let Told::Ask(request) = told.as_ref() {
-            lock(&self.world).grant_blindly(n, request);
-        }
-        let site = self.scenario.service.sites[n].name.clone();
-        ward.hear(&site, *told);
-    }
-
-    /// A person wishes something of the controller.
-    fn wish(&self, wish: Wish) {
-        let service = &self.scenario.service;
-        let Some(by) = service.approvals.approvers.first().cloned() else {
-            return;
-        };
-        let reason = "it seems right".to_owned();
-        self.say(match wish {
-            Wish::Abort => Command::Abort { by, reason },
-            Wish::Failover(to) => Command::Open {
-                kind: RunKind::Failover,
-                to: service.sites.get(to).map(|s| s.name.clone()),
-                by,
-                reason,
-            },
-        });
     }
 
     /// Lets the controller do what it can do now.
@@ -363,11 +293,8 @@ impl History {
         let runtime = process.runtime();
         let service = self.scenario.service.clone();
         let (inbox, received) = mpsc::unbounded();
-        let guards = service.guards.is_some().then(|| self.guards(&runtime));
-        let mut wiring = wiring(&service, &runtime);
-        wiring.guards = guards.as_ref().map(|(_, guards)| guards.clone());
-        let ward = guards.map(|(ward, _)| ward);
-        let fitting = Fitting::over(kinds::kinds(), wiring).map_err(|e| cause::in_full(&e))?;
+        let fitting = Fitting::over(kinds::kinds(), wiring(&service, &runtime))
+            .map_err(|e| cause::in_full(&e))?;
         let maker = watch::maker(kinds::kinds(), fitting.wiring());
         let lookouts = Lookouts::new(&service, &runtime, maker).map_err(|e| cause::in_full(&e))?;
         let lookouts = Arc::new(lookouts);
@@ -392,7 +319,7 @@ impl History {
             journal: self.journal(&runtime),
             runtime: runtime.clone(),
             performer,
-            ward: ward.clone(),
+            ward: None,
             metrics,
             inbox: received,
             observations: Watch::new(&service, &lookouts, &runtime, 0).boxed(),
@@ -420,23 +347,7 @@ impl History {
             process,
             inbox,
             end,
-            ward,
         })
-    }
-
-    /// The guards as this process speaks to them, and as its adapters reach them.
-    fn guards(&self, runtime: &SharedRuntime) -> (Arc<Ward>, SharedGuards) {
-        let line = Arc::new(Line::new(&self.world));
-        let ward = Arc::new(Ward::new(line.clone(), runtime.clone()));
-        let (asking, sleeping) = (ward.clone(), runtime.clone());
-        let asks = async move {
-            loop {
-                asking.ask();
-                sleeping.sleep_until(sleeping.now().after(ASKS)).await;
-            }
-        };
-        runtime.spawn("guards", asks.boxed());
-        (ward.clone(), Arc::new(Blundering::new(ward, line)))
     }
 
     fn journal(&self, runtime: &SharedRuntime) -> SharedJournal {

@@ -74,12 +74,12 @@ pub struct Site {
 impl Site {
     /// A site as it is before anything happened.
     #[must_use]
-    pub fn new(database: Option<(DatabaseRole, Life)>, now: Time) -> Self {
+    pub fn new(database: Option<DatabaseRole>, now: Time) -> Self {
         Self {
             power: Power::On,
             application: Life::Runs,
-            database: database.map(|(role, life)| Database {
-                life,
+            database: database.map(|role| Database {
+                life: Life::Runs,
                 role,
                 timeline: 1,
                 read_only: false,

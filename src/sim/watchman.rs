@@ -169,20 +169,6 @@ impl Watchman {
         Some(self.site(&open.plan.from))
     }
 
-    /// The site that a run leaves.
-    #[must_use]
-    pub fn left_by(&self, run: &RunId) -> Option<SiteName> {
-        self.runs.get(run).map(|r| r.plan.from.clone())
-    }
-
-    /// The rungs that the fences of a run say to have reached.
-    #[must_use]
-    pub fn claims(&self, run: &RunId) -> Vec<Rung> {
-        let seen = self.runs.get(run);
-        let claims = seen.into_iter().flat_map(|r| r.rungs.values());
-        claims.copied().flatten().collect()
-    }
-
     fn site(&self, name: &SiteName) -> usize {
         let sites = &self.service.sites;
         sites.iter().position(|s| &s.name == name).unwrap_or(0)
@@ -404,11 +390,6 @@ impl Watchman {
         seen.epoch = Some(epoch);
         seen.part = StepPhase::Promote;
         let from = seen.plan.from.clone();
-        // What is proved of a guarded site is the referee's to judge.
-        let guards = self.service.guards.as_ref();
-        if guards.is_some_and(|g| g.sites.contains_key(&from)) {
-            return;
-        }
         let old = self.site(&from);
         if sites[old].may_take_writes() && !self.lied {
             let found = format!(
@@ -560,14 +541,13 @@ impl Watchman {
 
     /// After every event.
     pub fn look(&mut self, sites: &[Site], now: Time) {
-        let is_guarded = self.service.guards.is_some();
-        if self.promoted.is_none() && !is_guarded || self.lied {
+        if self.promoted.is_none() || self.lied {
             return;
         }
-        if sites.iter().filter(|s| s.takes_writes()).count() > 1 {
-            let writers: Vec<_> = (0..sites.len())
-                .filter(|n| sites[*n].takes_writes())
-                .collect();
+        let writers: Vec<_> = (0..sites.len())
+            .filter(|n| sites[*n].takes_writes())
+            .collect();
+        if writers.len() > 1 {
             let found = format!("sites {writers:?} take writes");
             self.violations.note(Rule::OneWriter, now, found);
         }

@@ -1,7 +1,7 @@
 //! The world around the controller: a pure loop over what happens next. It knows no tasks and waits for nothing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex},
 };
 
@@ -12,12 +12,9 @@ use super::{
     customer::Customers,
     errand::Errand,
     fault::{Anchor, Fault, JournalFault, Mishap, OutletFault},
-    guard::{Forks, Host, Stir},
-    line::Letter,
     network::{Network, Party},
     order::{Order, Reply},
     process::Clock,
-    referee::Referee,
     scenario::Scenario,
     site::{Life, Power, Site},
     trace::Trace,
@@ -56,10 +53,6 @@ pub enum Happening {
     Arrives(Order),
     /// An answer arrives.
     Answers(Reply, oneshot::Sender<Reply>),
-    /// Something happens at the host of a guard.
-    Stirs(usize, Stir),
-    /// What guards and controller say to each other arrives.
-    Letter(Box<Letter>),
     /// A person does something; it is left to whoever knows the controller.
     Runs(Errand),
 }
@@ -72,12 +65,6 @@ pub struct World {
     pub scenario: Arc<Scenario>,
     /// The sites, as the documents have them.
     pub sites: Vec<Site>,
-    /// The hosts of those with guards.
-    pub hosts: Vec<Option<Host>>,
-    /// What guards did.
-    pub referee: Referee,
-    /// The timelines of databases.
-    pub forks: Forks,
     /// The network, as it is now.
     pub network: Network,
     /// What the name server holds.
@@ -92,8 +79,8 @@ pub struct World {
     pub chance: Chance,
     /// When the last fault is over, as far as that is known.
     pub calm: Time,
-    /// Which faults are on their way by now.
-    anchored: BTreeSet<Anchor>,
+    /// Whether the faults of the first run are on their way.
+    anchored: bool,
     /// Which faults are there just now.
     active: Vec<bool>,
     /// Which faults have begun.
@@ -114,27 +101,17 @@ impl World {
         let sites = service
             .sites
             .iter()
-            .zip(&scenario.hosts)
-            .map(|(s, host)| {
-                let state = match (host, s.role) {
-                    // Only its guard starts it.
-                    (Some(_), _) => (DatabaseRole::Standby, Life::Gone),
-                    (None, SiteRole::Primary) => (DatabaseRole::Primary, Life::Runs),
-                    (None, SiteRole::Standby) => (DatabaseRole::Standby, Life::Runs),
+            .map(|s| {
+                let role = match s.role {
+                    SiteRole::Primary => DatabaseRole::Primary,
+                    SiteRole::Standby => DatabaseRole::Standby,
                 };
-                Site::new(has_database.then_some(state), BEGIN)
+                Site::new(has_database.then_some(role), BEGIN)
             })
-            .collect();
-        let hosts = service.sites.iter().zip(&scenario.hosts);
-        let hosts = hosts
-            .map(|(s, plan)| plan.map(|plan| Host::new(s.name.clone(), plan, BEGIN)))
             .collect();
         let mut world = Self {
             now: BEGIN,
             sites,
-            hosts,
-            referee: Referee::default(),
-            forks: Forks::new(),
             network: Network::default(),
             zone: zone(service),
             customers: Customers::default(),
@@ -142,7 +119,7 @@ impl World {
             trace,
             chance: Chance::new(scenario.seed ^ 0xface),
             calm: BEGIN.after(LEAST),
-            anchored: BTreeSet::new(),
+            anchored: false,
             active: vec![false; scenario.faults.len()],
             begun: vec![false; scenario.faults.len()],
             queue: BTreeMap::new(),
@@ -152,11 +129,6 @@ impl World {
         world.anchor(Anchor::Beginning);
         for customer in 0..2 {
             world.plan(scenario.writes_every, Happening::Writes(customer));
-        }
-        for n in 0..world.sites.len() {
-            if world.is_guarded(n) {
-                world.powered(n, true);
-            }
         }
         world.look_around();
         world
@@ -168,11 +140,7 @@ impl World {
         self.queue.insert((self.now.after(after), self.next), what);
     }
 
-    /// That which faults wait for happens: the first time counts.
-    pub fn anchor(&mut self, from: Anchor) {
-        if !self.anchored.insert(from) {
-            return;
-        }
+    fn anchor(&mut self, from: Anchor) {
         let scenario = self.scenario.clone();
         for (n, planned) in scenario.faults.iter().enumerate() {
             if planned.from == from {
@@ -183,6 +151,13 @@ impl World {
         }
         let calm = self.now.after(scenario.calm_after(from));
         self.calm = self.calm.max(calm);
+    }
+
+    /// A run is opened: faults that wait for the first one are on their way now.
+    pub fn run_opened(&mut self) {
+        if !std::mem::replace(&mut self.anchored, true) {
+            self.anchor(Anchor::Run);
+        }
     }
 
     /// When something happens next.
@@ -221,22 +196,6 @@ impl World {
                 drop(to.send(reply));
                 None
             }
-            Happening::Stirs(n, stir) => {
-                self.stir(n, stir);
-                None
-            }
-            Happening::Letter(letter) => match letter.to {
-                Party::Site(n) => {
-                    self.hears(n, letter.from, letter.what);
-                    None
-                }
-                Party::Controller
-                | Party::Vantage(_)
-                | Party::Power
-                | Party::Names
-                | Party::Outlets
-                | Party::Customers(_) => Some(Happening::Letter(letter)),
-            },
             Happening::Runs(errand) => Some(Happening::Runs(errand)),
         }
     }
@@ -249,7 +208,6 @@ impl World {
         let word = if begins { "begins" } else { "is over" };
         self.trace.note(self.now, 1, || format!("{fault} {word}"));
         self.take_effect();
-        self.stir_up(fault, begins);
     }
 
     /// Whether the last fault is over.
@@ -264,9 +222,7 @@ impl World {
         planned.filter(|(_, a)| **a).map(|(p, _)| p.fault)
     }
 
-    /// Whether that fault is there just now.
-    #[must_use]
-    pub fn has(&self, fault: Fault) -> bool {
+    fn has(&self, fault: Fault) -> bool {
         self.faults().any(|f| f == fault)
     }
 
@@ -290,9 +246,7 @@ impl World {
         let active: Vec<Fault> = self.faults().collect();
         let burnt = self.scenario.faults.iter().zip(&self.begun);
         let burnt: Vec<Fault> = burnt.filter(|(_, b)| **b).map(|(p, _)| p.fault).collect();
-        let mut powered = Vec::new();
         for (n, site) in self.sites.iter_mut().enumerate() {
-            let was_on = site.is_on();
             if site.power != Power::Off {
                 let is_dark = active.contains(&Fault::Crash(n)) || burnt.contains(&Fault::Burns(n));
                 site.power = if is_dark { Power::Crashed } else { Power::On };
@@ -307,20 +261,13 @@ impl World {
                 }
             };
             site.application = life(Fault::ApplicationFreezes(n), Fault::ApplicationDies(n));
-            if was_on != site.is_on() {
-                powered.push((n, site.is_on()));
-            }
-            let is_guarded = self.hosts[n].is_some();
-            if let Some(database) = site.database.as_mut().filter(|_| !is_guarded) {
+            if let Some(database) = &mut site.database {
                 database.life = life(Fault::DatabaseFreezes(n), Fault::DatabaseDies(n));
             }
         }
         self.network = Network::default();
         for fault in &active {
             self.disturb(*fault);
-        }
-        for (n, is_on) in powered {
-            self.powered(n, is_on);
         }
         self.look_around();
         self.ship_all();
@@ -331,25 +278,8 @@ impl World {
             Fault::Cut(way) => self.network.cut(way, true),
             Fault::CutOff(n) => {
                 for other in self.parties() {
-                    self.cut_both(Party::Site(n), other);
-                }
-            }
-            Fault::Island(n, customer) => {
-                let own = [Party::Site(n), Party::Customers(customer)];
-                for other in self.parties() {
-                    if !own.contains(&other) {
-                        self.cut_both(own[0], other);
-                        self.cut_both(own[1], other);
-                    }
-                }
-            }
-            Fault::Severed(n, customer) => {
-                for other in self.parties() {
-                    let stays =
-                        matches!(other, Party::Site(_)) || other == Party::Customers(customer);
-                    if !stays {
-                        self.cut_both(Party::Site(n), other);
-                    }
+                    self.network.cut((Party::Site(n), other), true);
+                    self.network.cut((other, Party::Site(n)), true);
                 }
             }
             Fault::Slow => self.network.slow(true),
@@ -369,20 +299,8 @@ impl World {
             | Fault::Step(..)
             | Fault::FenceLies
             | Fault::Outlet(_)
-            | Fault::Slanders(_)
-            | Fault::GuardDies(_)
-            | Fault::GuardFreezes(_)
-            | Fault::GuardLosesState(_)
-            | Fault::GuardDisk(..)
-            | Fault::KillHangs(_)
-            | Fault::Slews(..)
-            | Fault::Wishes(_) => {}
+            | Fault::Slanders(_) => {}
         }
-    }
-
-    fn cut_both(&mut self, one: Party, other: Party) {
-        self.network.cut((one, other), true);
-        self.network.cut((other, one), true);
     }
 
     fn parties(&self) -> Vec<Party> {

@@ -66,56 +66,8 @@ fn noticed_by(weakness: Weakness) -> Rule {
         Weakness::RosyLag => Rule::LossWithinForecast,
         Weakness::ForgetfulLedger => Rule::ToldOnce,
         Weakness::ForgetfulJournal | Weakness::DeafSteps => Rule::RunsEnd,
-        Weakness::Guard(_)
-        | Weakness::NoDeadMan
-        | Weakness::WaitNotRestarted
-        | Weakness::WaitTooShort
-        | Weakness::NewLeaderAssumesNothing
-        | Weakness::AnyAcknowledgement
-        | Weakness::GrantsOldEpoch
-        | Weakness::EndlessForgotten => Rule::OneWriter,
     }
 }
-
-/// Rules of the fencing protocol: whichever notices, it is a rule. Those of the guards can be broken in builds with the
-/// feature `weakened` alone.
-#[test]
-fn weakened_guards_are_noticed() {
-    let is_nightly = std::env::var_os("FAILOVER_NIGHTLY").is_some();
-    let weaknesses = Weakness::GUARDED
-        .into_iter()
-        .filter(|w| cfg!(feature = "weakened") || w.of_guard().is_none())
-        .filter(|w| !UNNOTICED.contains(w))
-        .filter(|w| is_nightly || !RARE_GUARDED.contains(w));
-    let mut unnoticed = Vec::new();
-    for weakness in weaknesses {
-        let report = campaign(NOTICED, Some(weakness)).run(|so_far| so_far.findings.is_empty());
-        let rules: Vec<_> = report
-            .findings
-            .iter()
-            .flat_map(|f| &f.violations)
-            .map(|v| v.rule.name())
-            .collect();
-        println!(
-            "{weakness:?}: {} after {}",
-            rules.join(", "),
-            report.histories
-        );
-        if report.findings.is_empty() {
-            unnoticed.push(weakness);
-        }
-    }
-    assert!(
-        unnoticed.is_empty(),
-        "in {NOTICED} histories: {unnoticed:?}"
-    );
-}
-
-/// Those of guards that take many histories to notice.
-const RARE_GUARDED: [Weakness; 0] = [];
-
-/// Those that no history of so few is noticed by.
-const UNNOTICED: [Weakness; 0] = [];
 
 /// Those that take many histories to notice.
 const RARE: [Weakness; 4] = [
