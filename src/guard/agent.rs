@@ -2,7 +2,7 @@
 //! makes the machine's effects, and tells it what came of them.
 //!
 //! The loop waits for nothing but its next event, so that leases are renewed while a start takes minutes: whatever takes
-//! time runs in a task of its own and answers in a [`Done`]. An answer that something later has overtaken is dropped.
+//! time runs in a task of its own and answers in a `Done`. An answer that something later has overtaken is dropped.
 
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
