@@ -49,20 +49,36 @@ pub fn ready_made(phase: Phase) -> Template {
             "Our last message about {service} was wrong. We are sorry, and are checking what is right.",
             "Our last message about {service} was wrong. We are sorry, and are checking what is right.",
         ),
+        Phase::Maintenance => (
+            "{service}: planned maintenance",
+            "We are doing planned maintenance on {service}. It began at {started}; a short interruption is possible.",
+            "{service}: planned maintenance since {started}. A short interruption is possible.",
+        ),
+        Phase::MaintenanceOver => (
+            "{service}: the planned maintenance is over",
+            "The planned maintenance on {service} that began at {started} is over.",
+            "{service}: the planned maintenance that began at {started} is over.",
+        ),
     };
     let symptom = match phase {
         Phase::Investigating | Phase::FailingOver | Phase::Correction => "{symptom}",
         // It works again: what customers saw is told as what was.
         Phase::OnStandby | Phase::Recovered => "The problem was: {symptom}",
+        Phase::Maintenance | Phase::MaintenanceOver => "",
+    };
+    let symptom = if symptom.is_empty() {
+        String::new()
+    } else {
+        format!("{symptom}\n")
     };
     Template {
         subject: Some(subject.to_owned()),
         text: format!(
-            "{first}\n{symptom}\nUse this address now: {{fallbackUrl}}\n{{dataSafety}}\n\
+            "{first}\n{symptom}Use this address now: {{fallbackUrl}}\n{{dataSafety}}\n\
              The next update comes by {{nextUpdate}}.\nStatus page: {{statusUrl}}\nIncident {{incident}}"
         ),
         short: Some(format!(
-            "{short}\n{symptom}\nUse this address now: {{fallbackUrl}}\n{{dataSafety}}\n\
+            "{short}\n{symptom}Use this address now: {{fallbackUrl}}\n{{dataSafety}}\n\
              Next update by {{nextUpdate}}.\nIncident {{incident}}"
         )),
     }
@@ -124,7 +140,12 @@ fn data_safety(a: &Announcement) -> String {
         (None, Phase::Recovered) => NO_LOSS.to_owned(),
         (
             None,
-            Phase::Investigating | Phase::FailingOver | Phase::OnStandby | Phase::Correction,
+            Phase::Investigating
+            | Phase::FailingOver
+            | Phase::OnStandby
+            | Phase::Correction
+            | Phase::Maintenance
+            | Phase::MaintenanceOver,
         ) => String::new(),
     }
 }

@@ -239,6 +239,8 @@ pub async fn preview(
             Phase::OnStandby,
             Phase::Recovered,
             Phase::Correction,
+            Phase::Maintenance,
+            Phase::MaintenanceOver,
         ],
     };
     let items = if args.file.is_empty() {
@@ -369,6 +371,8 @@ fn phase(name: PhaseName) -> Phase {
         PhaseName::OnStandby => Phase::OnStandby,
         PhaseName::Recovered => Phase::Recovered,
         PhaseName::Correction => Phase::Correction,
+        PhaseName::Maintenance => Phase::Maintenance,
+        PhaseName::MaintenanceOver => Phase::MaintenanceOver,
     }
 }
 

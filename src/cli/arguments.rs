@@ -8,12 +8,14 @@ use clap_complete::Shell;
 mod guard;
 mod init;
 mod journal;
+mod planned;
 mod simulate;
 mod vantage;
 
 pub use guard::{Guard, GuardDocument, GuardKeygen, GuardRun};
 pub use init::Init;
 pub use journal::{Journal, JournalExport, JournalRestore, JournalShow, JournalVerify, Takeover};
+pub use planned::Planned;
 pub use simulate::Simulate;
 pub use vantage::{Vantage, VantageListen};
 
@@ -143,6 +145,10 @@ pub enum Command {
     Simulate(Simulate),
     /// Ask for a failover now.
     Failover(Failover),
+    /// Move the service to its other site in order, while both work.
+    Switchover(Planned),
+    /// Bring the service back to its primary site, once that one has what was written meanwhile.
+    Failback(Planned),
     /// Say yes to an open question.
     Approve(Approve),
     /// Say no to an open question; it is not asked again until the evidence changes.
@@ -374,6 +380,10 @@ pub enum Kind {
     Failover,
     /// Traffic only: the application moves, the database stays.
     Redirect,
+    /// Planned: the other site takes over from one that works.
+    Switchover,
+    /// Back to the site that was primary.
+    Failback,
 }
 
 /// `failover explain`.
@@ -671,6 +681,10 @@ pub enum PhaseName {
     Recovered,
     /// What was said before was wrong.
     Correction,
+    /// Planned work is under way.
+    Maintenance,
+    /// The planned work is done.
+    MaintenanceOver,
 }
 
 /// `failover runbook …`.

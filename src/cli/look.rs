@@ -200,6 +200,8 @@ pub fn run_kind(kind: arguments::Kind) -> RunKind {
     match kind {
         arguments::Kind::Failover => RunKind::Failover,
         arguments::Kind::Redirect => RunKind::Redirect,
+        arguments::Kind::Switchover => RunKind::Switchover,
+        arguments::Kind::Failback => RunKind::Failback,
     }
 }
 

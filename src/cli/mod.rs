@@ -93,6 +93,14 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
             simulate::simulate(&args, output)
         }
         Command::Failover(args) => quietly(&global, act::failover(&args, &place()?, output)),
+        Command::Switchover(args) => {
+            let args = args.of(arguments::Kind::Switchover);
+            quietly(&global, act::failover(&args, &place()?, output))
+        }
+        Command::Failback(args) => {
+            let args = args.of(arguments::Kind::Failback);
+            quietly(&global, act::failover(&args, &place()?, output))
+        }
         Command::Approve(args) => {
             quietly(&global, act::act(act::approve(&args)?, &place()?, output))
         }

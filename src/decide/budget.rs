@@ -18,13 +18,17 @@ const ENOUGH: usize = 20;
 /// What each part is expected to take, in the order of a run. A step never measured counts as its time-out.
 #[must_use]
 pub fn forecast(service: &Service, state: &State, plan: &Plan) -> Vec<ForecastPart> {
-    let detect = p95(&state.detections);
-    let mut parts = vec![ForecastPart {
-        part: "detect".to_owned(),
-        expected: detect.unwrap_or_else(|| slowest_detection(service)),
-        measured: detect.is_some(),
-    }];
-    let mut done = Span::ZERO;
+    let mut parts = Vec::new();
+    if !plan.kind.is_planned() {
+        let detect = p95(&state.detections);
+        parts.push(ForecastPart {
+            part: "detect".to_owned(),
+            expected: detect.unwrap_or_else(|| slowest_detection(service)),
+            measured: detect.is_some(),
+        });
+    }
+    // Users notice nothing of what is made ready while the old site serves.
+    let mut done = longest(state, plan, StepPhase::Prepare);
     for phase in [
         StepPhase::Fence,
         StepPhase::Promote,

@@ -255,7 +255,9 @@ fn announce(
         | Phase::FailingOver
         | Phase::OnStandby
         | Phase::Recovered
-        | Phase::Correction => {}
+        | Phase::Correction
+        | Phase::Maintenance
+        | Phase::MaintenanceOver => {}
     }
     let record = phase::entered(service, state, open, phase, text, now);
     Ok((

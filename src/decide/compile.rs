@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::incident;
 use crate::model::{
     id::{SiteName, StepId},
-    plan::{Plan, PlanStep, RunKind, StepPhase},
-    service::{RunbookStep, Service},
+    plan::{Action, End, Plan, PlanStep, RunKind, StepPhase, Uses},
+    service::{ComponentKind, RunbookStep, Service},
 };
 
 /// Why no plan can be made.
@@ -24,7 +24,7 @@ pub enum CompileError {
     },
     /// The steps are written for another way.
     #[error(
-        "the steps of runbook {runbook} lead {written}, not {wanted} ({steps}): rejoin the old primary, then turn the documents round, the roles of the sites and these steps"
+        "the steps of runbook {runbook} lead {written}, not {wanted} ({steps}): give each of them its settings for both sites under `spec.steps.STEP.sites`"
     )]
     OtherWay {
         /// The runbook.
@@ -35,6 +35,26 @@ pub enum CompileError {
         wanted: String,
         /// The steps that name hosts of one way.
         steps: String,
+    },
+    /// A step that has settings by site has none for the one it would act at.
+    #[error(
+        "step {step} has no settings for {site}: give them under `spec.steps.{step}.sites.{site}`"
+    )]
+    NoSettings {
+        /// The step.
+        step: StepId,
+        /// The site.
+        site: SiteName,
+    },
+    /// The data would stay where it is.
+    #[error(
+        "runbook {runbook} promotes nothing in a {kind}, and the service has a database: add {kind} to the `runs` of its fence and promote steps"
+    )]
+    NothingPromotes {
+        /// The runbook.
+        runbook: String,
+        /// The kind of run.
+        kind: RunKind,
     },
     /// Steps wait for each other.
     #[error("steps wait for each other: {0}")]
@@ -65,9 +85,19 @@ pub fn compile(
     }
     direction(service, &chosen, from, to)?;
     let ids: BTreeSet<&StepId> = chosen.iter().map(|s| &s.id).collect();
-    let steps = chosen.iter().map(|s| step(s, &ids, &chosen)).collect();
-    let steps = ordered(steps)?;
+    let steps: Result<Vec<_>, _> = chosen
+        .iter()
+        .map(|s| step(s, &ids, &chosen, from, to))
+        .collect();
+    let steps = ordered(steps?)?;
     let promotes = steps.iter().any(|s| s.phase == StepPhase::Promote);
+    let mut components = service.components.iter();
+    if kind.is_planned() && !promotes && components.any(|c| c.kind == ComponentKind::Database) {
+        return Err(CompileError::NothingPromotes {
+            runbook: service.runbook.name.to_string(),
+            kind,
+        });
+    }
     Ok(Plan {
         service: service.name.clone(),
         kind,
@@ -96,7 +126,7 @@ fn direction(
     };
     let bound: Vec<&str> = chosen
         .iter()
-        .filter(|s| !s.both_ways)
+        .filter(|s| !s.both_ways && s.sites.is_empty())
         .map(|s| s.id.as_str())
         .collect();
     if bound.is_empty() || (from == &primary.name && to == &standby) {
@@ -110,31 +140,72 @@ fn direction(
     })
 }
 
-fn step(step: &RunbookStep, ids: &BTreeSet<&StepId>, chosen: &[&RunbookStep]) -> PlanStep {
+/// Whether its steps lead from any site to any other one.
+#[must_use]
+pub fn leads_anywhere(service: &Service, kind: RunKind) -> bool {
+    let mut steps = service.runbook.steps.iter();
+    steps.all(|s| !s.on.contains(&kind) || s.both_ways || !s.sites.is_empty())
+}
+
+/// What a step does, with the settings of the site that it acts at.
+fn action(step: &RunbookStep, from: &SiteName, to: &SiteName) -> Result<Action, CompileError> {
+    let (Action::Adapter(uses), false) = (&step.action, step.sites.is_empty()) else {
+        return Ok(step.action.clone());
+    };
+    let site = match step.phase.end() {
+        End::From => from,
+        End::To => to,
+    };
+    let with = step.sites.get(site);
+    let with = with.ok_or_else(|| CompileError::NoSettings {
+        step: step.id.clone(),
+        site: site.clone(),
+    })?;
+    Ok(Action::Adapter(Uses {
+        uses: uses.uses.clone(),
+        with: with.clone(),
+    }))
+}
+
+fn step(
+    step: &RunbookStep,
+    ids: &BTreeSet<&StepId>,
+    chosen: &[&RunbookStep],
+    from: &SiteName,
+    to: &SiteName,
+) -> Result<PlanStep, CompileError> {
     let mut needs: Vec<StepId> = step
         .needs
         .iter()
         .filter(|n| ids.contains(n))
         .cloned()
         .collect();
-    // Whatever a document forgets: nothing is promoted before every fence step is settled.
-    if step.phase == StepPhase::Promote {
-        for fence in chosen.iter().filter(|s| s.phase == StepPhase::Fence) {
-            if !needs.contains(&fence.id) {
-                needs.push(fence.id.clone());
-            }
+    // Whatever a document forgets: nothing is promoted before every fence step is settled, and nothing is fenced for a
+    // site that is not ready.
+    let before = match step.phase {
+        StepPhase::Promote => Some(StepPhase::Fence),
+        StepPhase::Fence => Some(StepPhase::Prepare),
+        StepPhase::Prepare
+        | StepPhase::Traffic
+        | StepPhase::Verify
+        | StepPhase::Protect
+        | StepPhase::Tell => None,
+    };
+    for earlier in chosen.iter().filter(|s| Some(s.phase) == before) {
+        if !needs.contains(&earlier.id) {
+            needs.push(earlier.id.clone());
         }
     }
-    PlanStep {
+    Ok(PlanStep {
         id: step.id.clone(),
         name: step.name.clone(),
         phase: step.phase,
-        action: step.action.clone(),
+        action: action(step, from, to)?,
         needs,
         timeout: step.timeout,
         retry: step.retry,
         on_failure: step.on_failure,
-    }
+    })
 }
 
 /// In an order in which needs come first, otherwise as the document has them.

@@ -70,6 +70,9 @@ pub fn answers(
         trigger(service),
         flap(state),
     ];
+    if plan.kind.is_planned() {
+        out.push(health(service, state));
+    }
     if let Some(site) = service.site(&plan.to) {
         out.push(residency(service, site));
         out.push(standby(service, view, site, now));
@@ -178,6 +181,18 @@ pub fn unearned(state: &State, now: Time, service: &Service) -> String {
             format!("the last check is older than {CHECK_MAX_AGE}")
         }
         Some(_) => "it is".to_owned(),
+    }
+}
+
+/// Whether there is something to plan for: what is down needs no plan but a failover.
+fn health(service: &Service, state: &State) -> Answer {
+    match detect::need(service, &state.verdicts) {
+        detect::Need::Nothing => answer("health", Says::Allow, "nothing is down"),
+        detect::Need::Failover | detect::Need::Redirect | detect::Need::Unclear => answer(
+            "health",
+            Says::Ask,
+            "something is down: `failover failover` is for that",
+        ),
     }
 }
 
@@ -296,6 +311,14 @@ fn standby(service: &Service, view: &View, site: &Site, now: Time) -> Answer {
     }
 }
 
+/// Steps that stop writes in order and wait until the standby has them all.
+const DRAINS: [&str; 1] = ["guard/drain"];
+
+fn drains(plan: &Plan) -> bool {
+    let mut kinds = plan.steps.iter().filter_map(|s| s.action.kind());
+    kinds.any(|kind| DRAINS.contains(&kind))
+}
+
 fn rpo(service: &Service, view: &View, plan: &Plan, loss: &LossForecast) -> Answer {
     let over = match service.gates.over_rpo {
         OverRpo::Ask => Says::Ask,
@@ -307,6 +330,11 @@ fn rpo(service: &Service, view: &View, plan: &Plan, loss: &LossForecast) -> Answ
             answer("rpo", Says::Allow, "the database stays where it is")
         }
         LossForecast::Stateless => answer("rpo", Says::Allow, "there is no data to lose"),
+        _ if plan.kind.is_planned() && drains(plan) => answer(
+            "rpo",
+            Says::Allow,
+            "nothing is promoted before the standby has everything",
+        ),
         LossForecast::Known(lag) if rpo == Span::ZERO => {
             if lag.bytes == 0 && lag::synchronous(service, view, lag) {
                 answer(

@@ -223,6 +223,8 @@ mod tests {
                 seen: FirstHand::default(),
                 can_fence: true,
                 kill: Some(Span::ZERO),
+                drained: None,
+                resync: None,
                 leased: true,
             },
         }

@@ -13,6 +13,7 @@ use crate::model::{
     approval::{Ask, AskSubject},
     id::{AskId, IncidentId, SiteName},
     loss::LossForecast,
+    observation::Lsn,
     plan::{Plan, RunKind},
     record::{AskOutcome, ForecastPart, RecordBody},
     service::{Mode, Service},
@@ -83,7 +84,7 @@ fn closes(state: &State, view: &View, incident: &Incident, need: Need, now: Time
     let quiet = view
         .well_since
         .is_some_and(|since| now.since(since) >= QUIET);
-    let told = matches!(incident.phase, None | Some(Phase::Recovered));
+    let told = incident.phase.is_none_or(Phase::is_last);
     let sent = state
         .announcements
         .values()
@@ -177,7 +178,16 @@ pub fn propose(
             ));
         }
         Some(to) => to.clone(),
-        None => target(service, from).ok_or("there is no other site to go to")?,
+        None if kind == RunKind::Failback => service
+            .primary()
+            .map(|p| p.name.clone())
+            .filter(|p| p != from)
+            .ok_or_else(|| {
+                format!("{from} is the primary of the documents: nothing is to be brought back")
+            })?,
+        None => newest(service, view, kind, from, now)
+            .or_else(|| target(service, from))
+            .ok_or("there is no other site to go to")?,
     };
     let plan = compile::compile(service, kind, from, &to).map_err(|e| e.to_string())?;
     let loss = match kind {
@@ -216,6 +226,42 @@ pub fn target(service: &Service, from: &SiteName) -> Option<SiteName> {
         .find(|s| s.role == SiteRole::Standby)
         .or_else(|| others().next())
         .map(|s| s.name.clone())
+}
+
+/// Of several standbys that the steps lead to, the one whose database was seen to have the most, the first in the
+/// document's order where that is the same; none where it makes no difference.
+fn newest(
+    service: &Service,
+    view: &View,
+    kind: RunKind,
+    from: &SiteName,
+    now: Time,
+) -> Option<SiteName> {
+    if kind == RunKind::Redirect || !compile::leads_anywhere(service, kind) {
+        return None;
+    }
+    let standbys = service
+        .sites
+        .iter()
+        .filter(|s| &s.name != from && s.role == SiteRole::Standby);
+    let timeline = view.positions.iter().rev().find_map(|p| p.timeline);
+    let mut best: Option<(Lsn, &SiteName)> = None;
+    for site in standbys {
+        let Some((_, facts)) = lag::standby(service, view, &site.name, now) else {
+            continue;
+        };
+        // What follows another history than the primary's is not newer, whatever its position says.
+        if timeline.is_some() && facts.timeline.is_some() && facts.timeline != timeline {
+            continue;
+        }
+        let Some(has) = facts.received.max(facts.replayed) else {
+            continue;
+        };
+        if best.is_none_or(|(most, _)| has > most) {
+            best = Some((has, &site.name));
+        }
+    }
+    best.map(|(_, site)| site.clone())
 }
 
 /// What is done about an open incident: records, and when to look again.

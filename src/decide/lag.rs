@@ -28,11 +28,16 @@ pub fn position(service: &Service, state: &State, seen: &Observation) -> Option<
         (Evidence::Stream, _) => facts.heard.map(|(lsn, age)| Position {
             at: asked.before(age),
             lsn,
+            timeline: None,
         }),
         (Evidence::Database | Evidence::Guard | Evidence::Outside, DatabaseRole::Primary)
             if looks_at_active(probe, state) =>
         {
-            facts.current.map(|lsn| Position { at: asked, lsn })
+            facts.current.map(|lsn| Position {
+                at: asked,
+                lsn,
+                timeline: facts.timeline,
+            })
         }
         (Evidence::Database | Evidence::Guard | Evidence::Outside, _) => None,
     }

@@ -46,12 +46,10 @@ fn wanted(
     now: Time,
     need: Need,
 ) -> Option<Phase> {
-    let of_incident = |kind: RunKind| {
-        matches!(
-            kind,
-            RunKind::Failover | RunKind::Redirect | RunKind::Switchover | RunKind::Failback
-        )
-    };
+    if state.run.as_ref().is_some_and(|r| r.kind.is_planned()) {
+        return Some(Phase::Maintenance);
+    }
+    let of_incident = |kind: RunKind| matches!(kind, RunKind::Failover | RunKind::Redirect);
     if let Some(run) = state.run.as_ref().filter(|r| of_incident(r.kind)) {
         return Some(if run.verified.is_some() && published(run) {
             Phase::OnStandby
@@ -70,11 +68,17 @@ fn wanted(
         && let Some((RunOutcome::Done, _, ended)) = &run.ended
     {
         let fails_again = need != Need::Nothing && incident.outage > *ended;
-        // From here on only a person says that everything is as usual again.
+        // After planned work everything is as it was meant to be. Else only a person says that it is as usual again.
         return match incident.phase {
             _ if fails_again => Some(Phase::Investigating),
+            Some(Phase::Maintenance | Phase::MaintenanceOver) if quiet => Some(over(incident)),
             Some(Phase::Investigating) if !quiet => Some(Phase::Investigating),
-            Some(phase @ (Phase::Recovered | Phase::Correction)) => Some(phase),
+            Some(
+                phase @ (Phase::Recovered
+                | Phase::Correction
+                | Phase::Maintenance
+                | Phase::MaintenanceOver),
+            ) => Some(phase),
             // Whoever decided to go on without the proof also says that it serves.
             phase if run.verified.is_none() => phase,
             _ => Some(Phase::OnStandby),
@@ -86,14 +90,25 @@ fn wanted(
         Some(Phase::FailingOver) if went_back && need != Need::Nothing => {
             Some(Phase::Investigating)
         }
+        Some(Phase::Maintenance) if need == Need::Nothing && quiet => Some(over(incident)),
+        Some(Phase::Maintenance) if need == Need::Nothing => Some(Phase::Maintenance),
         None if need == Need::Nothing => None,
-        None => Some(Phase::Investigating),
+        None | Some(Phase::Maintenance) => Some(Phase::Investigating),
         Some(Phase::Investigating | Phase::FailingOver)
             if need == Need::Nothing && quiet && incident::well(service, state) =>
         {
             Some(Phase::Recovered)
         }
         Some(phase) => Some(phase),
+    }
+}
+
+/// How planned work ends: it also ends an outage that it was done after.
+fn over(incident: &Incident) -> Phase {
+    if incident.components.is_empty() {
+        Phase::MaintenanceOver
+    } else {
+        Phase::Recovered
     }
 }
 
@@ -134,7 +149,7 @@ pub fn is_due_again(
     };
     let (own, known) = (&told.announcement, &state.announcements);
     let is_open = state.incident.as_ref().map(|i| &i.id) == Some(&own.incident);
-    let is_last = own.phase == Phase::Recovered;
+    let is_last = own.phase.is_last();
     let superseded = |channel: &ChannelName| {
         known
             .values()
@@ -156,7 +171,7 @@ pub fn entered(
     text: Option<String>,
     now: Time,
 ) -> RecordBody {
-    let last = matches!(phase, Phase::Recovered);
+    let last = phase.is_last();
     let suffix = if incident.told == 0 {
         String::new()
     } else {

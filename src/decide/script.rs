@@ -79,6 +79,7 @@ fn step(
         phase,
         action: Action::Adapter(uses(kind)),
         both_ways: !matches!(phase, StepPhase::Fence | StepPhase::Promote),
+        sites: BTreeMap::new(),
         needs: needs.iter().map(|n| (*n).into()).collect(),
         timeout: Span::from_secs(10),
         retry: Retry {
@@ -508,6 +509,8 @@ impl Stage {
             can_fence: true,
             kill: (role != "loose").then_some(Span::from_millis(20)),
             leased: false,
+            drained: None,
+            resync: None,
         })));
     }
 

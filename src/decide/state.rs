@@ -299,13 +299,13 @@ impl Run {
     #[must_use]
     pub fn serves(&self) -> bool {
         self.steps().all(|(step, at)| match step.phase {
-            StepPhase::Fence => at.is_some_and(Step::is_settled),
+            StepPhase::Prepare | StepPhase::Fence => at.is_some_and(Step::is_settled),
             // What was left out proves nothing.
             StepPhase::Promote | StepPhase::Verify => matches!(
                 at,
                 Some(Step::Done(_) | Step::Settled(Settlement::Manual { .. }))
             ),
-            StepPhase::Traffic | StepPhase::Tell => true,
+            StepPhase::Traffic | StepPhase::Protect | StepPhase::Tell => true,
         })
     }
 
@@ -684,7 +684,10 @@ impl State {
             self.forget_verdicts(at);
         }
         if run.epoch.is_some() {
-            self.unacknowledged = Some(run.id.clone());
+            // Whoever planned it knows of it.
+            if !(run.kind.is_planned() && outcome == RunOutcome::Done) {
+                self.unacknowledged = Some(run.id.clone());
+            }
             self.active = Some(run.plan.to.clone());
         }
         self.last_run = Some(run);

@@ -24,7 +24,7 @@ pub const FENCE: &str = "guard/fence";
 pub fn of(service: &Service, view: &View, epoch: Epoch, site: &SiteName) -> Option<Terms> {
     let guards = service.guards.as_ref()?;
     guards.sites.get(site)?;
-    let deputy = candidate(service, site).filter(|deputy| guards.sites.contains_key(deputy));
+    let deputy = candidate(service, view, site).filter(|deputy| guards.sites.contains_key(deputy));
     let heard = view.guards.get(site);
     let is_enforced = heard.is_some_and(|r| lease::is_enforced(r.kill, guards.lease));
     // Whoever was fenced replaces nobody before its data was looked after.
@@ -44,13 +44,16 @@ pub fn of(service: &Service, view: &View, epoch: Epoch, site: &SiteName) -> Opti
     })
 }
 
-/// The site that would take over. After a failover that is nobody until the documents say that the roles have turned:
-/// the site that was left holds data of the past.
-fn candidate(service: &Service, site: &SiteName) -> Option<SiteName> {
-    let primary = service.primary()?;
-    (primary.name == *site)
-        .then(|| incident::target(service, site))
-        .flatten()
+/// The site that would take over. After a failover that is nobody until the site that was left follows again: before, it
+/// holds data of the past.
+fn candidate(service: &Service, view: &View, site: &SiteName) -> Option<SiteName> {
+    let other = incident::target(service, site)?;
+    let is_usual = service.primary().is_some_and(|p| p.name == *site);
+    let follows = |report: &Report| {
+        let role = report.promise.as_ref().map(|p| p.role);
+        role == Some(Role::Standby) && report.database == Some(Database::Following)
+    };
+    (is_usual || view.guards.get(&other).is_some_and(follows)).then_some(other)
 }
 
 /// Whether the site of the epoch in force is being fenced, or was: then it is granted nothing. Once the next epoch is

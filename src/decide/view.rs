@@ -58,6 +58,8 @@ pub struct Position {
     pub at: Time,
     /// The position.
     pub lsn: Lsn,
+    /// On this timeline, where the primary itself said it.
+    pub timeline: Option<u32>,
 }
 
 /// The last looks of one vantage point through one probe, after hysteresis.

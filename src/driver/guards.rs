@@ -27,8 +27,8 @@ use crate::{
     },
     model::{
         guard::{
-            Boot, FenceAck, FenceOrder, Grant, Lease, LeaseRequest, PromoteOrder, Report, Role,
-            Terms,
+            Boot, DrainOrder, FenceAck, FenceOrder, Grant, Lease, LeaseRequest, PromoteOrder,
+            Report, ResyncOrder, Role, Terms,
         },
         id::{Epoch, SiteName},
         span::Span,
@@ -49,6 +49,10 @@ pub enum Said {
     Fence(FenceOrder),
     /// Become the primary.
     Promote(PromoteOrder),
+    /// Stop the database in order.
+    Drain(DrainOrder),
+    /// Bring the data into line.
+    Resync(ResyncOrder),
     /// How does the site stand?
     Look,
 }
@@ -100,6 +104,8 @@ struct Inner {
     standing: Option<Stand>,
     heard: BTreeMap<SiteName, (Report, Time)>,
     silent: BTreeSet<SiteName>,
+    /// The newest request of each guard's life.
+    asked: BTreeMap<SiteName, (Boot, Time)>,
     /// When the loop was told last what each guard says.
     repeated: BTreeMap<SiteName, Time>,
     acknowledged: BTreeMap<SiteName, FenceAck>,
@@ -114,7 +120,7 @@ struct Stand {
     epoch: Epoch,
     terms: Option<Terms>,
     is_fencing: bool,
-    is_running: bool,
+    is_moving: bool,
     leads: bool,
     held: Option<Epoch>,
     /// When the loop was told last that the epoch is held.
@@ -146,7 +152,7 @@ impl Ward {
                 epoch: state.epoch,
                 terms: None,
                 is_fencing: true,
-                is_running: false,
+                is_moving: false,
                 leads: true,
                 held: None,
                 told: None,
@@ -187,7 +193,9 @@ impl Ward {
         stand.terms = terms.cloned();
         stand.epoch = state.epoch;
         stand.is_fencing = terms::is_fencing(state);
-        stand.is_running = state.run.is_some();
+        // From the fence on a run says itself whom it promotes.
+        let is_promoting = state.run.as_ref().is_some_and(|r| r.epoch.is_some());
+        stand.is_moving = stand.is_fencing || is_promoting;
         stand.held = state.held;
     }
 
@@ -223,6 +231,7 @@ impl Ward {
         let granted = match told {
             Told::Ask(request) => {
                 inner.note(site, &request.report, now);
+                inner.note_request(site, &request);
                 inner.grant(&request, now)
             }
             Told::Fenced(ack) => {
@@ -260,6 +269,14 @@ impl Inner {
         if was_silent || before.is_none_or(|(said, _)| !said.is_like(report)) {
             self.tell(Event::Guard(Box::new(report.clone())));
         }
+    }
+
+    fn note_request(&mut self, site: &SiteName, request: &LeaseRequest) {
+        let newest = self.asked.entry(site.clone()).or_default();
+        if newest.0 != request.report.boot {
+            *newest = (request.report.boot, request.sent);
+        }
+        newest.1 = newest.1.max(request.sent);
     }
 
     /// Notices that a guard has become silent.
@@ -314,10 +331,7 @@ impl Inner {
     /// The order that a guard should have had: the newest epoch of its site, or, where it lost its state, that it has no
     /// part in what was before.
     fn overdue(&self, site: &SiteName) -> Option<Order> {
-        let stand = self
-            .standing
-            .as_ref()
-            .filter(|s| s.leads && !s.is_running)?;
+        let stand = self.standing.as_ref().filter(|s| s.leads && !s.is_moving)?;
         let terms = stand.terms.as_ref()?;
         let report = &self.heard.get(site)?.0;
         let promote = Order::Promote {
@@ -337,7 +351,30 @@ impl Inner {
         let boot = self.heard.get(site).map(|(report, _)| report.boot);
         Some(match order {
             Order::Look => Said::Look,
-            Order::Fence(epoch) => Said::Fence(FenceOrder { epoch, boot }),
+            Order::Fence(epoch) => Said::Fence(FenceOrder {
+                epoch,
+                boot,
+                drained: false,
+            }),
+            Order::FenceDrained(epoch) => Said::Fence(FenceOrder {
+                epoch,
+                boot,
+                drained: true,
+            }),
+            Order::Drain(hold) => {
+                let terms = self.standing.as_ref()?.terms.as_ref();
+                let (boot, asked) = *self.asked.get(site)?;
+                Said::Drain(DrainOrder {
+                    epoch: terms.filter(|t| t.site == *site)?.epoch,
+                    boot,
+                    asked,
+                    hold,
+                })
+            }
+            Order::Resync => Said::Resync(ResyncOrder {
+                epoch: self.heard.get(site)?.0.promise.as_ref()?.epoch,
+                boot: boot?,
+            }),
             Order::Promote { acknowledged } => {
                 let terms = self.standing.as_ref()?.terms.clone();
                 let terms = terms.filter(|t| t.site == *site)?;

@@ -24,7 +24,7 @@ use crate::{
         announcement::Announcement,
         id::{ChannelName, PageId, ServiceName, SiteName},
         page::Page,
-        plan::{Action as Doing, PlanStep},
+        plan::{Action as Doing, End, PlanStep},
         service::Template,
         span::Span,
         step::{Presence, StepResult},
@@ -408,6 +408,10 @@ fn prepared(core: &Core, call: &Call) -> Result<(StepContext, PlanStep), String>
         let known = core.service().site(name).cloned();
         known.ok_or_else(|| format!("site {name} is not in the documents any more"))
     };
+    let at = match planned.phase.end() {
+        End::From => &run.plan.from,
+        End::To => &run.plan.to,
+    };
     let context = StepContext {
         service: core.service().name.clone(),
         run: call.run.clone(),
@@ -416,6 +420,7 @@ fn prepared(core: &Core, call: &Call) -> Result<(StepContext, PlanStep), String>
         attempt: call.attempt,
         epoch: call.epoch,
         key: call.key.clone(),
+        site: site(at)?,
         from: site(&run.plan.from)?,
         to: site(&run.plan.to)?,
         facts: facts(run),

@@ -65,13 +65,23 @@ impl Action for GuardFence {
     async fn perform(&self, step: &StepContext) -> StepResult {
         let deadline = step.deadline(self.runtime.now());
         let (site, epoch) = (&step.from.name, step.epoch.next());
+        let order = if step.kind.is_planned() {
+            Order::FenceDrained(epoch)
+        } else {
+            Order::Fence(epoch)
+        };
         let mut pace = Pace::default();
         loop {
             if pace.is_due(self.runtime.now()) {
-                self.guards.order(site, Order::Fence(epoch));
+                self.guards.order(site, order);
             }
             if let Some(proof) = self.proof(step, epoch) {
                 return StepResult::Done(proof);
+            }
+            if step.kind.is_planned()
+                && let Some(reason) = self.serves_again(site)
+            {
+                return StepResult::failed(reason);
             }
             if self.runtime.now() >= deadline {
                 return StepResult::indeterminate(self.account(site));
@@ -151,6 +161,10 @@ impl GuardFence {
             };
             return Some(proof.reaching(Rung::Acknowledged));
         }
+        // A lease that ran out does not tell that the other site has everything.
+        if step.kind.is_planned() {
+            return None;
+        }
         // What another deputy granted, only its own guard waits for.
         let terms = self.guards.terms().filter(|t| t.site == *site)?;
         let deputy = terms.deputy.filter(|deputy| *deputy != step.to.name);
@@ -163,6 +177,15 @@ impl GuardFence {
                 "no lease of {site} can still run: the kernel ended its database before"
             ))
             .reaching(Rung::Lease)
+        })
+    }
+
+    /// Why a planned fence cannot come any more: the database was stopped in order, and is not so now.
+    fn serves_again(&self, site: &SiteName) -> Option<String> {
+        let report = self.guards.heard(site).filter(|h| h.age < SILENCE)?.report;
+        let serves = report.drained.is_none() && report.database == Some(Database::Writable);
+        serves.then(|| {
+            format!("{site} takes writes again: it was stopped in order for too short a time")
         })
     }
 

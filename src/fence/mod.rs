@@ -6,6 +6,7 @@
 use crate::port::kind::Kind;
 
 mod command;
+mod drain;
 mod guard;
 mod postgres;
 mod server;
@@ -15,6 +16,7 @@ mod write_attempt;
 /// The kinds of this room; a new one is a line here.
 pub const KINDS: &[Kind] = &[
     command::KIND,
+    drain::KIND,
     guard::KIND,
     webhook::KIND,
     postgres::KIND,

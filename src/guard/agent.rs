@@ -267,6 +267,8 @@ impl Agent {
             Message::Grant(grant) => self.step(Event::Granted(grant)),
             Message::Fence(order) => self.step(Event::Fence(order)),
             Message::Promote { order, .. } => self.step(Event::Promote(order)),
+            Message::Drain(order) => self.step(Event::Drain(order)),
+            Message::Resync(order) => self.step(Event::Resync(order)),
             Message::Look => self.send(&sender, &Message::Report(self.machine.report())),
             // Guards are told these by nobody who means it.
             Message::Fenced(_) | Message::Report(_) => {}

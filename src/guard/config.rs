@@ -15,7 +15,7 @@ use crate::{
         secret::SecretRef,
         span::Span,
     },
-    port::postgres::Conninfo,
+    port::postgres::{Conninfo, ConninfoError},
 };
 
 /// Longest name of a service, a site or a controller: requests carry several in one datagram.
@@ -56,6 +56,9 @@ pub enum ConfigError {
     /// A lease would run out between two requests.
     #[error("renewal is {0}: expected 20ms to 10s")]
     Renewal(Span),
+    /// The other site cannot be reached like this.
+    #[error("database.resync.source cannot be used")]
+    Source(#[source] Box<ConninfoError>),
     /// There is nothing to gate.
     #[error("database.listen is empty: name every address and port that PostgreSQL listens on")]
     NoListen,
@@ -144,9 +147,37 @@ pub struct Database {
     /// The role's password.
     #[serde(default)]
     pub password: Option<SecretRef>,
+    /// How its data is brought into line once it was left; none: people do it, and say so with `failover guard rejoin`.
+    #[serde(default)]
+    pub resync: Option<Resync>,
     /// What its output is appended to.
     #[serde(default)]
     pub log_file: Option<PathBuf>,
+}
+
+/// How a site that was left follows again.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Resync {
+    /// How `pg_rewind` and `pg_basebackup` connect to the other site, as libpq has it. The role needs `REPLICATION`, and
+    /// `EXECUTE` on the functions that `pg_rewind` names.
+    pub source: String,
+    /// The role's password.
+    #[serde(default)]
+    pub password: Option<SecretRef>,
+    /// Folder in which what the other site never got is kept.
+    pub salvage: PathBuf,
+}
+
+impl Resync {
+    /// How this program itself connects there.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn conninfo(&self) -> Result<Conninfo, ConfigError> {
+        let read = self.source.parse();
+        read.map_err(|source| ConfigError::Source(Box::new(source)))
+    }
 }
 
 fn renewal() -> Span {
@@ -194,6 +225,10 @@ impl Config {
             ("database.program", Some(&self.database.program)),
             ("database.dataDir", Some(&self.database.data_dir)),
             ("database.logFile", self.database.log_file.as_ref()),
+            (
+                "database.resync.salvage",
+                self.database.resync.as_ref().map(|r| &r.salvage),
+            ),
         ];
         for (field, path) in paths {
             if let Some(path) = path.filter(|p| !p.is_absolute()) {
@@ -203,6 +238,9 @@ impl Config {
         }
         if !(Span::from_millis(20)..=Span::from_secs(10)).contains(&self.renewal) {
             return Err(ConfigError::Renewal(self.renewal));
+        }
+        if let Some(resync) = &self.database.resync {
+            resync.conninfo()?;
         }
         if self.database.listen.is_empty() {
             return Err(ConfigError::NoListen);

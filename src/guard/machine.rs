@@ -5,6 +5,7 @@
 //! at the database or at the disk; a fence goes before every other one.
 
 mod deputy;
+mod drain;
 mod holder;
 mod order;
 #[cfg(feature = "weakened")]
@@ -17,8 +18,9 @@ pub use weakness::Weakness;
 
 use crate::model::{
     guard::{
-        Boot, Database, FenceAck, FenceOrder, FirstHand, Grant, Grantor, Lease, LeaseRequest,
-        Promise, PromoteOrder, Report, Role, Starts, Terms,
+        Boot, Database, DrainOrder, FenceAck, FenceOrder, FirstHand, Grant, Grantor, Lease,
+        LeaseRequest, Promise, PromoteOrder, Report, Resync, ResyncOrder, Role, Salvage, Starts,
+        Terms,
     },
     id::{Epoch, SiteName},
     lease::{Granted, LONGEST},
@@ -71,6 +73,14 @@ pub enum Event {
     Fence(FenceOrder),
     /// The controller orders a promotion.
     Promote(PromoteOrder),
+    /// The controller has the database stopped in order.
+    Drain(DrainOrder),
+    /// It was stopped, and its log ends there; none where it did not end in order.
+    Drained(Option<Lsn>),
+    /// The controller has the data brought into line.
+    Resync(ResyncOrder),
+    /// It was, and this was kept; none where it could not be done.
+    Resynced(Option<Salvage>),
     /// No process of the database is left, its sockets are destroyed; its log ends there, where that could be read.
     Emptied(Option<Lsn>),
     /// It could not be made sure that no process is left.
@@ -112,6 +122,10 @@ pub enum Effect {
     Promote,
     /// Start the database as a standby; answered by `Opened`.
     Follow,
+    /// Stop the database in order; answered by `Drained`.
+    Drain,
+    /// Keep what only this site has, then bring its data into line with the other one's; answered by `Resynced`.
+    Resync,
 }
 
 /// A guard, as it decides.
@@ -146,6 +160,9 @@ pub struct Machine {
     acknowledged: bool,
     /// Where the database's log ended when it was fenced.
     lsn: Option<Lsn>,
+    /// The database is to stay stopped until then.
+    drained: Option<drain::Drained>,
+    resync: Option<Resync>,
     #[cfg(feature = "weakened")]
     weakness: Option<Weakness>,
 }
@@ -159,6 +176,10 @@ enum Job {
     Opening,
     /// The database is being ended; then this is to be promised.
     Emptying(Option<Next>),
+    /// The database is being stopped in order, under its lease.
+    Draining,
+    /// Its data is being brought into line.
+    Resyncing,
     /// A promise is being written.
     Writing(Next),
     /// A kill or a write has no known end: the guard asks, grants and says nothing any more until it is started anew.
@@ -217,6 +238,8 @@ impl Machine {
             deputy_starts: None,
             acknowledged: false,
             lsn: None,
+            drained: None,
+            resync: None,
             #[cfg(feature = "weakened")]
             weakness: None,
         }
@@ -232,6 +255,10 @@ impl Machine {
             Event::Granted(grant) => self.granted_by(&grant, now, &mut effects),
             Event::Fence(order) => self.fence(&order, &mut effects),
             Event::Promote(order) => self.promote(order, &mut effects),
+            Event::Drain(order) => self.drain(&order, now, &mut effects),
+            Event::Drained(lsn) => self.was_drained(lsn),
+            Event::Resync(order) => self.resync(&order, &mut effects),
+            Event::Resynced(salvage) => self.resynced(salvage, &mut effects),
             Event::Emptied(lsn) => self.emptied(lsn, &mut effects),
             Event::NotEmptied | Event::NotWritten => {
                 self.job = Job::Broken;
@@ -252,6 +279,7 @@ impl Machine {
     #[must_use]
     pub fn wake(&self, now: Clocks) -> Time {
         let ask = self.asked.map_or(now.holder, |at| at.after(self.renewal));
+        let ask = self.drained.as_ref().map_or(ask, |d| ask.min(d.until));
         match self.lease {
             Some(Until::At(at)) => ask.min(at),
             Some(Until::Never) | None => ask,
@@ -272,6 +300,8 @@ impl Machine {
             can_fence: self.job != Job::Broken,
             kill: self.kill,
             leased: self.lease.is_some(),
+            drained: self.drained.as_ref().and_then(|d| d.lsn),
+            resync: self.resync,
         }
     }
 
@@ -328,6 +358,7 @@ impl Machine {
         if self.lease.is_some_and(|until| until.is_over(now)) {
             self.lease = None;
         }
+        self.end_of_drain(now, effects);
         if self.weak(Weakness::LeaseKeptAtStart)
             && let Some(until) = self.lease.filter(|until| self.armed < Some(*until))
         {
@@ -352,7 +383,7 @@ impl Machine {
     /// Whether the database may write, or is about to, with no right to.
     fn must_stop(&self, now: Clocks) -> bool {
         let opening = match self.job {
-            Job::Idle => false,
+            Job::Idle | Job::Draining | Job::Resyncing => false,
             Job::Opening => self.is_primary(),
             Job::Emptying(_) | Job::Writing(_) | Job::Broken => return false,
         };

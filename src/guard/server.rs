@@ -13,10 +13,12 @@ use tokio::{
 
 mod control;
 mod disk;
+mod fork;
 mod identity;
 mod resting;
+mod resync;
 
-pub use self::{control::ControlError, identity::IdentityError};
+pub use self::{control::ControlError, identity::IdentityError, resync::ResyncError};
 use self::{
     control::{LastRun, last_run},
     disk::Disk,
@@ -24,22 +26,22 @@ use self::{
 };
 use super::{
     clock,
-    config::Config,
+    config::{self, Config},
     gate::{Gate, GateError},
     hold::{BootTime, CommandSignal, Hold, HoldError, Launch},
     machine::Until,
 };
 use crate::{
     model::{
-        guard::{Database, FirstHand},
-        id::ServiceName,
+        guard::{Database, FirstHand, Salvage},
+        id::{Epoch, ServiceName},
         observation::Lsn,
         span::Span,
     },
     port::{
         cause,
         postgres::{Login, PostgresError, Session},
-        secret::SharedSecrets,
+        secret::{SecretError, SharedSecrets},
     },
 };
 
@@ -97,6 +99,18 @@ pub enum ServerError {
     /// Hold does not answer.
     #[error("the dead-man did not answer in time")]
     Silent,
+    /// The data was not brought into line.
+    #[error("the data cannot be brought into line")]
+    Resync(#[from] ResyncError),
+    /// A password.
+    #[error("the password at {at} cannot be read")]
+    Secret {
+        /// Where.
+        at: String,
+        /// Why.
+        #[source]
+        source: SecretError,
+    },
     /// It was started by somebody else.
     #[error("a server that this guard did not start answers")]
     Outside,
@@ -163,6 +177,8 @@ pub struct Server {
     login: Login,
     resting: Resting,
     data: PathBuf,
+    document: config::Database,
+    secrets: SharedSecrets,
     disk: Disk,
     /// What a look may take.
     patience: Duration,
@@ -199,10 +215,12 @@ impl Server {
             login: Login {
                 conninfo: database.connection.clone(),
                 password: database.password.clone(),
-                secrets,
+                secrets: Arc::clone(&secrets),
             },
             resting: Resting::new(database.data_dir.clone(), uid, gid),
             data: database.data_dir.clone(),
+            document: database.clone(),
+            secrets,
             disk: Disk::new(database.data_dir.clone()),
             patience: (config.renewal.to_std() * SILENCE).clamp(BUSY, LOOK),
             turn: Mutex::default(),
@@ -458,6 +476,36 @@ impl Server {
         }
         hold.ended().await?;
         Ok(())
+    }
+
+    /// Has it end in its own order, and tells where its log ends; none where it did not end so.
+    ///
+    /// # Errors
+    /// Where it could not be asked, or what it left cannot be read.
+    pub async fn drain(&self) -> Result<Option<Lsn>, ServerError> {
+        self.stop().await?;
+        let data = self.data.clone();
+        blocking(move || Ok(resync::end(&data)?)).await
+    }
+
+    /// Keeps what only this site has, and brings its data into line with the site that serves.
+    ///
+    /// # Errors
+    /// Where it could not be done, or something of the database runs.
+    pub async fn resync(&self, epoch: Epoch) -> Result<Salvage, ServerError> {
+        // Nothing is started meanwhile.
+        let _current = self.turn.lock().await;
+        if self.attached()?.is_some() {
+            return Err(ServerError::Outside);
+        }
+        let work = resync::Work {
+            database: &self.document,
+            owner: (self.launch.uid, self.launch.gid),
+            resting: &self.resting,
+            secrets: &self.secrets,
+            epoch,
+        };
+        work.run().await
     }
 
     /// Waits until it lets people in and does what is wanted, or has ended. A server that says it is writable where a

@@ -26,6 +26,10 @@ pub enum Phase {
     Recovered,
     /// What was said before was wrong.
     Correction,
+    /// Planned work is under way; a short interruption is part of it.
+    Maintenance,
+    /// The planned work is done.
+    MaintenanceOver,
 }
 
 impl Phase {
@@ -38,7 +42,15 @@ impl Phase {
             Self::OnStandby => "on-standby",
             Self::Recovered => "recovered",
             Self::Correction => "correction",
+            Self::Maintenance => "maintenance",
+            Self::MaintenanceOver => "maintenance-over",
         }
+    }
+
+    /// Whether it is the last one of what it tells of.
+    #[must_use]
+    pub fn is_last(self) -> bool {
+        matches!(self, Self::Recovered | Self::MaintenanceOver)
     }
 }
 
@@ -50,6 +62,8 @@ impl fmt::Display for Phase {
             Self::OnStandby => "on standby",
             Self::Recovered => "recovered",
             Self::Correction => "correction",
+            Self::Maintenance => "maintenance",
+            Self::MaintenanceOver => "maintenance over",
         })
     }
 }

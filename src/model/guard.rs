@@ -179,6 +179,39 @@ pub struct Report {
     pub kill: Option<Span>,
     /// Whether it has a lease.
     pub leased: bool,
+    /// Where the log ends of a database that is stopped in order, and stays so for the moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<Lsn>,
+    /// How far its data is brought into line with the site that serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resync: Option<Resync>,
+}
+
+/// How far a fenced site's data is brought into line with the site that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Resync {
+    /// It is being done.
+    UnderWay,
+    /// It could not be done: the guard's log says why.
+    Failed,
+    /// It is done, and so much was kept apart before.
+    Done(Salvage),
+}
+
+/// What a site had written that the other one never got. It was kept in a folder of its own before the site's data was
+/// brought into line.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Salvage {
+    /// Where the two logs part.
+    pub from: Lsn,
+    /// Where the log of this site ends; not after `from` where nothing was left behind.
+    pub to: Lsn,
+    /// How many transactions it committed in between.
+    pub commits: u64,
 }
 
 impl Report {
@@ -237,6 +270,35 @@ pub struct FenceOrder {
     pub epoch: Epoch,
     /// The life of the guard that the order answers: a guard that lost its state obeys no older one.
     pub boot: Option<Boot>,
+    /// Only where the database is stopped in order at this moment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drained: bool,
+}
+
+/// Has a site stop its database in order and leave it so for a while, under its leases: nothing is promised. Unless a
+/// fence follows, the guard starts it again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainOrder {
+    /// The epoch that the site holds.
+    pub epoch: Epoch,
+    /// The life of its guard.
+    pub boot: Boot,
+    /// The newest request of the guard that the controller knows: the while counts from it, so that an order which was
+    /// kept on its way stops nothing.
+    pub asked: Time,
+    /// For so long; nothing ends it.
+    pub hold: Span,
+}
+
+/// Has a fenced site bring its data into line with the site that serves, and follow it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResyncOrder {
+    /// The epoch that the site promised when it was fenced.
+    pub epoch: Epoch,
+    /// The life of its guard.
+    pub boot: Boot,
 }
 
 /// Says that a site stopped writing for good: the process namespace is empty, sockets are destroyed, the promise is

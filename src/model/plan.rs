@@ -33,12 +33,20 @@ pub enum RunKind {
     Failover,
     /// Traffic only: the application moves, the database stays.
     Redirect,
-    /// Planned, without loss.
+    /// Planned, without loss: the other site takes over from one that works.
     Switchover,
     /// Back to the site that was primary.
     Failback,
     /// An exercise.
     Drill,
+}
+
+impl RunKind {
+    /// Whether people begin it at a time of their choice, while the service works.
+    #[must_use]
+    pub fn is_planned(self) -> bool {
+        matches!(self, Self::Switchover | Self::Failback)
+    }
 }
 
 impl fmt::Display for RunKind {
@@ -59,6 +67,8 @@ impl fmt::Display for RunKind {
 )]
 #[serde(rename_all = "camelCase")]
 pub enum StepPhase {
+    /// Readies the site that will serve, while the other one still does.
+    Prepare,
     /// Proves that the old primary cannot write.
     Fence,
     /// Makes the standby take writes.
@@ -67,28 +77,52 @@ pub enum StepPhase {
     Traffic,
     /// Proves that it serves; the RTO ends when this is done.
     Verify,
+    /// Has the site that was left follow, so that there is a standby again; outside the RTO.
+    Protect,
     /// Publishes and tells; outside the RTO.
     Tell,
 }
 
 impl StepPhase {
     /// All phases in order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
+        Self::Prepare,
         Self::Fence,
         Self::Promote,
         Self::Traffic,
         Self::Verify,
+        Self::Protect,
         Self::Tell,
     ];
+
+    /// Which of a run's two sites its steps act at.
+    #[must_use]
+    pub fn end(self) -> End {
+        match self {
+            Self::Fence | Self::Protect => End::From,
+            Self::Prepare | Self::Promote | Self::Traffic | Self::Verify | Self::Tell => End::To,
+        }
+    }
+}
+
+/// One of the two sites of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The site that serves now.
+    From,
+    /// The site that will serve.
+    To,
 }
 
 impl fmt::Display for StepPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Prepare => "prepare",
             Self::Fence => "fence",
             Self::Promote => "promote",
             Self::Traffic => "traffic",
             Self::Verify => "verify",
+            Self::Protect => "protect",
             Self::Tell => "tell",
         })
     }

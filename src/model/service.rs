@@ -506,6 +506,9 @@ pub struct RunbookStep {
     /// Whether it takes the sites from the plan alone, and so leads either way.
     #[serde(default)]
     pub both_ways: bool,
+    /// Its settings by the site that it acts at, where they differ: then it leads to each of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sites: BTreeMap<SiteName, serde_json::Value>,
     /// Steps before it.
     pub needs: Vec<StepId>,
     /// Time-out of one attempt.

@@ -31,6 +31,8 @@ pub struct StepContext {
     pub epoch: Epoch,
     /// Recognises the effect at the other side; the same over every repeat.
     pub key: IdempotencyKey,
+    /// The one of the two that the step acts at.
+    pub site: Site,
     /// The site that served.
     pub from: Site,
     /// The site that will serve.

@@ -27,6 +27,12 @@ pub enum Order {
     Look,
     /// Stop writing for good, in favour of this epoch.
     Fence(Epoch),
+    /// The same, but only where the database is stopped in order.
+    FenceDrained(Epoch),
+    /// Stop the database in order and leave it so for this long; nothing ends it.
+    Drain(Span),
+    /// Bring the data into line with the site that serves.
+    Resync,
     /// Become the primary of the journal's newest epoch.
     Promote {
         /// Whether the old site's guard acknowledged its fence.

@@ -7,8 +7,15 @@ mod grants;
 mod guard;
 mod http;
 mod postgres;
+mod rejoin;
 
 pub use grants::{Grants, grants_sql};
 
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[command::KIND, guard::KIND, http::KIND, postgres::KIND];
+pub const KINDS: &[Kind] = &[
+    command::KIND,
+    guard::KIND,
+    http::KIND,
+    postgres::KIND,
+    rejoin::KIND,
+];

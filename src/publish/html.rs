@@ -407,6 +407,8 @@ fn phase(phase: Phase) -> &'static str {
         Phase::OnStandby => "On standby",
         Phase::Recovered => "Recovered",
         Phase::Correction => "Correction",
+        Phase::Maintenance => "Maintenance",
+        Phase::MaintenanceOver => "Maintenance over",
     }
 }
 

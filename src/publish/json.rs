@@ -368,7 +368,9 @@ fn updates(i: &IncidentView) -> Vec<Update> {
             phase @ (Phase::Investigating
             | Phase::FailingOver
             | Phase::OnStandby
-            | Phase::Recovered) => incident_status(phase),
+            | Phase::Recovered
+            | Phase::Maintenance
+            | Phase::MaintenanceOver) => incident_status(phase),
         };
         list.push(Update {
             id: u.id.to_string(),
@@ -409,7 +411,8 @@ fn incident_status(phase: Phase) -> &'static str {
         Phase::Investigating | Phase::Correction => "investigating",
         Phase::FailingOver => "identified",
         Phase::OnStandby => "monitoring",
-        Phase::Recovered => "resolved",
+        Phase::Maintenance => "in_progress",
+        Phase::Recovered | Phase::MaintenanceOver => "resolved",
     }
 }
 

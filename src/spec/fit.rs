@@ -1,5 +1,7 @@
 //! A runbook put together with a service: settings filled in, and the two checked against each other.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::{
@@ -15,7 +17,7 @@ use super::{
     settings,
 };
 use crate::model::{
-    id::{KindName, RunbookName, StepId},
+    id::{KindName, RunbookName, SiteName, StepId},
     plan::{Action, OnFailure, StepPhase, Uses},
     service::{ComponentKind, Mode, Runbook, RunbookStep},
     site::SiteRole,
@@ -34,7 +36,7 @@ pub fn fit(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, outline: &Outline
         let at = overrides.key(id);
         let list = FieldPath::parse("spec.steps");
         if outline.whole && scope.refers("step of the runbook", id, &ids, &at, &list) {
-            check_override(scope, outline, id, change, &at);
+            check_override(scope, spec, outline, id, change, &at);
         }
     }
     let steps = outline
@@ -54,6 +56,7 @@ pub fn fit(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, outline: &Outline
 
 fn check_override(
     scope: &mut Scope<'_>,
+    spec: &ProtectedServiceSpec,
     outline: &Outline<'_>,
     id: &str,
     change: &StepOverride,
@@ -63,7 +66,13 @@ fn check_override(
         .steps
         .iter()
         .any(|s| s.spec.id == id && s.kind.is_none());
-    if is_manual && !change.with.is_empty() {
+    let sites: Vec<_> = spec.sites.iter().map(|s| s.name.as_str()).collect();
+    for site in change.sites.keys() {
+        let list = FieldPath::parse("spec.sites");
+        scope.refers("site", site, &sites, &at.key("sites").key(site), &list);
+    }
+    let has_settings = !change.with.is_empty() || !change.sites.is_empty();
+    if is_manual && has_settings {
         let complaint = scope.about(
             Code::RunbookUnfit,
             at.key("with"),
@@ -100,10 +109,30 @@ fn filled_in(
     let none = StepOverride::default();
     let change = spec.steps.get(&step.spec.id).unwrap_or(&none);
     let with = merged(&step.spec.with, &change.with);
+    let sites: BTreeMap<&String, With> = change
+        .sites
+        .iter()
+        .map(|(site, own)| (site, merged(&with, own)))
+        .collect();
     if let Some(kind) = step.kind {
-        for found in settings::check(kind, &with.value()) {
-            let complaint = blamed(scope, spec, outline, step, &found);
-            scope.add(complaint);
+        let whole: Vec<_> = if sites.is_empty() {
+            vec![(None, &with)]
+        } else {
+            sites
+                .iter()
+                .map(|(site, w)| (Some(site.as_str()), w))
+                .collect()
+        };
+        let mut known = Vec::new();
+        for (site, with) in whole {
+            for found in settings::check(kind, &with.value()) {
+                let complaint = blamed(scope, spec, outline, step, site, &found);
+                // What is wrong with what they share is said once.
+                if !known.contains(&complaint) {
+                    known.push(complaint.clone());
+                    scope.add(complaint);
+                }
+            }
         }
     }
     RunbookStep {
@@ -124,6 +153,10 @@ fn filled_in(
             },
         },
         both_ways: step.kind.is_some_and(|k| k.both_ways),
+        sites: sites
+            .into_iter()
+            .map(|(site, with)| (SiteName::new(site), with.value()))
+            .collect(),
         needs: step.needs.iter().map(StepId::new).collect(),
         timeout: change.timeout.unwrap_or(step.timeout),
         retry: change.retry.unwrap_or(step.spec.retry),
@@ -141,7 +174,9 @@ fn on_failure(step: &OutlineStep<'_>) -> OnFailure {
     match step.phase {
         StepPhase::Fence if step.kind.is_some_and(|k| k.rung.is_some()) => OnFailure::Ask,
         StepPhase::Fence | StepPhase::Promote => OnFailure::Stop,
-        StepPhase::Traffic | StepPhase::Verify => OnFailure::Ask,
+        StepPhase::Prepare | StepPhase::Traffic | StepPhase::Verify | StepPhase::Protect => {
+            OnFailure::Ask
+        }
         StepPhase::Tell => OnFailure::Continue,
     }
 }
@@ -169,14 +204,26 @@ fn blamed(
     spec: &ProtectedServiceSpec,
     outline: &Outline<'_>,
     step: &OutlineStep<'_>,
+    site: Option<&str>,
     found: &Found,
 ) -> Complaint {
     let id = &step.spec.id;
-    let own = FieldPath::spec().key("steps").key(id).key("with");
+    let change = FieldPath::spec().key("steps").key(id);
+    let own = change.key("with");
     let first = match found.path.segments().first() {
         Some(Segment::Key(key)) => key.as_str(),
         Some(Segment::Index(_)) | None => "",
     };
+    if let Some(site) = site {
+        let sites = spec.steps.get(id).and_then(|s| s.sites.get(site));
+        let at = change.key("sites").key(site);
+        let is_there = |with: Option<&With>| with.is_some_and(|w| w.0.contains_key(first));
+        let is_shared =
+            is_there(spec.steps.get(id).map(|s| &s.with)) || is_there(Some(&step.spec.with));
+        if is_there(sites) || !is_shared {
+            return scope.misfit(found, &at);
+        }
+    }
     if spec
         .steps
         .get(id)

@@ -21,6 +21,9 @@ use crate::{
 /// Adapters that may also serve as a hook after the promotion: they do whatever their command or endpoint does.
 const HOOKS: [&str; 2] = ["command/promote", "http/promote"];
 
+/// Has a site follow: the one that was left, or, before a failback, the one that will serve.
+const REJOIN: &str = "guard/rejoin";
+
 /// A runbook after its own checks.
 pub struct Outline<'a> {
     /// The document.
@@ -182,14 +185,15 @@ fn phase(
         (None, None) => {
             let complaint = scope
                 .about(Code::MissingField, path.clone(), "the field `phase` is missing")
-                .expected("fence, promote, traffic, verify or tell: a person's step does not say it by itself");
+                .expected("prepare, fence, promote, traffic, verify, protect or tell: a person's step does not say it by itself");
             scope.add(complaint);
             None
         }
         (Some(said), Some(own)) if said != own => {
             let is_hook =
                 kind.is_some_and(|k| HOOKS.contains(&k.name)) && said > StepPhase::Promote;
-            if !is_hook {
+            let is_return = kind.is_some_and(|k| k.name == REJOIN) && said == StepPhase::Prepare;
+            if !is_hook && !is_return {
                 let uses = step.uses.as_deref().unwrap_or_default();
                 let complaint = scope
                     .about(
@@ -214,12 +218,16 @@ fn runs(
     phase: StepPhase,
     path: &FieldPath,
 ) -> BTreeSet<Run> {
-    let moves_data = matches!(phase, StepPhase::Fence | StepPhase::Promote);
+    let moves_data = !matches!(
+        phase,
+        StepPhase::Traffic | StepPhase::Verify | StepPhase::Tell
+    );
     let Some(runs) = &step.runs else {
-        return if moves_data {
-            BTreeSet::from([Run::Failover])
-        } else {
-            BTreeSet::from([Run::Failover, Run::Redirect])
+        return match phase {
+            StepPhase::Prepare => BTreeSet::from([Run::Failback]),
+            StepPhase::Fence | StepPhase::Promote => BTreeSet::from([Run::Failover]),
+            StepPhase::Protect => BTreeSet::from([Run::Switchover, Run::Failback]),
+            StepPhase::Traffic | StepPhase::Verify | StepPhase::Tell => BTreeSet::from(Run::ALL),
         };
     };
     if runs.is_empty() {
@@ -229,7 +237,7 @@ fn runs(
                 path.key("runs"),
                 "the step takes part in no run",
             )
-            .expected("failover, redirect or both");
+            .expected("some of failover, redirect, switchover and failback");
         scope.add(complaint);
     }
     if moves_data && let Some(n) = runs.iter().position(|r| *r == Run::Redirect) {
@@ -250,6 +258,8 @@ fn default_timeout(phase: StepPhase, manual: bool) -> Span {
         return Span::from_secs(3600);
     }
     Span::from_secs(match phase {
+        StepPhase::Prepare => 3600,
+        StepPhase::Protect => 900,
         StepPhase::Fence => 30,
         StepPhase::Promote | StepPhase::Verify | StepPhase::Tell => 60,
         StepPhase::Traffic => 300,
@@ -257,12 +267,14 @@ fn default_timeout(phase: StepPhase, manual: bool) -> Span {
 }
 
 /// The steps of the last phase before this one that has any in the same run. A verification does not wait for traffic:
-/// the service is seen to work at its new site before DNS has come round.
+/// the service is seen to work at its new site before DNS has come round. Nor is anybody told later because the old site is
+/// being made a standby.
 fn phase_before(step: &OutlineStep<'_>, steps: &[OutlineStep<'_>]) -> Vec<String> {
     let earlier = steps
         .iter()
         .filter(|s| s.phase < step.phase && !s.runs.is_disjoint(&step.runs))
-        .filter(|s| step.phase != StepPhase::Verify || s.phase != StepPhase::Traffic);
+        .filter(|s| step.phase != StepPhase::Verify || s.phase != StepPhase::Traffic)
+        .filter(|s| step.phase != StepPhase::Tell || s.phase != StepPhase::Protect);
     let mut needs = Vec::new();
     for run in &step.runs {
         let last = earlier
@@ -349,7 +361,7 @@ fn circle<'a>(left: &BTreeMap<&'a str, &'a OutlineStep<'a>>) -> Option<Vec<&'a s
 /// Checks that promotions wait for fences, traffic and verification for promotions, and that something verifies.
 fn ordered(scope: &mut Scope<'_>, outline: &Outline<'_>, list: &FieldPath) {
     let mut unverified = Vec::new();
-    for run in [Run::Failover, Run::Redirect] {
+    for run in Run::ALL {
         let part: Vec<_> = outline
             .steps
             .iter()
@@ -399,10 +411,11 @@ fn too_early<'a>(part: &[&'a OutlineStep<'a>]) -> Vec<(&'a OutlineStep<'a>, &'a 
 /// Whether a step of one phase may only begin when all steps of the other are done.
 const fn must_wait(phase: StepPhase, earlier: StepPhase) -> bool {
     match phase {
-        StepPhase::Fence | StepPhase::Tell => false,
+        StepPhase::Prepare | StepPhase::Tell => false,
+        StepPhase::Fence => matches!(earlier, StepPhase::Prepare),
         StepPhase::Promote => matches!(earlier, StepPhase::Fence),
         StepPhase::Traffic => matches!(earlier, StepPhase::Fence | StepPhase::Promote),
-        StepPhase::Verify => matches!(earlier, StepPhase::Promote),
+        StepPhase::Verify | StepPhase::Protect => matches!(earlier, StepPhase::Promote),
     }
 }
 

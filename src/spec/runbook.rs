@@ -1,5 +1,7 @@
 //! The `Runbook` document.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -46,13 +48,15 @@ pub struct StepSpec {
     /// traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<Vec<String>>,
-    /// Time-out of one attempt. Default by phase: fence 30s, promote 1m, traffic 5m, verify 1m, tell 1m; manual 1h.
+    /// Time-out of one attempt. Default by phase: prepare 1h, fence 30s, promote 1m, traffic 5m, verify 1m, protect 15m,
+    /// tell 1m; manual 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
     /// Attempts and the wait between them.
     #[serde(default)]
     pub retry: Retry,
-    /// The kinds of run it takes part in. Default: fence and promote in a failover only, all others in a redirect too.
+    /// The kinds of run it takes part in. Default: prepare in a failback, fence and promote in a failover, protect in a
+    /// switchover and a failback, all others in every one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<Vec<Run>>,
     /// What happens when it has failed for good. Default: ask where a fence cannot be proved and after the promotion,
@@ -71,6 +75,20 @@ pub enum Run {
     Failover,
     /// Traffic only: the application moves, the database stays.
     Redirect,
+    /// Planned, without loss: the other site takes over from one that works.
+    Switchover,
+    /// Back to the site that was primary, once it has what was written meanwhile.
+    Failback,
+}
+
+impl Run {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [
+        Self::Failover,
+        Self::Redirect,
+        Self::Switchover,
+        Self::Failback,
+    ];
 }
 
 impl From<Run> for RunKind {
@@ -78,6 +96,8 @@ impl From<Run> for RunKind {
         match run {
             Run::Failover => Self::Failover,
             Run::Redirect => Self::Redirect,
+            Run::Switchover => Self::Switchover,
+            Run::Failback => Self::Failback,
         }
     }
 }
@@ -89,6 +109,10 @@ pub struct StepOverride {
     /// Settings that are added to those of the runbook, key by key, or take their place.
     #[serde(default, skip_serializing_if = "With::is_empty")]
     pub with: With,
+    /// Settings by the site that the step acts at, added in the same way: a fence and a protect step act at the site that
+    /// is left, all others at the site that will serve. A step that has them for both sites leads either way.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sites: BTreeMap<String, With>,
     /// Time-out of one attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,

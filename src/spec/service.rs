@@ -519,6 +519,12 @@ pub struct TemplatesSpec {
     /// What was said before was wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correction: Option<Template>,
+    /// Planned work is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Template>,
+    /// The planned work is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance_over: Option<Template>,
 }
 
 /// The people who run the service.

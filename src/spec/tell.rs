@@ -22,12 +22,14 @@ use crate::model::{
 const EMAIL: &str = "announce/email";
 
 /// The phases, and how documents write them.
-const PHASES: [(Phase, &str); 5] = [
+const PHASES: [(Phase, &str); 7] = [
     (Phase::Investigating, "investigating"),
     (Phase::FailingOver, "failingOver"),
     (Phase::OnStandby, "onStandby"),
     (Phase::Recovered, "recovered"),
     (Phase::Correction, "correction"),
+    (Phase::Maintenance, "maintenance"),
+    (Phase::MaintenanceOver, "maintenanceOver"),
 ];
 
 /// The status page after its checks.
@@ -120,7 +122,7 @@ pub fn announcements(
 }
 
 /// The fast channels speak while it happens; a mail goes out when there is something to do, so that a false alarm
-/// mails nobody.
+/// mails nobody. Of planned work, which few notice, only the status page speaks unless a channel names it.
 fn default_phases(uses: &str) -> Vec<Phase> {
     let mut phases = vec![Phase::OnStandby, Phase::Recovered, Phase::Correction];
     if uses != EMAIL {
@@ -137,6 +139,8 @@ fn own_template(spec: &ProtectedServiceSpec, phase: Phase) -> Option<&Template> 
         Phase::OnStandby => templates.on_standby.as_ref(),
         Phase::Recovered => templates.recovered.as_ref(),
         Phase::Correction => templates.correction.as_ref(),
+        Phase::Maintenance => templates.maintenance.as_ref(),
+        Phase::MaintenanceOver => templates.maintenance_over.as_ref(),
     }
 }
 

@@ -154,6 +154,7 @@ impl World {
             step: id,
             attempt: Attempt(1),
             epoch: Epoch(2),
+            site: self.wiring.service.sites[1].clone(),
             from: self.wiring.service.sites[0].clone(),
             to: self.wiring.service.sites[1].clone(),
             facts: BTreeMap::new(),

@@ -18,6 +18,7 @@ mod guard_hold;
 mod init;
 mod journal;
 mod kill;
+mod planned;
 mod postgres;
 mod postgres_tls;
 mod probe;

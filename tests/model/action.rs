@@ -3,6 +3,7 @@
 use failover::model::{
     guard::{Boot, FenceOrder, Grantor, PromoteOrder},
     id::{Epoch, SiteName},
+    span::Span,
 };
 
 /// A site, as an index.
@@ -23,6 +24,10 @@ pub enum Action {
     Grant(Site, (SiteName, Epoch, Boot, Grantor)),
     /// An order to fence arrives.
     Fence(Site, FenceOrder),
+    /// The controller has the database stopped for so long.
+    Drain(Site, Span),
+    /// The controller has a fenced site's data brought into line.
+    Resync(Site),
     /// An order to promote arrives.
     Promote(Site, PromoteOrder),
     /// The journal takes the intent to fence the site of the newest epoch.

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use failover::{
     guard::machine::{Clocks, Effect, Event, Machine, Until, Weakness},
     model::{
-        guard::{Boot, Database, Promise},
+        guard::{Boot, Database, Promise, Salvage},
         id::{Epoch, SiteName},
+        observation::Lsn,
         span::Span,
         time::Time,
     },
@@ -86,7 +87,9 @@ impl Host {
                 | Effect::Arm(_)
                 | Effect::Start(_)
                 | Effect::Promote
-                | Effect::Follow => self.under_way.push_back((effect, epoch)),
+                | Effect::Follow
+                | Effect::Drain
+                | Effect::Resync => self.under_way.push_back((effect, epoch)),
             }
         }
         while self.is_first_at_once() {
@@ -101,7 +104,11 @@ impl Host {
             return false;
         };
         match effect {
-            Effect::Write(_) | Effect::Start(_) | Effect::Promote => !self.is_slow,
+            Effect::Write(_)
+            | Effect::Start(_)
+            | Effect::Promote
+            | Effect::Drain
+            | Effect::Resync => !self.is_slow,
             Effect::Follow
             | Effect::Arm(_)
             | Effect::Empty
@@ -151,6 +158,17 @@ impl Host {
                     self.database = Database::Following;
                 }
                 self.tell(Event::Opened(self.database))
+            }
+            Effect::Drain => {
+                let end = (self.database == Database::Writable).then_some(Lsn(1));
+                if end.is_some() {
+                    self.end();
+                }
+                self.tell(Event::Drained(end))
+            }
+            Effect::Resync => {
+                let is_done = self.database == Database::Gone;
+                self.tell(Event::Resynced(is_done.then(Salvage::default)))
             }
             Effect::Ask(_) | Effect::Grant(..) | Effect::Acknowledge(_) => Vec::new(),
         }

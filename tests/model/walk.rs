@@ -72,6 +72,7 @@ enum Kind {
     StateLost,
     TakeOver,
     ByHand,
+    Planned,
     Repair,
 }
 
@@ -94,6 +95,7 @@ impl Kind {
             }
             Action::TakeOver => Self::TakeOver,
             Action::DatabaseDies(_) | Action::GuardDies(_) | Action::HostDies(_) => Self::Death,
+            Action::Drain(..) | Action::Resync(_) => Self::Planned,
             Action::Freeze(_) => Self::Freeze,
             Action::StateLost(_) => Self::StateLost,
             Action::StartedByHand(_) => Self::ByHand,
@@ -107,7 +109,7 @@ struct Weights(BTreeMap<Kind, u32>);
 
 impl Weights {
     fn draw(random: &mut StdRng) -> Self {
-        const ALL: [Kind; 18] = [
+        const ALL: [Kind; 19] = [
             Kind::Time,
             Kind::Work,
             Kind::AskController,
@@ -125,6 +127,7 @@ impl Weights {
             Kind::StateLost,
             Kind::TakeOver,
             Kind::ByHand,
+            Kind::Planned,
             Kind::Repair,
         ];
         let mut weights = ALL.map(|kind| (kind, [0, 1, 2, 4, 8, 16][random.random_range(0..6)]));

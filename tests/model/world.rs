@@ -5,7 +5,10 @@ use std::sync::Arc;
 use failover::{
     guard::machine::{Effect, Event, Weakness},
     model::{
-        guard::{Database, FenceOrder, Lease, Promise, PromoteOrder, Role, Starts},
+        guard::{
+            Database, DrainOrder, FenceOrder, Lease, Promise, PromoteOrder, ResyncOrder, Role,
+            Starts,
+        },
         id::Epoch,
         span::Span,
     },
@@ -15,7 +18,7 @@ use stateright::{Model, Property};
 use super::{
     action::{Action, Leader as Who, Proof, Site},
     controller::{Blunder, Journal, Leader, terms},
-    host::Host,
+    host::{Host, NOW},
     network::Network,
 };
 
@@ -43,6 +46,8 @@ pub struct Faults {
     pub losses: u8,
     /// Leaders that are frozen and deposed.
     pub takeovers: u8,
+    /// Orders to stop the database for a while, and to bring a fenced site's data into line.
+    pub drains: u8,
     /// Whether the first epoch's lease has no end.
     pub is_solo: bool,
     /// Whether the other site's guard hears requests.
@@ -63,6 +68,7 @@ impl Faults {
         freezes: 0,
         losses: 0,
         takeovers: 0,
+        drains: 0,
         is_solo: false,
         has_deputy: false,
         is_reopened: false,
@@ -129,6 +135,12 @@ impl Faults {
         is_reopened: true,
         ..Self::NONE
     };
+    const PLANNED: Self = Self {
+        epochs: 3,
+        drains: 3,
+        is_reopened: true,
+        ..Self::DEPUTY
+    };
     const THREE: Self = Self {
         epochs: 3,
         ..Self::NONE
@@ -144,6 +156,7 @@ impl Faults {
         freezes: 1,
         losses: 1,
         takeovers: 1,
+        drains: 3,
         is_solo: false,
         has_deputy: true,
         is_reopened: true,
@@ -156,7 +169,7 @@ impl Faults {
     };
 
     /// What the protocol is held against, state by state.
-    pub const EACH: [Self; 13] = [
+    pub const EACH: [Self; 14] = [
         Self::NONE,
         Self::DEPUTY,
         Self::HOLDER_DIES,
@@ -169,6 +182,7 @@ impl Faults {
         Self::LOSS,
         Self::TAKEOVER,
         Self::SOLO,
+        Self::PLANNED,
         Self::THREE,
     ];
 }
@@ -423,7 +437,9 @@ impl World {
                 | Effect::Arm(_)
                 | Effect::Start(_)
                 | Effect::Promote
-                | Effect::Follow => {}
+                | Effect::Follow
+                | Effect::Drain
+                | Effect::Resync => {}
             }
         }
     }
@@ -608,6 +624,30 @@ impl Model for Plan {
                 let sent = world.host(site).tell(Event::Fence(order));
                 world.post(site, sent);
             }
+            Action::Drain(site, hold) => {
+                world.left.drains -= 1;
+                let host = world.host(site);
+                let promise = host.disk.as_ref();
+                let order = DrainOrder {
+                    epoch: promise.map_or(Epoch(0), |p| p.epoch),
+                    boot: host.boot(),
+                    asked: NOW.holder,
+                    hold,
+                };
+                let sent = host.tell(Event::Drain(order));
+                world.post(site, sent);
+            }
+            Action::Resync(site) => {
+                world.left.drains -= 1;
+                let host = world.host(site);
+                let promise = host.disk.as_ref();
+                let order = ResyncOrder {
+                    epoch: promise.map_or(Epoch(0), |p| p.epoch),
+                    boot: host.boot(),
+                };
+                let sent = host.tell(Event::Resync(order));
+                world.post(site, sent);
+            }
             Action::Promote(site, order) => {
                 let sent = world.host(site).tell(Event::Promote(order));
                 world.post(site, sent);
@@ -621,7 +661,14 @@ impl Model for Plan {
                 journal.fencing = Some(epoch);
                 let old = journal.newest().site.clone();
                 let boot = world.hosts.iter().find(|h| h.site == old).map(|h| h.boot());
-                world.net().fences.insert((old, FenceOrder { epoch, boot }));
+                world.net().fences.insert((
+                    old,
+                    FenceOrder {
+                        epoch,
+                        boot,
+                        drained: false,
+                    },
+                ));
             }
             Action::OpenEpoch(who, to, proof) => world.open(who, to, proof, self.blunder()),
             Action::TakeOver => {
@@ -721,6 +768,13 @@ impl Plan {
         }
         for (_, order) in network.fences.iter().filter(|(to, _)| to == me) {
             actions.push(Action::Fence(site, order.clone()));
+            if self.faults.drains > 0 {
+                let drained = FenceOrder {
+                    drained: true,
+                    ..order.clone()
+                };
+                actions.push(Action::Fence(site, drained));
+            }
         }
         for order in network.promotions.iter().filter(|o| o.terms.site == *me) {
             actions.push(Action::Promote(site, order.clone()));
@@ -744,6 +798,16 @@ impl Plan {
             actions.push(Action::GuardStarts(site));
             if left.losses > 0 {
                 actions.push(Action::StateLost(site));
+            }
+        }
+        if left.drains > 0 && host.is_up() {
+            match host.disk.as_ref().map(|p| p.role) {
+                Some(Role::Primary) => {
+                    actions.push(Action::Drain(site, Span::from_millis(2)));
+                    actions.push(Action::Drain(site, Span::ZERO));
+                }
+                Some(Role::Fenced) => actions.push(Action::Resync(site)),
+                Some(Role::Standby) | None => {}
             }
         }
         if host.is_frozen {

@@ -191,9 +191,12 @@ impl Line {
             Message::Ask { request, .. } => Told::Ask(request),
             Message::Fenced(ack) => Told::Fenced(ack),
             Message::Report(report) => Told::Report(report),
-            Message::Grant(_) | Message::Fence(_) | Message::Promote { .. } | Message::Look => {
-                return Err(Dropped::Author);
-            }
+            Message::Grant(_)
+            | Message::Fence(_)
+            | Message::Promote { .. }
+            | Message::Drain(_)
+            | Message::Resync(_)
+            | Message::Look => return Err(Dropped::Author),
         };
         Ok((site, told))
     }
@@ -216,6 +219,8 @@ impl Carrier for Line {
                 proof: ends.wire.certify(&order.terms),
                 order,
             },
+            Said::Drain(order) => Message::Drain(order),
+            Said::Resync(order) => Message::Resync(order),
             Said::Look => Message::Look,
         };
         match ends.wire.seal(&Party::Guard(site.clone()), &message) {

@@ -8,7 +8,10 @@ use crate::{
         server::{Seen, ServerError, Turn},
         state::{Kept, StateError},
     },
-    model::guard::{Database, Lease, Role},
+    model::{
+        guard::{Database, Lease, Role, Salvage},
+        observation::Lsn,
+    },
     port::cause,
 };
 
@@ -25,6 +28,10 @@ pub(super) enum Done {
     Opened(Turn, Database),
     /// The database was ended.
     Emptied(Turn, Result<(), ServerError>),
+    /// The database was stopped in order, and its log ends there.
+    Drained(Result<Option<Lsn>, ServerError>),
+    /// The data was brought into line.
+    Resynced(Result<Salvage, ServerError>),
     /// A promise was written.
     Written(Result<Box<Kept>, StateError>),
     /// The database was stopped, and the guard may end.
@@ -64,6 +71,22 @@ impl Agent {
                         }
                     });
                 }
+            }
+            Done::Drained(drained) => {
+                let end = drained.unwrap_or_else(|error| {
+                    tracing::error!(error = %cause::in_full(&error), "the database was not stopped in order");
+                    None
+                });
+                if !self.is_emptying {
+                    self.hold_turn = self.next_turn();
+                }
+                self.step(Event::Drained(end));
+            }
+            Done::Resynced(resynced) => {
+                if let Err(error) = &resynced {
+                    tracing::error!(error = %cause::in_full(error), "the data is not in line: the site stays fenced");
+                }
+                self.step(Event::Resynced(resynced.ok()));
             }
             Done::Written(written) => self.written(written),
             Done::Stopped => {}

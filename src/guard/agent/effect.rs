@@ -16,7 +16,10 @@ use crate::{
         state::Kept,
         wire::{Message, Party},
     },
-    model::guard::{Database, LeaseRequest, Promise},
+    model::{
+        guard::{Database, LeaseRequest, Promise},
+        id::Epoch,
+    },
     port::cause,
 };
 
@@ -53,11 +56,35 @@ impl Agent {
                 self.arm_next();
             }
             // What is stopped in order must not come up again.
-            Effect::Start(_) | Effect::Promote | Effect::Follow if self.is_stopping => {}
+            Effect::Start(_)
+            | Effect::Promote
+            | Effect::Follow
+            | Effect::Drain
+            | Effect::Resync
+                if self.is_stopping => {}
             Effect::Start(until) => self.start_primary(until),
             Effect::Promote => self.open(Kind::Promote),
             Effect::Follow => self.open(Kind::Follow),
+            Effect::Drain => self.drain(),
+            Effect::Resync => self.resync(),
         }
+    }
+
+    fn drain(&self) {
+        tracing::warn!("the database is stopped in order");
+        let (server, tell) = (Arc::clone(&self.server), self.tell.clone());
+        tokio::spawn(async move {
+            let _ = tell.send(Done::Drained(server.drain().await));
+        });
+    }
+
+    fn resync(&self) {
+        let epoch = self.kept.as_ref().map_or(Epoch(0), |k| k.promise.epoch);
+        tracing::warn!(epoch = epoch.0, "the data is brought into line");
+        let (server, tell) = (Arc::clone(&self.server), self.tell.clone());
+        tokio::spawn(async move {
+            let _ = tell.send(Done::Resynced(server.resync(epoch).await));
+        });
     }
 
     fn ask(&self, request: LeaseRequest) {

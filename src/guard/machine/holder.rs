@@ -15,8 +15,8 @@ impl Machine {
             .asked
             .is_none_or(|at| now.holder >= at.after(self.renewal));
         let may_ask = match self.job {
-            Job::Idle | Job::Opening | Job::Emptying(None) => true,
-            Job::Emptying(Some(_)) | Job::Writing(_) | Job::Broken => false,
+            Job::Idle | Job::Opening | Job::Draining | Job::Emptying(None) => true,
+            Job::Emptying(Some(_)) | Job::Resyncing | Job::Writing(_) | Job::Broken => false,
         };
         let Some(epoch) = self
             .epoch()
@@ -74,7 +74,12 @@ impl Machine {
             // Armed before it is opened.
             (
                 Some(Database::Gone | Database::Following) | None,
-                Job::Idle | Job::Emptying(_) | Job::Writing(_) | Job::Broken,
+                Job::Idle
+                | Job::Emptying(_)
+                | Job::Draining
+                | Job::Resyncing
+                | Job::Writing(_)
+                | Job::Broken,
             ) => {}
         }
     }
@@ -104,8 +109,8 @@ impl Machine {
             return true;
         }
         let is_under_way = match self.job {
-            Job::Idle | Job::Opening | Job::Emptying(None) => true,
-            Job::Emptying(Some(_)) | Job::Writing(_) | Job::Broken => false,
+            Job::Idle | Job::Opening | Job::Draining | Job::Emptying(None) => true,
+            Job::Emptying(Some(_)) | Job::Resyncing | Job::Writing(_) | Job::Broken => false,
         };
         let is_asked = grant.boot == self.boot && grant.sent <= now.holder;
         // A deputy whose state is an older one may have forgotten a promise.
@@ -133,6 +138,8 @@ impl Machine {
                 self.job = Job::Opening;
                 effects.push(Effect::Follow);
             }
+            // It was stopped in order, and stays so for a while.
+            (Some(Role::Primary), Database::Gone) if self.drained.is_some() => {}
             (Some(Role::Primary), Database::Gone) => {
                 if let Some(until) = self.permit(now) {
                     self.job = Job::Opening;

@@ -14,6 +14,11 @@ impl Machine {
         let Some(before) = self.before(order.epoch, order.boot) else {
             return;
         };
+        let stopped = self.is_drained();
+        let is_repeated = before.epoch == order.epoch && self.promise.is_some();
+        if order.drained && stopped.is_none() && !is_repeated {
+            return;
+        }
         if before.epoch == order.epoch && self.promise.is_some() {
             // Done already: said again, in case that nobody heard it.
             if self.job == Job::Idle || self.job == Job::Opening {
@@ -64,7 +69,7 @@ impl Machine {
                 effects.push(Effect::Write(next.promise));
             }
             // The controller says it again.
-            Job::Emptying(_) | Job::Writing(_) | Job::Broken => {}
+            Job::Emptying(_) | Job::Draining | Job::Resyncing | Job::Writing(_) | Job::Broken => {}
         }
     }
 
@@ -89,7 +94,7 @@ impl Machine {
     /// Ends what may write, then promises.
     pub(super) fn turn_to(&mut self, next: Next, effects: &mut Vec<Effect>) {
         match &self.job {
-            Job::Broken | Job::Writing(_) => return,
+            Job::Broken | Job::Writing(_) | Job::Resyncing => return,
             Job::Emptying(Some(under_way)) if under_way.promise.epoch >= next.promise.epoch => {
                 return;
             }
@@ -97,7 +102,7 @@ impl Machine {
                 self.job = Job::Emptying(Some(next));
                 return;
             }
-            Job::Idle | Job::Opening => {}
+            Job::Idle | Job::Opening | Job::Draining => {}
         }
         self.lease = None;
         let is_harmless = self.job == Job::Idle
@@ -117,7 +122,7 @@ impl Machine {
         self.database = Some(Database::Gone);
         self.answers = false;
         self.armed = None;
-        self.lsn = lsn;
+        self.lsn = lsn.or_else(|| self.drained.take().and_then(|d| d.lsn));
         let Job::Emptying(next) = std::mem::replace(&mut self.job, Job::Idle) else {
             return;
         };
@@ -147,6 +152,7 @@ impl Machine {
             }
             Why::Shown => {}
             Why::Promote { acknowledged } => {
+                self.resync = None;
                 self.acknowledged = acknowledged;
                 self.asked = None;
                 self.bound(now, effects);

@@ -13,6 +13,9 @@ impl Machine {
             .map(|at| at.before(by))
             .filter(|at| at.after(self.renewal) > now);
         self.again = self.again.map(|at| at.before(by)).filter(|at| *at > now);
+        if let Some(drained) = &mut self.drained {
+            drained.until = drained.until.before(by).max(now);
+        }
         // What it confirms only makes others grant less.
         self.heard.clear();
         for until in [&mut self.lease, &mut self.armed].into_iter().flatten() {

@@ -102,6 +102,7 @@ fn fence(epoch: u64, boot: Option<Boot>) -> Event {
     Event::Fence(FenceOrder {
         epoch: Epoch(epoch),
         boot,
+        drained: false,
     })
 }
 

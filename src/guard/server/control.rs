@@ -10,7 +10,14 @@ use std::{
 /// version of the catalogue (4), state (4), each as the host has its numbers.
 const VERSION: usize = 8;
 const STATE: usize = 16;
-const HEAD: usize = 20;
+/// Since PostgreSQL 11 the time (8, aligned), the latest checkpoint (8), its redo (8) and timeline (4) follow.
+const CHECKPOINT: usize = 32;
+const TIMELINE: usize = 48;
+const HEAD: usize = 52;
+/// The version of the file since PostgreSQL 11.
+const SINCE: u32 = 1100;
+
+use crate::model::observation::Lsn;
 
 /// Why it cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -50,11 +57,38 @@ pub enum LastRun {
     Standby,
 }
 
-/// Reads it.
+/// What the control file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Names the cluster: its copies have the same.
+    pub system: u64,
+    /// Whether a primary was stopped in order.
+    pub is_clean: bool,
+    /// Where the latest checkpoint stands: the end of the log where it was stopped in order.
+    pub checkpoint: Lsn,
+    /// The timeline of that checkpoint.
+    pub timeline: u32,
+}
+
+/// Reads the control file.
 ///
 /// # Errors
-/// Where it cannot be told.
-pub fn last_run(data: &Path) -> Result<LastRun, ControlError> {
+/// Where it cannot be read, or is of a version that does not have these parts here.
+pub fn read(data: &Path) -> Result<Control, ControlError> {
+    let (path, head) = head(data)?;
+    let version = number(&head, VERSION);
+    if version < SINCE {
+        return Err(ControlError::Version { path, version });
+    }
+    Ok(Control {
+        system: long(&head, 0),
+        is_clean: number(&head, STATE) == 1,
+        checkpoint: Lsn(long(&head, CHECKPOINT)),
+        timeline: number(&head, TIMELINE),
+    })
+}
+
+fn head(data: &Path) -> Result<(PathBuf, [u8; HEAD]), ControlError> {
     let path = data.join("global/pg_control");
     let mut head = [0; HEAD];
     if let Err(source) = File::open(&path).and_then(|mut f| f.read_exact(&mut head)) {
@@ -64,6 +98,15 @@ pub fn last_run(data: &Path) -> Result<LastRun, ControlError> {
     if !(1000..3000).contains(&version) {
         return Err(ControlError::Version { path, version });
     }
+    Ok((path, head))
+}
+
+/// Reads what it was last.
+///
+/// # Errors
+/// Where it cannot be told.
+pub fn last_run(data: &Path) -> Result<LastRun, ControlError> {
+    let (path, head) = head(data)?;
     if data.join("backup_label").exists() {
         // A copy of a primary that never ran: its file says what the primary was.
         return Ok(LastRun::Standby);
@@ -75,6 +118,12 @@ pub fn last_run(data: &Path) -> Result<LastRun, ControlError> {
         2 | 5 => Ok(LastRun::Standby),
         state => Err(ControlError::State { path, state }),
     }
+}
+
+fn long(head: &[u8; HEAD], at: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&head[at..at + 8]);
+    u64::from_ne_bytes(bytes)
 }
 
 fn number(head: &[u8; HEAD], at: usize) -> u32 {
@@ -94,6 +143,7 @@ mod tests {
         for number in [version, 202_209_061, state] {
             head.extend_from_slice(&number.to_ne_bytes());
         }
+        head.resize(HEAD, 0);
         std::fs::write(data.path().join("global/pg_control"), head).unwrap();
         last_run(data.path())
     }

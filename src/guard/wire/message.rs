@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Party, certificate::Proof};
 use crate::model::guard::{
-    FenceAck, FenceOrder, Grant, Grantor, LeaseRequest, PromoteOrder, Report, Terms,
+    DrainOrder, FenceAck, FenceOrder, Grant, Grantor, LeaseRequest, PromoteOrder, Report,
+    ResyncOrder, Terms,
 };
 
 /// One message.
@@ -31,6 +32,10 @@ pub enum Message {
         /// Its signature under the terms, for the guard to show.
         proof: Proof,
     },
+    /// The controller has a database stopped in order.
+    Drain(DrainOrder),
+    /// The controller has the data of a fenced site brought into line.
+    Resync(ResyncOrder),
     /// Somebody asks how a guard's site stands.
     Look,
     /// How it stands.
@@ -47,8 +52,15 @@ impl Message {
             (Self::Report(report), Party::Guard(site)) => report.site == *site,
             (Self::Grant(grant), Party::Guard(_)) => grant.by == Grantor::Deputy,
             (Self::Grant(grant), Party::Controller(_)) => grant.by == Grantor::Controller,
-            (Self::Fence(_) | Self::Promote { .. }, Party::Controller(_)) | (Self::Look, _) => true,
-            (Self::Fence(_) | Self::Promote { .. }, Party::Guard(_))
+            (
+                Self::Fence(_) | Self::Promote { .. } | Self::Drain(_) | Self::Resync(_),
+                Party::Controller(_),
+            )
+            | (Self::Look, _) => true,
+            (
+                Self::Fence(_) | Self::Promote { .. } | Self::Drain(_) | Self::Resync(_),
+                Party::Guard(_),
+            )
             | (Self::Ask { .. } | Self::Fenced(_) | Self::Report(_), Party::Controller(_)) => false,
         }
     }
@@ -62,9 +74,13 @@ impl Message {
                 Some((promise.terms.as_ref()?, proof.as_ref()?))
             }
             Self::Promote { order, proof } => Some((&order.terms, proof)),
-            Self::Grant(_) | Self::Fence(_) | Self::Fenced(_) | Self::Look | Self::Report(_) => {
-                None
-            }
+            Self::Grant(_)
+            | Self::Fence(_)
+            | Self::Fenced(_)
+            | Self::Drain(_)
+            | Self::Resync(_)
+            | Self::Look
+            | Self::Report(_) => None,
         }
     }
 }

@@ -85,6 +85,8 @@ fn report(site: &str, terms: Terms) -> Report {
         can_fence: false,
         kill: Some(Span::from_millis(59_999)),
         leased: false,
+        drained: Some(Lsn(u64::MAX)),
+        resync: None,
     }
 }
 
@@ -126,6 +128,7 @@ fn every_message_is_read_as_it_was_sealed() {
         Message::Fence(FenceOrder {
             epoch: Epoch(2),
             boot: None,
+            drained: false,
         }),
         Message::Promote {
             proof: ends.controller.certify(&order.terms),
@@ -178,6 +181,7 @@ fn nobody_speaks_for_another() {
     let fence = Message::Fence(FenceOrder {
         epoch: Epoch(9),
         boot: None,
+        drained: false,
     });
     assert_eq!(a_says(&fence), Err(Dropped::Author));
     let ack = Message::Fenced(FenceAck {

@@ -189,13 +189,20 @@ impl Shop {
                 "runbook": "promote",
             },
         });
-        let mut steps = vec![json!({"id": "fence", "uses": "guard/fence", "timeout": "30s"})];
+        let planned = ["switchover", "failback"];
+        let moves = ["failover", "switchover", "failback"];
+        let mut steps = vec![
+            json!({"id": "return", "uses": "guard/rejoin", "phase": "prepare"}),
+            json!({"id": "drain", "uses": "guard/drain", "runs": planned}),
+            json!({"id": "fence", "uses": "guard/fence", "timeout": "30s", "needs": ["drain"], "runs": moves}),
+        ];
         if wanted.manual {
             steps.push(json!({"id": "look", "phase": "fence", "manual": "Look at it.", "needs": ["fence"]}));
         }
         steps.extend([
-            json!({"id": "promote", "uses": "guard/promote", "timeout": "1m"}),
+            json!({"id": "promote", "uses": "guard/promote", "timeout": "1m", "runs": moves}),
             json!({"id": "verify", "uses": "service/verify"}),
+            json!({"id": "follow", "uses": "guard/rejoin", "timeout": "1m"}),
         ]);
         let runbook = json!({
             "apiVersion": "failover.rs/v1alpha1",

@@ -339,6 +339,7 @@ impl Controller {
         let order = FenceOrder {
             epoch: Epoch(epoch),
             boot: None,
+            drained: false,
         };
         until("the fence is acknowledged", || {
             self.send(site, &Message::Fence(order.clone()));
@@ -394,7 +395,12 @@ fn serve(
             Message::Report(report) => {
                 mind.reports.insert(site, report);
             }
-            Message::Grant(_) | Message::Fence(_) | Message::Promote { .. } | Message::Look => {}
+            Message::Grant(_)
+            | Message::Fence(_)
+            | Message::Promote { .. }
+            | Message::Drain(_)
+            | Message::Resync(_)
+            | Message::Look => {}
         }
     }
 }
@@ -463,9 +469,15 @@ impl Hosts {
         standby.stop_immediate();
         primary.stop_immediate();
         let places = &layout.places;
+        let here = |cluster: &Cluster| SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.port));
+        // Whoever is left follows the other; a slot of before the turn would keep its log for ever.
+        primary.follow_on(here(&standby), layout.silence);
+        standby.follow_on(here(&primary), layout.silence);
         if places[0].0.is_some() {
             let database = SocketAddr::new(places[0].address(), primary.port);
             standby.stream_from((layout.way)(Traffic::Sessions, database), layout.silence);
+            let database = SocketAddr::new(places[1].address(), standby.port);
+            primary.stream_from((layout.way)(Traffic::Sessions, database), layout.silence);
             for server in [&primary, &standby] {
                 server.open_to("10.0.0.0/8");
             }
@@ -523,6 +535,13 @@ impl Hosts {
                     "listen": BTreeSet::from([local, site.database()]),
                     "connection": site.cluster.superuser(),
                     "logFile": site.folder.join("server.log"),
+                    "resync": {
+                        "source": format!(
+                            "host={} port={} user=postgres dbname=postgres",
+                            other.place.address(), other.cluster.port
+                        ),
+                        "salvage": site.folder.join("salvage"),
+                    },
                 },
             });
             fs::write(site.document(), document.to_string()).unwrap();

@@ -236,6 +236,15 @@ impl Cluster {
         );
     }
 
+    /// From its next start on it can be brought into line with the server there, and follow it, without a slot.
+    pub fn follow_on(&self, primary: SocketAddr, silence: &str) {
+        self.stream_from(primary, silence);
+        append(
+            &self.data.join("postgresql.conf"),
+            "primary_slot_name = ''\nwal_keep_size = '256MB'\nwal_log_hints = on\n",
+        );
+    }
+
     /// SIGKILL for the postmaster; its children see that and go.
     pub fn crash(&mut self) {
         self.end(Signal::SIGKILL);

@@ -108,6 +108,7 @@ pub fn step(timeout: Span) -> StepContext {
         step,
         attempt: Attempt(1),
         epoch: Epoch(2),
+        site: service.sites[1].clone(),
         from: service.sites[0].clone(),
         to: service.sites[1].clone(),
         facts: [("fence.instance".to_owned(), "i-1".to_owned())].into(),

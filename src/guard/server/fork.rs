@@ -1,0 +1,180 @@
+//! Where the logs of two sites part, and what one of them holds beyond that.
+
+use std::{fs, io, path::Path};
+
+use crate::model::{guard::Salvage, observation::Lsn};
+
+/// Where a log leaves another one's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// The timeline that is left.
+    pub timeline: u32,
+    /// Where.
+    pub at: Lsn,
+}
+
+/// A file of the log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Segment {
+    /// Its name.
+    pub name: String,
+    /// Where it begins.
+    pub begin: Lsn,
+}
+
+/// What `pg_waldump` told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dump {
+    /// Transactions that were committed.
+    pub commits: u64,
+    /// Where the log ends; none where nothing of it could be read.
+    pub end: Option<Lsn>,
+}
+
+/// How `pg_waldump` says that a log ends where it was to begin.
+pub const NOTHING: &str = "could not find a valid record after";
+
+/// Where a timeline was left, by the history of the one that serves; none where that does not know it.
+#[must_use]
+pub fn of(timeline: u32, history: &str) -> Option<Fork> {
+    history.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let number: u32 = words.next()?.parse().ok()?;
+        let at = Lsn::parse(words.next()?)?;
+        (number == timeline).then_some(Fork { timeline, at })
+    })
+}
+
+/// The newest timeline that a data directory has log of; 0 where it has none.
+#[must_use]
+pub fn newest_timeline(data: &Path) -> u32 {
+    let Ok(entries) = fs::read_dir(data.join("pg_wal")) else {
+        return 0;
+    };
+    let names = entries
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned());
+    names
+        .filter_map(|name| name.strip_suffix(".history").map(str::to_owned))
+        .filter_map(|name| u32::from_str_radix(&name, 16).ok())
+        .max()
+        .unwrap_or_default()
+}
+
+/// The files of a timeline's log that hold anything after the fork, in order.
+///
+/// # Errors
+/// Where the folder cannot be read.
+pub fn segments(wal: &Path, fork: Fork) -> io::Result<Vec<Segment>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(wal)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let size = entry.metadata()?.len();
+        let is_log = name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit());
+        let Some(begin) = is_log.then(|| begin(&name, fork.timeline, size)).flatten() else {
+            continue;
+        };
+        if begin.0.saturating_add(size) > fork.at.0 {
+            found.push(Segment { name, begin });
+        }
+    }
+    found.sort_by_key(|s| s.begin);
+    Ok(found)
+}
+
+/// Where a file of the log begins; none where it is of another timeline.
+fn begin(name: &str, timeline: u32, size: u64) -> Option<Lsn> {
+    let number = |from: usize, to: usize| u32::from_str_radix(name.get(from..to)?, 16).ok();
+    let (high, low) = (u64::from(number(8, 16)?), u64::from(number(16, 24)?));
+    (number(0, 8)? == timeline && size > 0).then(|| Lsn((high << 32) + low * size))
+}
+
+/// Reads what `pg_waldump` printed: a line a record, and where it could go no further.
+#[must_use]
+pub fn dumped(records: &str, errors: &str) -> Dump {
+    let is_commit =
+        |line: &&str| line.starts_with("rmgr: Transaction") && line.contains("desc: COMMIT");
+    // "error in WAL record at 0/3000148: invalid record length at 0/3000180: wanted 24, got 0"
+    let stopped = errors.lines().rev().find_map(|line| {
+        let (_, after) = line.rsplit_once(" at ")?;
+        Lsn::parse(after.split([':', ',', ' ']).next()?)
+    });
+    let first = records.lines().next().and_then(|line| {
+        let (_, after) = line.split_once("lsn: ")?;
+        Lsn::parse(after.split(',').next()?)
+    });
+    Dump {
+        commits: u64::try_from(records.lines().filter(is_commit).count()).unwrap_or(u64::MAX),
+        end: first.and(stopped),
+    }
+}
+
+/// What an earlier try kept in a folder.
+#[must_use]
+pub fn kept(folder: &Path) -> Option<Salvage> {
+    let text = fs::read(folder.join("salvage.json")).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let lsn = |key: &str| Lsn::parse(value[key].as_str()?);
+    Some(Salvage {
+        from: lsn("from")?,
+        to: lsn("to")?,
+        commits: value["commits"].as_u64()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fork_is_found_in_the_history() {
+        let history = "1\t0/3000098\tno recovery target specified\n\n2\t0/5000028\tno recovery\n3\tFFFFFFFF/FFFFFFFF\n";
+        let at = |timeline| of(timeline, history).map(|f| f.at.to_string());
+        assert_eq!(at(1).as_deref(), Some("0/3000098"));
+        assert_eq!(at(2).as_deref(), Some("0/5000028"));
+        assert_eq!(at(3).as_deref(), Some("FFFFFFFF/FFFFFFFF"));
+        assert_eq!(at(4), None);
+    }
+
+    #[test]
+    fn the_log_after_a_fork_is_chosen() {
+        let folder = tempfile::tempdir().unwrap();
+        let size = 1024 * 1024;
+        for name in [
+            "000000010000000000000002",
+            "000000010000000000000003",
+            "000000010000000000000004",
+            "000000020000000000000003",
+            "00000002.history",
+        ] {
+            let file = fs::File::create(folder.path().join(name)).unwrap();
+            file.set_len(size).unwrap();
+        }
+        let fork = Fork {
+            timeline: 1,
+            at: Lsn(3 * size + 100),
+        };
+        let found = segments(folder.path(), fork).unwrap();
+        let names: Vec<_> = found.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["000000010000000000000003", "000000010000000000000004"]
+        );
+    }
+
+    #[test]
+    fn commits_and_the_end_of_the_log_are_read() {
+        let records = "rmgr: Heap        len (rec/tot):     59/    59, tx:        734, lsn: 0/03000098, prev 0/03000060, desc: INSERT off 1\n\
+             rmgr: Transaction len (rec/tot):     34/    34, tx:        734, lsn: 0/030000D8, prev 0/03000098, desc: COMMIT 2026-11-22 10:00:00 UTC\n\
+             rmgr: Transaction len (rec/tot):     34/    34, tx:        735, lsn: 0/03000100, prev 0/030000D8, desc: ABORT 2026-11-22 10:00:00 UTC\n";
+        let errors = "pg_waldump: error: error in WAL record at 0/3000100: invalid record length at 0/3000128: wanted 24, got 0\n";
+        let dump = dumped(records, errors);
+        assert_eq!(dump.commits, 1);
+        assert_eq!(dump.end, Lsn::parse("0/3000128"));
+        assert_eq!(
+            dumped("", "could not find a valid record after 0/3000098").end,
+            None
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! Planned work on real guards and real PostgreSQL: there and back without a lost write, and the way back after a crash.
+
+use std::{fs, time::Duration};
+
+use serde_json::Value;
+
+use crate::{
+    guard_agent::{
+        apart,
+        shop::{Shop, Wanted},
+    },
+    stand::postgres::until,
+};
+
+fn asking() -> Wanted {
+    Wanted {
+        automatic: false,
+        every: "200ms",
+        ..Wanted::default()
+    }
+}
+
+/// Numbers that were acknowledged at any site and are in no table of the one that serves now.
+fn lost(shop: &Shop, serving: &str) -> Vec<i64> {
+    let cluster = if serving == "a" {
+        &shop.hosts.a.cluster
+    } else {
+        &shop.hosts.b.cluster
+    };
+    // What is acknowledged while the table is read may not be in it.
+    let acknowledged = shop.witness.writes();
+    let there: std::collections::BTreeSet<i64> = cluster
+        .sql("SELECT number FROM witness")
+        .lines()
+        .map(|n| n.parse().unwrap())
+        .collect();
+    let mut lost: Vec<i64> = acknowledged
+        .iter()
+        .map(|w| w.number)
+        .filter(|n| !there.contains(n))
+        .collect();
+    lost.sort_unstable();
+    lost
+}
+
+fn outcome(shop: &Shop, step: &str) -> Value {
+    let outcomes = shop.records("stepOutcome");
+    let of = outcomes.iter().rev().find(|o| o["step"] == step);
+    of.unwrap()["result"].clone()
+}
+
+/// A run of this kind, asked for and approved, to its end.
+fn run(shop: &Shop, kind: &str) {
+    let before = shop.records("runClosed").len();
+    until(&format!("a {kind} is begun"), || {
+        shop.act(&[kind, "shop", "--reason", "a test", "--yes"])
+    });
+    until("it is over", || {
+        let status = shop.json(&["explain", "shop"]);
+        if let Some(id) = status["asks"][0]["id"].as_str() {
+            shop.act(&["approve", id, "--reason", "a test"]);
+        }
+        shop.records("runClosed").len() > before
+    });
+    let closed = shop.records("runClosed");
+    assert_eq!(closed.last().unwrap()["outcome"], "done", "{closed:?}");
+}
+
+#[test]
+fn a_switchover_goes_there_and_back_under_load_and_loses_nothing() {
+    apart(|| {
+        let rounds = if std::env::var_os("FAILOVER_NIGHTLY").is_some() {
+            10
+        } else {
+            2
+        };
+        let shop = Shop::open(&asking());
+        shop.until_ready();
+        for round in 0..rounds {
+            run(&shop, "switchover");
+            shop.witness.until_written("b");
+            assert_eq!(lost(&shop, "b"), Vec::<i64>::new(), "round {round}");
+            until("the old primary follows", || {
+                shop.hosts.a.status()["report"]["database"] == "following"
+            });
+            run(&shop, "failback");
+            shop.witness.until_written("a");
+            assert_eq!(lost(&shop, "a"), Vec::<i64>::new(), "round {round}");
+            until("it follows", || {
+                shop.hosts.b.status()["report"]["database"] == "following"
+            });
+        }
+        let status = shop.json(&["status"]);
+        assert_eq!(status["services"][0]["active"], "a");
+        // Nobody has to be asked whether the site that was left may be trusted: it had everything.
+        let kept = outcome(&shop, "follow");
+        assert_eq!(kept["done"]["facts"]["salvage.commits"], "0", "{kept}");
+    });
+}
+
+#[test]
+fn writes_of_a_crashed_primary_are_kept_when_it_is_brought_back() {
+    apart(|| {
+        let mut shop = Shop::open(&asking());
+        shop.until_ready();
+        // What it acknowledges from now on, the other site never gets.
+        let standby = &shop.hosts.b.cluster;
+        standby.sql("ALTER SYSTEM SET primary_conninfo = ''");
+        standby.sql("SELECT pg_reload_conf()");
+        until("the stream ends", || !standby.streams());
+        shop.witness.until_written("a");
+        std::thread::sleep(Duration::from_millis(300));
+        shop.hosts.a.lose();
+        shop.approve();
+        shop.witness.until_written("b");
+        shop.until_closed("done");
+        let lost_before = lost(&shop, "b");
+        assert!(!lost_before.is_empty());
+        assert!(shop.act(&["ack", "shop"]));
+
+        shop.hosts
+            .b
+            .cluster
+            .sql("ALTER SYSTEM RESET primary_conninfo");
+        shop.hosts.b.cluster.sql("SELECT pg_reload_conf()");
+        shop.hosts.a.start();
+        run(&shop, "failback");
+        shop.witness.until_written("a");
+        // They are in no table; they are in what was kept, each of them.
+        assert_eq!(lost(&shop, "a"), lost_before);
+        let kept = outcome(&shop, "return");
+        let commits: usize = kept["done"]["facts"]["salvage.commits"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(
+            commits >= lost_before.len(),
+            "{commits} of {}",
+            lost_before.len()
+        );
+        let salvage = shop.hosts.a.folder.join("salvage");
+        let folders: Vec<_> = fs::read_dir(&salvage).unwrap().flatten().collect();
+        assert_eq!(folders.len(), 1);
+        let manifest = fs::read_to_string(folders[0].path().join("salvage.json")).unwrap();
+        let manifest: Value = serde_json::from_str(&manifest).unwrap();
+        assert_eq!(manifest["commits"], commits);
+        assert!(!manifest["files"].as_array().unwrap().is_empty());
+    });
+}
