@@ -258,6 +258,18 @@ pub fn of(record: &Record) -> Line {
                 if *within_rto { "within" } else { "beyond" }
             ),
         ),
+        RecordBody::LossMeasured {
+            run,
+            forecast,
+            bytes,
+            commits,
+        } => line(
+            "loss",
+            Heavy,
+            format!(
+                "failover {run} really left {commits} committed transactions behind ({bytes} bytes of log); its forecast was: {forecast}"
+            ),
+        ),
         RecordBody::RunClosed {
             outcome,
             reason,

@@ -62,7 +62,11 @@ pub fn approve(
     } else {
         may_approve(policy, question, by)?;
     }
-    if matches!(question.ask.subject, AskSubject::Fence { .. }) && reason.is_none() {
+    let is_answered_for = matches!(
+        question.ask.subject,
+        AskSubject::Fence { .. } | AskSubject::Salvage { .. }
+    );
+    if is_answered_for && reason.is_none() {
         return Err(Refusal::NoReason);
     }
     let approved = RecordBody::Approved {
@@ -163,9 +167,10 @@ pub fn expired(service: &Service, state: &State, now: Time) -> Vec<RecordBody> {
         && question.ask.requester.is_none()
         && match question.ask.subject {
             AskSubject::Open { .. } => true,
-            AskSubject::Fence { .. } | AskSubject::Manual { .. } | AskSubject::Failed { .. } => {
-                false
-            }
+            AskSubject::Fence { .. }
+            | AskSubject::Salvage { .. }
+            | AskSubject::Manual { .. }
+            | AskSubject::Failed { .. } => false,
         };
     // A run that waits asks again, and people are paged again.
     vec![RecordBody::AskClosed {

@@ -368,6 +368,7 @@ pub enum Refusal {
 pub fn answers(id: &AskId, subject: &AskSubject) -> Vec<String> {
     let reason = match subject {
         AskSubject::Fence { .. } => " --reason \"how you know that it is off\"",
+        AskSubject::Salvage { .. } => " --reason \"what becomes of them\"",
         AskSubject::Open { .. } | AskSubject::Manual { .. } | AskSubject::Failed { .. } => "",
     };
     vec![
@@ -383,6 +384,9 @@ pub fn subject_words(subject: &AskSubject) -> String {
         AskSubject::Open { kind } => format!("the {kind}"),
         AskSubject::Fence { run } => {
             format!("the attestation that the old primary cannot write (run {run})")
+        }
+        AskSubject::Salvage { run } => {
+            format!("what becomes of the transactions that were kept apart (run {run})")
         }
         AskSubject::Manual { run, step } => format!("manual step {step} of run {run}"),
         AskSubject::Failed { run, step } => {

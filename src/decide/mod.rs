@@ -21,6 +21,7 @@ pub mod lint;
 pub mod page;
 pub mod phase;
 pub mod quorum;
+pub mod salvage;
 pub mod schedule;
 pub mod state;
 pub mod terms;

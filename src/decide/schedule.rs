@@ -3,7 +3,7 @@
 
 use super::{
     event::{Call, Effect},
-    incident,
+    incident, salvage,
     state::{Question, Run, State, Step},
     terms,
     view::View,
@@ -37,6 +37,9 @@ pub fn advance(service: &Service, state: &State, view: &View, now: Time) -> Vec<
             by: None,
             reason,
         }];
+    }
+    if let Some(measured) = salvage::measured(state, run) {
+        return vec![measured];
     }
     let mut out = Vec::new();
     for (step, at) in run.steps() {
@@ -94,6 +97,18 @@ fn begin(
 ) -> Vec<RecordBody> {
     if step.phase == StepPhase::Promote && run.epoch.is_none() && run.plan.fencing.is_some() {
         return promise(service, state, run, view, now);
+    }
+    if step.phase == StepPhase::Fence
+        && let Some(reasons) = salvage::unsettled(state, run)
+    {
+        let subject = AskSubject::Salvage {
+            run: run.id.clone(),
+        };
+        match question(state, &subject) {
+            Some(q) if q.granted => {}
+            Some(_) => return Vec::new(),
+            None => return vec![ask(service, run, subject, reasons, 1, now)],
+        }
     }
     match &step.action {
         Action::Adapter(_) => vec![intent(state, run, step, Attempt(1))],

@@ -387,6 +387,7 @@ impl Stage {
             | RecordBody::Resumed { .. }
             | RecordBody::TtlChanged { .. }
             | RecordBody::JournalResumed { .. }
+            | RecordBody::LossMeasured { .. }
             | RecordBody::Note { .. } => return,
         };
         writeln!(self.out, "  {text}").unwrap();

@@ -192,6 +192,8 @@ pub struct Run {
     pub attested: Option<(PersonName, String)>,
     /// When the service was verified.
     pub verified: Option<Time>,
+    /// Whether it is known by now what was really lost.
+    pub is_measured: bool,
     /// Somebody wants it to stop, or its cause is gone: why.
     pub unwinding: Option<(Option<PersonName>, String)>,
     /// How it ended.
@@ -546,6 +548,11 @@ impl State {
                 self.change(|run| run.unwinding = Some((by.clone(), reason.clone())));
             }
             RecordBody::Verified { .. } => self.change(|run| run.verified = Some(at)),
+            RecordBody::LossMeasured { run, .. } => {
+                if let Some(last) = self.last_run.as_mut().filter(|r| r.id == *run) {
+                    last.is_measured = true;
+                }
+            }
             RecordBody::RunClosed {
                 outcome,
                 reason,
@@ -729,6 +736,7 @@ impl Run {
             unclear: BTreeSet::new(),
             attested: None,
             verified: None,
+            is_measured: false,
             unwinding: None,
             ended: None,
         })
@@ -775,17 +783,6 @@ impl Run {
         let before = self.steps.insert(step.clone(), next);
         if is_left_out && matches!(before, Some(Step::Indeterminate { .. })) {
             self.unclear.insert(step.clone());
-        }
-    }
-}
-
-impl AskSubject {
-    /// The run that waits for the answer.
-    #[must_use]
-    pub fn run(&self) -> Option<&RunId> {
-        match self {
-            Self::Open { .. } => None,
-            Self::Fence { run } | Self::Manual { run, .. } | Self::Failed { run, .. } => Some(run),
         }
     }
 }

@@ -52,6 +52,11 @@ pub enum AskSubject {
         /// The run that waits.
         run: RunId,
     },
+    /// Transactions that only the returning site has were kept apart: has somebody settled what becomes of them?
+    Salvage {
+        /// The run that waits.
+        run: RunId,
+    },
     /// A manual step: is it done?
     Manual {
         /// The run that waits.
@@ -100,4 +105,18 @@ pub struct Person {
     /// Groups that the person belongs to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupName>,
+}
+
+impl AskSubject {
+    /// The run that waits for the answer.
+    #[must_use]
+    pub fn run(&self) -> Option<&RunId> {
+        match self {
+            Self::Open { .. } => None,
+            Self::Fence { run }
+            | Self::Salvage { run }
+            | Self::Manual { run, .. }
+            | Self::Failed { run, .. } => Some(run),
+        }
+    }
 }

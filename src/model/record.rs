@@ -288,6 +288,17 @@ pub enum RecordBody {
         /// Whether that kept the RTO.
         within_rto: bool,
     },
+    /// What a failover really lost is known: the site that was left came back, and this was kept apart there.
+    LossMeasured {
+        /// The failover.
+        run: RunId,
+        /// What it had forecast.
+        forecast: LossForecast,
+        /// Bytes of log that the other site never got.
+        bytes: u64,
+        /// Transactions that were committed in them.
+        commits: u64,
+    },
     /// A run ended.
     RunClosed {
         /// The run.
@@ -512,6 +523,7 @@ impl RecordBody {
             Self::Attested { .. } => "attested",
             Self::Unwinding { .. } => "unwinding",
             Self::Verified { .. } => "verified",
+            Self::LossMeasured { .. } => "lossMeasured",
             Self::RunClosed { .. } => "runClosed",
             Self::PhaseEntered { .. } => "phaseEntered",
             Self::AnnouncementSettled { .. } => "announcementSettled",

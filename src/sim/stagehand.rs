@@ -161,6 +161,7 @@ fn words(record: &Record) -> String {
         | RecordBody::Moved { .. }
         | RecordBody::TtlChanged { .. }
         | RecordBody::JournalResumed { .. }
+        | RecordBody::LossMeasured { .. }
         | RecordBody::Note { .. } => kind.to_owned(),
     }
 }

@@ -287,6 +287,7 @@ impl Watchman {
             | RecordBody::FailoverAcknowledged { .. }
             | RecordBody::TtlChanged { .. }
             | RecordBody::JournalResumed { .. }
+            | RecordBody::LossMeasured { .. }
             | RecordBody::Note { .. } => {}
         }
         self.coverage.see(self.standing());

@@ -128,6 +128,11 @@ fn writes_of_a_crashed_primary_are_kept_when_it_is_brought_back() {
         shop.witness.until_written("a");
         // They are in no table; they are in what was kept, each of them.
         assert_eq!(lost(&shop, "a"), lost_before);
+        let measured = shop.records("lossMeasured");
+        assert_eq!(measured.len(), 1);
+        let asked = shop.records("askOpened");
+        let is_salvage = |a: &&Value| !a["ask"]["subject"]["salvage"].is_null();
+        assert_eq!(asked.iter().filter(is_salvage).count(), 1, "{asked:?}");
         let kept = outcome(&shop, "return");
         let commits: usize = kept["done"]["facts"]["salvage.commits"]
             .as_str()
@@ -145,6 +150,7 @@ fn writes_of_a_crashed_primary_are_kept_when_it_is_brought_back() {
         let manifest = fs::read_to_string(folders[0].path().join("salvage.json")).unwrap();
         let manifest: Value = serde_json::from_str(&manifest).unwrap();
         assert_eq!(manifest["commits"], commits);
+        assert_eq!(measured[0]["commits"], commits);
         assert!(!manifest["files"].as_array().unwrap().is_empty());
     });
 }
