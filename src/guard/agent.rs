@@ -325,11 +325,12 @@ impl Agent {
     }
 }
 
-/// Looks every renewal, and tells what it sees with the turn that was current when it began.
+/// Looks every renewal, and at once when the database ends; tells what it sees with the turn that was current when it
+/// began. That something ended is no news by itself, for a fence or a start may have ended it: the look says what is left.
 async fn look(
     server: SharedServer,
     renewal: Span,
-    turn: watch::Receiver<Turn>,
+    mut turn: watch::Receiver<Turn>,
     tell: mpsc::UnboundedSender<Done>,
 ) {
     let mut session = None;
@@ -337,7 +338,12 @@ async fn look(
     let mut between = tokio::time::interval(renewal.to_std());
     between.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        between.tick().await;
+        tokio::select! {
+            _ = between.tick() => {}
+            () = server.ended() => {}
+            // Another one may run now, whose end counts.
+            Ok(()) = turn.changed() => continue,
+        }
         let began = *turn.borrow();
         match server.look(&mut session).await {
             Ok(seen) => {

@@ -4,7 +4,7 @@
 //! might go on behind the back of a fence. Each use of the gate carries a [`Turn`]; one of an earlier turn than the last
 //! is refused, so that a late answer never opens what a fence has closed.
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, watch},
@@ -229,18 +229,21 @@ impl Server {
         let disk = self.disk.look().await;
         let Some(hold) = self.attached()? else {
             *session = None;
-            return Ok(Seen {
-                database: Some(Database::Gone),
-                armed: None,
-                besides: disk,
-            });
+            return Ok(gone(disk));
         };
         let armed = match timeout(LOOK, hold.state()).await {
             Ok(Ok(state)) => state.armed,
             Ok(Err(_)) | Err(_) => None,
         };
-        let told = timeout(self.patience, self.question(session)).await;
-        let told = told.ok().and_then(Result::ok);
+        let asked = timeout(self.patience, self.question(session));
+        let told = tokio::select! {
+            told = asked => told.ok().and_then(Result::ok),
+            () = end_of(&hold) => None,
+        };
+        if told.is_none() && !hold.runs()? {
+            *session = None;
+            return Ok(gone(disk));
+        }
         let besides = told.map_or(disk, |(_, told)| FirstHand {
             position: told.position,
             contact: told.contact,
@@ -251,6 +254,14 @@ impl Server {
             armed,
             besides,
         })
+    }
+
+    /// Returns when nothing of what runs now is left; never where nothing runs, or the kernel does not tell.
+    pub async fn ended(&self) {
+        match self.attached() {
+            Ok(Some(hold)) => end_of(&hold).await,
+            Ok(None) | Err(_) => future::pending().await,
+        }
     }
 
     /// Moves the moment at which kernel and gate end it; returns once both have taken it.
@@ -579,6 +590,21 @@ impl Server {
     async fn last_run(&self) -> Result<LastRun, ServerError> {
         let data = self.data.clone();
         blocking(move || Ok(last_run(&data)?)).await
+    }
+}
+
+/// Returns when nothing of it is left; never where the kernel does not tell.
+async fn end_of(hold: &Hold) {
+    if hold.ended().await.is_err() {
+        future::pending::<()>().await;
+    }
+}
+
+fn gone(disk: FirstHand) -> Seen {
+    Seen {
+        database: Some(Database::Gone),
+        armed: None,
+        besides: disk,
     }
 }
 

@@ -24,7 +24,7 @@ pub mod shop;
 pub mod stage;
 pub mod witness;
 
-use stage::{Stage, terms};
+use stage::{Layout, Stage, terms};
 
 /// Runs in a network namespace that goes with its thread and its children.
 pub fn apart(test: fn()) {
@@ -189,5 +189,39 @@ fn a_guard_tells_unasked_what_becomes_of_its_database() {
         until("it tells that it serves again", || {
             told(|r| r.answers && r.database == Some(Database::Writable))
         });
+    });
+}
+
+#[test]
+fn the_death_of_a_database_is_told_when_it_dies_and_not_at_the_next_look() {
+    apart(|| {
+        const RENEWAL: Duration = Duration::from_secs(5);
+        let stage = Stage::with(&Layout {
+            renewal: "5s",
+            lease: Span::from_secs(20),
+            ..Layout::default()
+        });
+        stage.controller.promote(&terms(1, "a", 20_000, None), true);
+        stage.witness.until_written("a");
+        let told = |database| {
+            let reports = &stage.controller.mind().reports;
+            let report = reports.get(&"a".into());
+            report.is_some_and(|r| r.database == Some(database))
+        };
+        until("it tells that it serves", || told(Database::Writable));
+        // Once more in the middle of its sleep, and once of a server that stood still and was being asked.
+        for is_frozen in [false, true] {
+            if is_frozen {
+                stage.a.freeze_database();
+                sleep(RENEWAL);
+            }
+            let killed = Instant::now();
+            stage.a.kill_database();
+            until("it tells that nobody is left", || told(Database::Gone));
+            let took = killed.elapsed();
+            assert!(took < RENEWAL / 5, "{took:?}");
+            until("it tells that it serves again", || told(Database::Writable));
+            stage.witness.until_written("a");
+        }
     });
 }

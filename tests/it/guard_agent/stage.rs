@@ -562,16 +562,17 @@ pub struct Stage {
 impl Stage {
     /// Both sites are enrolled and follow; nobody may write yet.
     pub fn new() -> Self {
+        Self::with(&Layout::default())
+    }
+
+    /// The same, laid out in another way.
+    pub fn with(layout: &Layout) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket
             .set_read_timeout(Some(Duration::from_millis(20)))
             .unwrap();
         let (own, _) = KeyPair::draw().unwrap();
-        let hosts = Hosts::new(
-            socket.local_addr().unwrap(),
-            own.public(),
-            &Layout::default(),
-        );
+        let hosts = Hosts::new(socket.local_addr().unwrap(), own.public(), layout);
         let keys = hosts.keys.into_iter();
         let others = keys.map(|(site, key)| (Party::Guard(site), key)).collect();
         Self {
