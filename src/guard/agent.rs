@@ -27,7 +27,10 @@ use super::{
     proof::{self, Trial},
     server::{self, Server, ServerError, SharedServer, Turn},
     state::{Kept, State, StateError},
-    wire::{Certificate, Counts, KeyError, KeyPair, LARGEST, Message, Party, Wire},
+    wire::{
+        Allowance, Certificate, Counts, Dropped, KeyError, KeyPair, LARGEST, Message, Party, Way,
+        Ways, Wire, relay,
+    },
 };
 use crate::{
     model::{
@@ -101,6 +104,9 @@ pub struct Agent {
     /// Certificates that were shown, of the promised epoch and later ones.
     shown: BTreeMap<Epoch, Certificate>,
     dropped: Counts,
+    allowance: Allowance,
+    /// Datagrams that it passed on for others.
+    passed: u64,
     /// Told by tasks.
     tell: mpsc::UnboundedSender<Done>,
     told: mpsc::UnboundedReceiver<Done>,
@@ -160,6 +166,8 @@ impl Agent {
             kept,
             shown: BTreeMap::new(),
             dropped: Counts::default(),
+            allowance: Allowance::new(clock::grantor()),
+            passed: 0,
             tell,
             told,
             turn: watch::Sender::default(),
@@ -226,6 +234,11 @@ impl Agent {
 
     /// Tells the machine, and makes what it wants.
     fn step(&mut self, event: Event) {
+        self.answer(event, Ways::Both);
+    }
+
+    /// The same; answers go these ways.
+    fn answer(&mut self, event: Event, ways: Ways) {
         let before = self.machine.report();
         let effects = self.machine.step(event, clock::now());
         let after = self.machine.report();
@@ -233,23 +246,37 @@ impl Agent {
             tell_of(&after);
         }
         for effect in effects {
-            self.perform(effect);
+            self.perform(effect, ways);
         }
         if !after.is_like(&before) {
             // Else the controller hears of it when it asks next, or at the next request for a lease.
-            self.send(&self.controller(), &Message::Report(after.clone()));
+            self.report(&self.controller(), Ways::Both);
         }
     }
 
     fn hear(&mut self, datagram: &[u8]) {
-        let (sender, message) = match self.wire.open(datagram) {
-            Ok(heard) => heard,
-            Err(why) => {
-                self.dropped.note(why);
-                tracing::debug!(%why, "a datagram was dropped");
-                return;
-            }
+        let taken = if Wire::is_to_pass(datagram) {
+            self.pass(datagram)
+        } else {
+            self.take(datagram)
         };
+        if let Err(why) = taken {
+            self.dropped.note(why);
+            tracing::debug!(%why, "a datagram was dropped");
+        }
+    }
+
+    fn pass(&mut self, datagram: &[u8]) -> Result<(), Dropped> {
+        let (to, passed) = self.wire.pass(datagram)?;
+        self.allowance.take(clock::grantor())?;
+        self.passed += 1;
+        self.put(&to, &passed);
+        Ok(())
+    }
+
+    fn take(&mut self, datagram: &[u8]) -> Result<(), Dropped> {
+        let (sender, message, way) = self.wire.open(datagram)?;
+        let ways = Ways::Only(way);
         if let Some((terms, proof)) = message.shown() {
             self.show(Certificate {
                 terms: terms.clone(),
@@ -262,15 +289,16 @@ impl Agent {
                 let terms = terms
                     .and_then(|p| p.terms.clone())
                     .filter(|_| proof.is_some());
-                self.step(Event::Asked(request, terms));
+                self.answer(Event::Asked(request, terms), ways);
             }
             Message::Grant(grant) => self.step(Event::Granted(grant)),
-            Message::Fence(order) => self.step(Event::Fence(order)),
+            Message::Fence(order) => self.answer(Event::Fence(order), ways),
             Message::Promote { order, .. } => self.step(Event::Promote(order)),
-            Message::Look => self.send(&sender, &Message::Report(self.machine.report())),
+            Message::Look => self.report(&sender, ways),
             // Guards are told these by nobody who means it.
-            Message::Fenced(_) | Message::Report(_) => {}
+            Message::Fenced(_) | Message::Report { .. } => {}
         }
+        Ok(())
     }
 
     /// Remembers a certificate until it is promised.
@@ -294,23 +322,50 @@ impl Agent {
             .cloned()
     }
 
+    fn report(&self, to: &Party, ways: Ways) {
+        let message = Message::Report {
+            at: clock::now().holder,
+            report: self.machine.report(),
+        };
+        self.send(to, &message, ways);
+    }
+
     /// Sends now or never: whoever misses it asks again.
-    fn send(&self, to: &Party, message: &Message) {
+    fn send(&self, to: &Party, message: &Message, ways: Ways) {
+        let mut datagram = match self.wire.seal(to, message) {
+            Ok(datagram) => datagram,
+            Err(error) => {
+                tracing::error!(error = %cause::in_full(&error), "a message cannot be sent");
+                return;
+            }
+        };
+        if ways.include(Way::Straight) {
+            self.put(to, &datagram);
+        }
+        let third = match to {
+            Party::Controller(_) => self
+                .config
+                .peer
+                .as_ref()
+                .map(|p| Party::Guard(p.site.clone())),
+            Party::Guard(_) => Some(self.controller()),
+        };
+        if let Some(third) = third.filter(|_| ways.include(Way::Around)) {
+            relay::mark(&mut datagram);
+            self.put(&third, &datagram);
+        }
+    }
+
+    fn put(&self, to: &Party, datagram: &[u8]) {
         let peer = self.config.peer.as_ref();
         let address = match to {
             Party::Controller(_) => Some(self.config.controller.address),
             Party::Guard(site) => peer.filter(|p| p.site == *site).map(|p| p.address),
         };
-        let Some(address) = address else { return };
-        match self.wire.seal(to, message) {
-            Ok(datagram) => {
-                if let Err(error) = self.socket.try_send_to(&datagram, address) {
-                    tracing::debug!(%error, %to, "a datagram was not sent");
-                }
-            }
-            Err(error) => {
-                tracing::error!(error = %cause::in_full(&error), "a message cannot be sent");
-            }
+        if let Some(address) = address
+            && let Err(error) = self.socket.try_send_to(datagram, address)
+        {
+            tracing::debug!(%error, %to, "a datagram was not sent");
         }
     }
 

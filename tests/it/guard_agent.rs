@@ -225,3 +225,31 @@ fn the_death_of_a_database_is_told_when_it_dies_and_not_at_the_next_look() {
         }
     });
 }
+
+#[test]
+fn a_guard_that_the_controller_cannot_reach_holds_its_lease_by_way_of_the_other_one() {
+    apart(|| {
+        const LEASE: u64 = 1500;
+        let mut stage = Stage::new();
+        // Nobody but the controller grants.
+        stage.controller.promote(&terms(1, "a", LEASE, None), true);
+        stage.witness.until_written("a");
+        let (began, life) = (Instant::now(), stage.a.life());
+        stage.cut_off("a");
+        sleep(wait_of(LEASE) * 3);
+        stage.witness.until_written("a");
+        let gap = stage.witness.longest_gap("a", began);
+        assert!(gap < Duration::from_secs(1), "{gap:?}");
+        assert_eq!(stage.a.life(), life);
+        assert!(stage.b.status()["passed"].as_u64().unwrap() > 10);
+
+        // What was granted by that way ends as it does by every other.
+        stage.b.kill();
+        until("the database is gone", || !stage.a.runs());
+        let granted = stage.controller.mind().last_grant.unwrap();
+        let last = stage.witness.last("a").unwrap();
+        assert!(last < granted + wait_of(LEASE), "{:?}", last - granted);
+        stage.b.start();
+        stage.witness.until_written("a");
+    });
+}

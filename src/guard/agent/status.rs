@@ -33,6 +33,9 @@ pub struct Status {
     pub left: Option<Span>,
     /// Datagrams that it dropped, and why.
     pub dropped: Counts,
+    /// How many it passed on between the controller and the other guard.
+    #[serde(default)]
+    pub passed: u64,
 }
 
 impl Agent {
@@ -45,6 +48,7 @@ impl Agent {
                 Some(Until::Never) | None => None,
             },
             dropped: self.dropped.clone(),
+            passed: self.passed,
         }
     }
 }

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Party, certificate::Proof};
-use crate::model::guard::{
-    FenceAck, FenceOrder, Grant, Grantor, LeaseRequest, PromoteOrder, Report, Terms,
+use crate::model::{
+    guard::{FenceAck, FenceOrder, Grant, Grantor, LeaseRequest, PromoteOrder, Report, Terms},
+    time::Time,
 };
 
 /// One message.
@@ -34,7 +35,13 @@ pub enum Message {
     /// Somebody asks how a guard's site stands.
     Look,
     /// How it stands.
-    Report(Report),
+    Report {
+        /// When it stood so, on the clock of the guard: of two reports of one life the later one counts, whichever
+        /// comes last.
+        at: Time,
+        /// How it stood.
+        report: Report,
+    },
 }
 
 impl Message {
@@ -44,12 +51,14 @@ impl Message {
         match (self, sender) {
             (Self::Ask { request, .. }, Party::Guard(site)) => request.report.site == *site,
             (Self::Fenced(ack), Party::Guard(site)) => ack.site == *site,
-            (Self::Report(report), Party::Guard(site)) => report.site == *site,
+            (Self::Report { report, .. }, Party::Guard(site)) => report.site == *site,
             (Self::Grant(grant), Party::Guard(_)) => grant.by == Grantor::Deputy,
             (Self::Grant(grant), Party::Controller(_)) => grant.by == Grantor::Controller,
             (Self::Fence(_) | Self::Promote { .. }, Party::Controller(_)) | (Self::Look, _) => true,
             (Self::Fence(_) | Self::Promote { .. }, Party::Guard(_))
-            | (Self::Ask { .. } | Self::Fenced(_) | Self::Report(_), Party::Controller(_)) => false,
+            | (Self::Ask { .. } | Self::Fenced(_) | Self::Report { .. }, Party::Controller(_)) => {
+                false
+            }
         }
     }
 
@@ -62,9 +71,11 @@ impl Message {
                 Some((promise.terms.as_ref()?, proof.as_ref()?))
             }
             Self::Promote { order, proof } => Some((&order.terms, proof)),
-            Self::Grant(_) | Self::Fence(_) | Self::Fenced(_) | Self::Look | Self::Report(_) => {
-                None
-            }
+            Self::Grant(_)
+            | Self::Fence(_)
+            | Self::Fenced(_)
+            | Self::Look
+            | Self::Report { .. } => None,
         }
     }
 }

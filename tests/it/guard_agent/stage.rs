@@ -19,7 +19,7 @@ use failover::{
     guard::{
         clock,
         hold::{folder::Folder, process::Process},
-        wire::{KeyPair, Message, Party, Wire},
+        wire::{KeyPair, Message, Party, Way, Wire, relay},
     },
     model::{
         guard::{FenceAck, FenceOrder, Lease, PromoteOrder, Report, Terms},
@@ -369,7 +369,7 @@ fn serve(
         let Ok((length, _)) = socket.recv_from(&mut datagram) else {
             continue;
         };
-        let Ok((Party::Guard(site), message)) = wire.open(&datagram[..length]) else {
+        let Ok((Party::Guard(site), message, way)) = wire.open(&datagram[..length]) else {
             continue;
         };
         let mut mind = mind.lock().unwrap();
@@ -386,12 +386,17 @@ fn serve(
                 if let Ok(grant) = mind.grants.grant(standing, &request, clock::grantor()) {
                     mind.last_grant = Some(Instant::now());
                     let to = Party::Guard(site.clone());
-                    let datagram = wire.seal(&to, &Message::Grant(grant)).unwrap();
-                    let _ = socket.send_to(&datagram, addresses[&site]);
+                    let mut datagram = wire.seal(&to, &Message::Grant(grant)).unwrap();
+                    let mut by = site;
+                    if way == Way::Around {
+                        relay::mark(&mut datagram);
+                        by = addresses.keys().find(|s| **s != by).unwrap().clone();
+                    }
+                    let _ = socket.send_to(&datagram, addresses[&by]);
                 }
             }
             Message::Fenced(ack) => mind.acks.push(ack),
-            Message::Report(report) => {
+            Message::Report { report, .. } => {
                 mind.reports.insert(site, report);
             }
             Message::Grant(_) | Message::Fence(_) | Message::Promote { .. } | Message::Look => {}
@@ -581,6 +586,25 @@ impl Stage {
             a: hosts.a,
             b: hosts.b,
             _folder: hosts.folder,
+        }
+    }
+}
+
+impl Stage {
+    /// Nothing passes straight between the controller and the guard of a site any more.
+    pub fn cut_off(&self, site: &str) {
+        let controller = self.controller.socket.local_addr().unwrap().port();
+        let guard = self.controller.addresses[&SiteName::new(site)].port();
+        let nft = |rule: &str| {
+            let done = Command::new("nft").arg(rule).status();
+            assert!(done.unwrap().success());
+        };
+        nft("add table inet cut");
+        nft("add chain inet cut way { type filter hook output priority 0; }");
+        for (from, to) in [(controller, guard), (guard, controller)] {
+            nft(&format!(
+                "add rule inet cut way udp sport {from} udp dport {to} drop"
+            ));
         }
     }
 }
