@@ -12,11 +12,13 @@ use tokio::{
     time::sleep,
 };
 
+mod action;
 mod done;
 mod effect;
 pub mod status;
 
 use self::{
+    action::Actions,
     done::Done,
     effect::{Opening, Pending},
 };
@@ -38,6 +40,7 @@ use crate::{
         guard::{Boot, Promise},
         id::Epoch,
         secret::SecretRef,
+        silence::Silence,
         span::Span,
     },
     port::{cause, secret::SharedSecrets, supervisor::Supervisor},
@@ -105,6 +108,8 @@ pub struct Agent {
     shown: BTreeMap<Epoch, Certificate>,
     dropped: Counts,
     allowance: Allowance,
+    silence: Silence,
+    actions: Actions,
     /// Datagrams that it passed on for others.
     passed: u64,
     /// Told by tasks.
@@ -144,7 +149,7 @@ impl Agent {
             .await
             .map_err(|source| AgentError::Listen { address, source })?;
         let local = status::listen(&config.state)?;
-        let server = Server::new(&config, secrets)?;
+        let server = Server::new(&config, Arc::clone(&secrets))?;
         server.prepare().await?;
         let kill = proved(&config).await?;
         let machine = Machine::new(
@@ -167,6 +172,8 @@ impl Agent {
             shown: BTreeMap::new(),
             dropped: Counts::default(),
             allowance: Allowance::new(clock::grantor()),
+            silence: Silence::new(config.controller_silence, clock::grantor()),
+            actions: Actions::new(Arc::clone(&secrets)),
             passed: 0,
             tell,
             told,
@@ -196,6 +203,7 @@ impl Agent {
         tokio::pin!(stop);
         loop {
             supervisor.alive();
+            self.listen();
             let pause = self.pause().min(supervisor.pause());
             tokio::select! {
                 end = &mut stop, if !self.is_stopping => match end {
@@ -277,6 +285,9 @@ impl Agent {
     fn take(&mut self, datagram: &[u8]) -> Result<(), Dropped> {
         let (sender, message, way) = self.wire.open(datagram)?;
         let ways = Ways::Only(way);
+        if matches!(sender, Party::Controller(_)) {
+            self.controller_spoke();
+        }
         if let Some((terms, proof)) = message.shown() {
             self.show(Certificate {
                 terms: terms.clone(),

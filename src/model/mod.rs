@@ -16,6 +16,7 @@ pub mod public_key;
 pub mod record;
 pub mod secret;
 pub mod service;
+pub mod silence;
 pub mod site;
 pub mod span;
 pub mod step;

@@ -7,10 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use failover::model::{
-    guard::{Database, Report},
-    lease,
-    span::Span,
+use failover::{
+    guard::wire::Message,
+    model::{
+        guard::{Database, Report},
+        lease,
+        span::Span,
+    },
 };
 use nix::{
     sched::{CloneFlags, unshare},
@@ -251,5 +254,38 @@ fn a_guard_that_the_controller_cannot_reach_holds_its_lease_by_way_of_the_other_
         assert!(last < granted + wait_of(LEASE), "{:?}", last - granted);
         stage.b.start();
         stage.witness.until_written("a");
+    });
+}
+
+#[test]
+fn a_guard_tells_that_its_controller_is_silent_and_that_it_is_heard_again() {
+    apart(|| {
+        let told = tempfile::NamedTempFile::new().unwrap();
+        let script =
+            r#"echo "$FAILOVER_SERVICE $FAILOVER_SITE $FAILOVER_ACTION $FAILOVER_EVENT" >> "$0""#;
+        let stage = Stage::with(&Layout {
+            besides: serde_json::json!({
+                "controllerSilence": "3s",
+                "onSilence": "page",
+                "actions": {"page": {"command": ["/bin/sh", "-c", script, told.path()], "timeout": "5s"}},
+            }),
+            ..Layout::default()
+        });
+        let of_b = || {
+            let text = std::fs::read_to_string(told.path()).unwrap();
+            let lines = text.lines().filter(|l| l.starts_with("shop b page "));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        until("it is told once", || !of_b().is_empty());
+        assert_eq!(of_b(), ["shop b page controllerSilent"]);
+        let silent: Span = serde_json::from_value(stage.b.status()["silent"].clone()).unwrap();
+        assert!(silent >= Span::from_secs(3));
+        sleep(Duration::from_secs(4));
+        assert_eq!(of_b().len(), 1, "and only once");
+
+        stage.controller.send("b", &Message::Look);
+        until("that it is over is told too", || of_b().len() == 2);
+        assert_eq!(of_b()[1], "shop b page controllerHeard");
+        assert!(stage.b.status()["silent"].is_null());
     });
 }

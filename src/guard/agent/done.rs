@@ -8,8 +8,11 @@ use crate::{
         server::{Seen, ServerError, Turn},
         state::{Kept, StateError},
     },
-    model::guard::{Database, Lease, Role},
-    port::cause,
+    model::{
+        guard::{Database, Lease, Role},
+        id::ActionName,
+    },
+    port::{cause, command::Run},
 };
 
 /// Told to the loop by its tasks.
@@ -27,6 +30,8 @@ pub(super) enum Done {
     Emptied(Turn, Result<(), ServerError>),
     /// A promise was written.
     Written(Result<Box<Kept>, StateError>),
+    /// A program of this host has ended.
+    Ran(ActionName, Run),
     /// The database was stopped, and the guard may end.
     Stopped,
 }
@@ -66,6 +71,7 @@ impl Agent {
                 }
             }
             Done::Written(written) => self.written(written),
+            Done::Ran(name, run) => self.ran(&name, &run),
             Done::Stopped => {}
         }
     }

@@ -36,6 +36,9 @@ pub struct Status {
     /// How many it passed on between the controller and the other guard.
     #[serde(default)]
     pub passed: u64,
+    /// How long the controller has been silent, where that is longer than it may be.
+    #[serde(default)]
+    pub silent: Option<Span>,
 }
 
 impl Agent {
@@ -49,6 +52,10 @@ impl Agent {
             },
             dropped: self.dropped.clone(),
             passed: self.passed,
+            silent: self
+                .silence
+                .is_long()
+                .then(|| self.silence.age(clock::grantor())),
         }
     }
 }

@@ -102,6 +102,7 @@ impl Shop {
             silence: wanted.silence[1],
             lease: wanted.lease.parse().unwrap(),
             state: wanted.state.clone(),
+            besides: json!({}),
             way: &way,
         };
         let hosts = Hosts::new(way(Traffic::Guards, guards), pair.public(), &layout);

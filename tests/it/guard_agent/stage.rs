@@ -414,6 +414,8 @@ pub struct Layout<'a> {
     pub lease: Span,
     /// Where the guard of the first keeps its promise, where that is a place of its own.
     pub state: Option<PathBuf>,
+    /// What stands in the guards' documents besides.
+    pub besides: serde_json::Value,
     /// Where others reach what listens there.
     pub way: &'a dyn Fn(Traffic, SocketAddr) -> SocketAddr,
 }
@@ -436,6 +438,7 @@ impl Default for Layout<'_> {
             silence: "2s",
             lease: Span::from_millis(1500),
             state: None,
+            besides: serde_json::json!({}),
             way: &|_, address| address,
         }
     }
@@ -507,7 +510,7 @@ impl Hosts {
             let (program, args) = site.cluster.command();
             let state = layout.state.clone().filter(|_| index == 0);
             let local = SocketAddr::from((Ipv4Addr::LOCALHOST, site.cluster.port));
-            let document = serde_json::json!({
+            let mut document = serde_json::json!({
                 "service": service(),
                 "site": site.name,
                 "listen": ports[index],
@@ -530,6 +533,9 @@ impl Hosts {
                     "logFile": site.folder.join("server.log"),
                 },
             });
+            for (key, value) in layout.besides.as_object().unwrap() {
+                document[key] = value.clone();
+            }
             fs::write(site.document(), document.to_string()).unwrap();
             assert!(site.command("init").output().unwrap().status.success());
         }
