@@ -18,7 +18,7 @@ mod resting;
 
 pub use self::{control::ControlError, identity::IdentityError};
 use self::{
-    control::{LastRun, last_run},
+    control::{LastRun, end_of_log, last_run},
     disk::Disk,
     resting::Resting,
 };
@@ -299,7 +299,7 @@ impl Server {
     }
 
     /// Ends every process and destroys the sockets, behind a closed gate. `opening` is what is being opened, which was
-    /// called off already.
+    /// called off already. Gives where its log ends, where that is known for certain.
     ///
     /// # Errors
     /// Where it is not known whether all of that is so.
@@ -307,7 +307,7 @@ impl Server {
         &self,
         turn: Turn,
         opening: Option<tokio::task::JoinHandle<()>>,
-    ) -> Result<(), ServerError> {
+    ) -> Result<Option<Lsn>, ServerError> {
         match timeout(END, self.end(turn, opening)).await {
             Ok(ended) => ended,
             Err(_) => Err(ServerError::Hangs),
@@ -318,7 +318,7 @@ impl Server {
         &self,
         turn: Turn,
         opening: Option<tokio::task::JoinHandle<()>>,
-    ) -> Result<(), ServerError> {
+    ) -> Result<Option<Lsn>, ServerError> {
         self.kill().await?;
         if let Some(opening) = opening {
             opening.await.map_err(ServerError::Task)?;
@@ -340,7 +340,8 @@ impl Server {
         {
             return Err(ServerError::Outside);
         }
-        Ok(())
+        let data = self.data.clone();
+        blocking(move || Ok(end_of_log(&data).unwrap_or_default())).await
     }
 
     /// Starts it as a primary under an armed dead-man; `armed` is called when dead-man and gate have taken the moment.

@@ -289,3 +289,28 @@ fn a_guard_tells_that_its_controller_is_silent_and_that_it_is_heard_again() {
         assert!(stage.b.status()["silent"].is_null());
     });
 }
+
+#[test]
+fn a_fenced_site_says_where_its_log_ends_if_it_had_stopped_in_its_own_order() {
+    apart(|| {
+        let mut stage = Stage::new();
+        stage.controller.promote(&terms(1, "a", 1500, None), true);
+        stage.witness.until_written("a");
+        // Killed by its fence: nobody knows without reading the log.
+        stage.controller.fence("a", 2);
+        assert_eq!(stage.controller.mind().acks.last().unwrap().lsn, None);
+
+        stage.controller.promote(&terms(3, "a", 1500, None), true);
+        stage.witness.until_written("a");
+        stage.a.stop_database();
+        stage.controller.mind().grants_leases = false;
+        stage.a.start();
+        until("the guard is back", || {
+            stage.a.status()["report"]["database"] == "gone"
+        });
+        let checkpoint = stage.a.cluster.control("Latest checkpoint location");
+        stage.controller.fence("a", 4);
+        let told = stage.controller.mind().acks.last().unwrap().lsn;
+        assert_eq!(told.map(|lsn| lsn.to_string()), Some(checkpoint));
+    });
+}

@@ -11,6 +11,7 @@ use crate::{
     model::{
         guard::{Database, Lease, Role},
         id::ActionName,
+        observation::Lsn,
     },
     port::{cause, command::Run},
 };
@@ -27,7 +28,7 @@ pub(super) enum Done {
     /// The database was opened, or could not be.
     Opened(Turn, Database),
     /// The database was ended.
-    Emptied(Turn, Result<(), ServerError>),
+    Emptied(Turn, Result<Option<Lsn>, ServerError>),
     /// A promise was written.
     Written(Result<Box<Kept>, StateError>),
     /// A program of this host has ended.
@@ -58,8 +59,7 @@ impl Agent {
                     self.is_emptying = false;
                     self.next_turn();
                     self.step(match emptied {
-                        // Where its log ends is not known without a server.
-                        Ok(()) => Event::Emptied(None),
+                        Ok(end) => Event::Emptied(end),
                         Err(error) => {
                             tracing::error!(
                                 error = %cause::in_full(&error),

@@ -142,6 +142,18 @@ impl Site {
         assert!(self.guard.take().unwrap().wait().unwrap().success());
     }
 
+    /// The guard ends, and has stopped its database in its own order before.
+    pub fn stop_database(&mut self) {
+        self.kill();
+        let _inside = self.place.enter();
+        let mut command = self.command("run");
+        let mut guard = command.arg("--stop-database").spawn().unwrap();
+        until("it guards", || !self.status().is_null());
+        let pid = i32::try_from(guard.id()).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        assert!(guard.wait().unwrap().success());
+    }
+
     /// Whether anything of the database runs.
     pub fn runs(&self) -> bool {
         let record = Folder::open(&self.folder.join("run")).unwrap();
