@@ -27,16 +27,17 @@ use crate::{
     },
     guard::wire::{Way, Ways},
     model::{
+        action::{ActOrder, ActQuery, ActReport, ActState},
         guard::{
             Boot, FenceAck, FenceOrder, Grant, Lease, LeaseRequest, PromoteOrder, Report, Role,
             Terms,
         },
-        id::{Epoch, SiteName},
+        id::{ActionName, Epoch, IdempotencyKey, SiteName},
         span::Span,
         time::Time,
     },
     port::{
-        guard::{Guards, Heard, Order},
+        guard::{Act, Acted, Guards, Heard, Order},
         runtime::SharedRuntime,
     },
 };
@@ -50,6 +51,10 @@ pub enum Said {
     Fence(FenceOrder),
     /// Become the primary.
     Promote(PromoteOrder),
+    /// Run an action.
+    Act(ActOrder),
+    /// What became of an action?
+    Recall(ActQuery),
     /// How does the site stand?
     Look,
 }
@@ -61,6 +66,8 @@ pub enum Told {
     Ask(LeaseRequest),
     /// It was fenced.
     Fenced(FenceAck),
+    /// That became of an action.
+    Acted(ActReport),
     /// So it stood at that moment of its own clock.
     Report(Time, Report),
 }
@@ -104,6 +111,8 @@ struct Inner {
     /// When the loop was told last what each guard says.
     repeated: BTreeMap<SiteName, Time>,
     acknowledged: BTreeMap<SiteName, FenceAck>,
+    /// What guards said last of actions.
+    acted: BTreeMap<(SiteName, IdempotencyKey), (ActState, Time)>,
     /// The life of each guard that lost its state, and the epoch in which it was first heard.
     lost: BTreeMap<SiteName, (Boot, Epoch)>,
     tell: Option<UnboundedSender<Input>>,
@@ -244,6 +253,10 @@ impl Ward {
                 }
                 None
             }
+            Told::Acted(report) => {
+                inner.acted(site, report, now);
+                None
+            }
             Told::Report(at, report) => {
                 inner.note(site, &report, at, now);
                 None
@@ -281,6 +294,20 @@ impl Inner {
         if was_silent || before.is_none_or(|word| !word.report.is_like(report)) {
             self.tell(Event::Guard(Box::new(report.clone())));
         }
+    }
+
+    /// Remembers what became of an action, of the last ones.
+    fn acted(&mut self, site: &SiteName, report: ActReport, now: Time) {
+        const MOST: usize = 64;
+        let key = (site.clone(), report.key);
+        let oldest = self.acted.iter().min_by_key(|(_, (_, at))| *at);
+        if let Some(oldest) = oldest.map(|(key, _)| key.clone())
+            && self.acted.len() >= MOST
+            && !self.acted.contains_key(&key)
+        {
+            self.acted.remove(&oldest);
+        }
+        self.acted.insert(key, (report.state, now));
     }
 
     /// Notices that a guard has become silent.
@@ -420,6 +447,33 @@ impl Guards for Ward {
         if let Some(said) = said {
             self.carrier.say(site, said, Ways::Both);
         }
+    }
+
+    fn act(&self, site: &SiteName, action: &ActionName, key: &IdempotencyKey, act: Act) {
+        let boot = lock(&self.inner).heard.get(site).map(|w| w.report.boot);
+        let (action, key) = (action.clone(), key.clone());
+        let said = match (act, boot) {
+            (Act::Run { attempt, epoch }, Some(boot)) => Said::Act(ActOrder {
+                action,
+                key,
+                attempt,
+                epoch,
+                boot,
+            }),
+            // Which life of it is meant is not known yet.
+            (Act::Run { .. }, None) => Said::Look,
+            (Act::Recall, _) => Said::Recall(ActQuery { action, key }),
+        };
+        self.carrier.say(site, said, Ways::Both);
+    }
+
+    fn acted(&self, site: &SiteName, key: &IdempotencyKey) -> Option<Acted> {
+        let inner = lock(&self.inner);
+        let (state, at) = inner.acted.get(&(site.clone(), key.clone()))?;
+        Some(Acted {
+            state: state.clone(),
+            age: self.carrier.now().since(*at),
+        })
     }
 
     async fn news(&self, within: Duration) {

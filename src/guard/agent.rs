@@ -27,6 +27,7 @@ use super::{
     config::Config,
     machine::{Event, Machine},
     proof::{self, Trial},
+    runs::Runs,
     server::{self, Server, ServerError, SharedServer, Turn},
     state::{Kept, State, StateError},
     wire::{
@@ -152,9 +153,10 @@ impl Agent {
         let server = Server::new(&config, Arc::clone(&secrets))?;
         server.prepare().await?;
         let kill = proved(&config).await?;
+        let boot = Boot(rand::random());
         let machine = Machine::new(
             config.site.clone(),
-            Boot(rand::random()),
+            boot,
             config.renewal,
             kill,
             kept.as_ref().map(|k| k.promise.clone()),
@@ -173,7 +175,7 @@ impl Agent {
             dropped: Counts::default(),
             allowance: Allowance::new(clock::grantor()),
             silence: Silence::new(config.controller_silence, clock::grantor()),
-            actions: Actions::new(Arc::clone(&secrets)),
+            actions: Actions::new(Arc::clone(&secrets), Runs::open(&config.state, boot)),
             passed: 0,
             tell,
             told,
@@ -305,9 +307,11 @@ impl Agent {
             Message::Grant(grant) => self.step(Event::Granted(grant)),
             Message::Fence(order) => self.answer(Event::Fence(order), ways),
             Message::Promote { order, .. } => self.step(Event::Promote(order)),
+            Message::Act(order) => self.act(order, ways),
+            Message::Recall(query) => self.recall(query, ways),
             Message::Look => self.report(&sender, ways),
             // Guards are told these by nobody who means it.
-            Message::Fenced(_) | Message::Report { .. } => {}
+            Message::Fenced(_) | Message::Report { .. } | Message::Acted { .. } => {}
         }
         Ok(())
     }

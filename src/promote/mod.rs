@@ -2,6 +2,7 @@
 
 use crate::port::kind::Kind;
 
+mod action;
 mod command;
 mod grants;
 mod guard;
@@ -11,4 +12,10 @@ mod postgres;
 pub use grants::{Grants, grants_sql};
 
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[command::KIND, guard::KIND, http::KIND, postgres::KIND];
+pub const KINDS: &[Kind] = &[
+    action::KIND,
+    command::KIND,
+    guard::KIND,
+    http::KIND,
+    postgres::KIND,
+];

@@ -22,6 +22,7 @@ use nix::{
 
 use crate::stand::postgres::until;
 
+mod action;
 mod controller;
 pub mod shop;
 pub mod stage;

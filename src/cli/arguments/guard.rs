@@ -45,7 +45,7 @@ pub struct GuardDocument {
     state: /var/lib/failover/guard   # has to outlive a reboot\n  \
     renewal: 150ms\n  \
     controllerSilence: 5m            # then onSilence is run, and when it is over\n  \
-    onSilence: page                  # one of the actions\n  \
+    onSilence: page                  # one of the actions, as are those of guard/action\n  \
     actions: {page: {command: [/usr/local/bin/page, dr], timeout: 60s}}\n  \
     database:\n    \
     program: /usr/lib/postgresql/15/bin/postgres   # stays in the foreground\n    \

@@ -218,9 +218,13 @@ impl Line {
             Message::Ask { request, .. } => Told::Ask(request),
             Message::Fenced(ack) => Told::Fenced(ack),
             Message::Report { at, report } => Told::Report(at, report),
-            Message::Grant(_) | Message::Fence(_) | Message::Promote { .. } | Message::Look => {
-                return Err(Dropped::Author);
-            }
+            Message::Acted { report, .. } => Told::Acted(report),
+            Message::Grant(_)
+            | Message::Fence(_)
+            | Message::Promote { .. }
+            | Message::Act(_)
+            | Message::Recall(_)
+            | Message::Look => return Err(Dropped::Author),
         };
         Ok((site, told, way))
     }
@@ -243,6 +247,8 @@ impl Carrier for Line {
                 proof: ends.wire.certify(&order.terms),
                 order,
             },
+            Said::Act(order) => Message::Act(order),
+            Said::Recall(query) => Message::Recall(query),
             Said::Look => Message::Look,
         };
         let mut datagram = match ends.wire.seal(&Party::Guard(site.clone()), &message) {

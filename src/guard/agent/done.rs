@@ -9,6 +9,7 @@ use crate::{
         state::{Kept, StateError},
     },
     model::{
+        action::ActOrder,
         guard::{Database, Lease, Role},
         id::ActionName,
         observation::Lsn,
@@ -33,6 +34,10 @@ pub(super) enum Done {
     Written(Result<Box<Kept>, StateError>),
     /// A program of this host has ended.
     Ran(ActionName, Run),
+    /// One that the controller asked for has ended.
+    Acted(ActOrder, Run),
+    /// One that the controller asked for was not begun.
+    NotBegun(ActOrder, std::io::Error),
     /// The database was stopped, and the guard may end.
     Stopped,
 }
@@ -72,6 +77,8 @@ impl Agent {
             }
             Done::Written(written) => self.written(written),
             Done::Ran(name, run) => self.ran(&name, &run),
+            Done::Acted(order, run) => self.acted(&order, &run),
+            Done::NotBegun(order, error) => self.not_begun(&order, &error),
             Done::Stopped => {}
         }
     }

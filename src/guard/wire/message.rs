@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Party, certificate::Proof};
 use crate::model::{
+    action::{ActOrder, ActQuery, ActReport},
     guard::{FenceAck, FenceOrder, Grant, Grantor, LeaseRequest, PromoteOrder, Report, Terms},
+    id::SiteName,
     time::Time,
 };
 
@@ -32,6 +34,17 @@ pub enum Message {
         /// Its signature under the terms, for the guard to show.
         proof: Proof,
     },
+    /// The controller asks for an action of the guard's own document.
+    Act(ActOrder),
+    /// It asks what became of one.
+    Recall(ActQuery),
+    /// A guard says what became of one at its site.
+    Acted {
+        /// The site.
+        site: SiteName,
+        /// What it says.
+        report: ActReport,
+    },
     /// Somebody asks how a guard's site stands.
     Look,
     /// How it stands.
@@ -52,13 +65,22 @@ impl Message {
             (Self::Ask { request, .. }, Party::Guard(site)) => request.report.site == *site,
             (Self::Fenced(ack), Party::Guard(site)) => ack.site == *site,
             (Self::Report { report, .. }, Party::Guard(site)) => report.site == *site,
+            (Self::Acted { site: own, .. }, Party::Guard(site)) => own == site,
             (Self::Grant(grant), Party::Guard(_)) => grant.by == Grantor::Deputy,
             (Self::Grant(grant), Party::Controller(_)) => grant.by == Grantor::Controller,
-            (Self::Fence(_) | Self::Promote { .. }, Party::Controller(_)) | (Self::Look, _) => true,
-            (Self::Fence(_) | Self::Promote { .. }, Party::Guard(_))
-            | (Self::Ask { .. } | Self::Fenced(_) | Self::Report { .. }, Party::Controller(_)) => {
-                false
-            }
+            (
+                Self::Fence(_) | Self::Promote { .. } | Self::Act(_) | Self::Recall(_),
+                Party::Controller(_),
+            )
+            | (Self::Look, _) => true,
+            (
+                Self::Fence(_) | Self::Promote { .. } | Self::Act(_) | Self::Recall(_),
+                Party::Guard(_),
+            )
+            | (
+                Self::Ask { .. } | Self::Fenced(_) | Self::Report { .. } | Self::Acted { .. },
+                Party::Controller(_),
+            ) => false,
         }
     }
 
@@ -74,6 +96,9 @@ impl Message {
             Self::Grant(_)
             | Self::Fence(_)
             | Self::Fenced(_)
+            | Self::Act(_)
+            | Self::Recall(_)
+            | Self::Acted { .. }
             | Self::Look
             | Self::Report { .. } => None,
         }

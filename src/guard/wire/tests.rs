@@ -4,11 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
+    action::{ActEnd, ActOrder, ActQuery, ActReport, ActState},
     guard::{
         Boot, Database, FenceAck, FenceOrder, FirstHand, Grant, Grantor, Lease, LeaseRequest,
         Promise, PromoteOrder, Report, Role, Starts, Terms,
     },
-    id::Epoch,
+    id::{Attempt, Epoch},
     observation::Lsn,
     span::Span,
     time::Time,
@@ -113,6 +114,20 @@ fn grant(by: Grantor) -> Message {
     })
 }
 
+fn acted(site: &str) -> Message {
+    Message::Acted {
+        site: site.into(),
+        report: ActReport {
+            key: "k".repeat(300).as_str().into(),
+            state: ActState::Ended(ActEnd {
+                attempt: Attempt(u32::MAX),
+                status: Some(-1),
+                said: "x".repeat(400),
+            }),
+        },
+    }
+}
+
 #[test]
 fn every_message_is_read_as_it_was_sealed() {
     let ends = shop();
@@ -131,6 +146,17 @@ fn every_message_is_read_as_it_was_sealed() {
             proof: ends.controller.certify(&order.terms),
             order,
         },
+        Message::Act(ActOrder {
+            action: "scale-up".into(),
+            key: "k".into(),
+            attempt: Attempt(1),
+            epoch: Epoch(2),
+            boot: Boot(3),
+        }),
+        Message::Recall(ActQuery {
+            action: "scale-up".into(),
+            key: "k".into(),
+        }),
         Message::Look,
     ];
     for message in of_controller {
@@ -148,6 +174,7 @@ fn every_message_is_read_as_it_was_sealed() {
             epoch: Epoch(4),
             lsn: None,
         }),
+        acted("a"),
         Message::Report {
             at: LATE,
             report: report("a", terms("shop", "a", "b")),
@@ -192,6 +219,7 @@ fn nobody_speaks_for_another() {
         boot: None,
     });
     assert_eq!(a_says(&fence), Err(Dropped::Author));
+    assert_eq!(a_says(&acted("b")), Err(Dropped::Author));
     let ack = Message::Fenced(FenceAck {
         site: "b".into(),
         epoch: Epoch(9),

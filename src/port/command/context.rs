@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     model::{
+        action::ActOrder,
         id::{ActionName, ServiceName, SiteName, VantageName},
         service::Via,
         site::Site,
@@ -44,6 +45,8 @@ impl Verb {
 /// Why a guard or an observer runs a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
+    /// The controller asked for it.
+    Asked(ActOrder),
     /// The controller has been silent for too long.
     ControllerSilent,
     /// It is heard again.
@@ -139,6 +142,11 @@ impl Context {
 
     fn with_why(mut self, why: &Why) -> Self {
         match why {
+            Why::Asked(order) => {
+                self.put("FAILOVER_KEY", "key", order.key.to_string());
+                self.put("FAILOVER_ATTEMPT", "attempt", order.attempt.to_string());
+                self.put("FAILOVER_EPOCH", "epoch", order.epoch.to_string());
+            }
             Why::ControllerSilent => {
                 self.put("FAILOVER_EVENT", "event", "controllerSilent".to_owned());
             }

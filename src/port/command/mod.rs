@@ -9,8 +9,9 @@
 //!   and one `FAILOVER_FACT_<STEP>_<FACT>` for each fact of a step that is done. `failover check` runs `observe`
 //!   with the verb `check`, outside any run. Probes get `FAILOVER_SOURCE_ADDRESS` or `FAILOVER_PROXY` where their
 //!   vantage point reaches out that way. Programs that a guard's own document names get `FAILOVER_SITE`,
-//!   `FAILOVER_ACTION`, and `FAILOVER_EVENT` (`controllerSilent`, `controllerHeard`) where something happened; that of
-//!   an observer gets `FAILOVER_VANTAGE` and `FAILOVER_EVENT`.
+//!   `FAILOVER_ACTION`, and either `FAILOVER_KEY`, `FAILOVER_ATTEMPT` and `FAILOVER_EPOCH`, where the controller asked,
+//!   or `FAILOVER_EVENT` (`controllerSilent`, `controllerHeard`). That of an observer gets `FAILOVER_VANTAGE` and
+//!   `FAILOVER_EVENT`.
 //! - The same context as one JSON object on standard input, with both sites in full.
 //!
 //! # What its end means

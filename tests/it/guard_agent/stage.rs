@@ -22,6 +22,7 @@ use failover::{
         wire::{KeyPair, Message, Party, Way, Wire, relay},
     },
     model::{
+        action::ActReport,
         guard::{FenceAck, FenceOrder, Lease, PromoteOrder, Report, Terms},
         id::{Epoch, ServiceName, SiteName},
         lease,
@@ -288,6 +289,7 @@ pub struct Mind {
     pub last_grant: Option<Instant>,
     pub acks: Vec<FenceAck>,
     pub reports: BTreeMap<SiteName, Report>,
+    pub acted: Vec<ActReport>,
 }
 
 /// The controller's stand-in.
@@ -411,7 +413,13 @@ fn serve(
             Message::Report { report, .. } => {
                 mind.reports.insert(site, report);
             }
-            Message::Grant(_) | Message::Fence(_) | Message::Promote { .. } | Message::Look => {}
+            Message::Acted { report, .. } => mind.acted.push(report),
+            Message::Grant(_)
+            | Message::Fence(_)
+            | Message::Promote { .. }
+            | Message::Act(_)
+            | Message::Recall(_)
+            | Message::Look => {}
         }
     }
 }
@@ -643,6 +651,7 @@ fn controller(
             last_grant: None,
             acks: Vec::new(),
             reports: BTreeMap::new(),
+            acted: Vec::new(),
         })),
         wire: Arc::new(Wire::new(own, service(), key, others)),
         socket: Arc::new(socket),
