@@ -130,6 +130,11 @@ async fn tell_status(config: &Config, output: Output) -> Result<(), Error> {
     if !report.can_fence {
         output.line("it cannot be fenced: see the guard's log, and start it anew")?;
     }
+    if let Some(silent) = status.silent {
+        output.line(&format!(
+            "the controller has been silent for {silent}: see that it runs, and that UDP passes both ways"
+        ))?;
+    }
     match status.dropped.all() {
         0 => Ok(()),
         dropped => output.line(&format!(

@@ -1,10 +1,13 @@
 //! `failover vantage`: an observer that looks from here and reports to a controller elsewhere, until it is told to
 //! stop.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Mutex,
+};
 use url::{Host, Url};
 
 use super::{
@@ -20,8 +23,9 @@ use crate::{
         registry,
     },
     error::Error,
-    model::secret::SecretRef,
+    model::{id::VantageName, secret::SecretRef, span::Span},
     port::{
+        command::{Command, Context, Ending, Why},
         http,
         secret::{HostSecrets, SharedSecrets},
     },
@@ -37,6 +41,10 @@ use crate::{
 const REQUEST: Duration = Duration::from_secs(5);
 /// Longest time of one call of a service's API by a probe.
 const PROBE: Duration = Duration::from_secs(20);
+/// An observer that has nothing to say reports every five seconds.
+const SHORTEST: Span = Span::from_secs(6);
+/// Longest time of the program that tells of a silent controller.
+const PAGE: Duration = Duration::from_mins(1);
 
 /// Looks and reports until SIGTERM or Ctrl-C.
 ///
@@ -51,6 +59,15 @@ pub async fn vantage(args: &arguments::Vantage, output: Output) -> Result<(), Er
         tracing::warn!(%error, "the limit of open files could not be raised");
     }
     tracing::info!(controller = %args.controller, name = %args.name, "observing");
+    let pager = args.on_silence.as_ref().map(|program| Pager {
+        program: Command {
+            argv: vec![program.clone()],
+            env: BTreeMap::new(),
+            secrets: means.secrets.clone(),
+        },
+        vantage: means.client.vantage.clone(),
+        turn: Arc::default(),
+    });
     let (observer, mut told) = Observer::new(means);
     let stop = async move {
         tokio::select! {
@@ -60,6 +77,9 @@ pub async fn vantage(args: &arguments::Vantage, output: Output) -> Result<(), Er
     };
     let told = async {
         while let Some(told) = told.next().await {
+            if let Some(pager) = &pager {
+                pager.page(&told);
+            }
             tell(&told, output)?;
         }
         Ok(())
@@ -67,6 +87,33 @@ pub async fn vantage(args: &arguments::Vantage, output: Output) -> Result<(), Er
     let ((), told) = tokio::join!(observer.run(stop), told);
     tracing::info!("stopping");
     told
+}
+
+/// The program of this host that tells people of a silent controller.
+struct Pager {
+    program: Command,
+    vantage: VantageName,
+    /// One runs at a time, in order.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Pager {
+    fn page(&self, told: &Told) {
+        let why = match told {
+            Told::Silent { .. } => Why::ControllerSilent,
+            Told::Heard { .. } => Why::ControllerHeard,
+            Told::Assigned { .. } | Told::Away { .. } | Told::Back { .. } => return,
+        };
+        let context = Context::of_observer(&self.vantage, &why);
+        let (program, turn) = (self.program.clone(), Arc::clone(&self.turn));
+        tokio::spawn(async move {
+            let _turn = turn.lock().await;
+            let run = program.run(&context, PAGE).await;
+            if run.ending != Ending::Exited(0) {
+                tracing::error!(told = %run.told(), "the program of --on-silence failed");
+            }
+        });
+    }
 }
 
 fn means(args: &arguments::Vantage) -> Result<Means, Error> {
@@ -77,6 +124,12 @@ fn means(args: &arguments::Vantage) -> Result<Means, Error> {
         source,
     })?;
     check_url(&args.controller)?;
+    if args.silence < SHORTEST {
+        return Err(Error::Usage(format!(
+            "--silence {} is too short: expected {SHORTEST} or more",
+            args.silence
+        )));
+    }
     let client = match &args.ca {
         Some(path) => http::client_trusting(REQUEST, &read(path)?)
             .map_err(|e| Error::Certificate(e.into()))?,
@@ -95,6 +148,7 @@ fn means(args: &arguments::Vantage) -> Result<Means, Error> {
         secrets,
         http: http::client(PROBE).map_err(|e| engine::cannot_start(&e))?,
         commands: args.allow_commands,
+        silence: args.silence,
     })
 }
 
@@ -157,6 +211,8 @@ fn tell(told: &Told, output: Output) -> Result<(), Error> {
             let more = code.map(|c| format!(" (failover help {c})"));
             format!("nothing is reported: {reason}{}", more.unwrap_or_default())
         }
+        Told::Silent { lasted } => format!("the controller has been silent for {lasted}"),
+        Told::Heard { lasted } => format!("the controller is heard again, after {lasted}"),
         Told::Back { kept, dropped } => format!(
             "the controller answers again: {} kept for it, {dropped} dropped",
             documents::counted(*kept, "look")

@@ -25,17 +25,19 @@ use crate::{
         state::State,
         terms,
     },
+    guard::wire::{Way, Ways},
     model::{
+        action::{ActOrder, ActQuery, ActReport, ActState},
         guard::{
             Boot, DrainOrder, FenceAck, FenceOrder, Grant, Lease, LeaseRequest, PromoteOrder,
             Report, ResyncOrder, Role, Terms,
         },
-        id::{Epoch, SiteName},
+        id::{ActionName, Epoch, IdempotencyKey, SiteName},
         span::Span,
         time::Time,
     },
     port::{
-        guard::{Guards, Heard, Order},
+        guard::{Act, Acted, Guards, Heard, Order},
         runtime::SharedRuntime,
     },
 };
@@ -53,6 +55,10 @@ pub enum Said {
     Drain(DrainOrder),
     /// Bring the data into line.
     Resync(ResyncOrder),
+    /// Run an action.
+    Act(ActOrder),
+    /// What became of an action?
+    Recall(ActQuery),
     /// How does the site stand?
     Look,
 }
@@ -64,17 +70,19 @@ pub enum Told {
     Ask(LeaseRequest),
     /// It was fenced.
     Fenced(FenceAck),
-    /// So it stands.
-    Report(Report),
+    /// That became of an action.
+    Acted(ActReport),
+    /// So it stood at that moment of its own clock.
+    Report(Time, Report),
 }
 
-/// How what is said gets to the guards, now or never, and by which clock leases are counted.
+/// How what is said gets to the guards, now or never and by which way, and by which clock leases are counted.
 pub trait Carrier: Send + Sync {
     /// The sites whose guards can be spoken to.
     fn sites(&self) -> Vec<SiteName>;
 
     /// Says something to the guard of a site.
-    fn say(&self, site: &SiteName, what: Said);
+    fn say(&self, site: &SiteName, what: Said, ways: Ways);
 
     /// Now, on a clock that nobody steps and nobody slews (`CLOCK_MONOTONIC_RAW`).
     fn now(&self) -> Time;
@@ -102,16 +110,27 @@ struct Inner {
     term: Term,
     /// None until the journal was read.
     standing: Option<Stand>,
-    heard: BTreeMap<SiteName, (Report, Time)>,
+    heard: BTreeMap<SiteName, Word>,
     silent: BTreeSet<SiteName>,
     /// The newest request of each guard's life.
     asked: BTreeMap<SiteName, (Boot, Time)>,
     /// When the loop was told last what each guard says.
     repeated: BTreeMap<SiteName, Time>,
     acknowledged: BTreeMap<SiteName, FenceAck>,
+    /// What guards said last of actions.
+    acted: BTreeMap<(SiteName, IdempotencyKey), (ActState, Time)>,
     /// The life of each guard that lost its state, and the epoch in which it was first heard.
     lost: BTreeMap<SiteName, (Boot, Epoch)>,
     tell: Option<UnboundedSender<Input>>,
+}
+
+/// What a guard said last.
+struct Word {
+    report: Report,
+    /// When, on its own clock.
+    said: Time,
+    /// When it was heard, on this one.
+    at: Time,
 }
 
 /// What the journal says, as far as leases go.
@@ -158,13 +177,14 @@ impl Ward {
                 told: None,
             });
         }
-        let lost = inner.heard.values().filter(|(r, _)| r.promise.is_none());
-        let lost: Vec<_> = lost.map(|(r, _)| (r.site.clone(), r.boot)).collect();
+        let reports = inner.heard.values().map(|word| &word.report);
+        let lost = reports.filter(|r| r.promise.is_none());
+        let lost: Vec<_> = lost.map(|r| (r.site.clone(), r.boot)).collect();
         for (site, boot) in lost {
             inner.lost.insert(site, (boot, state.epoch));
         }
-        for (report, _) in inner.heard.values() {
-            inner.tell(Event::Guard(Box::new(report.clone())));
+        for word in inner.heard.values() {
+            inner.tell(Event::Guard(Box::new(word.report.clone())));
         }
         let term = inner.term;
         drop(inner);
@@ -213,7 +233,7 @@ impl Ward {
     /// know it; whoever promotes in a run says so itself.
     pub fn ask(&self) {
         for site in self.carrier.sites() {
-            self.carrier.say(&site, Said::Look);
+            self.carrier.say(&site, Said::Look, Ways::Both);
             let mut inner = lock(&self.inner);
             inner.listen(&site, self.carrier.now());
             let overdue = inner.overdue(&site);
@@ -224,13 +244,13 @@ impl Ward {
         }
     }
 
-    /// Takes in what the guard of a site says.
-    pub fn hear(&self, site: &SiteName, told: Told) {
+    /// Takes in what the guard of a site says, and answers by the way that it came.
+    pub fn hear(&self, site: &SiteName, told: Told, way: Way) {
         let now = self.carrier.now();
         let mut inner = lock(&self.inner);
         let granted = match told {
             Told::Ask(request) => {
-                inner.note(site, &request.report, now);
+                inner.note(site, &request.report, request.sent, now);
                 inner.note_request(site, &request);
                 inner.grant(&request, now)
             }
@@ -242,14 +262,18 @@ impl Ward {
                 }
                 None
             }
-            Told::Report(report) => {
-                inner.note(site, &report, now);
+            Told::Acted(report) => {
+                inner.acted(site, report, now);
+                None
+            }
+            Told::Report(at, report) => {
+                inner.note(site, &report, at, now);
                 None
             }
         };
         drop(inner);
         if let Some(grant) = granted {
-            self.carrier.say(site, Said::Grant(grant));
+            self.carrier.say(site, Said::Grant(grant), Ways::Only(way));
         }
         self.news.notify_waiters();
         // For whoever is about to wait.
@@ -258,15 +282,25 @@ impl Ward {
 }
 
 impl Inner {
-    fn note(&mut self, site: &SiteName, report: &Report, now: Time) {
+    /// Takes in a report, unless a later one of the same life has come before it.
+    fn note(&mut self, site: &SiteName, report: &Report, said: Time, now: Time) {
+        let known = self.heard.get(site);
+        if known.is_some_and(|k| k.report.boot == report.boot && said < k.said) {
+            return;
+        }
         let epoch = self.standing.as_ref().map_or(Epoch(0), |s| s.epoch);
         let is_known = self.lost.get(site).is_some_and(|l| l.0 == report.boot);
         if report.promise.is_none() && !is_known && self.standing.is_some() {
             self.lost.insert(site.clone(), (report.boot, epoch));
         }
-        let before = self.heard.insert(site.clone(), (report.clone(), now));
+        let word = Word {
+            report: report.clone(),
+            said,
+            at: now,
+        };
+        let before = self.heard.insert(site.clone(), word);
         let was_silent = self.silent.remove(site);
-        if was_silent || before.is_none_or(|(said, _)| !said.is_like(report)) {
+        if was_silent || before.is_none_or(|word| !word.report.is_like(report)) {
             self.tell(Event::Guard(Box::new(report.clone())));
         }
     }
@@ -279,12 +313,26 @@ impl Inner {
         newest.1 = newest.1.max(request.sent);
     }
 
+    /// Remembers what became of an action, of the last ones.
+    fn acted(&mut self, site: &SiteName, report: ActReport, now: Time) {
+        const MOST: usize = 64;
+        let key = (site.clone(), report.key);
+        let oldest = self.acted.iter().min_by_key(|(_, (_, at))| *at);
+        if let Some(oldest) = oldest.map(|(key, _)| key.clone())
+            && self.acted.len() >= MOST
+            && !self.acted.contains_key(&key)
+        {
+            self.acted.remove(&oldest);
+        }
+        self.acted.insert(key, (report.state, now));
+    }
+
     /// Notices that a guard has become silent.
     fn listen(&mut self, site: &SiteName, now: Time) {
         let is_silent = self
             .heard
             .get(site)
-            .is_some_and(|(_, at)| now.since(*at) > SILENCE);
+            .is_some_and(|word| now.since(word.at) > SILENCE);
         if is_silent && self.silent.insert(site.clone()) {
             self.tell(Event::GuardSilent(site.clone()));
         }
@@ -292,8 +340,8 @@ impl Inner {
         let last = self.repeated.get(site);
         if !is_silent && last.is_none_or(|at| now.since(*at) >= SILENCE) {
             self.repeated.insert(site.clone(), now);
-            if let Some((report, _)) = self.heard.get(site) {
-                self.tell(Event::Guard(Box::new(report.clone())));
+            if let Some(word) = self.heard.get(site) {
+                self.tell(Event::Guard(Box::new(word.report.clone())));
             }
         }
     }
@@ -333,7 +381,7 @@ impl Inner {
     fn overdue(&self, site: &SiteName) -> Option<Order> {
         let stand = self.standing.as_ref().filter(|s| s.leads && !s.is_moving)?;
         let terms = stand.terms.as_ref()?;
-        let report = &self.heard.get(site)?.0;
+        let report = &self.heard.get(site)?.report;
         let promote = Order::Promote {
             acknowledged: false,
         };
@@ -348,7 +396,7 @@ impl Inner {
 
     /// What an order comes to, said to the guard of a site that was heard last in this life.
     fn said(&self, site: &SiteName, order: Order) -> Option<Said> {
-        let boot = self.heard.get(site).map(|(report, _)| report.boot);
+        let boot = self.heard.get(site).map(|word| word.report.boot);
         Some(match order {
             Order::Look => Said::Look,
             Order::Fence(epoch) => Said::Fence(FenceOrder {
@@ -372,7 +420,7 @@ impl Inner {
                 })
             }
             Order::Resync => Said::Resync(ResyncOrder {
-                epoch: self.heard.get(site)?.0.promise.as_ref()?.epoch,
+                epoch: self.heard.get(site)?.report.promise.as_ref()?.epoch,
                 boot: boot?,
             }),
             Order::Promote { acknowledged } => {
@@ -403,10 +451,10 @@ impl Inner {
 impl Guards for Ward {
     fn heard(&self, site: &SiteName) -> Option<Heard> {
         let inner = lock(&self.inner);
-        let (report, at) = inner.heard.get(site)?;
+        let word = inner.heard.get(site)?;
         Some(Heard {
-            report: report.clone(),
-            age: self.carrier.now().since(*at),
+            report: word.report.clone(),
+            age: self.carrier.now().since(word.at),
         })
     }
 
@@ -434,8 +482,35 @@ impl Guards for Ward {
     fn order(&self, site: &SiteName, order: Order) {
         let said = lock(&self.inner).said(site, order);
         if let Some(said) = said {
-            self.carrier.say(site, said);
+            self.carrier.say(site, said, Ways::Both);
         }
+    }
+
+    fn act(&self, site: &SiteName, action: &ActionName, key: &IdempotencyKey, act: Act) {
+        let boot = lock(&self.inner).heard.get(site).map(|w| w.report.boot);
+        let (action, key) = (action.clone(), key.clone());
+        let said = match (act, boot) {
+            (Act::Run { attempt, epoch }, Some(boot)) => Said::Act(ActOrder {
+                action,
+                key,
+                attempt,
+                epoch,
+                boot,
+            }),
+            // Which life of it is meant is not known yet.
+            (Act::Run { .. }, None) => Said::Look,
+            (Act::Recall, _) => Said::Recall(ActQuery { action, key }),
+        };
+        self.carrier.say(site, said, Ways::Both);
+    }
+
+    fn acted(&self, site: &SiteName, key: &IdempotencyKey) -> Option<Acted> {
+        let inner = lock(&self.inner);
+        let (state, at) = inner.acted.get(&(site.clone(), key.clone()))?;
+        Some(Acted {
+            state: state.clone(),
+            age: self.carrier.now().since(*at),
+        })
     }
 
     async fn news(&self, within: Duration) {

@@ -31,6 +31,7 @@ use crate::{
             Announcements, Component, ComponentKind, Gates, Looker, Mode, Objectives, OverRpo,
             Probe, Quorum, Runbook, Service, Team, Trigger, VantagePoint, Via,
         },
+        silence::{Silence, Silent},
         span::Span,
         step::Rung,
         time::Time,
@@ -73,6 +74,8 @@ pub struct Means {
     pub http: reqwest::Client,
     /// Whether `probe/command` is run.
     pub commands: bool,
+    /// How long the controller may be silent before that is told.
+    pub silence: Span,
 }
 
 /// What happens, for a person.
@@ -99,6 +102,16 @@ pub enum Told {
         /// The code of the page that explains it, where there is one.
         code: Option<&'static str>,
     },
+    /// It has been away for longer than it may.
+    Silent {
+        /// How long.
+        lasted: Span,
+    },
+    /// That is over.
+    Heard {
+        /// How long it lasted.
+        lasted: Span,
+    },
     /// It answers again.
     Back {
         /// Looks that were kept for it.
@@ -120,6 +133,7 @@ pub struct Observer {
     told: mpsc::UnboundedSender<Told>,
     /// What was told last, so that it is not told again and again.
     away: Option<(String, Time)>,
+    silence: Silence,
 }
 
 /// What is looked at now.
@@ -150,6 +164,7 @@ impl Observer {
             watching: Watching::default(),
             backlog: Backlog::default(),
             ahead: ahead(&means.runtime),
+            silence: Silence::new(means.silence, means.runtime.now()),
             means,
             told,
             away: None,
@@ -164,6 +179,9 @@ impl Observer {
         loop {
             self.mind_the_clocks();
             let now = self.means.runtime.now();
+            if let Some(silent) = self.silence.look(now) {
+                self.silence_is(silent);
+            }
             let mut due = now.after(IDLE);
             if let Some(at) = self.next(&request) {
                 if at <= now {
@@ -368,7 +386,17 @@ impl Observer {
         self.tell(Told::Away { reason, code });
     }
 
+    fn silence_is(&self, silent: Silent) {
+        self.tell(match silent {
+            Silent::Since(lasted) => Told::Silent { lasted },
+            Silent::Over(lasted) => Told::Heard { lasted },
+        });
+    }
+
     fn back(&mut self) {
+        if let Some(silent) = self.silence.hear(self.means.runtime.now()) {
+            self.silence_is(silent);
+        }
         let dropped = self.backlog.take_dropped();
         if self.away.take().is_some() || dropped > 0 {
             let kept = self.backlog.len();
@@ -385,6 +413,12 @@ impl Observer {
             } => tracing::info!(services, probes, ahead_ms, "assigned"),
             Told::Away { reason, code } => {
                 tracing::warn!(%reason, code = code.unwrap_or_default(), "the controller is away: looks are kept for it");
+            }
+            Told::Silent { lasted } => {
+                tracing::error!(silent = %lasted, "the controller is silent: nobody fails over while it is away");
+            }
+            Told::Heard { lasted } => {
+                tracing::warn!(silent = %lasted, "the controller is heard again");
             }
             Told::Back { kept, dropped } => {
                 tracing::info!(kept, dropped, "the controller answers again");

@@ -151,13 +151,16 @@ impl GuardFence {
         let site = &step.from.name;
         let acknowledged = self.guards.acknowledged(site).filter(|a| a.epoch >= epoch);
         if let Some(ack) = acknowledged {
-            let proof = Proof::new(format!(
+            let said = format!(
                 "the guard of {site} stopped the database for good and promised epoch {}",
                 ack.epoch
-            ));
+            );
             let proof = match ack.lsn {
-                Some(lsn) => proof.with("lsn", lsn.to_string()),
-                None => proof,
+                Some(lsn) => Proof::new(format!(
+                    "{said}; it had stopped in its own order, and its log ends with the checkpoint at {lsn}"
+                ))
+                .with("lsn", lsn.to_string()),
+                None => Proof::new(said),
             };
             return Some(proof.reaching(Rung::Acknowledged));
         }

@@ -12,11 +12,13 @@ use tokio::{
     time::sleep,
 };
 
+mod action;
 mod done;
 mod effect;
 pub mod status;
 
 use self::{
+    action::Actions,
     done::Done,
     effect::{Opening, Pending},
 };
@@ -25,9 +27,13 @@ use super::{
     config::Config,
     machine::{Event, Machine},
     proof::{self, Trial},
+    runs::Runs,
     server::{self, Server, ServerError, SharedServer, Turn},
     state::{Kept, State, StateError},
-    wire::{Certificate, Counts, KeyError, KeyPair, LARGEST, Message, Party, Wire},
+    wire::{
+        Allowance, Certificate, Counts, Dropped, KeyError, KeyPair, LARGEST, Message, Party, Way,
+        Ways, Wire, relay,
+    },
 };
 use crate::{
     model::{
@@ -35,6 +41,7 @@ use crate::{
         guard::{Boot, Promise},
         id::Epoch,
         secret::SecretRef,
+        silence::Silence,
         span::Span,
     },
     port::{cause, secret::SharedSecrets, supervisor::Supervisor},
@@ -101,6 +108,11 @@ pub struct Agent {
     /// Certificates that were shown, of the promised epoch and later ones.
     shown: BTreeMap<Epoch, Certificate>,
     dropped: Counts,
+    allowance: Allowance,
+    silence: Silence,
+    actions: Actions,
+    /// Datagrams that it passed on for others.
+    passed: u64,
     /// Told by tasks.
     tell: mpsc::UnboundedSender<Done>,
     told: mpsc::UnboundedReceiver<Done>,
@@ -138,12 +150,13 @@ impl Agent {
             .await
             .map_err(|source| AgentError::Listen { address, source })?;
         let local = status::listen(&config.state)?;
-        let server = Server::new(&config, secrets)?;
+        let server = Server::new(&config, Arc::clone(&secrets))?;
         server.prepare().await?;
         let kill = proved(&config).await?;
+        let boot = Boot(rand::random());
         let machine = Machine::new(
             config.site.clone(),
-            Boot(rand::random()),
+            boot,
             config.renewal,
             kill,
             kept.as_ref().map(|k| k.promise.clone()),
@@ -160,6 +173,10 @@ impl Agent {
             kept,
             shown: BTreeMap::new(),
             dropped: Counts::default(),
+            allowance: Allowance::new(clock::grantor()),
+            silence: Silence::new(config.controller_silence, clock::grantor()),
+            actions: Actions::new(Arc::clone(&secrets), Runs::open(&config.state, boot)),
+            passed: 0,
             tell,
             told,
             turn: watch::Sender::default(),
@@ -188,6 +205,7 @@ impl Agent {
         tokio::pin!(stop);
         loop {
             supervisor.alive();
+            self.listen();
             let pause = self.pause().min(supervisor.pause());
             tokio::select! {
                 end = &mut stop, if !self.is_stopping => match end {
@@ -226,6 +244,11 @@ impl Agent {
 
     /// Tells the machine, and makes what it wants.
     fn step(&mut self, event: Event) {
+        self.answer(event, Ways::Both);
+    }
+
+    /// The same; answers go these ways.
+    fn answer(&mut self, event: Event, ways: Ways) {
         let before = self.machine.report();
         let effects = self.machine.step(event, clock::now());
         let after = self.machine.report();
@@ -233,23 +256,40 @@ impl Agent {
             tell_of(&after);
         }
         for effect in effects {
-            self.perform(effect);
+            self.perform(effect, ways);
         }
         if !after.is_like(&before) {
             // Else the controller hears of it when it asks next, or at the next request for a lease.
-            self.send(&self.controller(), &Message::Report(after.clone()));
+            self.report(&self.controller(), Ways::Both);
         }
     }
 
     fn hear(&mut self, datagram: &[u8]) {
-        let (sender, message) = match self.wire.open(datagram) {
-            Ok(heard) => heard,
-            Err(why) => {
-                self.dropped.note(why);
-                tracing::debug!(%why, "a datagram was dropped");
-                return;
-            }
+        let taken = if Wire::is_to_pass(datagram) {
+            self.pass(datagram)
+        } else {
+            self.take(datagram)
         };
+        if let Err(why) = taken {
+            self.dropped.note(why);
+            tracing::debug!(%why, "a datagram was dropped");
+        }
+    }
+
+    fn pass(&mut self, datagram: &[u8]) -> Result<(), Dropped> {
+        let (to, passed) = self.wire.pass(datagram)?;
+        self.allowance.take(clock::grantor())?;
+        self.passed += 1;
+        self.put(&to, &passed);
+        Ok(())
+    }
+
+    fn take(&mut self, datagram: &[u8]) -> Result<(), Dropped> {
+        let (sender, message, way) = self.wire.open(datagram)?;
+        let ways = Ways::Only(way);
+        if matches!(sender, Party::Controller(_)) {
+            self.controller_spoke();
+        }
         if let Some((terms, proof)) = message.shown() {
             self.show(Certificate {
                 terms: terms.clone(),
@@ -262,17 +302,20 @@ impl Agent {
                 let terms = terms
                     .and_then(|p| p.terms.clone())
                     .filter(|_| proof.is_some());
-                self.step(Event::Asked(request, terms));
+                self.answer(Event::Asked(request, terms), ways);
             }
             Message::Grant(grant) => self.step(Event::Granted(grant)),
-            Message::Fence(order) => self.step(Event::Fence(order)),
+            Message::Fence(order) => self.answer(Event::Fence(order), ways),
             Message::Promote { order, .. } => self.step(Event::Promote(order)),
             Message::Drain(order) => self.step(Event::Drain(order)),
             Message::Resync(order) => self.step(Event::Resync(order)),
-            Message::Look => self.send(&sender, &Message::Report(self.machine.report())),
+            Message::Act(order) => self.act(order, ways),
+            Message::Recall(query) => self.recall(query, ways),
+            Message::Look => self.report(&sender, ways),
             // Guards are told these by nobody who means it.
-            Message::Fenced(_) | Message::Report(_) => {}
+            Message::Fenced(_) | Message::Report { .. } | Message::Acted { .. } => {}
         }
+        Ok(())
     }
 
     /// Remembers a certificate until it is promised.
@@ -296,23 +339,50 @@ impl Agent {
             .cloned()
     }
 
+    fn report(&self, to: &Party, ways: Ways) {
+        let message = Message::Report {
+            at: clock::now().holder,
+            report: self.machine.report(),
+        };
+        self.send(to, &message, ways);
+    }
+
     /// Sends now or never: whoever misses it asks again.
-    fn send(&self, to: &Party, message: &Message) {
+    fn send(&self, to: &Party, message: &Message, ways: Ways) {
+        let mut datagram = match self.wire.seal(to, message) {
+            Ok(datagram) => datagram,
+            Err(error) => {
+                tracing::error!(error = %cause::in_full(&error), "a message cannot be sent");
+                return;
+            }
+        };
+        if ways.include(Way::Straight) {
+            self.put(to, &datagram);
+        }
+        let third = match to {
+            Party::Controller(_) => self
+                .config
+                .peer
+                .as_ref()
+                .map(|p| Party::Guard(p.site.clone())),
+            Party::Guard(_) => Some(self.controller()),
+        };
+        if let Some(third) = third.filter(|_| ways.include(Way::Around)) {
+            relay::mark(&mut datagram);
+            self.put(&third, &datagram);
+        }
+    }
+
+    fn put(&self, to: &Party, datagram: &[u8]) {
         let peer = self.config.peer.as_ref();
         let address = match to {
             Party::Controller(_) => Some(self.config.controller.address),
             Party::Guard(site) => peer.filter(|p| p.site == *site).map(|p| p.address),
         };
-        let Some(address) = address else { return };
-        match self.wire.seal(to, message) {
-            Ok(datagram) => {
-                if let Err(error) = self.socket.try_send_to(&datagram, address) {
-                    tracing::debug!(%error, %to, "a datagram was not sent");
-                }
-            }
-            Err(error) => {
-                tracing::error!(error = %cause::in_full(&error), "a message cannot be sent");
-            }
+        if let Some(address) = address
+            && let Err(error) = self.socket.try_send_to(datagram, address)
+        {
+            tracing::debug!(%error, %to, "a datagram was not sent");
         }
     }
 
@@ -327,11 +397,12 @@ impl Agent {
     }
 }
 
-/// Looks every renewal, and tells what it sees with the turn that was current when it began.
+/// Looks every renewal, and at once when the database ends; tells what it sees with the turn that was current when it
+/// began. That something ended is no news by itself, for a fence or a start may have ended it: the look says what is left.
 async fn look(
     server: SharedServer,
     renewal: Span,
-    turn: watch::Receiver<Turn>,
+    mut turn: watch::Receiver<Turn>,
     tell: mpsc::UnboundedSender<Done>,
 ) {
     let mut session = None;
@@ -339,7 +410,12 @@ async fn look(
     let mut between = tokio::time::interval(renewal.to_std());
     between.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        between.tick().await;
+        tokio::select! {
+            _ = between.tick() => {}
+            () = server.ended() => {}
+            // Another one may run now, whose end counts.
+            Ok(()) = turn.changed() => continue,
+        }
         let began = *turn.borrow();
         match server.look(&mut session).await {
             Ok(seen) => {

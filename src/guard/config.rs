@@ -10,12 +10,16 @@ use serde::Deserialize;
 
 use crate::{
     model::{
-        id::{ServiceName, SiteName},
+        id::{ActionName, ServiceName, SiteName},
         public_key::PublicKey,
         secret::SecretRef,
         span::Span,
     },
-    port::postgres::{Conninfo, ConninfoError},
+    port::{
+        command::{argv_problems, env_problems},
+        kind::Problem,
+        postgres::{Conninfo, ConninfoError},
+    },
 };
 
 /// Longest name of a service, a site or a controller: requests carry several in one datagram.
@@ -59,6 +63,22 @@ pub enum ConfigError {
     /// The other site cannot be reached like this.
     #[error("database.resync.source cannot be used")]
     Source(#[source] Box<ConninfoError>),
+    /// The controller speaks twice a second; who misses it for a moment would page for nothing.
+    #[error("controllerSilence is {0}: expected 2s or more")]
+    Silence(Span),
+    /// An action is named that is none.
+    #[error("onSilence names {0:?}, which is none of `actions`")]
+    NoAction(ActionName),
+    /// A program cannot be run as it stands there.
+    #[error("actions.{action}.{field}: {message}")]
+    Action {
+        /// Which.
+        action: ActionName,
+        /// Where in it.
+        field: String,
+        /// What is wrong.
+        message: String,
+    },
     /// There is nothing to gate.
     #[error("database.listen is empty: name every address and port that PostgreSQL listens on")]
     NoListen,
@@ -89,8 +109,51 @@ pub struct Config {
     /// How often a primary asks for its lease.
     #[serde(default = "renewal")]
     pub renewal: Span,
+    /// How long the controller may be silent before that is told.
+    #[serde(default = "controller_silence")]
+    pub controller_silence: Span,
+    /// The action that tells it, and that it is over.
+    #[serde(default)]
+    pub on_silence: Option<ActionName>,
+    /// Programs of this host.
+    #[serde(default)]
+    pub actions: BTreeMap<ActionName, Program>,
     /// What is guarded.
     pub database: Database,
+}
+
+/// A program of this host, run without a shell and as the guard's user.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Program {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Secrets for its environment, by the names they get there.
+    #[serde(default)]
+    pub env: BTreeMap<String, SecretRef>,
+    /// It is killed with all that it started when it takes longer.
+    #[serde(default = "program_timeout")]
+    pub timeout: Span,
+}
+
+impl Program {
+    fn problems(&self) -> Vec<Problem> {
+        let mut all = argv_problems("command", &self.command);
+        all.extend(env_problems(&self.env));
+        let limits = Span::from_secs(1)..=Span::from_secs(3_600);
+        if !limits.contains(&self.timeout) {
+            all.push(Problem::new("timeout", "expected 1s to 1h"));
+        }
+        all
+    }
+}
+
+fn controller_silence() -> Span {
+    Span::from_secs(300)
+}
+
+fn program_timeout() -> Span {
+    Span::from_secs(60)
 }
 
 /// The controller, as a guard knows it.
@@ -242,10 +305,34 @@ impl Config {
         if let Some(resync) = &self.database.resync {
             resync.conninfo()?;
         }
+        if self.controller_silence < Span::from_secs(2) {
+            return Err(ConfigError::Silence(self.controller_silence));
+        }
+        self.check_actions()?;
         if self.database.listen.is_empty() {
             return Err(ConfigError::NoListen);
         }
         Ok(())
+    }
+}
+
+impl Config {
+    fn check_actions(&self) -> Result<(), ConfigError> {
+        for (name, program) in &self.actions {
+            check_name("actions", name.as_str())?;
+            if let Some(problem) = program.problems().into_iter().next() {
+                return Err(ConfigError::Action {
+                    action: name.clone(),
+                    field: problem.path,
+                    message: problem.message,
+                });
+            }
+        }
+        let named = self.on_silence.as_ref();
+        match named.filter(|name| !self.actions.contains_key(*name)) {
+            Some(name) => Err(ConfigError::NoAction(name.clone())),
+            None => Ok(()),
+        }
     }
 }
 
@@ -287,6 +374,14 @@ mod tests {
         assert_eq!(config.renewal, Span::from_millis(150));
         assert_eq!(config.runtime(), PathBuf::from("/run/failover/shop"));
         assert_eq!(config.database.listen.len(), 2);
+        assert_eq!(config.controller_silence, Span::from_secs(300));
+        let paging =
+            "onSilence: page\nactions: {page: {command: [/bin/page, --now], timeout: 10s}}\n";
+        let paging = Config::read(&(document() + paging)).unwrap();
+        let named = paging
+            .on_silence
+            .and_then(|a| paging.actions.get(&a).cloned());
+        assert_eq!(named.unwrap().timeout, Span::from_secs(10));
         let alone = document().replace("peer: ", "# ");
         assert_eq!(Config::read(&alone).unwrap().peer, None);
     }
@@ -310,6 +405,19 @@ mod tests {
         assert!(same.contains("peer.site"), "{same}");
         let relative = fault(&document().replace("state: /var", "state: var"));
         assert!(relative.contains("whole path"), "{relative}");
+        let hasty = fault(&format!("{}controllerSilence: 1s\n", document()));
+        assert!(hasty.contains("2s or more"), "{hasty}");
+        let nobody = fault(&format!("{}onSilence: page\n", document()));
+        assert!(nobody.contains("\"page\""), "{nobody}");
+        for (program, expected) in [
+            ("command: []", "actions.page.command"),
+            ("command: [page --now]", "no shell"),
+            ("command: [page], timeout: 2h", "1s to 1h"),
+            ("command: [page], env: {PATH: {env: P}}", "env.PATH"),
+        ] {
+            let told = fault(&format!("{}actions: {{page: {{{program}}}}}\n", document()));
+            assert!(told.contains(expected), "{told}");
+        }
         let fast = fault(&format!("{}renewal: 1ms\n", document()));
         assert!(fast.contains("20ms"), "{fast}");
     }

@@ -12,6 +12,7 @@ pub mod gate;
 pub mod hold;
 pub mod machine;
 pub mod proof;
+pub mod runs;
 pub mod server;
 pub mod state;
 pub mod wire;

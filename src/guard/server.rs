@@ -4,7 +4,7 @@
 //! might go on behind the back of a fence. Each use of the gate carries a [`Turn`]; one of an earlier turn than the last
 //! is refused, so that a late answer never opens what a fence has closed.
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, watch},
@@ -20,7 +20,7 @@ mod resync;
 
 pub use self::{control::ControlError, identity::IdentityError, resync::ResyncError};
 use self::{
-    control::{LastRun, last_run},
+    control::{LastRun, end_of_log, last_run},
     disk::Disk,
     resting::Resting,
 };
@@ -247,18 +247,21 @@ impl Server {
         let disk = self.disk.look().await;
         let Some(hold) = self.attached()? else {
             *session = None;
-            return Ok(Seen {
-                database: Some(Database::Gone),
-                armed: None,
-                besides: disk,
-            });
+            return Ok(gone(disk));
         };
         let armed = match timeout(LOOK, hold.state()).await {
             Ok(Ok(state)) => state.armed,
             Ok(Err(_)) | Err(_) => None,
         };
-        let told = timeout(self.patience, self.question(session)).await;
-        let told = told.ok().and_then(Result::ok);
+        let asked = timeout(self.patience, self.question(session));
+        let told = tokio::select! {
+            told = asked => told.ok().and_then(Result::ok),
+            () = end_of(&hold) => None,
+        };
+        if told.is_none() && !hold.runs()? {
+            *session = None;
+            return Ok(gone(disk));
+        }
         let besides = told.map_or(disk, |(_, told)| FirstHand {
             position: told.position,
             contact: told.contact,
@@ -269,6 +272,14 @@ impl Server {
             armed,
             besides,
         })
+    }
+
+    /// Returns when nothing of what runs now is left; never where nothing runs, or the kernel does not tell.
+    pub async fn ended(&self) {
+        match self.attached() {
+            Ok(Some(hold)) => end_of(&hold).await,
+            Ok(None) | Err(_) => future::pending().await,
+        }
     }
 
     /// Moves the moment at which kernel and gate end it; returns once both have taken it.
@@ -306,7 +317,7 @@ impl Server {
     }
 
     /// Ends every process and destroys the sockets, behind a closed gate. `opening` is what is being opened, which was
-    /// called off already.
+    /// called off already. Gives where its log ends, where that is known for certain.
     ///
     /// # Errors
     /// Where it is not known whether all of that is so.
@@ -314,7 +325,7 @@ impl Server {
         &self,
         turn: Turn,
         opening: Option<tokio::task::JoinHandle<()>>,
-    ) -> Result<(), ServerError> {
+    ) -> Result<Option<Lsn>, ServerError> {
         match timeout(END, self.end(turn, opening)).await {
             Ok(ended) => ended,
             Err(_) => Err(ServerError::Hangs),
@@ -325,7 +336,7 @@ impl Server {
         &self,
         turn: Turn,
         opening: Option<tokio::task::JoinHandle<()>>,
-    ) -> Result<(), ServerError> {
+    ) -> Result<Option<Lsn>, ServerError> {
         self.kill().await?;
         if let Some(opening) = opening {
             opening.await.map_err(ServerError::Task)?;
@@ -347,7 +358,8 @@ impl Server {
         {
             return Err(ServerError::Outside);
         }
-        Ok(())
+        let data = self.data.clone();
+        blocking(move || Ok(end_of_log(&data).unwrap_or_default())).await
     }
 
     /// Starts it as a primary under an armed dead-man; `armed` is called when dead-man and gate have taken the moment.
@@ -485,7 +497,7 @@ impl Server {
     pub async fn drain(&self) -> Result<Option<Lsn>, ServerError> {
         self.stop().await?;
         let data = self.data.clone();
-        blocking(move || Ok(resync::end(&data)?)).await
+        blocking(move || Ok(end_of_log(&data)?)).await
     }
 
     /// Keeps what only this site has, and brings its data into line with the site that serves.
@@ -627,6 +639,21 @@ impl Server {
     async fn last_run(&self) -> Result<LastRun, ServerError> {
         let data = self.data.clone();
         blocking(move || Ok(last_run(&data)?)).await
+    }
+}
+
+/// Returns when nothing of it is left; never where the kernel does not tell.
+async fn end_of(hold: &Hold) {
+    if hold.ended().await.is_err() {
+        future::pending::<()>().await;
+    }
+}
+
+fn gone(disk: FirstHand) -> Seen {
+    Seen {
+        database: Some(Database::Gone),
+        armed: None,
+        besides: disk,
     }
 }
 

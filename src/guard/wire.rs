@@ -4,6 +4,8 @@
 //! the version, a signature, the names of sender, receiver and service, and the message as JSON. Nothing behind the names
 //! is read before the signature was found to be the sender's. Whatever is not right is counted and dropped, and never
 //! answered.
+//!
+//! The first byte also says which way a datagram goes ([`relay`]); it is the one byte that is not signed.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -12,11 +14,13 @@ use serde::{Deserialize, Serialize};
 pub mod certificate;
 pub mod key;
 pub mod message;
+pub mod relay;
 
 pub use self::{
     certificate::{Certificate, Proof},
     key::{KeyError, KeyPair},
     message::Message,
+    relay::{Allowance, Way, Ways},
 };
 use crate::model::{
     id::{ServiceName, SiteName},
@@ -27,6 +31,10 @@ use crate::model::{
 pub const LARGEST: usize = 1232;
 /// Of this format; another one is not read.
 const VERSION: u8 = 1;
+/// In its place: the receiver is to pass the datagram on.
+const TO_PASS: u8 = 2;
+/// In its place: somebody passed the datagram on.
+const PASSED: u8 = 4;
 const SIGNATURE: usize = 64;
 /// What is signed begins with this, so that no signature for one thing passes for another.
 const CONTEXT: &[u8] = b"failover guard datagram\0";
@@ -102,6 +110,9 @@ pub enum Dropped {
     /// The terms that it shows were not signed by the controller.
     #[error("its terms are not the controller's")]
     Certificate,
+    /// More is to be passed on than anybody needs.
+    #[error("too much is to be passed on")]
+    Rate,
 }
 
 /// How many datagrams were dropped, and why.
@@ -200,40 +211,41 @@ impl Wire {
         Ok(datagram)
     }
 
-    /// Who says what in a datagram.
+    /// Who says what in a datagram, and which way it came.
     ///
     /// # Errors
     /// With why it is to be dropped.
-    pub fn open(&self, datagram: &[u8]) -> Result<(Party, Message), Dropped> {
-        if datagram.len() > LARGEST {
-            return Err(Dropped::Large);
-        }
-        let (version, rest) = datagram.split_first().ok_or(Dropped::Malformed)?;
-        if *version != VERSION {
-            return Err(Dropped::Version);
-        }
-        let (signature, named) = rest.split_at_checked(SIGNATURE).ok_or(Dropped::Malformed)?;
-        let (from, rest) = name(named)?;
-        let (to, rest) = name(rest)?;
-        let (service, body) = name(rest)?;
-        if to != self.own.name() {
+    pub fn open(&self, datagram: &[u8]) -> Result<(Party, Message, Way), Dropped> {
+        let frame = Frame::read(datagram)?;
+        let way = match frame.version {
+            VERSION => Way::Straight,
+            PASSED => Way::Around,
+            _ => return Err(Dropped::Version),
+        };
+        if frame.to != self.own.name() {
             return Err(Dropped::Receiver);
         }
-        if service != self.service.as_str() {
-            return Err(Dropped::Service);
-        }
-        let (sender, key) = self.others.get(from).ok_or(Dropped::Sender)?;
-        let mut signed = vec![VERSION];
-        signed.extend_from_slice(named);
-        if !key::signed(key, CONTEXT, &signed, signature) {
-            return Err(Dropped::Signature);
-        }
-        let message: Message = serde_json::from_slice(body).map_err(|_| Dropped::Message)?;
+        let sender = self.sender(&frame)?;
+        let message: Message = serde_json::from_slice(frame.body).map_err(|_| Dropped::Message)?;
         if !message.may_come_from(sender) {
             return Err(Dropped::Author);
         }
         self.check_terms(&message)?;
-        Ok((sender.clone(), message))
+        Ok((sender.clone(), message, way))
+    }
+
+    /// Whose signature it bears, where that is somebody who is known and it is about this service.
+    fn sender(&self, frame: &Frame<'_>) -> Result<&Party, Dropped> {
+        if frame.service != self.service.as_str() {
+            return Err(Dropped::Service);
+        }
+        let (sender, key) = self.others.get(frame.from).ok_or(Dropped::Sender)?;
+        let mut signed = vec![VERSION];
+        signed.extend_from_slice(frame.named);
+        if !key::signed(key, CONTEXT, &signed, frame.signature) {
+            return Err(Dropped::Signature);
+        }
+        Ok(sender)
     }
 
     /// Signs terms, so that guards can show them to each other: for the controller alone.
@@ -260,14 +272,48 @@ impl Wire {
     }
 }
 
+/// The parts of a datagram; nothing of it is proved.
+struct Frame<'a> {
+    version: u8,
+    signature: &'a [u8],
+    /// What is signed, but for the version before it.
+    named: &'a [u8],
+    from: &'a str,
+    to: &'a str,
+    service: &'a str,
+    body: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    fn read(datagram: &'a [u8]) -> Result<Self, Dropped> {
+        if datagram.len() > LARGEST {
+            return Err(Dropped::Large);
+        }
+        let (version, rest) = datagram.split_first().ok_or(Dropped::Malformed)?;
+        if ![VERSION, TO_PASS, PASSED].contains(version) {
+            return Err(Dropped::Version);
+        }
+        let (signature, named) = rest.split_at_checked(SIGNATURE).ok_or(Dropped::Malformed)?;
+        let (from, rest) = name(named)?;
+        let (to, rest) = name(rest)?;
+        let (service, body) = name(rest)?;
+        Ok(Self {
+            version: *version,
+            signature,
+            named,
+            from,
+            to,
+            service,
+            body,
+        })
+    }
+}
+
 /// The service that a datagram says to be about; nothing of it is proved.
 #[must_use]
 pub fn about(datagram: &[u8]) -> Option<ServiceName> {
-    let (_, named) = datagram.split_at_checked(1 + SIGNATURE)?;
-    let (_, rest) = name(named).ok()?;
-    let (_, rest) = name(rest).ok()?;
-    let (service, _) = name(rest).ok()?;
-    Some(ServiceName::new(service))
+    let frame = Frame::read(datagram).ok()?;
+    Some(ServiceName::new(frame.service))
 }
 
 fn name(bytes: &[u8]) -> Result<(&str, &[u8]), Dropped> {

@@ -91,6 +91,8 @@ name!(/// Lower-case hex SHA-256 of a plan's canonical JSON.
     PlanHash);
 name!(/// Lower-case hex SHA-256 of the documents that a service was compiled from.
     ConfigHash);
+name!(/// Something that a guard's own document lets be done on its host.
+    ActionName);
 name!(/// The key that makes one effect recognisable at the other side, the same over every repeat of it.
     IdempotencyKey);
 

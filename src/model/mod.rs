@@ -2,6 +2,7 @@
 //!
 //! This floor knows nothing of the floors above it, does no IO, reads no clock and draws no random numbers.
 
+pub mod action;
 pub mod announcement;
 pub mod approval;
 pub mod check;
@@ -16,6 +17,7 @@ pub mod public_key;
 pub mod record;
 pub mod secret;
 pub mod service;
+pub mod silence;
 pub mod site;
 pub mod span;
 pub mod step;

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use crate::model::{
+    action::ActState,
     guard::{FenceAck, Report, Terms},
-    id::{Epoch, SiteName},
+    id::{ActionName, Attempt, Epoch, IdempotencyKey, SiteName},
     span::Span,
     time::Time,
 };
@@ -40,6 +41,29 @@ pub enum Order {
     },
 }
 
+/// What a guard is asked of an action that its own document names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// To run it.
+    Run {
+        /// Which attempt.
+        attempt: Attempt,
+        /// The epoch that the effect carries.
+        epoch: Epoch,
+    },
+    /// What became of it.
+    Recall,
+}
+
+/// What a guard said of an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acted {
+    /// What became of it.
+    pub state: ActState,
+    /// How long ago.
+    pub age: Span,
+}
+
 /// The guards of a service.
 #[async_trait]
 pub trait Guards: Send + Sync {
@@ -57,6 +81,12 @@ pub trait Guards: Send + Sync {
 
     /// Says something to the guard of a site.
     fn order(&self, site: &SiteName, order: Order);
+
+    /// Asks something of the guard of a site about an action. It is said once and may be lost.
+    fn act(&self, site: &SiteName, action: &ActionName, key: &IdempotencyKey, act: Act);
+
+    /// What the guard of a site said last of an action; none where this process never heard of it.
+    fn acted(&self, site: &SiteName, key: &IdempotencyKey) -> Option<Acted>;
 
     /// Returns when one of them says something, and after so long in any case.
     async fn news(&self, within: Duration);

@@ -2,6 +2,7 @@
 
 use crate::port::kind::Kind;
 
+mod action;
 mod command;
 mod grants;
 mod guard;
@@ -13,6 +14,7 @@ pub use grants::{Grants, grants_sql};
 
 /// The kinds of this room; a new one is a line here.
 pub const KINDS: &[Kind] = &[
+    action::KIND,
     command::KIND,
     guard::KIND,
     http::KIND,

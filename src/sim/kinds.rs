@@ -102,6 +102,14 @@ mod tests {
     fn every_kind_of_this_build_is_simulated_but_those_that_speak_to_guards() {
         let all = registry::kinds().0.iter().map(|k| k.name);
         let missing: Vec<_> = all.filter(|name| !is_simulated(name)).collect();
-        assert_eq!(missing, ["probe/guard", "guard/fence", "guard/promote"]);
+        assert_eq!(
+            missing,
+            [
+                "probe/guard",
+                "guard/fence",
+                "guard/action",
+                "guard/promote"
+            ]
+        );
     }
 }

@@ -7,10 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use failover::model::{
-    guard::{Database, Report},
-    lease,
-    span::Span,
+use failover::{
+    guard::wire::Message,
+    model::{
+        guard::{Database, Report},
+        lease,
+        span::Span,
+    },
 };
 use nix::{
     sched::{CloneFlags, unshare},
@@ -19,12 +22,13 @@ use nix::{
 
 use crate::stand::postgres::until;
 
+mod action;
 mod controller;
 pub mod shop;
 pub mod stage;
 pub mod witness;
 
-use stage::{Stage, terms};
+use stage::{Layout, Stage, terms};
 
 /// Runs in a network namespace that goes with its thread and its children.
 pub fn apart(test: fn()) {
@@ -189,5 +193,125 @@ fn a_guard_tells_unasked_what_becomes_of_its_database() {
         until("it tells that it serves again", || {
             told(|r| r.answers && r.database == Some(Database::Writable))
         });
+    });
+}
+
+#[test]
+fn the_death_of_a_database_is_told_when_it_dies_and_not_at_the_next_look() {
+    apart(|| {
+        const RENEWAL: Duration = Duration::from_secs(5);
+        let stage = Stage::with(&Layout {
+            renewal: "5s",
+            lease: Span::from_secs(20),
+            ..Layout::default()
+        });
+        stage.controller.promote(&terms(1, "a", 20_000, None), true);
+        stage.witness.until_written("a");
+        let told = |database| {
+            let reports = &stage.controller.mind().reports;
+            let report = reports.get(&"a".into());
+            report.is_some_and(|r| r.database == Some(database))
+        };
+        until("it tells that it serves", || told(Database::Writable));
+        // Once more in the middle of its sleep, and once of a server that stood still and was being asked.
+        for is_frozen in [false, true] {
+            if is_frozen {
+                stage.a.freeze_database();
+                sleep(RENEWAL);
+            }
+            let killed = Instant::now();
+            stage.a.kill_database();
+            until("it tells that nobody is left", || told(Database::Gone));
+            let took = killed.elapsed();
+            assert!(took < RENEWAL / 5, "{took:?}");
+            until("it tells that it serves again", || told(Database::Writable));
+            stage.witness.until_written("a");
+        }
+    });
+}
+
+#[test]
+fn a_guard_that_the_controller_cannot_reach_holds_its_lease_by_way_of_the_other_one() {
+    apart(|| {
+        const LEASE: u64 = 1500;
+        let mut stage = Stage::new();
+        // Nobody but the controller grants.
+        stage.controller.promote(&terms(1, "a", LEASE, None), true);
+        stage.witness.until_written("a");
+        let (began, life) = (Instant::now(), stage.a.life());
+        stage.cut_off("a");
+        sleep(wait_of(LEASE) * 3);
+        stage.witness.until_written("a");
+        let gap = stage.witness.longest_gap("a", began);
+        assert!(gap < Duration::from_secs(1), "{gap:?}");
+        assert_eq!(stage.a.life(), life);
+        assert!(stage.b.status()["passed"].as_u64().unwrap() > 10);
+
+        // What was granted by that way ends as it does by every other.
+        stage.b.kill();
+        until("the database is gone", || !stage.a.runs());
+        let granted = stage.controller.mind().last_grant.unwrap();
+        let last = stage.witness.last("a").unwrap();
+        assert!(last < granted + wait_of(LEASE), "{:?}", last - granted);
+        stage.b.start();
+        stage.witness.until_written("a");
+    });
+}
+
+#[test]
+fn a_guard_tells_that_its_controller_is_silent_and_that_it_is_heard_again() {
+    apart(|| {
+        let told = tempfile::NamedTempFile::new().unwrap();
+        let script =
+            r#"echo "$FAILOVER_SERVICE $FAILOVER_SITE $FAILOVER_ACTION $FAILOVER_EVENT" >> "$0""#;
+        let stage = Stage::with(&Layout {
+            besides: serde_json::json!({
+                "controllerSilence": "3s",
+                "onSilence": "page",
+                "actions": {"page": {"command": ["/bin/sh", "-c", script, told.path()], "timeout": "5s"}},
+            }),
+            ..Layout::default()
+        });
+        let of_b = || {
+            let text = std::fs::read_to_string(told.path()).unwrap();
+            let lines = text.lines().filter(|l| l.starts_with("shop b page "));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        until("it is told once", || !of_b().is_empty());
+        assert_eq!(of_b(), ["shop b page controllerSilent"]);
+        let silent: Span = serde_json::from_value(stage.b.status()["silent"].clone()).unwrap();
+        assert!(silent >= Span::from_secs(3));
+        sleep(Duration::from_secs(4));
+        assert_eq!(of_b().len(), 1, "and only once");
+
+        stage.controller.send("b", &Message::Look);
+        until("that it is over is told too", || of_b().len() == 2);
+        assert_eq!(of_b()[1], "shop b page controllerHeard");
+        assert!(stage.b.status()["silent"].is_null());
+    });
+}
+
+#[test]
+fn a_fenced_site_says_where_its_log_ends_if_it_had_stopped_in_its_own_order() {
+    apart(|| {
+        let mut stage = Stage::new();
+        stage.controller.promote(&terms(1, "a", 1500, None), true);
+        stage.witness.until_written("a");
+        // Killed by its fence: nobody knows without reading the log.
+        stage.controller.fence("a", 2);
+        assert_eq!(stage.controller.mind().acks.last().unwrap().lsn, None);
+
+        stage.controller.promote(&terms(3, "a", 1500, None), true);
+        stage.witness.until_written("a");
+        stage.a.stop_database();
+        stage.controller.mind().grants_leases = false;
+        stage.a.start();
+        until("the guard is back", || {
+            stage.a.status()["report"]["database"] == "gone"
+        });
+        let checkpoint = stage.a.cluster.control("Latest checkpoint location");
+        stage.controller.fence("a", 4);
+        let told = stage.controller.mind().acks.last().unwrap().lsn;
+        assert_eq!(told.map(|lsn| lsn.to_string()), Some(checkpoint));
     });
 }

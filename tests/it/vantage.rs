@@ -161,18 +161,21 @@ async fn an_observer_that_is_gone_does_not_count_and_one_network_never_fails_ove
 async fn a_controller_that_is_started_again_is_found_and_stale_looks_do_not_count() {
     let mut stand = Stand::new().await;
     let mut paris = Paris::of(&stand, "");
-    paris.observe(&stand, &[]);
+    stand.program(
+        "page",
+        "echo \"$FAILOVER_VANTAGE $FAILOVER_EVENT\" >> page.told",
+    );
+    let page = stand.path("page").display().to_string();
+    paris.observe(&stand, &["--silence", "6s", "--on-silence", &page]);
     paris.controller(&mut stand, "\"healthy\"");
-    let away = paris
-        .events()
-        .iter()
-        .filter(|e| e["event"] == "away")
-        .count();
-    let back = paris
-        .events()
-        .iter()
-        .filter(|e| e["event"] == "back")
-        .count();
+    let before = |event: &str| {
+        paris
+            .events()
+            .iter()
+            .filter(|e| e["event"] == event)
+            .count()
+    };
+    let [away, back, silent, heard] = ["away", "back", "silent", "heard"].map(before);
     stand.signal(Signal::SIGTERM);
     assert_eq!(stand.ended().code(), Some(0));
     paris.until_told("away", away + 1);
@@ -182,7 +185,13 @@ async fn a_controller_that_is_started_again_is_found_and_stale_looks_do_not_coun
     tokio::time::sleep(Duration::from_secs(3)).await;
     stand.east_is_up(true);
     tokio::time::sleep(Duration::from_secs(3)).await;
+    paris.until_told("silent", silent + 1);
     paris.controller(&mut stand, "\"healthy\"");
+    paris.until_told("heard", heard + 1);
+    until("people were told of both", || {
+        let told = fs::read_to_string(stand.path("page.told")).unwrap_or_default();
+        told.ends_with("paris controllerSilent\nparis controllerHeard\n")
+    });
     let told = paris.until_told("back", back + 1);
     assert!(told["kept"].as_u64().unwrap() > 10, "{told}");
     until_figure(

@@ -44,6 +44,9 @@ pub struct GuardDocument {
     peer: {site: milan, address: '10.0.1.1:7400', publicKey: …}   # the other site's guard, if any\n  \
     state: /var/lib/failover/guard   # has to outlive a reboot\n  \
     renewal: 150ms\n  \
+    controllerSilence: 5m            # then onSilence is run, and when it is over\n  \
+    onSilence: page                  # one of the actions, as are those of guard/action\n  \
+    actions: {page: {command: [/usr/local/bin/page, dr], timeout: 60s}}\n  \
     database:\n    \
     program: /usr/lib/postgresql/15/bin/postgres   # stays in the foreground\n    \
     args: [-D, /var/lib/postgresql/15/main]\n    \

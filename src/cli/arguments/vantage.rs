@@ -6,6 +6,7 @@ use clap::Args;
 use url::Url;
 
 use super::Listen;
+use crate::model::span::Span;
 
 /// `failover vantage`.
 #[derive(Debug, Args)]
@@ -42,6 +43,12 @@ pub struct Vantage {
     /// Run the commands of probe/command that the controller sends; without it such a look is unknown.
     #[arg(long)]
     pub allow_commands: bool,
+    /// How long the controller may be silent before that is an error.
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    pub silence: Span,
+    /// Program that is run then, and again when the controller is heard ('failover help vantage-points').
+    #[arg(long, value_name = "PROGRAM")]
+    pub on_silence: Option<String>,
 }
 
 /// Flags of `failover run` for observers elsewhere.

@@ -14,7 +14,10 @@ use super::{Carrier, Said, Told, Ward, lock};
 use crate::{
     guard::{
         clock,
-        wire::{self, Counts, Dropped, KeyError, KeyPair, LARGEST, Message, Party, Wire},
+        wire::{
+            self, Allowance, Counts, Dropped, KeyError, KeyPair, LARGEST, Message, Party, Way,
+            Ways, Wire, relay,
+        },
     },
     model::{
         id::{ServiceName, SiteName},
@@ -45,6 +48,7 @@ struct Line {
     ends: Mutex<Ends>,
     /// As changed documents have it, before they are in force.
     next: Mutex<Option<Ends>>,
+    allowance: Mutex<Allowance>,
 }
 
 struct Ends {
@@ -99,6 +103,7 @@ impl Post {
             socket: Arc::clone(&self.socket),
             ends: Mutex::new(ends),
             next: Mutex::default(),
+            allowance: Mutex::new(Allowance::new(clock::grantor())),
         });
         let ward = Arc::new(Ward::new(line.clone(), self.runtime.clone()));
         lines.insert(service.name.clone(), (line, Arc::clone(&ward)));
@@ -152,8 +157,11 @@ impl Post {
         let service = wire::about(datagram);
         let line = service.and_then(|s| lock(&self.lines).get(&s).cloned());
         let heard = line.ok_or(Dropped::Service).and_then(|(line, ward)| {
-            let (site, told) = line.open(datagram)?;
-            ward.hear(&site, told);
+            if Wire::is_to_pass(datagram) {
+                return line.pass(datagram);
+            }
+            let (site, told, way) = line.open(datagram)?;
+            ward.hear(&site, told, way);
             Ok(())
         });
         if let Err(why) = heard {
@@ -182,23 +190,45 @@ impl Ends {
 }
 
 impl Line {
-    fn open(&self, datagram: &[u8]) -> Result<(SiteName, Told), Dropped> {
-        let (sender, message) = lock(&self.ends).wire.open(datagram)?;
+    /// Passes on what one guard says to the other.
+    fn pass(&self, datagram: &[u8]) -> Result<(), Dropped> {
+        let ends = lock(&self.ends);
+        let (to, passed) = ends.wire.pass(datagram)?;
+        lock(&self.allowance).take(self.now())?;
+        if let Party::Guard(site) = to {
+            self.put(&ends, &site, &passed);
+        }
+        Ok(())
+    }
+
+    fn put(&self, ends: &Ends, site: &SiteName, datagram: &[u8]) {
+        if let Some(address) = ends.addresses.get(site)
+            && let Err(error) = self.socket.try_send_to(datagram, *address)
+        {
+            tracing::debug!(%error, %site, "a datagram was not sent");
+        }
+    }
+
+    fn open(&self, datagram: &[u8]) -> Result<(SiteName, Told, Way), Dropped> {
+        let (sender, message, way) = lock(&self.ends).wire.open(datagram)?;
         let Party::Guard(site) = sender else {
             return Err(Dropped::Author);
         };
         let told = match message {
             Message::Ask { request, .. } => Told::Ask(request),
             Message::Fenced(ack) => Told::Fenced(ack),
-            Message::Report(report) => Told::Report(report),
+            Message::Report { at, report } => Told::Report(at, report),
+            Message::Acted { report, .. } => Told::Acted(report),
             Message::Grant(_)
             | Message::Fence(_)
             | Message::Promote { .. }
             | Message::Drain(_)
             | Message::Resync(_)
+            | Message::Act(_)
+            | Message::Recall(_)
             | Message::Look => return Err(Dropped::Author),
         };
-        Ok((site, told))
+        Ok((site, told, way))
     }
 }
 
@@ -207,11 +237,11 @@ impl Carrier for Line {
         lock(&self.ends).addresses.keys().cloned().collect()
     }
 
-    fn say(&self, site: &SiteName, what: Said) {
+    fn say(&self, site: &SiteName, what: Said, ways: Ways) {
         let ends = lock(&self.ends);
-        let Some(address) = ends.addresses.get(site) else {
+        if !ends.addresses.contains_key(site) {
             return;
-        };
+        }
         let message = match what {
             Said::Grant(grant) => Message::Grant(grant),
             Said::Fence(order) => Message::Fence(order),
@@ -221,16 +251,24 @@ impl Carrier for Line {
             },
             Said::Drain(order) => Message::Drain(order),
             Said::Resync(order) => Message::Resync(order),
+            Said::Act(order) => Message::Act(order),
+            Said::Recall(query) => Message::Recall(query),
             Said::Look => Message::Look,
         };
-        match ends.wire.seal(&Party::Guard(site.clone()), &message) {
-            Ok(datagram) => {
-                if let Err(error) = self.socket.try_send_to(&datagram, *address) {
-                    tracing::debug!(%error, %site, "a datagram was not sent");
-                }
-            }
+        let mut datagram = match ends.wire.seal(&Party::Guard(site.clone()), &message) {
+            Ok(datagram) => datagram,
             Err(error) => {
                 tracing::error!(error = %cause::in_full(&error), "a message cannot be sent");
+                return;
+            }
+        };
+        if ways.include(Way::Straight) {
+            self.put(&ends, site, &datagram);
+        }
+        if ways.include(Way::Around) {
+            relay::mark(&mut datagram);
+            for third in ends.addresses.keys().filter(|third| *third != site) {
+                self.put(&ends, third, &datagram);
             }
         }
     }

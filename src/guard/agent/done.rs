@@ -9,10 +9,12 @@ use crate::{
         state::{Kept, StateError},
     },
     model::{
+        action::ActOrder,
         guard::{Database, Lease, Role, Salvage},
+        id::ActionName,
         observation::Lsn,
     },
-    port::cause,
+    port::{cause, command::Run},
 };
 
 /// Told to the loop by its tasks.
@@ -27,13 +29,19 @@ pub(super) enum Done {
     /// The database was opened, or could not be.
     Opened(Turn, Database),
     /// The database was ended.
-    Emptied(Turn, Result<(), ServerError>),
+    Emptied(Turn, Result<Option<Lsn>, ServerError>),
     /// The database was stopped in order, and its log ends there.
     Drained(Result<Option<Lsn>, ServerError>),
     /// The data was brought into line.
     Resynced(Result<Salvage, ServerError>),
     /// A promise was written.
     Written(Result<Box<Kept>, StateError>),
+    /// A program of this host has ended.
+    Ran(ActionName, Run),
+    /// One that the controller asked for has ended.
+    Acted(ActOrder, Run),
+    /// One that the controller asked for was not begun.
+    NotBegun(ActOrder, std::io::Error),
     /// The database was stopped, and the guard may end.
     Stopped,
 }
@@ -60,8 +68,7 @@ impl Agent {
                     self.is_emptying = false;
                     self.next_turn();
                     self.step(match emptied {
-                        // Where its log ends is not known without a server.
-                        Ok(()) => Event::Emptied(None),
+                        Ok(end) => Event::Emptied(end),
                         Err(error) => {
                             tracing::error!(
                                 error = %cause::in_full(&error),
@@ -89,6 +96,9 @@ impl Agent {
                 self.step(Event::Resynced(resynced.ok()));
             }
             Done::Written(written) => self.written(written),
+            Done::Ran(name, run) => self.ran(&name, &run),
+            Done::Acted(order, run) => self.acted(&order, &run),
+            Done::NotBegun(order, error) => self.not_begun(&order, &error),
             Done::Stopped => {}
         }
     }

@@ -14,7 +14,7 @@ use crate::{
         machine::{Effect, Until},
         server::{CallOff, ServerError, SharedServer, Turn},
         state::Kept,
-        wire::{Message, Party},
+        wire::{Message, Party, Ways},
     },
     model::{
         guard::{Database, LeaseRequest, Promise},
@@ -41,13 +41,16 @@ pub(super) struct Pending {
 }
 
 impl Agent {
-    pub(super) fn perform(&mut self, effect: Effect) {
+    /// Makes an effect; an answer goes these ways.
+    pub(super) fn perform(&mut self, effect: Effect, ways: Ways) {
         match effect {
             Effect::Ask(request) => self.ask(request),
-            Effect::Grant(site, grant) => self.send(&Party::Guard(site), &Message::Grant(grant)),
+            Effect::Grant(site, grant) => {
+                self.send(&Party::Guard(site), &Message::Grant(grant), ways);
+            }
             Effect::Acknowledge(ack) => {
                 tracing::info!(epoch = ack.epoch.0, "the fence is acknowledged");
-                self.send(&self.controller(), &Message::Fenced(ack));
+                self.send(&self.controller(), &Message::Fenced(ack), ways);
             }
             Effect::Write(promise) => self.write(promise),
             Effect::Empty => self.empty(),
@@ -95,9 +98,9 @@ impl Agent {
             request,
             proof: certificate.map(|c| c.proof),
         };
-        self.send(&self.controller(), &message);
+        self.send(&self.controller(), &message, Ways::Both);
         if let Some(deputy) = deputy {
-            self.send(&Party::Guard(deputy), &message);
+            self.send(&Party::Guard(deputy), &message, Ways::Both);
         }
     }
 

@@ -33,6 +33,12 @@ pub struct Status {
     pub left: Option<Span>,
     /// Datagrams that it dropped, and why.
     pub dropped: Counts,
+    /// How many it passed on between the controller and the other guard.
+    #[serde(default)]
+    pub passed: u64,
+    /// How long the controller has been silent, where that is longer than it may be.
+    #[serde(default)]
+    pub silent: Option<Span>,
 }
 
 impl Agent {
@@ -45,6 +51,11 @@ impl Agent {
                 Some(Until::Never) | None => None,
             },
             dropped: self.dropped.clone(),
+            passed: self.passed,
+            silent: self
+                .silence
+                .is_long()
+                .then(|| self.silence.age(clock::grantor())),
         }
     }
 }

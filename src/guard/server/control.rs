@@ -6,18 +6,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::model::observation::Lsn;
+
 /// Where the parts stand that have not moved since PostgreSQL 9: system identifier (8 bytes), version of the file (4),
 /// version of the catalogue (4), state (4), each as the host has its numbers.
 const VERSION: usize = 8;
 const STATE: usize = 16;
-/// Since PostgreSQL 11 the time (8, aligned), the latest checkpoint (8), its redo (8) and timeline (4) follow.
+/// Since PostgreSQL 11 the time (8, at a multiple of 8), where the last checkpoint's record begins (8), and a copy of that
+/// record follow, which begins with where a recovery would begin (8) and its timeline (4).
 const CHECKPOINT: usize = 32;
+const REDO: usize = 40;
 const TIMELINE: usize = 48;
 const HEAD: usize = 52;
 /// The version of the file since PostgreSQL 11.
 const SINCE: u32 = 1100;
-
-use crate::model::observation::Lsn;
+/// Shut down by its own order, as a primary.
+const SHUT_DOWN: u32 = 1;
 
 /// Why it cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +68,6 @@ pub struct Control {
     pub system: u64,
     /// Whether a primary was stopped in order.
     pub is_clean: bool,
-    /// Where the latest checkpoint stands: the end of the log where it was stopped in order.
-    pub checkpoint: Lsn,
     /// The timeline of that checkpoint.
     pub timeline: u32,
 }
@@ -81,9 +83,8 @@ pub fn read(data: &Path) -> Result<Control, ControlError> {
         return Err(ControlError::Version { path, version });
     }
     Ok(Control {
-        system: long(&head, 0),
-        is_clean: number(&head, STATE) == 1,
-        checkpoint: Lsn(long(&head, CHECKPOINT)),
+        system: position(&head, 0),
+        is_clean: number(&head, STATE) == SHUT_DOWN,
         timeline: number(&head, TIMELINE),
     })
 }
@@ -113,14 +114,30 @@ pub fn last_run(data: &Path) -> Result<LastRun, ControlError> {
     }
     match number(&head, STATE) {
         // Shut down, shutting down, in crash recovery, in production.
-        1 | 3 | 4 | 6 => Ok(LastRun::Primary),
+        SHUT_DOWN | 3 | 4 | 6 => Ok(LastRun::Primary),
         // Shut down in recovery, in archive recovery.
         2 | 5 => Ok(LastRun::Standby),
         state => Err(ControlError::State { path, state }),
     }
 }
 
-fn long(head: &[u8; HEAD], at: usize) -> u64 {
+/// Where the log of a primary ends that no process writes any more: the beginning of the last record, a checkpoint. None
+/// where it did not stop in its own order, for then nobody knows without reading the log. What a later start wrote that
+/// was killed before it let anybody in is nobody's data.
+///
+/// # Errors
+/// Where it cannot be told.
+pub fn end_of_log(data: &Path) -> Result<Option<Lsn>, ControlError> {
+    let (_, head) = head(data)?;
+    let at = position(&head, CHECKPOINT);
+    // A checkpoint at which nothing else went on is where its own recovery would begin. Older versions have something
+    // else in that place.
+    let is_last = number(&head, STATE) == SHUT_DOWN && at == position(&head, REDO);
+    let is_copy = data.join("backup_label").exists();
+    Ok((is_last && !is_copy && at > 0).then_some(Lsn(at)))
+}
+
+fn position(head: &[u8; HEAD], at: usize) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&head[at..at + 8]);
     u64::from_ne_bytes(bytes)
@@ -136,16 +153,37 @@ fn number(head: &[u8; HEAD], at: usize) -> u32 {
 mod tests {
     use super::*;
 
-    fn written(version: u32, state: u32) -> Result<LastRun, ControlError> {
+    fn data(version: u32, state: u32, positions: [u64; 2]) -> tempfile::TempDir {
         let data = tempfile::tempdir().unwrap();
         std::fs::create_dir(data.path().join("global")).unwrap();
         let mut head = vec![7; 8];
-        for number in [version, 202_209_061, state] {
+        for number in [version, 202_209_061, state, 0, 0, 0] {
             head.extend_from_slice(&number.to_ne_bytes());
+        }
+        for position in positions {
+            head.extend_from_slice(&position.to_ne_bytes());
         }
         head.resize(HEAD, 0);
         std::fs::write(data.path().join("global/pg_control"), head).unwrap();
-        last_run(data.path())
+        data
+    }
+
+    fn written(version: u32, state: u32) -> Result<LastRun, ControlError> {
+        last_run(data(version, state, [0, 0]).path())
+    }
+
+    #[test]
+    fn only_a_primary_that_stopped_in_its_own_order_says_where_its_log_ends() {
+        let ends = |state, positions| end_of_log(data(1300, state, positions).path()).unwrap();
+        assert_eq!(ends(1, [0x300_0028; 2]), Some(Lsn(0x300_0028)));
+        assert_eq!(ends(1, [0x300_0028, 0x300_0000]), None);
+        assert_eq!(ends(1, [0; 2]), None);
+        for state in [0, 2, 3, 4, 5, 6] {
+            assert_eq!(ends(state, [0x300_0028; 2]), None);
+        }
+        let copy = data(1300, 1, [0x300_0028; 2]);
+        std::fs::write(copy.path().join("backup_label"), "").unwrap();
+        assert_eq!(end_of_log(copy.path()).unwrap(), None);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     guard::config,
-    model::{guard::Salvage, id::Epoch, observation::Lsn, secret::Secret},
+    model::{guard::Salvage, id::Epoch, secret::Secret},
     port::{
         postgres::{Login, Session},
         secret::SharedSecrets,
@@ -516,13 +516,4 @@ fn succeeded(program: &'static str, out: &Output) -> Result<(), ResyncError> {
         words = words.split_off(from.unwrap_or_default());
     }
     Err(ResyncError::Failed { program, words })
-}
-
-/// Where the log ends of a server that was stopped in order; none where it was not.
-///
-/// # Errors
-/// Where the control file cannot be read.
-pub fn end(data: &Path) -> Result<Option<Lsn>, ControlError> {
-    let control = control::read(data)?;
-    Ok(control.is_clean.then_some(control.checkpoint))
 }

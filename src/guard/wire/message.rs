@@ -3,9 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Party, certificate::Proof};
-use crate::model::guard::{
-    DrainOrder, FenceAck, FenceOrder, Grant, Grantor, LeaseRequest, PromoteOrder, Report,
-    ResyncOrder, Terms,
+use crate::model::{
+    action::{ActOrder, ActQuery, ActReport},
+    guard::{
+        DrainOrder, FenceAck, FenceOrder, Grant, Grantor, LeaseRequest, PromoteOrder, Report,
+        ResyncOrder, Terms,
+    },
+    id::SiteName,
+    time::Time,
 };
 
 /// One message.
@@ -36,10 +41,27 @@ pub enum Message {
     Drain(DrainOrder),
     /// The controller has the data of a fenced site brought into line.
     Resync(ResyncOrder),
+    /// The controller asks for an action of the guard's own document.
+    Act(ActOrder),
+    /// It asks what became of one.
+    Recall(ActQuery),
+    /// A guard says what became of one at its site.
+    Acted {
+        /// The site.
+        site: SiteName,
+        /// What it says.
+        report: ActReport,
+    },
     /// Somebody asks how a guard's site stands.
     Look,
     /// How it stands.
-    Report(Report),
+    Report {
+        /// When it stood so, on the clock of the guard: of two reports of one life the later one counts, whichever
+        /// comes last.
+        at: Time,
+        /// How it stood.
+        report: Report,
+    },
 }
 
 impl Message {
@@ -49,19 +71,33 @@ impl Message {
         match (self, sender) {
             (Self::Ask { request, .. }, Party::Guard(site)) => request.report.site == *site,
             (Self::Fenced(ack), Party::Guard(site)) => ack.site == *site,
-            (Self::Report(report), Party::Guard(site)) => report.site == *site,
+            (Self::Report { report, .. }, Party::Guard(site)) => report.site == *site,
+            (Self::Acted { site: own, .. }, Party::Guard(site)) => own == site,
             (Self::Grant(grant), Party::Guard(_)) => grant.by == Grantor::Deputy,
             (Self::Grant(grant), Party::Controller(_)) => grant.by == Grantor::Controller,
             (
-                Self::Fence(_) | Self::Promote { .. } | Self::Drain(_) | Self::Resync(_),
+                Self::Fence(_)
+                | Self::Promote { .. }
+                | Self::Drain(_)
+                | Self::Resync(_)
+                | Self::Act(_)
+                | Self::Recall(_),
                 Party::Controller(_),
             )
             | (Self::Look, _) => true,
             (
-                Self::Fence(_) | Self::Promote { .. } | Self::Drain(_) | Self::Resync(_),
+                Self::Fence(_)
+                | Self::Promote { .. }
+                | Self::Drain(_)
+                | Self::Resync(_)
+                | Self::Act(_)
+                | Self::Recall(_),
                 Party::Guard(_),
             )
-            | (Self::Ask { .. } | Self::Fenced(_) | Self::Report(_), Party::Controller(_)) => false,
+            | (
+                Self::Ask { .. } | Self::Fenced(_) | Self::Report { .. } | Self::Acted { .. },
+                Party::Controller(_),
+            ) => false,
         }
     }
 
@@ -79,8 +115,11 @@ impl Message {
             | Self::Fenced(_)
             | Self::Drain(_)
             | Self::Resync(_)
+            | Self::Act(_)
+            | Self::Recall(_)
+            | Self::Acted { .. }
             | Self::Look
-            | Self::Report(_) => None,
+            | Self::Report { .. } => None,
         }
     }
 }

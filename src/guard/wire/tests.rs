@@ -4,11 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
+    action::{ActEnd, ActOrder, ActQuery, ActReport, ActState},
     guard::{
         Boot, Database, FenceAck, FenceOrder, FirstHand, Grant, Grantor, Lease, LeaseRequest,
         Promise, PromoteOrder, Report, Role, Starts, Terms,
     },
-    id::Epoch,
+    id::{Attempt, Epoch},
     observation::Lsn,
     span::Span,
     time::Time,
@@ -115,6 +116,20 @@ fn grant(by: Grantor) -> Message {
     })
 }
 
+fn acted(site: &str) -> Message {
+    Message::Acted {
+        site: site.into(),
+        report: ActReport {
+            key: "k".repeat(300).as_str().into(),
+            state: ActState::Ended(ActEnd {
+                attempt: Attempt(u32::MAX),
+                status: Some(-1),
+                said: "x".repeat(400),
+            }),
+        },
+    }
+}
+
 #[test]
 fn every_message_is_read_as_it_was_sealed() {
     let ends = shop();
@@ -134,11 +149,25 @@ fn every_message_is_read_as_it_was_sealed() {
             proof: ends.controller.certify(&order.terms),
             order,
         },
+        Message::Act(ActOrder {
+            action: "scale-up".into(),
+            key: "k".into(),
+            attempt: Attempt(1),
+            epoch: Epoch(2),
+            boot: Boot(3),
+        }),
+        Message::Recall(ActQuery {
+            action: "scale-up".into(),
+            key: "k".into(),
+        }),
         Message::Look,
     ];
     for message in of_controller {
         let datagram = ends.controller.seal(&guard("a"), &message).unwrap();
-        assert_eq!(ends.a.open(&datagram), Ok((controller(), message)));
+        assert_eq!(
+            ends.a.open(&datagram),
+            Ok((controller(), message, Way::Straight))
+        );
     }
     let of_guard = [
         ask(&ends, "shop", "a", "b"),
@@ -148,11 +177,18 @@ fn every_message_is_read_as_it_was_sealed() {
             epoch: Epoch(4),
             lsn: None,
         }),
-        Message::Report(report("a", terms("shop", "a", "b"))),
+        acted("a"),
+        Message::Report {
+            at: LATE,
+            report: report("a", terms("shop", "a", "b")),
+        },
     ];
     for message in of_guard {
         let datagram = ends.a.seal(&controller(), &message).unwrap();
-        assert_eq!(ends.controller.open(&datagram), Ok((guard("a"), message)));
+        assert_eq!(
+            ends.controller.open(&datagram),
+            Ok((guard("a"), message, Way::Straight))
+        );
     }
 }
 
@@ -162,7 +198,10 @@ fn the_largest_request_of_long_names_fits() {
     let ends = ends(&service, &a, &b);
     let message = ask(&ends, &service, &a, &b);
     let datagram = ends.a.seal(&guard(&b), &message).unwrap();
-    assert_eq!(ends.b.open(&datagram), Ok((guard(&a), message)));
+    assert_eq!(
+        ends.b.open(&datagram),
+        Ok((guard(&a), message, Way::Straight))
+    );
 
     let long = "x".repeat(600);
     let message = ask(&ends, &service, &long, &b);
@@ -184,6 +223,7 @@ fn nobody_speaks_for_another() {
         drained: false,
     });
     assert_eq!(a_says(&fence), Err(Dropped::Author));
+    assert_eq!(a_says(&acted("b")), Err(Dropped::Author));
     let ack = Message::Fenced(FenceAck {
         site: "b".into(),
         epoch: Epoch(9),
@@ -241,13 +281,82 @@ fn strangers_wrong_addresses_and_other_versions_are_told_apart() {
         Err(Dropped::Sender)
     );
     let mut newer = to_a.clone();
-    newer[0] = 2;
+    newer[0] = 9;
     assert_eq!(ends.a.open(&newer), Err(Dropped::Version));
     assert_eq!(ends.a.open(&[1; LARGEST + 1]), Err(Dropped::Large));
     let mut counts = Counts::default();
     counts.note(Dropped::Large);
     counts.note(Dropped::Large);
     assert_eq!((counts.of(Dropped::Large), counts.all()), (2, 2));
+}
+
+#[test]
+fn what_is_passed_on_arrives_as_it_was_signed_and_goes_no_further() {
+    let ends = shop();
+    let message = ask(&ends, "shop", "a", "b");
+    let mut datagram = ends.a.seal(&controller(), &message).unwrap();
+    assert!(!Wire::is_to_pass(&datagram));
+    relay::mark(&mut datagram);
+    assert!(Wire::is_to_pass(&datagram));
+    // It is nothing to its receiver before it was passed on.
+    assert_eq!(ends.controller.open(&datagram), Err(Dropped::Version));
+    let (to, passed) = ends.b.pass(&datagram).unwrap();
+    assert_eq!((to, passed.len()), (controller(), datagram.len()));
+    assert_eq!(
+        ends.controller.open(&passed),
+        Ok((guard("a"), message, Way::Around))
+    );
+    // Nobody passes it on again, and marks change nothing of it.
+    assert_eq!(ends.b.pass(&passed), Err(Dropped::Version));
+    let mut again = passed.clone();
+    relay::mark(&mut again);
+    assert_eq!(again, passed);
+
+    // And between the guards, by way of the controller.
+    let grant = grant(Grantor::Deputy);
+    let mut back = ends.b.seal(&guard("a"), &grant).unwrap();
+    relay::mark(&mut back);
+    let (to, passed) = ends.controller.pass(&back).unwrap();
+    assert_eq!(to, guard("a"));
+    assert_eq!(ends.a.open(&passed), Ok((guard("b"), grant, Way::Around)));
+}
+
+#[test]
+fn only_what_is_signed_by_one_who_is_known_for_another_is_passed_on() {
+    let ends = shop();
+    let sealed = |wire: &Wire, to: &Party| {
+        let mut datagram = wire.seal(to, &Message::Look).unwrap();
+        relay::mark(&mut datagram);
+        datagram
+    };
+    let to_b = sealed(&ends.a, &guard("b"));
+    assert_eq!(ends.b.pass(&to_b), Err(Dropped::Receiver), "its own");
+    let to_c = sealed(&ends.a, &guard("c"));
+    assert_eq!(ends.b.pass(&to_c), Err(Dropped::Receiver), "a stranger");
+    let to_a = sealed(&ends.a, &guard("a"));
+    assert_eq!(ends.b.pass(&to_a), Err(Dropped::Receiver), "its sender");
+    let forged = sealed(&shop().a, &controller());
+    assert_eq!(ends.b.pass(&forged), Err(Dropped::Signature));
+    let mut changed = sealed(&ends.a, &controller());
+    *changed.last_mut().unwrap() ^= 1;
+    assert_eq!(ends.b.pass(&changed), Err(Dropped::Signature));
+    let bank = super::tests::ends("bank", "a", "b");
+    let foreign = sealed(&bank.a, &controller());
+    assert_eq!(ends.b.pass(&foreign), Err(Dropped::Service));
+}
+
+#[test]
+fn no_more_is_passed_on_than_anybody_needs() {
+    let at = |ms| Time::from_millis(7_000).after(Span::from_millis(ms));
+    let mut allowance = Allowance::new(at(0));
+    let passed = |allowance: &mut Allowance, ms| {
+        (0..1_000)
+            .filter(|_| allowance.take(at(ms)).is_ok())
+            .count()
+    };
+    assert_eq!(passed(&mut allowance, 0), 400);
+    assert_eq!(passed(&mut allowance, 999), 0);
+    assert_eq!(passed(&mut allowance, 1_000), 400);
 }
 
 proptest! {

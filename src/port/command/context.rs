@@ -5,7 +5,13 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{id::ServiceName, service::Via, site::Site, span::Span},
+    model::{
+        action::ActOrder,
+        id::{ActionName, ServiceName, SiteName, VantageName},
+        service::Via,
+        site::Site,
+        span::Span,
+    },
     port::action::StepContext,
 };
 
@@ -34,6 +40,17 @@ impl Verb {
             Self::Check => "check",
         }
     }
+}
+
+/// Why a guard or an observer runs a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The controller asked for it.
+    Asked(ActOrder),
+    /// The controller has been silent for too long.
+    ControllerSilent,
+    /// It is heard again.
+    ControllerHeard,
 }
 
 /// What a program is told.
@@ -80,6 +97,29 @@ impl Context {
             .with_frame(Verb::Check, service, timeout)
     }
 
+    /// What a guard tells a program of its own host.
+    #[must_use]
+    pub fn of_guard(
+        service: &ServiceName,
+        site: &SiteName,
+        action: &ActionName,
+        why: &Why,
+        timeout: Span,
+    ) -> Self {
+        let mut told = Self::default().with_frame(Verb::Perform, service, timeout);
+        told.put("FAILOVER_SITE", "site", site.to_string());
+        told.put("FAILOVER_ACTION", "action", action.to_string());
+        told.with_why(why)
+    }
+
+    /// What an observer tells a program of its own host.
+    #[must_use]
+    pub fn of_observer(vantage: &VantageName, why: &Why) -> Self {
+        let mut told = Self::default();
+        told.put("FAILOVER_VANTAGE", "vantage", vantage.to_string());
+        told.with_why(why)
+    }
+
     /// What a probe tells: the program has to go the vantage point's way by itself.
     #[must_use]
     pub fn of_probe(service: &ServiceName, via: &Via, timeout: Span) -> Self {
@@ -98,6 +138,28 @@ impl Context {
     #[must_use]
     pub fn json(&self) -> &Value {
         &self.json
+    }
+
+    fn with_why(mut self, why: &Why) -> Self {
+        match why {
+            Why::Asked(order) => {
+                self.put("FAILOVER_KEY", "key", order.key.to_string());
+                self.put("FAILOVER_ATTEMPT", "attempt", order.attempt.to_string());
+                self.put("FAILOVER_EPOCH", "epoch", order.epoch.to_string());
+            }
+            Why::ControllerSilent => {
+                self.put("FAILOVER_EVENT", "event", "controllerSilent".to_owned());
+            }
+            Why::ControllerHeard => {
+                self.put("FAILOVER_EVENT", "event", "controllerHeard".to_owned());
+            }
+        }
+        self
+    }
+
+    fn put(&mut self, name: &str, key: &str, value: String) {
+        self.json[key] = json!(value);
+        self.env.insert(name.to_owned(), value);
     }
 
     fn with_sites(mut self, from: &Site, to: &Site) -> Self {

@@ -8,7 +8,10 @@
 //!   `FAILOVER_KEY` (the same over every repeat of the step), `FAILOVER_KIND`, `FAILOVER_FROM`, `FAILOVER_TO`,
 //!   and one `FAILOVER_FACT_<STEP>_<FACT>` for each fact of a step that is done. `failover check` runs `observe`
 //!   with the verb `check`, outside any run. Probes get `FAILOVER_SOURCE_ADDRESS` or `FAILOVER_PROXY` where their
-//!   vantage point reaches out that way.
+//!   vantage point reaches out that way. Programs that a guard's own document names get `FAILOVER_SITE`,
+//!   `FAILOVER_ACTION`, and either `FAILOVER_KEY`, `FAILOVER_ATTEMPT` and `FAILOVER_EPOCH`, where the controller asked,
+//!   or `FAILOVER_EVENT` (`controllerSilent`, `controllerHeard`). That of an observer gets `FAILOVER_VANTAGE` and
+//!   `FAILOVER_EVENT`.
 //! - The same context as one JSON object on standard input, with both sites in full.
 //!
 //! # What its end means
@@ -50,7 +53,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub use context::{Context, Verb};
+pub use context::{Context, Verb, Why};
 pub use ending::{Ending, Run};
 use output::{Mask, Tail, Whole};
 pub use steps::{Steps, StepsWith};

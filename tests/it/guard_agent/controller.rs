@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use super::{
     apart,
     shop::{Shop, Wanted},
+    stage::CONTROLLER,
 };
 use crate::stand::postgres::until;
 
@@ -103,5 +104,38 @@ fn a_run_that_is_aborted_after_the_fence_gives_the_site_back_in_a_later_epoch() 
         let epochs: Vec<_> = opened.iter().map(|o| &o["terms"]["epoch"]).collect();
         assert_eq!(epochs, [2, 4]);
         assert_eq!(shop.json(&["status"])["services"][0]["active"], "a");
+    });
+}
+
+#[test]
+fn a_primary_that_only_the_other_guard_reaches_is_seen_granted_and_fenced_by_way_of_it() {
+    apart(|| {
+        let shop = Shop::open(&Wanted {
+            apart: Some(Duration::ZERO),
+            ..asking()
+        });
+        shop.until_ready();
+        shop.network().part("a", CONTROLLER);
+        let (began, life) = (Instant::now(), shop.hosts.a.life());
+        std::thread::sleep(Duration::from_secs(8));
+        shop.witness.until_written("a");
+        assert_eq!(shop.hosts.a.life(), life);
+        let gap = shop.witness.longest_gap("a", began);
+        assert!(gap < Duration::from_secs(1), "{gap:?}");
+        // Its own probe finds nobody; what the guard says comes in.
+        assert!(shop.records("runOpened").is_empty());
+        let seen = shop.json(&["explain", "shop"]).to_string();
+        assert!(
+            seen.contains("its guard says that it takes writes"),
+            "{seen}"
+        );
+
+        // And where it is lost indeed, it is fenced at once by its own word.
+        shop.hosts.a.freeze_database();
+        shop.approve();
+        shop.witness.until_written("b");
+        shop.until_closed("done");
+        assert_eq!(shop.evidence(), "fenced: rung acknowledged");
+        shop.witness.never_both("a", "b");
     });
 }

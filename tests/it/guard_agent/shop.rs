@@ -41,6 +41,10 @@ pub struct Wanted {
     pub manual: bool,
     /// Where the guard of `a` keeps its promise, where that is a place of its own.
     pub state: Option<PathBuf>,
+    /// What stands in the guards' documents besides.
+    pub besides: Value,
+    /// What the guard of `b` is asked to run before it promotes.
+    pub action: Option<&'static str>,
     /// Whether each party stands on a host of its own, and how long everything is on its way between them.
     pub apart: Option<Duration>,
 }
@@ -56,6 +60,8 @@ impl Default for Wanted {
             automatic: true,
             manual: false,
             state: None,
+            besides: json!({}),
+            action: None,
             apart: None,
         }
     }
@@ -102,6 +108,7 @@ impl Shop {
             silence: wanted.silence[1],
             lease: wanted.lease.parse().unwrap(),
             state: wanted.state.clone(),
+            besides: wanted.besides.clone(),
             way: &way,
         };
         let hosts = Hosts::new(way(Traffic::Guards, guards), pair.public(), &layout);
@@ -198,6 +205,9 @@ impl Shop {
         ];
         if wanted.manual {
             steps.push(json!({"id": "look", "phase": "fence", "manual": "Look at it.", "needs": ["fence"]}));
+        }
+        if let Some(action) = wanted.action {
+            steps.push(json!({"id": "grow", "phase": "promote", "uses": "guard/action", "with": {"site": "b", "action": action}, "needs": ["fence"]}));
         }
         steps.extend([
             json!({"id": "promote", "uses": "guard/promote", "timeout": "1m", "runs": moves}),

@@ -19,9 +19,10 @@ use failover::{
     guard::{
         clock,
         hold::{folder::Folder, process::Process},
-        wire::{KeyPair, Message, Party, Wire},
+        wire::{KeyPair, Message, Party, Way, Wire, relay},
     },
     model::{
+        action::ActReport,
         guard::{FenceAck, FenceOrder, Lease, PromoteOrder, Report, Terms},
         id::{Epoch, ServiceName, SiteName},
         lease,
@@ -140,6 +141,18 @@ impl Site {
     pub fn terminate(&mut self) {
         self.signal(Signal::SIGTERM);
         assert!(self.guard.take().unwrap().wait().unwrap().success());
+    }
+
+    /// The guard ends, and has stopped its database in its own order before.
+    pub fn stop_database(&mut self) {
+        self.kill();
+        let _inside = self.place.enter();
+        let mut command = self.command("run");
+        let mut guard = command.arg("--stop-database").spawn().unwrap();
+        until("it guards", || !self.status().is_null());
+        let pid = i32::try_from(guard.id()).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        assert!(guard.wait().unwrap().success());
     }
 
     /// Whether anything of the database runs.
@@ -276,6 +289,7 @@ pub struct Mind {
     pub last_grant: Option<Instant>,
     pub acks: Vec<FenceAck>,
     pub reports: BTreeMap<SiteName, Report>,
+    pub acted: Vec<ActReport>,
 }
 
 /// The controller's stand-in.
@@ -370,7 +384,7 @@ fn serve(
         let Ok((length, _)) = socket.recv_from(&mut datagram) else {
             continue;
         };
-        let Ok((Party::Guard(site), message)) = wire.open(&datagram[..length]) else {
+        let Ok((Party::Guard(site), message, way)) = wire.open(&datagram[..length]) else {
             continue;
         };
         let mut mind = mind.lock().unwrap();
@@ -387,19 +401,27 @@ fn serve(
                 if let Ok(grant) = mind.grants.grant(standing, &request, clock::grantor()) {
                     mind.last_grant = Some(Instant::now());
                     let to = Party::Guard(site.clone());
-                    let datagram = wire.seal(&to, &Message::Grant(grant)).unwrap();
-                    let _ = socket.send_to(&datagram, addresses[&site]);
+                    let mut datagram = wire.seal(&to, &Message::Grant(grant)).unwrap();
+                    let mut by = site;
+                    if way == Way::Around {
+                        relay::mark(&mut datagram);
+                        by = addresses.keys().find(|s| **s != by).unwrap().clone();
+                    }
+                    let _ = socket.send_to(&datagram, addresses[&by]);
                 }
             }
             Message::Fenced(ack) => mind.acks.push(ack),
-            Message::Report(report) => {
+            Message::Report { report, .. } => {
                 mind.reports.insert(site, report);
             }
+            Message::Acted { report, .. } => mind.acted.push(report),
             Message::Grant(_)
             | Message::Fence(_)
             | Message::Promote { .. }
             | Message::Drain(_)
             | Message::Resync(_)
+            | Message::Act(_)
+            | Message::Recall(_)
             | Message::Look => {}
         }
     }
@@ -415,6 +437,8 @@ pub struct Layout<'a> {
     pub lease: Span,
     /// Where the guard of the first keeps its promise, where that is a place of its own.
     pub state: Option<PathBuf>,
+    /// What stands in the guards' documents besides.
+    pub besides: serde_json::Value,
     /// Where others reach what listens there.
     pub way: &'a dyn Fn(Traffic, SocketAddr) -> SocketAddr,
 }
@@ -437,6 +461,7 @@ impl Default for Layout<'_> {
             silence: "2s",
             lease: Span::from_millis(1500),
             state: None,
+            besides: serde_json::json!({}),
             way: &|_, address| address,
         }
     }
@@ -514,7 +539,7 @@ impl Hosts {
             let (program, args) = site.cluster.command();
             let state = layout.state.clone().filter(|_| index == 0);
             let local = SocketAddr::from((Ipv4Addr::LOCALHOST, site.cluster.port));
-            let document = serde_json::json!({
+            let mut document = serde_json::json!({
                 "service": service(),
                 "site": site.name,
                 "listen": ports[index],
@@ -544,6 +569,9 @@ impl Hosts {
                     },
                 },
             });
+            for (key, value) in layout.besides.as_object().unwrap() {
+                document[key] = value.clone();
+            }
             fs::write(site.document(), document.to_string()).unwrap();
             assert!(site.command("init").output().unwrap().status.success());
         }
@@ -581,16 +609,17 @@ pub struct Stage {
 impl Stage {
     /// Both sites are enrolled and follow; nobody may write yet.
     pub fn new() -> Self {
+        Self::with(&Layout::default())
+    }
+
+    /// The same, laid out in another way.
+    pub fn with(layout: &Layout) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket
             .set_read_timeout(Some(Duration::from_millis(20)))
             .unwrap();
         let (own, _) = KeyPair::draw().unwrap();
-        let hosts = Hosts::new(
-            socket.local_addr().unwrap(),
-            own.public(),
-            &Layout::default(),
-        );
+        let hosts = Hosts::new(socket.local_addr().unwrap(), own.public(), layout);
         let keys = hosts.keys.into_iter();
         let others = keys.map(|(site, key)| (Party::Guard(site), key)).collect();
         Self {
@@ -599,6 +628,25 @@ impl Stage {
             a: hosts.a,
             b: hosts.b,
             _folder: hosts.folder,
+        }
+    }
+}
+
+impl Stage {
+    /// Nothing passes straight between the controller and the guard of a site any more.
+    pub fn cut_off(&self, site: &str) {
+        let controller = self.controller.socket.local_addr().unwrap().port();
+        let guard = self.controller.addresses[&SiteName::new(site)].port();
+        let nft = |rule: &str| {
+            let done = Command::new("nft").arg(rule).status();
+            assert!(done.unwrap().success());
+        };
+        nft("add table inet cut");
+        nft("add chain inet cut way { type filter hook output priority 0; }");
+        for (from, to) in [(controller, guard), (guard, controller)] {
+            nft(&format!(
+                "add rule inet cut way udp sport {from} udp dport {to} drop"
+            ));
         }
     }
 }
@@ -619,6 +667,7 @@ fn controller(
             last_grant: None,
             acks: Vec::new(),
             reports: BTreeMap::new(),
+            acted: Vec::new(),
         })),
         wire: Arc::new(Wire::new(own, service(), key, others)),
         socket: Arc::new(socket),

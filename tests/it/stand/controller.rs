@@ -129,7 +129,8 @@ impl Stand {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    fn program(&self, name: &str, text: &str) {
+    /// A program of that text.
+    pub fn program(&self, name: &str, text: &str) {
         let folder = self.folder.path().display();
         self.file(name, &format!("#!/bin/sh\ncd {folder}\n{text}\n"));
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o700)).unwrap();

@@ -386,6 +386,19 @@ impl Cluster {
         )
     }
 
+    /// What `pg_controldata` says of that, in a data directory whose server may be stopped.
+    pub fn control(&self, name: &str) -> String {
+        let out = Command::new(format!("{BIN}/pg_controldata"))
+            .env("LC_ALL", "C")
+            .arg(&self.data)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(out.stdout).unwrap();
+        let mut values = said.lines().filter_map(|l| l.split_once(':'));
+        let (_, value) = values.find(|(key, _)| *key == name).unwrap();
+        value.trim().to_owned()
+    }
+
     /// A killed postmaster leaves its System V segment; its id is the last number in `postmaster.pid`.
     pub fn forget_memory(&self) {
         let file = self.data.join("postmaster.pid");
