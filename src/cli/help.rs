@@ -46,6 +46,11 @@ const TOPICS: &[Topic] = &[
         text: include_str!("help/guards.md"),
     },
     Topic {
+        name: "switchover",
+        summary: "planned moves there and back, and what only the old primary has",
+        text: include_str!("help/switchover.md"),
+    },
+    Topic {
         name: "approvals",
         summary: "who may say yes, tokens, break-glass",
         text: include_str!("help/approvals.md"),

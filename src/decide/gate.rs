@@ -75,7 +75,13 @@ pub fn answers(
     }
     if let Some(site) = service.site(&plan.to) {
         out.push(residency(service, site));
-        out.push(standby(service, view, site, now));
+        let is_prepared = plan.steps.iter().any(|s| s.phase == StepPhase::Prepare);
+        out.push(if is_prepared {
+            let reason = format!("{} is made ready before anything is stopped", site.name);
+            answer("standby", Says::Allow, reason)
+        } else {
+            standby(service, view, site, now)
+        });
     }
     if plan.steps.iter().any(|s| s.phase == StepPhase::Promote) {
         out.push(rpo(service, view, plan, loss));

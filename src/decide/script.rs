@@ -465,12 +465,13 @@ impl Stage {
     fn facts(&self, probe: &str, sight: Sight) -> Facts {
         let role = match (probe, sight) {
             ("db-fra", Sight::Up | Sight::Down) if self.promoted => DatabaseRole::Primary,
-            ("stream" | "db-fra", Sight::Up | Sight::Down) => DatabaseRole::Standby,
+            ("stream" | "db-fra" | "db-waw", Sight::Up | Sight::Down) => DatabaseRole::Standby,
             ("db-ams", Sight::Up) => DatabaseRole::Primary,
             _ => return Facts::default(),
         };
         let lsn = Some(Lsn(self.lsn));
-        let received = Some(Lsn(self.lsn - self.lag));
+        let lag = if probe == "db-waw" { 0 } else { self.lag };
+        let received = Some(Lsn(self.lsn - lag));
         let database = DatabaseFacts {
             role,
             timeline: Some(1),
@@ -551,7 +552,7 @@ impl Stage {
                 config: ConfigHash::new("c1"),
                 items: vec![CheckItem::ok("all", "fine")],
             }),
-            [what @ ("done" | "failed" | "unclear"), step] => {
+            [what @ ("done" | "kept" | "failed" | "unclear"), step] => {
                 self.promoted |= (*what, *step) == ("done", "promote");
                 let result = match (*what, *step) {
                     ("done", "fence") => {
@@ -560,6 +561,11 @@ impl Stage {
                     ("done", "fallback") => {
                         StepResult::Done(Proof::new("works").with("url", "https://fra.example"))
                     }
+                    ("kept", _) => StepResult::Done(
+                        Proof::new("follows")
+                            .with("salvage.commits", "3")
+                            .with("salvage.bytes", "4096"),
+                    ),
                     ("done", _) => StepResult::done("ok"),
                     ("failed", _) => StepResult::failed("no"),
                     _ => StepResult::indeterminate("no answer"),
@@ -657,8 +663,12 @@ impl Stage {
                 by: (*by).into(),
                 reason: "work".to_owned(),
             })),
-            ["open", by] => self.settle(Event::Command(Command::Open {
-                kind: RunKind::Failover,
+            ["open", by, kind @ ..] => self.settle(Event::Command(Command::Open {
+                kind: match kind {
+                    ["switchover"] => RunKind::Switchover,
+                    ["failback"] => RunKind::Failback,
+                    _ => RunKind::Failover,
+                },
                 to: None,
                 by: (*by).into(),
                 reason: "drill".to_owned(),
@@ -693,3 +703,4 @@ fn play(script: &str) -> String {
 mod cases;
 mod guards;
 mod patience;
+mod planned;

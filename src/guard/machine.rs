@@ -290,17 +290,24 @@ impl Machine {
     /// What it sees at first hand.
     #[must_use]
     pub fn report(&self) -> Report {
+        let drained = self.drained.as_ref().and_then(|d| d.lsn);
+        // Where a log ends is all there is to say of its position.
+        let seen = FirstHand {
+            position: self.seen.position.filter(|_| drained.is_none()),
+            contact: self.seen.contact.filter(|_| drained.is_none()),
+            ..self.seen
+        };
         Report {
             site: self.site.clone(),
             boot: self.boot,
             promise: self.promise.clone(),
             database: self.database,
             answers: self.answers,
-            seen: self.seen,
+            seen,
             can_fence: self.job != Job::Broken,
             kill: self.kill,
             leased: self.lease.is_some(),
-            drained: self.drained.as_ref().and_then(|d| d.lsn),
+            drained,
             resync: self.resync,
         }
     }

@@ -106,9 +106,11 @@ mod tests {
             missing,
             [
                 "probe/guard",
+                "guard/drain",
                 "guard/fence",
                 "guard/action",
-                "guard/promote"
+                "guard/promote",
+                "guard/rejoin"
             ]
         );
     }

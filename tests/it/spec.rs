@@ -227,7 +227,12 @@ fn the_ready_made_runbook_waits_for_the_fence_and_takes_the_services_settings() 
     assert_eq!(step(service, "promote").on, [RunKind::Failover]);
     assert_eq!(
         step(service, "repoint").on,
-        [RunKind::Failover, RunKind::Redirect]
+        [
+            RunKind::Failover,
+            RunKind::Redirect,
+            RunKind::Switchover,
+            RunKind::Failback
+        ]
     );
     assert_eq!(step(service, "fallback").on_failure, OnFailure::Continue);
     assert_eq!(step(service, "verify").phase, StepPhase::Verify);

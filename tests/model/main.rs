@@ -8,6 +8,7 @@
 
 mod action;
 mod controller;
+mod faults;
 mod host;
 mod network;
 mod walk;
@@ -18,8 +19,9 @@ use std::time::Instant;
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 use self::{
+    faults::Faults,
     walk::walk,
-    world::{Faults, Plan, Rule},
+    world::{Plan, Rule},
 };
 
 /// Histories that are drawn at random.

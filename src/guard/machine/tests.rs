@@ -315,3 +315,112 @@ fn a_deputy_whose_grants_do_not_arrive_rests_for_longer_than_the_wait() {
     }
     assert!(longest > wait(LEASE), "{longest}");
 }
+
+/// A primary under a lease, whose database writes.
+fn serving() -> Guard {
+    let mut guard = Guard::new("a", Role::Primary, 1);
+    let _ = guard.tell(Event::Database(Database::Gone));
+    // What it may have granted in its life before is over.
+    let _ = guard.pass(2_000);
+    let sent = guard.at;
+    let effects = guard.granted(1, sent);
+    assert!(effects.iter().any(|e| matches!(e, Effect::Start(_))));
+    let until = guard.machine.lease().unwrap();
+    let _ = guard.tell(Event::Armed(until));
+    let _ = guard.tell(Event::Opened(Database::Writable));
+    guard
+}
+
+fn drain(guard: &Guard, hold_ms: u64) -> Event {
+    Event::Drain(DrainOrder {
+        epoch: Epoch(1),
+        boot: BOOT,
+        asked: guard.at,
+        hold: Span::from_millis(hold_ms),
+    })
+}
+
+fn fence_drained(epoch: u64) -> Event {
+    Event::Fence(FenceOrder {
+        epoch: Epoch(epoch),
+        boot: Some(BOOT),
+        drained: true,
+    })
+}
+
+#[test]
+fn a_drained_database_stays_stopped_for_a_while_and_comes_back_by_itself() {
+    let mut guard = serving();
+    let order = drain(&guard, 500);
+    assert!(guard.tell(order.clone()).contains(&Effect::Drain));
+    // A fence of planned work waits until it has stopped.
+    assert!(!guard.tell(fence_drained(2)).contains(&Effect::Empty));
+    let effects = guard.tell(Event::Drained(Some(Lsn(7))));
+    assert!(!effects.iter().any(|e| matches!(e, Effect::Start(_))));
+    assert_eq!(guard.machine.report().drained, Some(Lsn(7)));
+    let effects = guard.pass(499);
+    assert!(!effects.iter().any(|e| matches!(e, Effect::Start(_))));
+    assert!(guard.machine.lease().is_some());
+    let effects = guard.pass(1);
+    assert!(effects.iter().any(|e| matches!(e, Effect::Start(_))));
+    assert_eq!(guard.machine.report().drained, None);
+    // An order that was kept on its way for so long stops nothing.
+    let _ = guard.tell(Event::Opened(Database::Writable));
+    assert!(!guard.tell(order).contains(&Effect::Drain));
+}
+
+#[test]
+fn a_drained_site_is_fenced_and_says_where_its_log_ends() {
+    let mut guard = serving();
+    let order = drain(&guard, 5_000);
+    let _ = guard.tell(order);
+    let _ = guard.tell(Event::Drained(Some(Lsn(7))));
+    assert!(guard.tell(fence_drained(2)).contains(&Effect::Empty));
+    let _ = guard.tell(Event::Emptied(None));
+    let effects = guard.tell(Event::Written);
+    let acknowledged =
+        |e: &Effect| matches!(e, Effect::Acknowledge(ack) if ack.lsn == Some(Lsn(7)));
+    assert!(effects.iter().any(acknowledged), "{effects:?}");
+}
+
+#[test]
+fn what_does_not_stop_in_time_is_ended_and_started_again() {
+    let mut guard = serving();
+    let order = drain(&guard, 300);
+    let _ = guard.tell(order);
+    assert!(guard.pass(300).contains(&Effect::Empty));
+    // The stop that ends at last changes nothing.
+    let _ = guard.tell(Event::Drained(Some(Lsn(7))));
+    let effects = guard.tell(Event::Emptied(None));
+    assert!(effects.iter().any(|e| matches!(e, Effect::Start(_))));
+}
+
+#[test]
+fn a_fenced_site_follows_once_its_data_is_in_line() {
+    let mut guard = Guard::new("a", Role::Fenced, 2);
+    let _ = guard.tell(Event::Database(Database::Gone));
+    let order = |epoch| {
+        Event::Resync(ResyncOrder {
+            epoch: Epoch(epoch),
+            boot: BOOT,
+        })
+    };
+    assert_eq!(guard.tell(order(1)), []);
+    assert_eq!(guard.tell(order(2)), [Effect::Resync]);
+    assert_eq!(guard.tell(order(2)), []);
+    let _ = guard.tell(Event::Resynced(None));
+    assert_eq!(guard.machine.report().resync, Some(Resync::Failed));
+    assert_eq!(guard.tell(order(2)), [Effect::Resync]);
+    let salvage = Salvage {
+        from: Lsn(3),
+        to: Lsn(9),
+        commits: 2,
+    };
+    let effects = guard.tell(Event::Resynced(Some(salvage)));
+    let [Effect::Write(promise)] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!((promise.epoch, promise.role), (Epoch(2), Role::Standby));
+    assert_eq!(guard.tell(Event::Written), [Effect::Follow]);
+    assert_eq!(guard.machine.report().resync, Some(Resync::Done(salvage)));
+}

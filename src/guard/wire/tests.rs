@@ -86,7 +86,7 @@ fn report(site: &str, terms: Terms) -> Report {
         can_fence: false,
         kill: Some(Span::from_millis(59_999)),
         leased: false,
-        drained: Some(Lsn(u64::MAX)),
+        drained: None,
         resync: None,
     }
 }
@@ -200,8 +200,18 @@ fn the_largest_request_of_long_names_fits() {
     let datagram = ends.a.seal(&guard(&b), &message).unwrap();
     assert_eq!(
         ends.b.open(&datagram),
-        Ok((guard(&a), message, Way::Straight))
+        Ok((guard(&a), message.clone(), Way::Straight))
     );
+
+    let Message::Ask { mut request, proof } = message else {
+        panic!("a request");
+    };
+    // A site that is stopped in order says where its log ends, and no other position.
+    request.report.drained = request.report.seen.position.take();
+    request.report.seen.contact = None;
+    ends.a
+        .seal(&guard(&b), &Message::Ask { request, proof })
+        .unwrap();
 
     let long = "x".repeat(600);
     let message = ask(&ends, &service, &long, &b);
