@@ -16,6 +16,7 @@ use super::{
 use crate::{
     decide::{core::Core, event::Event},
     driver::{
+        backups::{self, Choice, Survey},
         clock::HostRuntime,
         fitting::Fitting,
         readiness, registry, vantage,
@@ -24,6 +25,7 @@ use crate::{
     error::Error,
     model::{
         announcement::Phase,
+        backup::Verification,
         check::CheckItem,
         id::{Epoch, Seq, ServiceName, SiteName},
         plan::RunKind,
@@ -145,6 +147,25 @@ impl Offline {
             &self.core, &fitting, &lookouts, &customers, &team, observers, now,
         )
         .await)
+    }
+
+    /// What backups there are, asked from here; none where the service has no policy.
+    ///
+    /// # Errors
+    /// Where the service cannot be fitted out.
+    pub async fn backups(&self) -> Result<Option<Survey>, Error> {
+        Ok(backups::survey(&self.core, &self.fitting()?).await)
+    }
+
+    /// Restores a backup to try it, here.
+    ///
+    /// # Errors
+    /// Where there is nothing that could be tried.
+    pub async fn try_backup(&self, choice: &Choice) -> Result<Verification, Error> {
+        let tried = backups::verify(&self.core, &self.fitting()?, choice).await;
+        tried.map_err(|e| Error::Refused {
+            reason: cause::in_full(&e),
+        })
     }
 
     /// The messages of some phases.

@@ -233,6 +233,7 @@ fn shop() -> Service {
                 ),
             ],
         },
+        backups: None,
         config: ConfigHash::new("c1"),
     }
 }
@@ -385,6 +386,8 @@ impl Stage {
             | RecordBody::Paused { .. }
             | RecordBody::Resumed { .. }
             | RecordBody::TtlChanged { .. }
+            | RecordBody::BackupVerified { .. }
+            | RecordBody::BackupsJudged { .. }
             | RecordBody::JournalResumed { .. }
             | RecordBody::Note { .. } => return,
         };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::backups::Backups;
 use crate::model::{
     announcement::{Announcement, Phase, Tallies},
     approval::{Ask, AskSubject},
@@ -83,6 +84,8 @@ pub struct State {
     pub detections: Vec<Span>,
     /// TTLs as they were before the controller lowered them, in seconds.
     pub ttl_before: BTreeMap<String, u32>,
+    /// What is known of its backups.
+    pub backups: Backups,
     /// How often a controller took up the chain.
     pub starts: u64,
 }
@@ -626,6 +629,8 @@ impl State {
                     self.ttl_before.remove(name);
                 }
             }
+            RecordBody::BackupVerified { result } => self.backups.verified(result, at),
+            RecordBody::BackupsJudged { breaches } => self.backups.judged(breaches),
             RecordBody::JournalResumed { .. } | RecordBody::Note { .. } => {}
         }
     }
@@ -772,17 +777,6 @@ impl Run {
         let before = self.steps.insert(step.clone(), next);
         if is_left_out && matches!(before, Some(Step::Indeterminate { .. })) {
             self.unclear.insert(step.clone());
-        }
-    }
-}
-
-impl AskSubject {
-    /// The run that waits for the answer.
-    #[must_use]
-    pub fn run(&self) -> Option<&RunId> {
-        match self {
-            Self::Open { .. } => None,
-            Self::Fence { run } | Self::Manual { run, .. } | Self::Failed { run, .. } => Some(run),
         }
     }
 }

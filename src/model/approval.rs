@@ -68,6 +68,17 @@ pub enum AskSubject {
     },
 }
 
+impl AskSubject {
+    /// The run that waits for the answer.
+    #[must_use]
+    pub fn run(&self) -> Option<&RunId> {
+        match self {
+            Self::Open { .. } => None,
+            Self::Fence { run } | Self::Manual { run, .. } | Self::Failed { run, .. } => Some(run),
+        }
+    }
+}
+
 /// A question put to people: everything the prompt shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

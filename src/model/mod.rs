@@ -4,6 +4,7 @@
 
 pub mod announcement;
 pub mod approval;
+pub mod backup;
 pub mod check;
 pub mod guard;
 pub mod id;
