@@ -12,7 +12,7 @@ mod journal;
 mod simulate;
 mod vantage;
 
-pub use backups::{Backups, BackupsCommand, BackupsVerify};
+pub use backups::{Backups, BackupsCommand, BackupsPrune, BackupsVerify};
 pub use guard::{Guard, GuardDocument, GuardKeygen, GuardRun};
 pub use init::Init;
 pub use journal::{Journal, JournalExport, JournalRestore, JournalShow, JournalVerify, Takeover};

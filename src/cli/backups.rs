@@ -1,5 +1,6 @@
 //! `failover backups`: what there is, and what breaks the policy.
 
+mod prune;
 mod verify;
 
 use std::fmt::Write as _;
@@ -42,6 +43,7 @@ pub async fn backups(
             arguments::BackupsCommand::Verify(args) => {
                 Box::pin(verify::verify(args, place, output)).await
             }
+            arguments::BackupsCommand::Prune(args) => prune::prune(args, place, output).await,
         };
     }
     let surveys = surveys(args, place, output).await?;

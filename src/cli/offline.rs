@@ -16,7 +16,10 @@ use super::{
 use crate::{
     decide::{core::Core, event::Event},
     driver::{
-        backups::{self, Choice, Survey},
+        backups::{
+            self, Choice, Survey,
+            prune::{self, Pruned},
+        },
         clock::HostRuntime,
         fitting::Fitting,
         readiness, registry, vantage,
@@ -166,6 +169,27 @@ impl Offline {
         tried.map_err(|e| Error::Refused {
             reason: cause::in_full(&e),
         })
+    }
+
+    /// What the retention ladder does not keep any more, and what became of it where it is to be deleted.
+    ///
+    /// # Errors
+    /// Where it cannot be said what may go.
+    pub async fn prune(&self, delete: bool) -> Result<Vec<Pruned>, Error> {
+        let planned = prune::plan(&self.core, &self.fitting()?).await;
+        let planned = planned.map_err(|e| Error::Refused {
+            reason: cause::in_full(&e),
+        })?;
+        if delete {
+            return Ok(prune::apply(planned).await);
+        }
+        let kept = planned.copies.into_iter().map(|(source, copy)| Pruned {
+            source,
+            copy,
+            deleted: false,
+            error: None,
+        });
+        Ok(kept.collect())
     }
 
     /// The messages of some phases.

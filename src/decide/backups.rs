@@ -1,6 +1,10 @@
 //! Backups: what the journal knows of them, and what a policy says of what there is.
 
+mod prune;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use prune::{Unprunable, prune};
 
 use crate::model::{
     backup::{
@@ -478,5 +482,7 @@ pub fn is_due(every: Span, again: Span, source: &SourceName, known: &Backups, no
     stale && rested
 }
 
+#[cfg(test)]
+mod prune_tests;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Backups: asked what there is, held against their policy, and looked after on a schedule.
 
+pub mod prune;
+
 use std::sync::Weak;
 
 use futures::{FutureExt, future::join_all, select_biased};

@@ -20,6 +20,9 @@ fn ago(minutes: i64) -> String {
     at.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
+/// Minutes of a day.
+const DAY: i64 = 1440;
+
 const NAMES: &str = "shop-%Y%m%dT%H%M%SZ.dump.age";
 
 fn name(minutes: i64) -> String {
@@ -283,4 +286,85 @@ async fn a_running_controller_pages_while_the_policy_is_broken() {
     let check = stand.cli(&["check", "shop", "-o", "json"]);
     assert_eq!(item(&check, "backups/nightly").unwrap()["status"], "ok");
     assert!(stand.timeline().contains("the backups keep their policy"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_is_off_the_ladder_is_deleted_and_only_on_demand() {
+    let stand = Stand::new().await;
+    let s3 = S3::start();
+    stand.file("key-id", "test-key");
+    stand.file("key-secret", "test-secret");
+    let mut bucket = folder(&stand, "bucket", "cpt");
+    bucket["uses"] = json!("backup/s3");
+    bucket["with"] = json!({
+        "url": "s3://copies/shop", "endpoint": s3.endpoint(), "allowHttp": true,
+        "accessKeyId": {"file": stand.path("key-id")}, "secretAccessKey": {"file": stand.path("key-secret")},
+        "full": ["base-%Y%m%dT%H%M%SZ/"],
+    });
+    policy(
+        &stand,
+        &json!({
+            "service": "shop", "sources": [folder(&stand, "nightly", "jnb"), bucket],
+            "retention": {"daily": "2d"},
+        }),
+    );
+    let old = name(9 * DAY);
+    for minutes in [1, DAY, 2 * DAY, 3 * DAY] {
+        put(&stand, &format!("nightly/{}", name(minutes)), "kept or not");
+    }
+    put(&stand, &format!("nightly/{old}"), "off the ladder");
+    put(&stand, "nightly/README", "no backup");
+    for minutes in [1, 20 * DAY] {
+        s3.put(&format!("shop/base-{}/base.tar", ago(minutes)), b"base");
+        s3.put(&format!("shop/base-{}/pg_wal.tar", ago(minutes)), b"wal");
+    }
+    let names = || -> usize { fs::read_dir(stand.path("nightly")).unwrap().count() };
+    let documents = stand.documents();
+    let prune = |flags: &[&str]| -> Vec<Value> {
+        let args = [
+            "backups",
+            "prune",
+            "shop",
+            "-f",
+            documents.to_str().unwrap(),
+        ];
+        let shown = stand.json(&[&args[..], flags].concat());
+        shown["copies"].as_array().unwrap().clone()
+    };
+    let planned = prune(&[]);
+    let sources: Vec<_> = planned
+        .iter()
+        .map(|p| p["source"].as_str().unwrap())
+        .collect();
+    assert_eq!(sources, ["bucket", "nightly", "nightly"]);
+    assert!(planned.iter().all(|p| p["deleted"] == false));
+    assert_eq!(names(), 6);
+    let before = look(&stand).1;
+
+    let deleted = prune(&["--apply"]);
+    assert!(deleted.iter().all(|p| p["deleted"] == true), "{deleted:?}");
+    assert_eq!(names(), 4);
+    assert!(stand.path("nightly/README").exists() && !stand.path("nightly").join(&old).exists());
+    let after = look(&stand).1;
+    assert_eq!(rules(&before), rules(&after));
+    assert_eq!(after["sources"][1]["copies"].as_array().unwrap().len(), 1);
+    assert_eq!(prune(&["--apply"]), Vec::<Value>::new());
+
+    s3.begin_outage();
+    let refused = stand.cli(&[
+        "backups",
+        "prune",
+        "shop",
+        "--apply",
+        "-f",
+        documents.to_str().unwrap(),
+    ]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        text(&refused).contains("cannot be told"),
+        "{}",
+        text(&refused)
+    );
+    assert_eq!(names(), 4);
+    s3.end_outage();
 }

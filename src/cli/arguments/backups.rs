@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
     failover backups shop -f documents/    from here, without a controller\n  \
     failover backups shop --all            every copy, not only the newest of each place\n  \
     failover backups verify shop           restore the newest one to try it\n  \
+    failover backups prune shop -f documents/    what the ladder does not keep any more\n  \
     failover backups --output json | jq '.services[].breaches'\n\n\
     Exit status: 0 the policy is kept, 1 it is broken or that cannot be told, 2 used wrongly.\n\
     See 'failover help backups' for the rules of a policy.")]
@@ -35,6 +36,8 @@ pub struct Backups {
 pub enum BackupsCommand {
     /// Restore a backup into a PostgreSQL of its own, ask it, and remove it again.
     Verify(BackupsVerify),
+    /// Delete what the retention ladder does not keep any more.
+    Prune(BackupsPrune),
 }
 
 /// `failover backups verify`.
@@ -57,5 +60,25 @@ pub struct BackupsVerify {
     pub copy: Option<String>,
     /// Do it here with these documents, without a controller.
     #[arg(short = 'f', long = "file", value_name = "PATH")]
+    pub file: Vec<PathBuf>,
+}
+
+/// `failover backups prune`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    failover backups prune shop -f documents/            only shows what would be deleted\n  \
+    failover backups prune shop -f documents/ --apply    deletes it\n\n\
+    Only full backups in backup/folder and backup/s3. Kept are, in each source: the newest, the newest that was\n\
+    restored with success, everything of today and yesterday, the first of each day and month of the ladder, and\n\
+    whatever the policy would be broken without. Nothing is deleted while a source cannot be listed.")]
+pub struct BackupsPrune {
+    /// Service.
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// Delete.
+    #[arg(long)]
+    pub apply: bool,
+    /// The documents.
+    #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
     pub file: Vec<PathBuf>,
 }
