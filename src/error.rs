@@ -156,6 +156,19 @@ codes! {
     NOT_READY = "FO-040", "A failover would suffer.",
         "At least one item of the check is 'fail' or 'unknown'. What could not be told is never green.",
         "Each item says what to do. 'automatic' mode is earned by a check that is green.";
+    /// A broken policy.
+    BACKUPS = "FO-041", "The backups break their policy.",
+        "A backup is too old, missing, not encrypted, not where it should be, or was found to be none; or a place of \
+         backups could not be asked. A failover does not suffer, but the day on which the standby is lost as well, or \
+         a mistake was replicated, does.",
+        "Do what stands beside each rule that is listed. 'failover help backups' has the rules.";
+    /// A backup that is none.
+    BAD_BACKUP = "FO-042", "The backup was not restored with success.",
+        "It was fetched and restored into a PostgreSQL of its own. Either it is damaged, incomplete or does not answer as \
+         the policy asks: then it counts as no backup any more. Or that could not be tried to the end, for a reason of \
+         this host's: then nothing is known of it.",
+        "The message says which it is. Take another backup where it is bad, and verify that one; an older one is tried \
+         with '--copy ID'.";
     /// No plan can be made.
     PLAN = "FO-050", "No plan can be made.",
         "The runbook has no steps for this kind of run, there is no site to go to, or the linter found an error.",
@@ -411,6 +424,18 @@ pub enum Error {
         /// `2 of 14 items are`.
         failing: String,
     },
+    /// A broken policy.
+    #[error("{broken}")]
+    Backups {
+        /// `3 rules of the backup policy of shop are broken`.
+        broken: String,
+    },
+    /// A backup that is none.
+    #[error("{reason}")]
+    BadBackup {
+        /// Which, and why.
+        reason: String,
+    },
     /// No plan.
     #[error("no plan can be made for {service}: {reason}")]
     Plan {
@@ -571,6 +596,8 @@ impl Error {
             Self::Export { .. } => &EXPORT,
             Self::Copy { .. } => &COPY,
             Self::NotReady { .. } => &NOT_READY,
+            Self::Backups { .. } => &BACKUPS,
+            Self::BadBackup { .. } => &BAD_BACKUP,
             Self::Plan { .. } => &PLAN,
             Self::InitDatabase { .. } => &INIT_DATABASE,
             Self::InitPair { .. } => &INIT_PAIR,

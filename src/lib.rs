@@ -3,6 +3,7 @@
 //! Five floors; an import goes down, never up or sideways (`tests/tidy.rs` checks it). ARCHITECTURE.md is the map.
 
 pub mod announce;
+pub mod backup;
 pub mod cli;
 pub mod decide;
 pub mod dns;

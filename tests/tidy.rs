@@ -33,6 +33,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("announce", ADAPTER),
     ("vantage", ADAPTER),
     ("guard", ADAPTER),
+    ("backup", ADAPTER),
     ("driver", BELOW_DRIVER),
     ("sim", BELOW_SIM),
     ("cli", BELOW_CLI),
@@ -40,15 +41,15 @@ const FLOORS: &[(&str, &[&str])] = &[
 const ADAPTER: &[&str] = &["model", "port"];
 const BELOW_DRIVER: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard",
+    "announce", "vantage", "guard", "backup",
 ];
 const BELOW_SIM: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "driver",
+    "announce", "vantage", "guard", "backup", "driver",
 ];
 const BELOW_CLI: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "driver", "sim",
+    "announce", "vantage", "guard", "backup", "driver", "sim",
 ];
 
 /// What rooms without IO may not name.

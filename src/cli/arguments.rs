@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+mod backups;
 mod guard;
 mod init;
 mod journal;
@@ -12,6 +13,7 @@ mod planned;
 mod simulate;
 mod vantage;
 
+pub use backups::{Backups, BackupsCommand, BackupsPrune, BackupsVerify};
 pub use guard::{Guard, GuardDocument, GuardKeygen, GuardRun};
 pub use init::Init;
 pub use journal::{Journal, JournalExport, JournalRestore, JournalShow, JournalVerify, Takeover};
@@ -133,6 +135,8 @@ pub enum Command {
     Guard(Guard),
     /// Try everything a failover needs, without changing anything.
     Check(Check),
+    /// Show what backups there are and what breaks their policy; restore one to try it.
+    Backups(Backups),
     /// Print the plan that a failover would follow, and its forecast against the RTO.
     Plan(Plan),
     /// Say in plain sentences why it did, did not, or would fail over.

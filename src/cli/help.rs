@@ -61,6 +61,11 @@ const TOPICS: &[Topic] = &[
         text: include_str!("help/commands.md"),
     },
     Topic {
+        name: "backups",
+        summary: "backups as the second line: what a policy asks of them",
+        text: include_str!("help/backups.md"),
+    },
+    Topic {
         name: "vantage-points",
         summary: "who looks from where, and observers elsewhere",
         text: include_str!("help/vantage-points.md"),
@@ -190,7 +195,7 @@ fn kinds() -> String {
     let mut text = String::from(
         "# Adapters\n\nWhat documents may name in 'uses'. 'failover help kinds KIND' has settings and an example.\n",
     );
-    let groups: [(&str, Belongs); 6] = [
+    let groups: [(&str, Belongs); 7] = [
         ("Probes", |k| matches!(k.make, Make::Probe(_))),
         ("Fences", |k| {
             matches!(k.make, Make::Action(_)) && k.rung.is_some()
@@ -203,6 +208,7 @@ fn kinds() -> String {
         ("Places of the status page", |k| {
             matches!(k.make, Make::Target(_))
         }),
+        ("Places of backups", |k| matches!(k.make, Make::Backup(_))),
     ];
     for (title, belongs) in groups {
         let _ = write!(text, "\n## {title}\n");
@@ -369,6 +375,7 @@ mod tests {
             "postgres/",
             "http/",
             "dns/",
+            "backup/",
         ];
         for topic in TOPICS {
             let words = topic

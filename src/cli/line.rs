@@ -2,6 +2,7 @@
 
 use crate::model::{
     announcement::Tally,
+    backup::{Restored, Verification},
     record::{AskOutcome, Record, RecordBody, Settlement},
     step::{Presence, Proof, StepResult},
 };
@@ -360,6 +361,14 @@ pub fn of(record: &Record) -> Line {
                 if *done { "changed" } else { "is being changed" }
             ),
         ),
+        RecordBody::BackupVerified { result } => restored(result),
+        RecordBody::BackupsJudged { breaches } if breaches.is_empty() => {
+            line("backups", Normal, "the backups keep their policy")
+        }
+        RecordBody::BackupsJudged { breaches } => {
+            let texts: Vec<_> = breaches.iter().map(|b| b.text.as_str()).collect();
+            line("backups", Bad, texts.join("; "))
+        }
         RecordBody::JournalResumed { since, reason } => line(
             "journal",
             Bad,
@@ -370,6 +379,25 @@ pub fn of(record: &Record) -> Line {
         ),
         RecordBody::Note { by, text } => line("note", Normal, format!("{by}: {text}")),
     }
+}
+
+fn restored(result: &Verification) -> Line {
+    let what = format!("{} in {}", result.copy, result.source);
+    let (weight, text) = match &result.outcome {
+        Restored::Good => (
+            Weight::Normal,
+            format!(
+                "{what} was restored in {} and answers as it should",
+                result.took
+            ),
+        ),
+        Restored::Bad { reason } => (Weight::Bad, format!("{what} cannot be used: {reason}")),
+        Restored::Unknown { reason } => (
+            Weight::Heavy,
+            format!("{what} could not be tried to the end: {reason}"),
+        ),
+    };
+    line("backups", weight, text)
 }
 
 fn by_whom(by: Option<&crate::model::id::PersonName>) -> String {

@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser};
 
 mod act;
 pub mod arguments;
+mod backups;
 mod demo;
 mod documents;
 mod engine;
@@ -84,6 +85,7 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
         }
         Command::Guard(args) => quietly(&global, guard::other(&args, output)),
         Command::Check(args) => quietly(&global, look::check(&args, &place()?, output)),
+        Command::Backups(args) => quietly(&global, backups::backups(&args, &place()?, output)),
         Command::Plan(args) => quietly(&global, look::plan(&args, &place()?, output)),
         Command::Explain(args) => quietly(&global, look::explain(&args, &place()?, output)),
         Command::Status(args) => quietly(&global, look::status(&args, &place()?, output)),

@@ -16,6 +16,10 @@ use super::{
 use crate::{
     decide::{core::Core, event::Event},
     driver::{
+        backups::{
+            self, Choice, Survey,
+            prune::{self, Pruned},
+        },
         clock::HostRuntime,
         fitting::Fitting,
         readiness, registry, vantage,
@@ -24,6 +28,7 @@ use crate::{
     error::Error,
     model::{
         announcement::Phase,
+        backup::Verification,
         check::CheckItem,
         id::{Epoch, Seq, ServiceName, SiteName},
         plan::RunKind,
@@ -145,6 +150,46 @@ impl Offline {
             &self.core, &fitting, &lookouts, &customers, &team, observers, now,
         )
         .await)
+    }
+
+    /// What backups there are, asked from here; none where the service has no policy.
+    ///
+    /// # Errors
+    /// Where the service cannot be fitted out.
+    pub async fn backups(&self) -> Result<Option<Survey>, Error> {
+        Ok(backups::survey(&self.core, &self.fitting()?).await)
+    }
+
+    /// Restores a backup to try it, here.
+    ///
+    /// # Errors
+    /// Where there is nothing that could be tried.
+    pub async fn try_backup(&self, choice: &Choice) -> Result<Verification, Error> {
+        let tried = backups::verify(&self.core, &self.fitting()?, choice).await;
+        tried.map_err(|e| Error::Refused {
+            reason: cause::in_full(&e),
+        })
+    }
+
+    /// What the retention ladder does not keep any more, and what became of it where it is to be deleted.
+    ///
+    /// # Errors
+    /// Where it cannot be said what may go.
+    pub async fn prune(&self, delete: bool) -> Result<Vec<Pruned>, Error> {
+        let planned = prune::plan(&self.core, &self.fitting()?).await;
+        let planned = planned.map_err(|e| Error::Refused {
+            reason: cause::in_full(&e),
+        })?;
+        if delete {
+            return Ok(prune::apply(planned).await);
+        }
+        let kept = planned.copies.into_iter().map(|(source, copy)| Pruned {
+            source,
+            copy,
+            deleted: false,
+            error: None,
+        });
+        Ok(kept.collect())
     }
 
     /// The messages of some phases.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    approve, command, detect,
+    approve, backups, command, detect,
     event::{Effect, Event, Output, Reply, Trouble, Wake},
     incident, lag, page, phase, schedule,
     state::{State, Step},
@@ -219,6 +219,12 @@ impl Core {
             }
             Event::Held { site, epoch } => (self.held(site, epoch), None),
             Event::Checked { config, items } => (self.checked(config, &items, now), None),
+            Event::BackupsJudged(breaches) => {
+                let same = backups::same_rules(&self.state.backups.breaches, &breaches);
+                let news = (!same).then_some(RecordBody::BackupsJudged { breaches });
+                (news.into_iter().collect(), None)
+            }
+            Event::BackupVerified(result) => (vec![RecordBody::BackupVerified { result }], None),
             Event::Trouble(trouble) => (self.trouble(&trouble), None),
             Event::Command(wanted) => {
                 match command::take(&self.service, &self.state, &self.view, &wanted, now) {

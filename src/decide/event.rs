@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::{
     announcement::{Phase, Tallies},
     approval::AskSubject,
+    backup::{Breach, Verification},
     check::CheckItem,
     guard::Report,
     id::{
@@ -78,6 +79,10 @@ pub enum Event {
         /// Every item.
         items: Vec<CheckItem>,
     },
+    /// Backups were held against their policy.
+    BackupsJudged(Vec<Breach>),
+    /// A backup was restored to try it.
+    BackupVerified(Box<Verification>),
     /// The guard of a site says something else than before.
     Guard(Box<Report>),
     /// The guard of a site has said nothing for a while.

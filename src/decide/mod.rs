@@ -5,6 +5,7 @@
 //! new and recovered records alike; what was merely seen lives in [`view::View`] and begins as Unknown.
 
 pub mod approve;
+pub mod backups;
 pub mod budget;
 pub mod command;
 pub mod compile;

@@ -66,6 +66,7 @@ fn lasting(topic: &PageTopic) -> bool {
         | PageTopic::Doubt(_)
         | PageTopic::TakenOver
         | PageTopic::Guards
+        | PageTopic::Backups
         | PageTopic::Incident => true,
         PageTopic::ChannelBroken(_)
         | PageTopic::Restarted
@@ -88,6 +89,7 @@ fn wanted(service: &Service, state: &State, view: &View, now: Time) -> Vec<Page>
     out.extend(guards(service, state, view, now));
     out.extend(doubts(service, state, view, now));
     out.extend(not_ready(service, state, now));
+    out.extend(backups(service, state));
     out.extend(two_writers(service, state, view, now));
     out
 }
@@ -493,6 +495,28 @@ fn not_ready(service: &Service, state: &State, now: Time) -> Option<Page> {
         title: format!("{}: not ready to fail over", service.title),
         body,
         commands: vec![format!("failover check {}", service.name)],
+    })
+}
+
+/// What the second line lacks. A failover is none the worse for it.
+fn backups(service: &Service, state: &State) -> Option<Page> {
+    service.backups.as_ref()?;
+    let breaches = &state.backups.breaches;
+    if breaches.is_empty() {
+        return None;
+    }
+    let certain = breaches.iter().any(|b| b.certain);
+    let what = if certain {
+        "the backups break their policy"
+    } else {
+        "whether the backups keep their policy cannot be told"
+    };
+    Some(Page {
+        topic: PageTopic::Backups,
+        severity: Severity::Warning,
+        title: format!("{}: {what}", service.title),
+        body: breaches.iter().map(|b| format!("{}.", b.text)).collect(),
+        commands: vec![format!("failover backups {}", service.name)],
     })
 }
 

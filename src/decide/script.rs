@@ -234,6 +234,7 @@ fn shop() -> Service {
                 ),
             ],
         },
+        backups: None,
         config: ConfigHash::new("c1"),
     }
 }
@@ -386,6 +387,8 @@ impl Stage {
             | RecordBody::Paused { .. }
             | RecordBody::Resumed { .. }
             | RecordBody::TtlChanged { .. }
+            | RecordBody::BackupVerified { .. }
+            | RecordBody::BackupsJudged { .. }
             | RecordBody::JournalResumed { .. }
             | RecordBody::LossMeasured { .. }
             | RecordBody::Note { .. } => return,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::backups::Backups;
 use crate::model::{
     announcement::{Announcement, Phase, Tallies},
     approval::{Ask, AskSubject},
@@ -83,6 +84,8 @@ pub struct State {
     pub detections: Vec<Span>,
     /// TTLs as they were before the controller lowered them, in seconds.
     pub ttl_before: BTreeMap<String, u32>,
+    /// What is known of its backups.
+    pub backups: Backups,
     /// How often a controller took up the chain.
     pub starts: u64,
 }
@@ -633,6 +636,8 @@ impl State {
                     self.ttl_before.remove(name);
                 }
             }
+            RecordBody::BackupVerified { result } => self.backups.verified(result, at),
+            RecordBody::BackupsJudged { breaches } => self.backups.judged(breaches),
             RecordBody::JournalResumed { .. } | RecordBody::Note { .. } => {}
         }
     }

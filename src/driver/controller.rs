@@ -15,6 +15,7 @@ use futures::{
 };
 
 use super::{
+    backups,
     fitting::{Fitting, FittingError},
     guards::{Post, Ward},
     metrics::Metrics,
@@ -267,6 +268,9 @@ impl Controller {
             drop(ended.unbounded_send((loop_name, end)));
         });
         self.means.runtime.spawn("service", task);
+        let (this, runtime) = (Arc::downgrade(self), self.means.runtime.clone());
+        self.upkeep(backups::keep(this.clone(), runtime.clone(), name.clone()));
+        self.upkeep(backups::keep_trying(this, runtime, name.clone()));
         self.keep_up(name);
     }
 
@@ -290,6 +294,7 @@ impl Controller {
         let controller = Arc::downgrade(self);
         self.upkeep(async move {
             if let Some(controller) = controller.upgrade() {
+                drop(backups::look(&controller, &service).await);
                 controller.is_looked_after(&service).await;
             }
         });
@@ -485,6 +490,22 @@ impl Controller {
             }),
         )?;
         Ok(items)
+    }
+
+    /// What makes a service's adapters.
+    ///
+    /// # Errors
+    /// Where the service does not run here.
+    pub fn fitting(&self, service: &ServiceName) -> Result<Fitting, CommandError> {
+        Ok(self.running(service)?.fitted.fitting.clone())
+    }
+
+    /// Tells a service's loop of something that happened.
+    ///
+    /// # Errors
+    /// Where the service does not run here.
+    pub fn tell(&self, service: &ServiceName, event: Event) -> Result<(), CommandError> {
+        self.send(service, Input::Event(event))
     }
 
     /// The channels to customers, for previews.

@@ -11,6 +11,7 @@ use crate::{
     },
     port::{
         action::SharedAction,
+        backup::SharedBackups,
         channel::SharedChannel,
         dns::SharedDns,
         guard::SharedGuards,
@@ -150,9 +151,11 @@ impl Fitting {
     pub fn action(&self, uses: &Uses) -> Result<SharedAction, FittingError> {
         match self.make(uses)? {
             Make::Action(make) => self.made(uses, make(&uses.with, &self.wiring)),
-            Make::Probe(_) | Make::Dns(_) | Make::Channel(_) | Make::Target(_) => {
-                Err(other(uses, "a step's action"))
-            }
+            Make::Probe(_)
+            | Make::Dns(_)
+            | Make::Channel(_)
+            | Make::Target(_)
+            | Make::Backup(_) => Err(other(uses, "a step's action")),
         }
     }
 
@@ -163,9 +166,11 @@ impl Fitting {
     pub fn probe(&self, uses: &Uses) -> Result<SharedProbe, FittingError> {
         match self.make(uses)? {
             Make::Probe(make) => self.made(uses, make(&uses.with, &self.wiring)),
-            Make::Action(_) | Make::Dns(_) | Make::Channel(_) | Make::Target(_) => {
-                Err(other(uses, "a probe"))
-            }
+            Make::Action(_)
+            | Make::Dns(_)
+            | Make::Channel(_)
+            | Make::Target(_)
+            | Make::Backup(_) => Err(other(uses, "a probe")),
         }
     }
 
@@ -176,9 +181,11 @@ impl Fitting {
     pub fn dns(&self, uses: &Uses) -> Result<SharedDns, FittingError> {
         match self.make(uses)? {
             Make::Dns(make) => self.made(uses, make(&uses.with, &self.wiring)),
-            Make::Action(_) | Make::Probe(_) | Make::Channel(_) | Make::Target(_) => {
-                Err(other(uses, "a DNS provider"))
-            }
+            Make::Action(_)
+            | Make::Probe(_)
+            | Make::Channel(_)
+            | Make::Target(_)
+            | Make::Backup(_) => Err(other(uses, "a DNS provider")),
         }
     }
 
@@ -189,7 +196,7 @@ impl Fitting {
     pub fn channel(&self, uses: &Uses) -> Result<SharedChannel, FittingError> {
         match self.make(uses)? {
             Make::Channel(make) => self.made(uses, make(&uses.with, &self.wiring)),
-            Make::Action(_) | Make::Probe(_) | Make::Dns(_) | Make::Target(_) => {
+            Make::Action(_) | Make::Probe(_) | Make::Dns(_) | Make::Target(_) | Make::Backup(_) => {
                 Err(other(uses, "a channel"))
             }
         }
@@ -202,9 +209,26 @@ impl Fitting {
     pub fn target(&self, uses: &Uses) -> Result<SharedTarget, FittingError> {
         match self.make(uses)? {
             Make::Target(make) => self.made(uses, make(&uses.with, &self.wiring)),
-            Make::Action(_) | Make::Probe(_) | Make::Dns(_) | Make::Channel(_) => {
-                Err(other(uses, "a place for the status page"))
-            }
+            Make::Action(_)
+            | Make::Probe(_)
+            | Make::Dns(_)
+            | Make::Channel(_)
+            | Make::Backup(_) => Err(other(uses, "a place for the status page")),
+        }
+    }
+
+    /// Makes a place of backups.
+    ///
+    /// # Errors
+    /// Where it is none, or cannot be made.
+    pub fn backups(&self, uses: &Uses) -> Result<SharedBackups, FittingError> {
+        match self.make(uses)? {
+            Make::Backup(make) => self.made(uses, make(&uses.with, &self.wiring)),
+            Make::Action(_)
+            | Make::Probe(_)
+            | Make::Dns(_)
+            | Make::Channel(_)
+            | Make::Target(_) => Err(other(uses, "a place of backups")),
         }
     }
 
@@ -229,7 +253,7 @@ impl Fitting {
             .ok_or_else(|| FittingError::Unknown(uses.uses.to_string()))
     }
 
-    #[expect(clippy::unused_self, reason = "reads as part of the five makers above")]
+    #[expect(clippy::unused_self, reason = "reads as part of the six makers above")]
     fn made<T>(&self, uses: &Uses, made: Result<T, MakeError>) -> Result<T, FittingError> {
         made.map_err(|source| FittingError::Make {
             kind: uses.uses.to_string(),

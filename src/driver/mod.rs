@@ -1,6 +1,7 @@
 //! The loop: event, decide, journal, effects, whose results come back as events. Knows all rooms but the front ends.
 
 pub mod availability;
+pub mod backups;
 pub mod clock;
 pub mod controller;
 pub mod fitting;

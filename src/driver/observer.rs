@@ -498,6 +498,7 @@ fn service(vantage: &VantageName, assignment: &Assignment) -> Service {
             title: String::new(),
             steps: Vec::new(),
         },
+        backups: None,
         config: ConfigHash::new(String::new()),
     }
 }

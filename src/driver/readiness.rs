@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::join_all;
 
-use super::{fitting::Fitting, independence, watch::Lookouts};
+use super::{backups, fitting::Fitting, independence, watch::Lookouts};
 use crate::{
     decide::{core::Core, incident, lint},
     model::{
@@ -41,6 +41,7 @@ pub async fn check(
     }
     items.extend(targets(service, fitting).await);
     items.extend(dns(core, fitting).await);
+    items.extend(backups::check(core, fitting).await);
     let since = core.state().incident.as_ref().map_or(now, |i| i.outage);
     match incident::propose(
         service,

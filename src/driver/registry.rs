@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::{
-    announce, dns,
+    announce, backup, dns,
     driver::verify,
     fence,
     port::kind::{Kind, Kinds},
@@ -18,6 +18,7 @@ static ALL: LazyLock<Vec<Kind>> = LazyLock::new(|| {
         dns::KINDS,
         announce::KINDS,
         publish::KINDS,
+        backup::KINDS,
         verify::KINDS,
     ]
     .concat()

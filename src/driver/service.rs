@@ -137,6 +137,7 @@ fn is_told_once(event: &Event) -> bool {
         | Event::Looked { .. }
         | Event::Undone { .. }
         | Event::Announced { .. }
+        | Event::BackupVerified(_)
         | Event::Trouble(
             Noticed::Documents(_)
             | Noticed::DocumentsFixed
@@ -151,6 +152,7 @@ fn is_told_once(event: &Event) -> bool {
         | Event::Tick
         | Event::Observed(_)
         | Event::Checked { .. }
+        | Event::BackupsJudged(_)
         | Event::Command(_) => false,
     }
 }

@@ -87,6 +87,12 @@ name!(/// A group of people who may approve.
     GroupName);
 name!(/// An adapter kind as written in `uses`, such as `postgres/promote`.
     KindName);
+name!(/// A backup policy.
+    PolicyName);
+name!(/// A place where backups are, unique within its policy.
+    SourceName);
+name!(/// One copy in a source of backups: a path, a label, a snapshot's id.
+    CopyId);
 name!(/// Lower-case hex SHA-256 of a plan's canonical JSON.
     PlanHash);
 name!(/// Lower-case hex SHA-256 of the documents that a service was compiled from.

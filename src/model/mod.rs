@@ -5,6 +5,7 @@
 pub mod action;
 pub mod announcement;
 pub mod approval;
+pub mod backup;
 pub mod check;
 pub mod guard;
 pub mod id;

@@ -63,6 +63,8 @@ pub enum PageTopic {
     UpdateDue,
     /// The journal cannot be written: nothing is done until it can.
     Journal,
+    /// The backups break their policy.
+    Backups,
     /// Documents changed on disk but cannot be used.
     Documents,
 }

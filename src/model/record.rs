@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     announcement::{Announcement, Phase, Tallies},
     approval::Ask,
+    backup::{Breach, Verification},
     check::CheckItem,
     guard::Terms,
     id::{
@@ -387,6 +388,16 @@ pub enum RecordBody {
         /// Whether it is in place; a first record announces it.
         done: bool,
     },
+    /// A backup was restored to try it.
+    BackupVerified {
+        /// What it came to.
+        result: Box<Verification>,
+    },
+    /// What breaks the backup policy is not what it was.
+    BackupsJudged {
+        /// What is broken now.
+        breaches: Vec<Breach>,
+    },
     /// The journal could not be written for a while; nothing was done in that time.
     JournalResumed {
         /// Since when it could not.
@@ -535,6 +546,8 @@ impl RecordBody {
             Self::Moved { .. } => "moved",
             Self::TakenOver { .. } => "takenOver",
             Self::TtlChanged { .. } => "ttlChanged",
+            Self::BackupVerified { .. } => "backupVerified",
+            Self::BackupsJudged { .. } => "backupsJudged",
             Self::JournalResumed { .. } => "journalResumed",
             Self::Note { .. } => "note",
         }

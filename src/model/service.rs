@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     announcement::Phase,
     approval::{ApprovalPolicy, Person},
+    backup::BackupPolicy,
     id::{
         ChannelName, ComponentName, ConfigHash, NetworkName, ProbeId, RunbookName, ServiceName,
         SiteName, StepId, VantageName,
@@ -100,6 +101,9 @@ pub struct Service {
     pub approvals: ApprovalPolicy,
     /// What is done.
     pub runbook: Runbook,
+    /// What is asked of its backups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backups: Option<BackupPolicy>,
     /// Hash of the documents that this came from.
     pub config: ConfigHash,
 }

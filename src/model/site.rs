@@ -43,6 +43,9 @@ pub struct Location {
     /// Country, ISO 3166-1 alpha-2, upper case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub country: Option<String>,
+    /// Continent: AF, AN, AS, EU, NA, OC or SA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continent: Option<String>,
     /// Provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,

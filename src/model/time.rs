@@ -72,6 +72,31 @@ impl Time {
         self.timestamp().strftime("%Y-%m-%d %H:%M UTC").to_string()
     }
 
+    /// The day of UTC that it lies in, counted from 1970.
+    #[must_use]
+    pub const fn day(self) -> i64 {
+        self.0.div_euclid(86_400_000)
+    }
+
+    /// The month of UTC that it lies in, counted from the year 0.
+    #[must_use]
+    pub fn month(self) -> i64 {
+        let date = jiff::tz::TimeZone::UTC.to_datetime(self.timestamp()).date();
+        i64::from(date.year()) * 12 + i64::from(date.month()) - 1
+    }
+
+    /// When a day begins.
+    #[must_use]
+    pub const fn of_day(day: i64) -> Self {
+        Self(day.saturating_mul(86_400_000))
+    }
+
+    /// `2026-11-21`, for people.
+    #[must_use]
+    pub fn day_words(self) -> String {
+        self.timestamp().strftime("%Y-%m-%d").to_string()
+    }
+
     /// Reads RFC 3339.
     ///
     /// # Errors

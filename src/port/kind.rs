@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    action::SharedAction, channel::SharedChannel, dns::SharedDns, guard::SharedGuards,
-    lookout::SharedLookouts, probe::SharedProbe, runtime::SharedRuntime, secret::SharedSecrets,
-    target::SharedTarget,
+    action::SharedAction, backup::SharedBackups, channel::SharedChannel, dns::SharedDns,
+    guard::SharedGuards, lookout::SharedLookouts, probe::SharedProbe, runtime::SharedRuntime,
+    secret::SharedSecrets, target::SharedTarget,
 };
 use crate::model::{observation::Evidence, plan::StepPhase, service::Service, step::Rung};
 
@@ -111,6 +111,8 @@ pub enum Make {
     Channel(fn(&Value, &Wiring) -> Result<SharedChannel, MakeError>),
     /// A place for the status page.
     Target(fn(&Value, &Wiring) -> Result<SharedTarget, MakeError>),
+    /// A place where backups are.
+    Backup(fn(&Value, &Wiring) -> Result<SharedBackups, MakeError>),
 }
 
 /// An adapter as documents may name it.
@@ -138,6 +140,8 @@ pub struct Kind {
     pub rung: Option<Rung>,
     /// For actions: whether it takes the sites from the plan alone, and so leads either way.
     pub both_ways: bool,
+    /// For places of backups: whether a backup can be fetched from it.
+    pub fetches: bool,
 }
 
 impl Kind {
@@ -161,6 +165,7 @@ impl Kind {
             evidence: None,
             rung: None,
             both_ways: false,
+            fetches: false,
         }
     }
 
@@ -182,6 +187,13 @@ impl Kind {
     #[must_use]
     pub const fn both_ways(mut self) -> Self {
         self.both_ways = true;
+        self
+    }
+
+    /// The same as a place that backups can be fetched from.
+    #[must_use]
+    pub const fn fetching(mut self) -> Self {
+        self.fetches = true;
         self
     }
 

@@ -4,6 +4,7 @@
 //! with [`kind::Kind`], one `const` beside each adapter, and listed once in `driver/registry.rs`.
 
 pub mod action;
+pub mod backup;
 pub mod cause;
 pub mod channel;
 pub mod command;

@@ -67,7 +67,7 @@ pub fn is_simulated(name: &str) -> bool {
         .is_some_and(|k| match k.make {
             Make::Probe(_) => PROBES.contains(&name),
             Make::Action(make) => !std::ptr::fn_addr_eq(make, not_simulated as MakeAction),
-            Make::Dns(_) | Make::Channel(_) | Make::Target(_) => true,
+            Make::Dns(_) | Make::Channel(_) | Make::Target(_) | Make::Backup(_) => true,
         })
 }
 
@@ -77,6 +77,7 @@ fn simulated(kind: &Kind) -> Kind {
             let known = PROBES.iter().position(|p| *p == kind.name);
             Make::Probe(known.map_or(real, |n| PROBE_MAKERS[n]))
         }
+        Make::Backup(_) => kind.make,
         Make::Action(_) if REAL.contains(&kind.name) => kind.make,
         Make::Action(_) => action(kind.name),
         Make::Dns(_) => Make::Dns(|_, w| names::make(w)),

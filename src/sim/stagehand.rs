@@ -160,6 +160,8 @@ fn words(record: &Record) -> String {
         | RecordBody::FailoverAcknowledged { .. }
         | RecordBody::Moved { .. }
         | RecordBody::TtlChanged { .. }
+        | RecordBody::BackupVerified { .. }
+        | RecordBody::BackupsJudged { .. }
         | RecordBody::JournalResumed { .. }
         | RecordBody::LossMeasured { .. }
         | RecordBody::Note { .. } => kind.to_owned(),

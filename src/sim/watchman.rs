@@ -286,6 +286,8 @@ impl Watchman {
             | RecordBody::Resumed { .. }
             | RecordBody::FailoverAcknowledged { .. }
             | RecordBody::TtlChanged { .. }
+            | RecordBody::BackupVerified { .. }
+            | RecordBody::BackupsJudged { .. }
             | RecordBody::JournalResumed { .. }
             | RecordBody::LossMeasured { .. }
             | RecordBody::Note { .. } => {}

@@ -81,7 +81,7 @@ codes! {
         "Split the file, or repeat less through anchors and aliases.";
     /// No document of ours.
     Foreign = "FO-106", Error, "this is no document of failover",
-        "Every document begins with `apiVersion: failover.rs/v1alpha1` and a `kind`: ProtectedService or Runbook.",
+        "Every document begins with `apiVersion: failover.rs/v1alpha1` and a `kind`: ProtectedService, Runbook or BackupPolicy.",
         "Correct the two fields, or move other programs' files out of the folder.";
     /// Nothing to read.
     Nothing = "FO-107", Error, "there is no document here",
@@ -151,6 +151,10 @@ codes! {
     NoCountry = "FO-132", Error, "a site's country is unknown",
         "With `residency` set, every site must say in which country it stands.",
         "Add `location: {country: XX}` (ISO 3166-1, two letters).";
+    /// A backup policy that cannot be met.
+    Backups = "FO-133", Error, "the backup policy cannot be met",
+        "It asks for more places than its sources have, for something that no source keeps, or for a restore of what cannot be fetched. Such a policy is broken for ever, and nobody reads a page that never ends.",
+        "Ask for less, add a source, or say of the sources where they stand (`location`) and what they hold (`keeps`).";
     /// The RTO cannot be kept because of the TTL.
     TtlAboveRto = "FO-135", Error, "the TTL alone exceeds the RTO",
         "Resolvers may keep the old address for the whole TTL, so users come back only after it, however fast everything else is.",

@@ -17,6 +17,7 @@ use super::{
     tell, watch,
 };
 use crate::model::{
+    backup::BackupPolicy,
     id::{ConfigHash, RunbookName, ServiceName},
     service::{Gates, Objectives, Runbook, Service, Trigger, Window},
     span::Span,
@@ -27,6 +28,7 @@ pub fn service(
     scope: &mut Scope<'_>,
     document: &ProtectedService,
     outlines: &[Outline<'_>],
+    backups: Option<BackupPolicy>,
 ) -> Service {
     let spec = &document.spec;
     let name = &document.metadata.name;
@@ -59,6 +61,7 @@ pub fn service(
         team: tell::team(scope, spec, people),
         approvals: people::approvals(scope, spec),
         runbook: runbook(scope, spec, outlines),
+        backups,
         config: ConfigHash::new(String::new()),
     };
     service.config = config(&service);

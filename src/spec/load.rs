@@ -12,11 +12,12 @@ use schemars::schema_for;
 use serde_json::Value;
 
 use super::{
+    backup,
     code::{Code, Severity},
     compile,
     complaint::{Complaint, DocId},
     diagnostic::{Diagnostic, Place, Related, masked, one_line},
-    document::{API_VERSION, KINDS, ProtectedService, RunbookDocument},
+    document::{API_VERSION, BackupPolicyDocument, KINDS, ProtectedService, RunbookDocument},
     fit, leak, mend, nearest,
     outline::{Outline, outline},
     path::FieldPath,
@@ -24,13 +25,18 @@ use super::{
     scope::Scope,
     tree::{self, Data, Node},
 };
-use crate::{model::service::Service, port::kind::Kinds};
+use crate::{
+    model::{backup::BackupPolicy, service::Service},
+    port::kind::Kinds,
+};
 
 /// How deep folders may lie within each other.
 const MAX_FOLDERS: usize = 16;
 
 static SERVICE_SCHEMA: LazyLock<Value> = LazyLock::new(|| schema_for!(ProtectedService).to_value());
 static RUNBOOK_SCHEMA: LazyLock<Value> = LazyLock::new(|| schema_for!(RunbookDocument).to_value());
+static BACKUP_SCHEMA: LazyLock<Value> =
+    LazyLock::new(|| schema_for!(BackupPolicyDocument).to_value());
 
 /// What reading documents came to.
 #[derive(Debug, Default)]
@@ -202,6 +208,7 @@ struct Reading {
     documents: Vec<Located>,
     services: Vec<(DocId, ProtectedService)>,
     runbooks: Vec<(DocId, RunbookDocument)>,
+    backups: Vec<(DocId, BackupPolicyDocument)>,
     complaints: Vec<Complaint>,
 }
 
@@ -213,6 +220,7 @@ impl Reading {
             documents: Vec::new(),
             services: Vec::new(),
             runbooks: Vec::new(),
+            backups: Vec::new(),
             complaints: Vec::new(),
         }
     }
@@ -261,6 +269,12 @@ impl Reading {
                     self.runbooks.push((doc, runbook));
                 }
             }
+            Ok(Kind::Backups) => {
+                let mended = mend::read::<BackupPolicyDocument>(root.value(), &BACKUP_SCHEMA);
+                if let Some(policy) = self.mended(doc, mended) {
+                    self.backups.push((doc, policy));
+                }
+            }
             Err(complaint) => self.complaints.push(*complaint),
         }
     }
@@ -290,7 +304,11 @@ impl Reading {
             .runbooks
             .iter()
             .map(|(d, r)| (*d, "a runbook", &r.metadata.name));
-        let all: Vec<_> = services.chain(runbooks).collect();
+        let backups = self
+            .backups
+            .iter()
+            .map(|(d, b)| (*d, "a backup policy", &b.metadata.name));
+        let all: Vec<_> = services.chain(runbooks).chain(backups).collect();
         for (n, (doc, what, name)) in all.iter().enumerate() {
             if let Some((first, _, _)) = all[..n].iter().find(|(_, w, m)| w == what && m == name) {
                 let path = FieldPath::parse("metadata.name");
@@ -314,12 +332,15 @@ impl Reading {
             .iter()
             .map(|(doc, runbook)| outline(&mut self.scope(*doc, &mut complaints), runbook))
             .collect();
+        let mut policies = self.policies(&mut complaints);
         let mut services: Vec<_> = self
             .services
             .iter()
             .map(|(doc, service)| {
                 let mut scope = self.scope(*doc, &mut complaints);
-                (*doc, compile::service(&mut scope, service, &outlines))
+                let policy = policies.remove(service.metadata.name.as_str());
+                let compiled = compile::service(&mut scope, service, &outlines, policy);
+                (*doc, compiled)
             })
             .collect();
         for outline in &outlines[..given] {
@@ -343,9 +364,15 @@ impl Reading {
             let runbook = outlines
                 .iter()
                 .find(|o| o.name == service.runbook.name.as_str());
+            let backups = self
+                .backups
+                .iter()
+                .filter(|(_, b)| b.spec.service == service.name.as_str())
+                .map(|(doc, _)| *doc);
             [Some(*doc), runbook.map(|o| o.doc)]
                 .into_iter()
                 .flatten()
+                .chain(backups)
                 .all(|d| !self.is_faulty(d, &diagnostics))
         });
         let mut services: Vec<_> = services.into_iter().map(|(_, s)| s).collect();
@@ -354,6 +381,40 @@ impl Reading {
             services,
             diagnostics: diagnostics.into_iter().map(|(_, _, d)| d).collect(),
         }
+    }
+
+    /// The backup policies by the service that each is for.
+    fn policies(&self, complaints: &mut Vec<Complaint>) -> BTreeMap<&str, BackupPolicy> {
+        let mut policies = BTreeMap::new();
+        for (n, (doc, document)) in self.backups.iter().enumerate() {
+            let name = document.spec.service.as_str();
+            let at = FieldPath::spec().key("service");
+            let mut scope = self.scope(*doc, complaints);
+            let service = self.services.iter().find(|(_, s)| s.metadata.name == name);
+            if service.is_none() {
+                let known: Vec<_> = self
+                    .services
+                    .iter()
+                    .map(|(_, s)| s.metadata.name.as_str())
+                    .collect();
+                backup::no_service(&mut scope, name, &known);
+            }
+            let first = self.backups[..n]
+                .iter()
+                .find(|(_, b)| b.spec.service == name);
+            if let Some((first, _)) = first {
+                let message = format!("there is already a backup policy for `{name}`");
+                let complaint = scope.about(Code::Duplicate, at.clone(), message).related(
+                    *first,
+                    at,
+                    "the first one",
+                );
+                scope.add(complaint);
+            }
+            let policy = backup::policy(&mut scope, document, service.map(|(_, s)| &s.spec));
+            policies.entry(name).or_insert(policy);
+        }
+        policies
     }
 
     fn scope<'a>(&'a self, doc: DocId, complaints: &'a mut Vec<Complaint>) -> Scope<'a> {
@@ -505,6 +566,7 @@ fn faulty(file: &File, text: &Arc<str>, fault: &tree::Fault) -> Diagnostic {
 enum Kind {
     Service,
     Runbook,
+    Backups,
 }
 
 fn kind_of(root: &Node, doc: DocId) -> Result<Kind, Box<Complaint>> {
@@ -540,6 +602,7 @@ fn kind_of(root: &Node, doc: DocId) -> Result<Kind, Box<Complaint>> {
     match text("kind") {
         Some("ProtectedService") => Ok(Kind::Service),
         Some("Runbook") => Ok(Kind::Runbook),
+        Some("BackupPolicy") => Ok(Kind::Backups),
         other => {
             let complaint = match other {
                 Some(other) => complain("kind", format!("there is no kind `{other}`"))

@@ -4,6 +4,7 @@
 //! [`runbook`]), with every misfit found at once (`mend`); documents together become services (`compile`).
 //! Everything wrong is a complaint about a path until [`load`] looks its place up and makes a [`Diagnostic`] of it.
 
+pub mod backup;
 pub mod code;
 mod compile;
 mod complaint;

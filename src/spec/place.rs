@@ -12,8 +12,11 @@ use super::{
 };
 use crate::model::{
     id::SiteName,
-    site::{Site, SiteRole},
+    site::{Location, Site, SiteRole},
 };
+
+/// Africa, Antarctica, Asia, Europe, North America, Oceania, South America.
+const CONTINENTS: [&str; 7] = ["AF", "AN", "AS", "EU", "NA", "OC", "SA"];
 
 /// The sites after their checks.
 pub fn sites(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec) -> Vec<Site> {
@@ -27,9 +30,7 @@ pub fn sites(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec) -> Vec<Site> {
     for (n, site) in spec.sites.iter().enumerate() {
         let path = list.index(n);
         scope.label(&site.name, &path.key("name"));
-        if let Some(country) = &site.location.country {
-            country_code(scope, country, &path.key("location").key("country"));
-        }
+        location(scope, &site.location, &path.key("location"));
         if let Some(url) = &site.url {
             web_address(scope, url, &path.key("url"));
         }
@@ -81,7 +82,27 @@ fn roles(scope: &mut Scope<'_>, sites: &[SiteSpec], list: &FieldPath) {
     }
 }
 
-fn country_code(scope: &mut Scope<'_>, country: &str, path: &FieldPath) {
+/// Checks the codes of a place.
+pub fn location(scope: &mut Scope<'_>, said: &Location, path: &FieldPath) {
+    if let Some(country) = &said.country {
+        country_code(scope, country, &path.key("country"));
+    }
+    if let Some(continent) = &said.continent
+        && !CONTINENTS.contains(&continent.as_str())
+    {
+        let complaint = scope
+            .about(
+                Code::BadValue,
+                path.key("continent"),
+                format!("`{continent}` is no continent"),
+            )
+            .expected(CONTINENTS.join(", "));
+        scope.add(complaint);
+    }
+}
+
+/// Checks a country's code.
+pub fn country_code(scope: &mut Scope<'_>, country: &str, path: &FieldPath) {
     if country.len() != 2 || !country.bytes().all(|b| b.is_ascii_uppercase()) {
         let complaint = scope
             .about(

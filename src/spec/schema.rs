@@ -4,6 +4,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
+    backup::BackupPolicySpec,
     document::{API_VERSION, Document, KINDS},
     runbook::RunbookSpec,
     scope::Family,
@@ -14,12 +15,13 @@ use crate::port::kind::{Kind, Kinds};
 /// What the types mark places with where an adapter is named.
 const MARK: &str = "x-uses";
 
-/// The schema of both documents: `uses` lists the adapters that fit, and `with` follows from it.
+/// The schema of all documents: `uses` lists the adapters that fit, and `with` follows from it.
 #[must_use]
 pub fn schema(kinds: Kinds) -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let service = envelope::<ProtectedServiceSpec>(&mut generator, KINDS[0]);
     let runbook = envelope::<RunbookSpec>(&mut generator, KINDS[1]);
+    let backups = envelope::<BackupPolicySpec>(&mut generator, KINDS[2]);
     let settings: Vec<_> = kinds
         .0
         .iter()
@@ -49,6 +51,7 @@ pub fn schema(kinds: Kinds) -> Value {
         "allOf": [
             {"if": {"properties": {"kind": {"const": KINDS[0]}}}, "then": service},
             {"if": {"properties": {"kind": {"const": KINDS[1]}}}, "then": runbook},
+            {"if": {"properties": {"kind": {"const": KINDS[2]}}}, "then": backups},
         ],
         "$defs": definitions,
     })

@@ -27,6 +27,8 @@ pub enum Family {
     Channel,
     /// Holds the status page.
     Target,
+    /// Holds backups.
+    Backup,
 }
 
 impl Family {
@@ -39,6 +41,7 @@ impl Family {
             Make::Dns(_) => Self::Dns,
             Make::Channel(_) => Self::Channel,
             Make::Target(_) => Self::Target,
+            Make::Backup(_) => Self::Backup,
         }
     }
 
@@ -51,6 +54,7 @@ impl Family {
             Self::Dns => "dns",
             Self::Channel => "channel",
             Self::Target => "target",
+            Self::Backup => "backup",
         }
     }
 
@@ -61,6 +65,7 @@ impl Family {
             Self::Dns => "a DNS provider",
             Self::Channel => "a channel",
             Self::Target => "a target for the status page",
+            Self::Backup => "a place of backups",
         }
     }
 }

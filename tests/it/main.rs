@@ -5,6 +5,7 @@
 )]
 
 mod announce;
+mod backup;
 mod command;
 mod copy;
 mod demo;

@@ -119,6 +119,7 @@ fn service() -> Service {
             title: "None".into(),
             steps: Vec::new(),
         },
+        backups: None,
         config: ConfigHash::new(""),
     }
 }

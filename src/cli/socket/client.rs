@@ -93,6 +93,9 @@ fn wanted(request: &Request) -> &'static str {
         Request::Status { .. }
         | Request::Plan { .. }
         | Request::Check { .. }
+        | Request::Backups { .. }
+        | Request::VerifyBackup { .. }
+        | Request::BackupVerified { .. }
         | Request::Preview { .. }
         | Request::Watch { .. } => "look",
     }

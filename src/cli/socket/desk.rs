@@ -9,20 +9,23 @@ use futures::{
 };
 use nix::unistd::{Uid, User};
 
-use super::message::{Answer, Envelope, Event, Refusal, Request, Wish};
+use super::message::{Answer, Envelope, Event as Followed, Refusal, Request, Wish};
 use crate::{
     cli::{preview, token, view},
     decide::{
-        event::{Command, Reply},
+        event::{Command, Event, Reply},
         explain,
     },
-    driver::controller::{CommandError, Controller},
+    driver::{
+        backups,
+        controller::{CommandError, Controller},
+    },
     model::{
         id::{PersonName, ServiceName},
         secret::Secret,
         service::Service,
     },
-    port::runtime::SharedRuntime,
+    port::{cause, runtime::SharedRuntime},
 };
 
 /// Answers for a controller.
@@ -34,7 +37,7 @@ pub struct Desk {
 }
 
 /// Events for a client that watches.
-pub type Events = BoxStream<'static, Event>;
+pub type Events = BoxStream<'static, Followed>;
 
 impl Desk {
     /// Answers one request of a local user.
@@ -62,6 +65,15 @@ impl Desk {
                 .await
                 .map(Answer::Check)
                 .map_err(|e| self.refuse(&e)),
+            Request::Backups { service } => self.backups(&service).await,
+            Request::VerifyBackup { service, choice } => self.try_backup(&service, &choice).await,
+            Request::BackupVerified { service, result } => {
+                let told = self
+                    .controller
+                    .tell(&service, Event::BackupVerified(result.clone()));
+                told.map(|()| Answer::BackupVerified(result))
+                    .map_err(|e| self.refuse(&e))
+            }
             Request::Preview {
                 service,
                 phases,
@@ -88,6 +100,26 @@ impl Desk {
             reports.push(explain::report(&core, self.runtime.now()));
         }
         Ok(Answer::Status(reports))
+    }
+
+    async fn backups(&self, service: &ServiceName) -> Result<Answer, Refusal> {
+        let survey = backups::look(&self.controller, service).await;
+        let survey = survey.map_err(|e| self.refuse(&e))?;
+        Ok(Answer::Backups(survey.map(Box::new)))
+    }
+
+    async fn try_backup(
+        &self,
+        service: &ServiceName,
+        choice: &backups::Choice,
+    ) -> Result<Answer, Refusal> {
+        let tried = backups::try_one(&self.controller, service, choice).await;
+        match tried.map_err(|e| self.refuse(&e))? {
+            Ok(result) => Ok(Answer::BackupVerified(Box::new(result))),
+            Err(error) => Err(Refusal::Engine {
+                reason: cause::in_full(&error),
+            }),
+        }
     }
 
     async fn preview(
@@ -123,7 +155,7 @@ impl Desk {
                 async move {
                     let core = desk.controller.show(&record.chain).await.ok()?;
                     let report = Box::new(explain::report(&core, desk.runtime.now()));
-                    Some(Event { record, report })
+                    Some(Followed { record, report })
                 }
             });
             all.push(events.boxed());

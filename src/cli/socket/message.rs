@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     decide::explain::Report,
+    driver::backups::{Choice, Survey},
     model::{
         announcement::Phase,
+        backup::Verification,
         check::CheckItem,
         id::{AskId, PageId, PlanHash, RunId, ServiceName, SiteName, StepId},
         plan::{Plan, RunKind},
@@ -19,7 +21,7 @@ use crate::{
 };
 
 /// Version of these messages; both ends are one program, and a restart after an update makes them agree again.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What a client sends.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,6 +83,25 @@ pub enum Request {
     Check {
         /// Which service.
         service: ServiceName,
+    },
+    /// What backups there are, and what breaks their policy.
+    Backups {
+        /// Of which service.
+        service: ServiceName,
+    },
+    /// Restore a backup to try it, and record what came of it.
+    VerifyBackup {
+        /// Of which service.
+        service: ServiceName,
+        /// Which.
+        choice: Choice,
+    },
+    /// Record what trying a backup came to, which another process did.
+    BackupVerified {
+        /// Of which service.
+        service: ServiceName,
+        /// What it came to.
+        result: Box<Verification>,
     },
     /// The messages of each channel.
     Preview {
@@ -188,6 +209,10 @@ pub enum Answer {
     Plan(Box<PlanView>),
     /// What the check saw.
     Check(Vec<CheckItem>),
+    /// What backups there are; none where the service has no policy.
+    Backups(Option<Box<Survey>>),
+    /// What trying a backup came to.
+    BackupVerified(Box<Verification>),
     /// The messages.
     Preview(Vec<PreviewItem>),
     /// A command was given.

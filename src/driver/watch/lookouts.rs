@@ -44,9 +44,14 @@ pub fn maker(kinds: Kinds, wiring: &Wiring) -> ProbeMaker {
     Arc::new(
         move |uses| match kinds.get(uses.uses.as_str()).map(|k| k.make) {
             Some(Make::Probe(make)) => make(&uses.with, &wiring),
-            Some(Make::Action(_) | Make::Dns(_) | Make::Channel(_) | Make::Target(_)) | None => {
-                Err(MakeError(format!("{} is no kind of probe", uses.uses)))
-            }
+            Some(
+                Make::Action(_)
+                | Make::Dns(_)
+                | Make::Channel(_)
+                | Make::Target(_)
+                | Make::Backup(_),
+            )
+            | None => Err(MakeError(format!("{} is no kind of probe", uses.uses))),
         },
     )
 }

@@ -4,7 +4,7 @@ use super::{Command, PROGRAM, Path, Stdio, Value, fs, json_schema, text};
 use std::process::Output;
 
 /// The commands, in the order of the help.
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 26] = [
     "demo",
     "init",
     "validate",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 25] = [
     "run",
     "vantage",
     "check",
+    "backups",
     "plan",
     "explain",
     "status",
