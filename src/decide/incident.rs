@@ -189,6 +189,9 @@ pub fn propose(
             .or_else(|| target(service, from))
             .ok_or("there is no other site to go to")?,
     };
+    if &to == from {
+        return Err(format!("{to} is the site that is to be left"));
+    }
     let plan = compile::compile(service, kind, from, &to).map_err(|e| e.to_string())?;
     let loss = match kind {
         RunKind::Redirect => LossForecast::Stateless,

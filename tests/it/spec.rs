@@ -7,10 +7,12 @@ use std::{
 };
 
 use failover::{
+    decide::compile::{CompileError, compile},
+    guard::config::Config,
     model::{
         announcement::Phase,
         id::{ChannelName, SiteName, StepId},
-        plan::{Action, OnFailure, RunKind, StepPhase},
+        plan::{Action, OnFailure, Plan, RunKind, StepPhase},
         service::{Mode, RecordKind, RunbookStep, Service, Trigger},
         span::Span,
     },
@@ -70,10 +72,11 @@ fn files(name: &str) -> Vec<(String, String)> {
     files
 }
 
-const EXAMPLES: [&str; 5] = [
+const EXAMPLES: [&str; 6] = [
     "accountancy",
     "bookkeeping",
     "crm",
+    "guarded",
     "invoicing",
     "task-management",
 ];
@@ -154,6 +157,52 @@ fn the_examples_are_valid_one_by_one_and_together() {
         plain(&together.diagnostics)
     );
     assert_eq!(together.services.len(), EXAMPLES.len());
+}
+
+#[test]
+fn the_guards_of_the_example_are_those_of_its_service() {
+    let loaded = spec::load(&[folder("examples/guarded")], kinds());
+    let guards = loaded.services[0].guards.as_ref().unwrap();
+    for (site, guard) in &guards.sites {
+        let path = folder("examples/guarded-hosts").join(format!("{site}.yaml"));
+        let config = Config::read(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!((&config.site, config.listen), (site, guard.address));
+        assert_eq!(config.controller.name, guards.controller);
+        let peer = config.peer.unwrap();
+        assert_eq!(peer.public_key, guards.sites[&peer.site].public_key);
+        assert_eq!(peer.address, guards.sites[&peer.site].address);
+    }
+}
+
+#[test]
+fn planned_work_leads_both_ways_where_each_step_has_settings_for_both() {
+    let loaded = spec::load(&[folder("examples/guarded")], kinds());
+    let service = &loaded.services[0];
+    let plan = |kind, from: &str, to: &str| compile(service, kind, &from.into(), &to.into());
+    let there = plan(RunKind::Failover, "paris", "milan").unwrap();
+    let back = plan(RunKind::Failover, "milan", "paris").unwrap();
+    let attempt = |plan: &Plan| match &plan.step(&"write-attempt".into()).unwrap().action {
+        Action::Adapter(uses) => uses.with["connection"].as_str().unwrap().to_owned(),
+        Action::Manual { .. } => panic!("an adapter tries it"),
+    };
+    assert!(attempt(&there).contains("192.0.2.20"));
+    assert!(attempt(&back).contains("198.51.100.20"));
+    for kind in [RunKind::Switchover, RunKind::Failback] {
+        assert!(plan(kind, "milan", "paris").is_ok(), "{kind}");
+    }
+    // Steps of one way only lead there.
+    let loaded = spec::load(&[folder("examples/bookkeeping")], kinds());
+    let other = &loaded.services[0];
+    let back = compile(other, RunKind::Failover, &"north".into(), &"south".into());
+    assert!(
+        matches!(back, Err(CompileError::OtherWay { .. })),
+        "{back:?}"
+    );
+    let planned = compile(other, RunKind::Switchover, &"south".into(), &"north".into());
+    assert!(
+        matches!(planned, Err(CompileError::NothingPromotes { .. })),
+        "{planned:?}"
+    );
 }
 
 #[test]

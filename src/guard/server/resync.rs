@@ -317,6 +317,10 @@ impl Work<'_> {
                     .arg(data)
                     .arg("--source-server")
                     .arg(&resync.source);
+                // Where the distribution keeps it elsewhere, as Debian does.
+                if let Some(file) = config_file(&self.database.args) {
+                    command.arg("--config-file").arg(file);
+                }
                 if let Some(password) = password {
                     command.env("PGPASSWORD", password.expose());
                 }
@@ -400,6 +404,18 @@ impl Work<'_> {
         let ran = command.output().await;
         ran.map_err(|source| ResyncError::Run { program, source })
     }
+}
+
+/// The configuration file that a server is told of in its arguments.
+fn config_file(args: &[String]) -> Option<&str> {
+    let prefixes = [
+        "config_file=",
+        "--config-file=",
+        "--config_file=",
+        "-cconfig_file=",
+    ];
+    args.iter()
+        .find_map(|arg| prefixes.iter().find_map(|prefix| arg.strip_prefix(prefix)))
 }
 
 /// Settings of this host that stand in the data directory.
@@ -516,4 +532,27 @@ fn succeeded(program: &'static str, out: &Output) -> Result<(), ResyncError> {
         words = words.split_off(from.unwrap_or_default());
     }
     Err(ResyncError::Failed { program, words })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_found_in_the_arguments() {
+        let found = |args: &[&str]| {
+            let args: Vec<_> = args.iter().map(ToString::to_string).collect();
+            config_file(&args).map(str::to_owned)
+        };
+        let debian = "/etc/postgresql/15/main/postgresql.conf";
+        assert_eq!(
+            found(&["-D", "/data", "-c", &format!("config_file={debian}")]).as_deref(),
+            Some(debian)
+        );
+        assert_eq!(
+            found(&[&format!("--config-file={debian}")]).as_deref(),
+            Some(debian)
+        );
+        assert_eq!(found(&["-D", "/data"]), None);
+    }
 }
