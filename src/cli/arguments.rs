@@ -10,6 +10,7 @@ mod guard;
 mod init;
 mod journal;
 mod planned;
+mod postmortem;
 mod simulate;
 mod vantage;
 
@@ -18,6 +19,7 @@ pub use guard::{Guard, GuardDocument, GuardKeygen, GuardRun};
 pub use init::Init;
 pub use journal::{Journal, JournalExport, JournalRestore, JournalShow, JournalVerify, Takeover};
 pub use planned::Planned;
+pub use postmortem::Postmortem;
 pub use simulate::Simulate;
 pub use vantage::{Vantage, VantageListen};
 
@@ -145,6 +147,8 @@ pub enum Command {
     Status(Status),
     /// Show what happened, oldest first.
     Timeline(Timeline),
+    /// Draft a post-mortem of an incident, from the journal alone.
+    Postmortem(Postmortem),
     /// Play histories in which everything goes wrong, and hold each against the rules.
     Simulate(Simulate),
     /// Ask for a failover now.

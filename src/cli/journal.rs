@@ -72,6 +72,16 @@ pub fn timeline(args: &arguments::Timeline, place: &Place, output: Output) -> Re
     Ok(())
 }
 
+/// Every record of a service.
+///
+/// # Errors
+/// Where the journal cannot be read, or knows no such service.
+pub fn records(place: &Place, service: &str) -> Result<Vec<Record>, Error> {
+    let file = open(place)?;
+    let chain = chain(&file, service)?;
+    Ok(file.records(&chain, Seq(1))?)
+}
+
 /// A record's line with its time, for people.
 #[must_use]
 pub fn told(record: &Record, line: &Line, output: Output) -> String {

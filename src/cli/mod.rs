@@ -21,6 +21,7 @@ mod look;
 mod offline;
 pub mod output;
 mod place;
+mod postmortem;
 mod preview;
 mod progress;
 mod run;
@@ -90,6 +91,7 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
         Command::Explain(args) => quietly(&global, look::explain(&args, &place()?, output)),
         Command::Status(args) => quietly(&global, look::status(&args, &place()?, output)),
         Command::Timeline(args) => journal::timeline(&args, &place()?, output),
+        Command::Postmortem(args) => postmortem::postmortem(&args, &place()?, output),
         Command::Simulate(args) => {
             log(&global, "off")?;
             simulate::simulate(&args, output)
