@@ -60,7 +60,8 @@ pub fn standby<'a>(
         .iter()
         .filter(|c| c.kind == ComponentKind::Database)
         .flat_map(|c| &c.probes)
-        .filter(|p| p.site.as_ref() == Some(site))
+        // A guard tells no position.
+        .filter(|p| p.site.as_ref() == Some(site) && p.evidence != Evidence::Guard)
         .filter_map(|p| {
             let (seen, facts) = view.newest(&p.id)?;
             let facts = facts.database.as_ref()?;

@@ -83,20 +83,23 @@ impl Probe for GuardProbe {
 /// With what the database is, and with what is wrong with its disk.
 fn told(report: &Report) -> Look {
     let mut look = judged(report);
-    if report.database == Some(Database::Writable) {
-        look.facts.database = Some(DatabaseFacts {
-            role: DatabaseRole::Primary,
-            timeline: None,
-            // It is as old as the report, which is told to nobody here.
-            current: None,
-            received: None,
-            replayed: None,
-            streaming: None,
-            replay_age: None,
-            heard: None,
-            synchronous: None,
-        });
-    }
+    let role = match report.database {
+        Some(Database::Writable) => Some(DatabaseRole::Primary),
+        Some(Database::Following) => Some(DatabaseRole::Standby),
+        Some(Database::Gone) | None => None,
+    };
+    look.facts.database = role.map(|role| DatabaseFacts {
+        role,
+        timeline: None,
+        // It is as old as the report, which is told to nobody here.
+        current: None,
+        received: None,
+        replayed: None,
+        streaming: None,
+        replay_age: None,
+        heard: None,
+        synchronous: None,
+    });
     for (is_so, what) in [
         (report.seen.is_full, "the disk of its data is full"),
         (
@@ -135,5 +138,34 @@ fn judged(report: &Report) -> Look {
             Sight::Down,
             "its guard says that it takes writes without a right to",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::guard::{Boot, FirstHand, Promise};
+
+    fn role(database: Database) -> Option<DatabaseRole> {
+        let report = Report {
+            site: "west".into(),
+            boot: Boot(1),
+            promise: Some(Promise::first()),
+            database: Some(database),
+            answers: true,
+            seen: FirstHand::default(),
+            can_fence: true,
+            kill: None,
+            leased: false,
+        };
+        told(&report).facts.database.map(|d| d.role)
+    }
+
+    /// Whoever takes the site for the active one must not take it for well.
+    #[test]
+    fn a_database_that_follows_is_told_to_be_a_standby() {
+        assert_eq!(role(Database::Following), Some(DatabaseRole::Standby));
+        assert_eq!(role(Database::Writable), Some(DatabaseRole::Primary));
+        assert_eq!(role(Database::Gone), None);
     }
 }
