@@ -160,6 +160,10 @@ fn account<'a>(
 }
 
 impl<'a> Account<'a> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a record of any other kind says nothing of this part"
+    )]
     fn take(&mut self, record: &'a Record) {
         let at = record.at;
         match &record.body {
@@ -346,6 +350,10 @@ fn data(text: &mut String, account: &Account<'_>) {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a record of any other kind says nothing of this part"
+)]
 fn decisions(text: &mut String, account: &Account<'_>) {
     let mut asked: BTreeMap<AskId, String> = BTreeMap::new();
     let mut lines = Vec::new();

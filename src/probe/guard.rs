@@ -157,6 +157,8 @@ mod tests {
             can_fence: true,
             kill: None,
             leased: false,
+            drained: None,
+            resync: None,
         };
         told(&report).facts.database.map(|d| d.role)
     }

@@ -151,6 +151,25 @@ fn writes_of_a_crashed_primary_are_kept_when_it_is_brought_back() {
         let manifest: Value = serde_json::from_str(&manifest).unwrap();
         assert_eq!(manifest["commits"], commits);
         assert_eq!(measured[0]["commits"], commits);
+
+        let out = shop.command(&["postmortem", "shop"]).output().unwrap();
+        let draft = String::from_utf8(out.stdout).unwrap();
+        for said in [
+            "# Post-mortem: shop-i".to_owned(),
+            "| promote |".to_owned(),
+            format!("really left behind: {commits} committed transactions"),
+            "ann approved the failover: a test".to_owned(),
+            "what becomes of the transactions that were kept apart".to_owned(),
+            "- The incident is not over.".to_owned(),
+            "What the cause was".to_owned(),
+        ] {
+            assert!(draft.contains(&said), "{said}: {draft}");
+        }
+        let unknown = shop
+            .command(&["postmortem", "shop-i9999"])
+            .output()
+            .unwrap();
+        assert_eq!(unknown.status.code(), Some(2));
         assert!(!manifest["files"].as_array().unwrap().is_empty());
     });
 }
