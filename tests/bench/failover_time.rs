@@ -78,15 +78,18 @@ enum Fault {
     Lost,
     /// Nothing passes from or to its host.
     Parted,
+    /// None: a switchover is asked for. The floor stops the database in order, and promotes when it is gone.
+    Planned,
 }
 
 impl Fault {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Killed,
         Self::BothKilled,
         Self::Frozen,
         Self::Lost,
         Self::Parted,
+        Self::Planned,
     ];
 
     fn name(self) -> &'static str {
@@ -96,12 +99,14 @@ impl Fault {
             Self::Frozen => "frozen",
             Self::Lost => "lost",
             Self::Parted => "parted",
+            Self::Planned => "switchover",
         }
     }
 
-    /// The aim from the fault to a database that takes writes.
+    /// The aim from the fault to a database that takes writes; of a switchover what the client may miss.
     fn aim(self) -> f64 {
         match self {
+            Self::Planned => 0.3,
             Self::Killed => 0.4,
             Self::Frozen => 1.0,
             Self::BothKilled | Self::Lost | Self::Parted => 1.5,
@@ -202,6 +207,9 @@ fn product(fault: Fault) -> Run {
             shop.hosts.a.cut_power();
         }
         Fault::Parted => shop.network().isolate("a"),
+        Fault::Planned => {
+            assert!(shop.act(&["switchover", "shop", "--reason", "a benchmark", "--yes"]));
+        }
     }
     client.until_written_after_pause(at);
     // A database that was only killed may be started again where it was, or be replaced.
@@ -263,13 +271,14 @@ fn bare(fault: Fault) -> Run {
             a.cut_power();
         }
         Fault::Parted => network.isolate("a"),
+        Fault::Planned => a.cluster.stop_fast(),
     }
     client.until_written_after_pause(at);
     promoter.join().unwrap();
     sleep(Duration::from_secs(2));
     let run = measure(&witness, client, &b, at);
     drop(witness);
-    if fault != Fault::Lost {
+    if !matches!(fault, Fault::Lost | Fault::Planned) {
         a.cluster.thaw();
     }
     run
