@@ -11,7 +11,7 @@ use super::{
 use crate::model::{
     loss::LossForecast,
     observation::{DatabaseRole, Sight},
-    plan::{Plan, RunKind, StepPhase},
+    plan::{Plan, PlanStep, RunKind, StepPhase},
     service::{ComponentKind, Mode, OverRpo, Probe, Service, Trigger},
     site::Site,
     span::Span,
@@ -75,7 +75,9 @@ pub fn answers(
     }
     if let Some(site) = service.site(&plan.to) {
         out.push(residency(service, site));
-        let is_prepared = plan.steps.iter().any(|s| s.phase == StepPhase::Prepare);
+        let returns =
+            |s: &PlanStep| s.phase == StepPhase::Prepare && s.action.kind() == Some("guard/rejoin");
+        let is_prepared = plan.kind.is_planned() && plan.steps.iter().any(returns);
         out.push(if is_prepared {
             let reason = format!("{} is made ready before anything is stopped", site.name);
             answer("standby", Says::Allow, reason)

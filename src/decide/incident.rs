@@ -246,7 +246,14 @@ fn newest(
     let standbys = service
         .sites
         .iter()
-        .filter(|s| &s.name != from && s.role == SiteRole::Standby);
+        .filter(|s| &s.name != from && s.role == SiteRole::Standby)
+        // Where guards promote, only a site that has one can take over.
+        .filter(|s| {
+            service
+                .guards
+                .as_ref()
+                .is_none_or(|g| g.sites.contains_key(&s.name))
+        });
     let timeline = view.positions.iter().rev().find_map(|p| p.timeline);
     let mut best: Option<(Lsn, &SiteName)> = None;
     for site in standbys {

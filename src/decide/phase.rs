@@ -46,8 +46,16 @@ fn wanted(
     now: Time,
     need: Need,
 ) -> Option<Phase> {
-    if state.run.as_ref().is_some_and(|r| r.kind.is_planned()) {
-        return Some(Phase::Maintenance);
+    if let Some(run) = state.run.as_ref().filter(|r| r.kind.is_planned()) {
+        // Beyond what was promised it is an outage, whatever it began as.
+        let is_late = run
+            .promised
+            .is_some_and(|at| now.since(at) > service.objectives.rto);
+        return Some(if is_late && run.verified.is_none() {
+            Phase::Investigating
+        } else {
+            Phase::Maintenance
+        });
     }
     let of_incident = |kind: RunKind| matches!(kind, RunKind::Failover | RunKind::Redirect);
     if let Some(run) = state.run.as_ref().filter(|r| of_incident(r.kind)) {

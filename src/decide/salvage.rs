@@ -10,7 +10,8 @@ use crate::model::{
 /// What was kept apart at the site that comes back, as the step that readied it told.
 struct Kept {
     bytes: u64,
-    commits: u64,
+    /// None where that could not be counted.
+    commits: Option<u64>,
 }
 
 fn kept(run: &Run) -> Option<Kept> {
@@ -20,10 +21,11 @@ fn kept(run: &Run) -> Option<Kept> {
             let Some(Step::Done(proof)) = at else {
                 return None;
             };
-            let number = |fact: &str| proof.facts.get(fact)?.parse().ok();
+            let commits = proof.facts.get("salvage.commits")?;
+            let bytes = proof.facts.get("salvage.bytes");
             Some(Kept {
-                bytes: number("salvage.bytes").unwrap_or(0),
-                commits: number("salvage.commits")?,
+                bytes: bytes.and_then(|b| b.parse().ok()).unwrap_or(0),
+                commits: commits.parse().ok(),
             })
         })
 }
@@ -44,18 +46,24 @@ pub fn measured(state: &State, run: &Run) -> Option<RecordBody> {
         run: failover.id.clone(),
         forecast: failover.loss.clone(),
         bytes: kept.bytes,
-        commits: kept.commits,
+        commits: kept.commits?,
     })
 }
 
 /// Why a person has to say what becomes of it; none where nothing was kept.
 #[must_use]
 pub fn unsettled(state: &State, run: &Run) -> Option<Vec<String>> {
-    let kept = kept(run).filter(|k| k.commits > 0)?;
-    let mut reasons = vec![format!(
-        "{} committed transactions ({} bytes of log) that {} never got are kept at {}, in the salvage folder of its guard",
-        kept.commits, kept.bytes, run.plan.from, run.plan.to
-    )];
+    let kept = kept(run).filter(|k| k.commits != Some(0))?;
+    let (from, to) = (&run.plan.from, &run.plan.to);
+    let mut reasons = vec![match kept.commits {
+        Some(commits) => format!(
+            "{commits} committed transactions ({} bytes of log) that {from} never got are kept at {to}, in the salvage folder of its guard",
+            kept.bytes
+        ),
+        None => format!(
+            "what {to} had that {from} never got could not be counted: the old data directory is kept there"
+        ),
+    }];
     if let Some(failover) = failover(state, run) {
         reasons.push(format!(
             "the failover {} had forecast: {}",

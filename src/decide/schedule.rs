@@ -271,6 +271,14 @@ fn give_up(
         step: step.id.clone(),
         how: Settlement::Skipped { reason: why },
     };
+    // The site that is left works: nobody is asked to attest that it does not, it goes on.
+    if run.kind.is_planned() && step.phase == StepPhase::Fence && run.epoch.is_none() {
+        return vec![RecordBody::Unwinding {
+            run: run.id.clone(),
+            by: None,
+            reason: format!("step {} ({}) failed: {reason}", step.id, step.name),
+        }];
+    }
     match step.on_failure {
         OnFailure::Continue => vec![skip(reason.to_owned())],
         OnFailure::Stop => vec![closed(

@@ -29,6 +29,8 @@ use crate::{
 
 /// What was said longer ago says nothing of now.
 const FRESH: Span = Span::from_secs(2);
+/// A standby says how it stands every ten seconds at least.
+const CONTACT: Span = Span::from_secs(15);
 /// A standby that is further behind would keep writes stopped for long.
 const NEAR: u64 = 64 * 1024 * 1024;
 
@@ -187,6 +189,12 @@ impl GuardDrain {
         let (ahead, behind) = (report(from)?, report(to)?);
         if behind.database != Some(Database::Following) {
             return Err(format!("the database at {to} does not follow"));
+        }
+        // A standby of another history may be ahead in numbers: the primary itself must hear from it.
+        if ahead.seen.contact.is_none_or(|ago| ago > CONTACT) {
+            return Err(format!(
+                "the database at {from} hears of no standby that follows it (the role of its guard needs pg_read_all_stats)"
+            ));
         }
         let written = ahead.seen.position.or(ahead.drained);
         match (written, behind.seen.position) {

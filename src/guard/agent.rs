@@ -154,7 +154,7 @@ impl Agent {
         server.prepare().await?;
         let kill = proved(&config).await?;
         let boot = Boot(rand::random());
-        let machine = Machine::new(
+        let mut machine = Machine::new(
             config.site.clone(),
             boot,
             config.renewal,
@@ -162,6 +162,13 @@ impl Agent {
             kept.as_ref().map(|k| k.promise.clone()),
             clock::now(),
         );
+        let resync = config.database.resync.as_ref();
+        let kept_apart = resync
+            .zip(kept.as_ref())
+            .and_then(|(resync, kept)| server::salvaged(&resync.salvage, kept.promise.epoch));
+        if let Some(salvage) = kept_apart {
+            machine.recall(salvage);
+        }
         let (tell, told) = mpsc::unbounded_channel();
         Ok(Self {
             wire: wire(&config, key),

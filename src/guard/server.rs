@@ -18,7 +18,11 @@ mod identity;
 mod resting;
 mod resync;
 
-pub use self::{control::ControlError, identity::IdentityError, resync::ResyncError};
+pub use self::{
+    control::ControlError,
+    identity::IdentityError,
+    resync::{ResyncError, kept as salvaged},
+};
 use self::{
     control::{LastRun, end_of_log, last_run},
     disk::Disk,

@@ -212,6 +212,9 @@ pub struct Salvage {
     pub to: Lsn,
     /// How many transactions it committed in between.
     pub commits: u64,
+    /// That could not be told: its old data is kept as a whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_whole: bool,
 }
 
 impl Report {

@@ -62,7 +62,10 @@ enum Stands {
     Done(Proof),
     /// It has to be ordered.
     Before(String),
+    /// The guard is at work on the data.
     UnderWay(String),
+    /// It is not known, or not over, and nothing is to be ordered.
+    Waits(String),
     Failed(String),
 }
 
@@ -84,7 +87,12 @@ impl Action for GuardRejoin {
                 Stands::Done(proof) => return StepResult::Done(proof),
                 // What failed before this step began is not its failure.
                 Stands::Failed(reason) if began => return StepResult::failed(reason),
-                Stands::Failed(reason) | Stands::Before(reason) => reason,
+                Stands::Failed(reason) | Stands::Waits(reason) => reason,
+                // A guard that was started anew has to be told again.
+                Stands::Before(reason) => {
+                    began = false;
+                    reason
+                }
                 Stands::UnderWay(reason) => {
                     began = true;
                     reason
@@ -109,7 +117,7 @@ impl Action for GuardRejoin {
             let reason = match self.stands(site) {
                 Stands::Done(proof) => return Presence::InPlace(proof),
                 Stands::Before(reason) | Stands::Failed(reason) => return Presence::absent(reason),
-                Stands::UnderWay(reason) => reason,
+                Stands::UnderWay(reason) | Stands::Waits(reason) => reason,
             };
             if self.runtime.now() >= deadline {
                 return Presence::unknown(reason);
@@ -135,7 +143,7 @@ impl GuardRejoin {
 
     fn stands(&self, site: &SiteName) -> Stands {
         let Some(heard) = self.guards.heard(site).filter(|h| h.age < FRESH) else {
-            return Stands::UnderWay(format!("the guard of {site} does not answer"));
+            return Stands::Waits(format!("the guard of {site} does not answer"));
         };
         let report = heard.report;
         match report.resync {
@@ -154,11 +162,11 @@ impl GuardRejoin {
                 if self.has_caught_up(site, &report) {
                     Stands::Done(proof(site, &report))
                 } else {
-                    Stands::UnderWay(format!("{site} follows and has not caught up yet"))
+                    Stands::Waits(format!("{site} follows and has not caught up yet"))
                 }
             }
             Some(Role::Standby) => {
-                Stands::UnderWay(format!("the database at {site} does not follow yet"))
+                Stands::Waits(format!("the database at {site} does not follow yet"))
             }
             Some(Role::Fenced) => Stands::Before(format!("{site} is fenced")),
             Some(Role::Primary) | None => {
@@ -187,6 +195,12 @@ fn proof(site: &SiteName, report: &Report) -> Proof {
     let Some(Resync::Done(salvage)) = report.resync else {
         return Proof::new(format!("{site} follows"));
     };
+    if salvage.is_whole {
+        let summary = format!(
+            "{site} follows as a new copy; its old data directory is kept beside it, and what that holds beyond the serving site's was not counted"
+        );
+        return Proof::new(summary).with("salvage.commits", "unknown");
+    }
     if salvage.to <= salvage.from {
         let summary = format!("{site} follows; it had nothing that the serving site lacks");
         return Proof::new(summary).with("salvage.commits", "0");

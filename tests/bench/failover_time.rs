@@ -22,7 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::signal::Signal,
+};
 use serde_json::json;
 use tokio::{runtime::Runtime, time::timeout};
 use tokio_postgres::{Client, NoTls};
@@ -271,7 +274,7 @@ fn bare(fault: Fault) -> Run {
             a.cut_power();
         }
         Fault::Parted => network.isolate("a"),
-        Fault::Planned => a.cluster.stop_fast(),
+        Fault::Planned => a.cluster.end(Signal::SIGINT),
     }
     client.until_written_after_pause(at);
     promoter.join().unwrap();

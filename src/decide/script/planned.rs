@@ -149,3 +149,15 @@ fn of_several_standbys_the_newest_takes_over() {
     }
     assert_snapshot!(Stage::new(service).play(script));
 }
+
+#[test]
+fn a_planned_fence_that_fails_gives_the_site_back_and_asks_nobody_to_attest() {
+    assert_snapshot!(play(
+        "well
+        open anna switchover
+        failed fence
+        wait 2s
+        failed fence
+        wait 2s"
+    ));
+}

@@ -13,6 +13,8 @@ use crate::model::{
 pub(super) struct Drained {
     /// Then it is started again.
     pub(super) until: Time,
+    /// The order that said so counts from this request; an earlier one says nothing any more.
+    pub(super) asked: Time,
     /// Where its log ends; none before it has stopped.
     pub(super) lsn: Option<Lsn>,
 }
@@ -29,11 +31,19 @@ impl Machine {
             return;
         }
         match (&mut self.drained, &self.job) {
-            (Some(drained), _) => drained.until = until,
+            (Some(drained), _) if order.asked < drained.asked => {}
+            (Some(drained), _) => {
+                drained.until = until;
+                drained.asked = order.asked;
+            }
             (None, Job::Idle)
                 if self.database == Some(Database::Writable) && until > now.holder =>
             {
-                self.drained = Some(Drained { until, lsn: None });
+                self.drained = Some(Drained {
+                    until,
+                    asked: order.asked,
+                    lsn: None,
+                });
                 self.job = Job::Draining;
                 effects.push(Effect::Drain);
             }
@@ -80,6 +90,13 @@ impl Machine {
     pub(super) fn is_drained(&self) -> Option<Lsn> {
         let is_still = self.job == Job::Idle && self.database == Some(Database::Gone);
         self.drained.as_ref().filter(|_| is_still)?.lsn
+    }
+
+    /// What an earlier life of the guard kept, before the site that follows now did.
+    pub fn recall(&mut self, salvage: Salvage) {
+        if self.role() == Some(Role::Standby) && self.resync.is_none() {
+            self.resync = Some(Resync::Done(salvage));
+        }
     }
 
     /// Brings the data of a fenced site into line.

@@ -15,6 +15,8 @@ impl Machine {
         self.again = self.again.map(|at| at.before(by)).filter(|at| *at > now);
         if let Some(drained) = &mut self.drained {
             drained.until = drained.until.before(by).max(now);
+            // Every order of a model is as young as the next.
+            drained.asked = now;
         }
         // What it confirms only makes others grant less.
         self.heard.clear();

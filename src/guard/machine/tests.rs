@@ -415,6 +415,7 @@ fn a_fenced_site_follows_once_its_data_is_in_line() {
         from: Lsn(3),
         to: Lsn(9),
         commits: 2,
+        is_whole: false,
     };
     let effects = guard.tell(Event::Resynced(Some(salvage)));
     let [Effect::Write(promise)] = &effects[..] else {

@@ -100,14 +100,27 @@ pub fn dumped(records: &str, errors: &str) -> Dump {
         let (_, after) = line.rsplit_once(" at ")?;
         Lsn::parse(after.split([':', ',', ' ']).next()?)
     });
-    let first = records.lines().next().and_then(|line| {
-        let (_, after) = line.split_once("lsn: ")?;
-        Lsn::parse(after.split(',').next()?)
-    });
+    let last = records.lines().next_back().and_then(ends);
     Dump {
         commits: u64::try_from(records.lines().filter(is_commit).count()).unwrap_or(u64::MAX),
-        end: first.and(stopped),
+        end: stopped.max(last),
     }
+}
+
+/// Where a record ends at the earliest.
+fn ends(line: &str) -> Option<Lsn> {
+    let (_, after) = line.split_once("lsn: ")?;
+    let begin = Lsn::parse(after.split(',').next()?)?;
+    let (_, lengths) = line.split_once("len (rec/tot):")?;
+    let total: u64 = lengths
+        .split(',')
+        .next()?
+        .split('/')
+        .nth(1)?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(Lsn(begin.0 + total))
 }
 
 /// What an earlier try kept in a folder.
@@ -120,6 +133,7 @@ pub fn kept(folder: &Path) -> Option<Salvage> {
         from: lsn("from")?,
         to: lsn("to")?,
         commits: value["commits"].as_u64()?,
+        is_whole: false,
     })
 }
 
@@ -172,9 +186,9 @@ mod tests {
         let dump = dumped(records, errors);
         assert_eq!(dump.commits, 1);
         assert_eq!(dump.end, Lsn::parse("0/3000128"));
-        assert_eq!(
-            dumped("", "could not find a valid record after 0/3000098").end,
-            None
-        );
+        // What cannot be read further ends no earlier than its last record.
+        let torn = "pg_waldump: error: error in WAL record at 0/3000100: unexpected pageaddr 0/1000000, offset 8192\n";
+        assert_eq!(dumped(records, torn).end, Lsn::parse("0/3000122"));
+        assert_eq!(dumped("", "").end, None);
     }
 }

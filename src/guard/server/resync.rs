@@ -19,12 +19,13 @@ use tokio::process::Command;
 use super::{
     Resting, ServerError, blocking,
     control::{self, ControlError},
-    fork::{self, Dump, Fork, Segment},
+    fork::{self, Fork, Segment},
 };
 use crate::{
     guard::config,
     model::{guard::Salvage, id::Epoch, secret::Secret},
     port::{
+        cause,
         postgres::{Login, Session},
         secret::SharedSecrets,
     },
@@ -75,6 +76,12 @@ pub enum ResyncError {
         #[source]
         source: io::Error,
     },
+    /// It is not known what only this site has.
+    #[error("the serving site's history does not tell where the two part")]
+    Apart,
+    /// `pg_rewind` was ended half-way.
+    #[error("an earlier pg_rewind did not come to its end")]
+    HalfDone,
     /// A program could not be run.
     #[error("{program} cannot be run", program = program.display())]
     Run {
@@ -143,37 +150,38 @@ impl Work<'_> {
             None => None,
         };
         let fork = self.fork(resync).await?;
-        let data = &self.database.data_dir;
-        let own = control::read(data).map_err(ResyncError::from)?;
-        let folder = resync
-            .salvage
-            .join(format!("epoch-{}-{}", self.epoch.0, own.timeline));
+        let folder = folder(&resync.salvage, self.epoch);
         let half_done = folder.join(AT_WORK).exists();
-        let salvage = match fork {
-            Some(fork) if !half_done => self.keep(fork, &folder).await?,
-            Some(fork) => fork::kept(&folder).unwrap_or(Salvage {
-                from: fork.at,
-                to: fork.at,
-                commits: 0,
-            }),
-            None => Salvage::default(),
+        let salvage = match (fork::kept(&folder), fork) {
+            // An earlier try kept it, and may have changed the data since.
+            (Some(kept), _) => Some(kept),
+            (None, _) if half_done => Some(Salvage::default()),
+            (None, Some(fork)) => match self.keep(fork, &folder).await {
+                Ok(salvage) => Some(salvage),
+                Err(error) => {
+                    tracing::warn!(error = %cause::in_full(&error), "what only this site has cannot be told apart");
+                    None
+                }
+            },
+            (None, None) => None,
         };
-        let in_line = fork.is_some() && salvage.to <= salvage.from && own.is_clean && !half_done;
-        if in_line {
+        let own = control::read(&self.database.data_dir).map_err(ResyncError::from)?;
+        let is_behind = salvage.is_some_and(|s| s.to <= s.from);
+        if is_behind && own.is_clean && !half_done {
             tracing::info!("the data is part of the serving site's history: it follows as it is");
-            return Ok(salvage);
+            return Ok(salvage.unwrap_or_default());
         }
-        let rewound = if half_done {
-            Err(ResyncError::Failed {
-                program: "pg_rewind",
-                words: "an earlier one did not come to its end".to_owned(),
-            })
-        } else {
-            self.rewind(resync, password.as_ref(), &folder).await
+        // Only what was kept may be changed in its place.
+        let rewound = match salvage {
+            None => Err(ResyncError::Apart),
+            Some(_) if half_done => Err(ResyncError::HalfDone),
+            Some(_) => self.rewind(resync, password.as_ref(), &folder).await,
         };
+        let mut salvage = salvage.unwrap_or_default();
         if let Err(error) = rewound {
-            tracing::warn!(error = %crate::port::cause::in_full(&error), "a new copy is made instead");
+            tracing::warn!(error = %cause::in_full(&error), "a new copy is made instead");
             self.copy_anew(resync, password.as_ref()).await?;
+            salvage.is_whole = matches!(error, ResyncError::Apart);
         }
         let _ = fs::remove_file(folder.join(AT_WORK));
         Ok(salvage)
@@ -231,11 +239,11 @@ impl Work<'_> {
     /// Copies the log from the fork on, and counts what it holds.
     async fn keep(&self, fork: Fork, folder: &Path) -> Result<Salvage, ServerError> {
         let (wal, to) = (self.database.data_dir.join("pg_wal"), folder.to_owned());
-        let mut segments = blocking(move || Ok(copy_log(&wal, &to, fork)?)).await?;
+        let segments = blocking(move || Ok(copy_log(&wal, &to, fork)?)).await?;
         let mut salvage = Salvage {
             from: fork.at,
             to: fork.at,
-            commits: 0,
+            ..Salvage::default()
         };
         if segments.is_empty() {
             return Ok(salvage);
@@ -245,38 +253,24 @@ impl Work<'_> {
                 command
                     .arg(format!("--path={}", folder.display()))
                     .arg(format!("--start={}", fork.at))
-                    .arg(format!("--timeline={}", fork.timeline));
+                    .arg(format!("--timeline={}", fork.timeline))
+                    .arg("--rmgr=Transaction");
             })
             .await?;
         let said = String::from_utf8_lossy(&out.stderr);
-        // It ends with an error at the end of the log, always.
-        match fork::dumped(&String::from_utf8_lossy(&out.stdout), &said) {
-            Dump {
-                commits,
-                end: Some(end),
-            } => {
-                salvage.to = end.max(fork.at);
-                salvage.commits = commits;
-            }
-            Dump { end: None, .. } if said.contains(fork::NOTHING) => {}
-            Dump { end: None, .. } => {
-                succeeded("pg_waldump", &out)?;
-                return Err(ResyncError::Answer("the end of its own log").into());
-            }
-        }
-        if salvage.to <= salvage.from {
+        if said.contains(fork::NOTHING) {
             // Nothing but what the serving site has.
             let _ = fs::remove_dir_all(folder);
             return Ok(salvage);
         }
-        // Files that the server made ready and had not written yet.
-        segments.retain(|s| {
-            let is_written = s.begin < salvage.to;
-            if !is_written {
-                let _ = fs::remove_file(folder.join(&s.name));
-            }
-            is_written
-        });
+        // Else it ends with an error at the end of the log, always.
+        let dump = fork::dumped(&String::from_utf8_lossy(&out.stdout), &said);
+        let Some(end) = dump.end.filter(|end| *end > fork.at) else {
+            succeeded("pg_waldump", &out)?;
+            return Err(ResyncError::Answer("the end of its own log").into());
+        };
+        salvage.to = end;
+        salvage.commits = dump.commits;
         let manifest = Manifest {
             epoch: self.epoch,
             timeline: fork.timeline,
@@ -307,6 +301,8 @@ impl Work<'_> {
         let data = &self.database.data_dir;
         make_folder(folder)?;
         write_synced(&folder.join(AT_WORK), b"")?;
+        sync_parent(&folder.join(AT_WORK))?;
+        sync_parent(folder)?;
         let own_files = Settings::read(data)?;
         let take = disk("cannot take standby.signal from", data);
         self.resting.take().map_err(take)?;
@@ -451,7 +447,7 @@ impl Settings {
 async fn settled(session: &Session, number: u32) -> Result<(), ServerError> {
     // Whoever may not order one waits for the one that the promotion began.
     if let Err(error) = session.rows("CHECKPOINT").await {
-        tracing::debug!(error = %crate::port::cause::in_full(&error), "no checkpoint can be ordered");
+        tracing::debug!(error = %cause::in_full(&error), "no checkpoint can be ordered");
     }
     loop {
         let row = session
@@ -466,14 +462,15 @@ async fn settled(session: &Session, number: u32) -> Result<(), ServerError> {
 
 /// The lines of a timeline's history; the first timeline has none.
 async fn history(session: &Session, timeline: &str, number: u32) -> Result<String, ServerError> {
+    let own = format!("{number}\tFFFFFFFF/FFFFFFFF\n");
     if number <= 1 {
-        return Ok(String::new());
+        return Ok(own);
     }
     // Only hexadecimal digits came from the server.
     let sql = format!("SELECT pg_read_file('pg_wal/{timeline}.history') AS history");
     let row = session.row(&sql).await?;
     let text = row.get("history").unwrap_or_default();
-    Ok(format!("{text}\n{number}\tFFFFFFFF/FFFFFFFF\n"))
+    Ok(format!("{text}\n{own}"))
 }
 
 fn copy_log(wal: &Path, folder: &Path, fork: Fork) -> Result<Vec<Segment>, ResyncError> {
@@ -491,6 +488,17 @@ fn copy_log(wal: &Path, folder: &Path, fork: Fork) -> Result<Vec<Segment>, Resyn
     let synced = File::open(folder).and_then(|file| file.sync_all());
     synced.map_err(disk("cannot sync", folder))?;
     Ok(segments)
+}
+
+/// Where what only a site has is kept when it was fenced in that epoch.
+fn folder(salvage: &Path, epoch: Epoch) -> PathBuf {
+    salvage.join(format!("epoch-{}", epoch.0))
+}
+
+/// What was kept when a site was fenced in that epoch; none where nothing was.
+#[must_use]
+pub fn kept(salvage: &Path, epoch: Epoch) -> Option<Salvage> {
+    fork::kept(&folder(salvage, epoch))
 }
 
 fn make_folder(folder: &Path) -> Result<(), ResyncError> {

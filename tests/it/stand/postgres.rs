@@ -255,17 +255,13 @@ impl Cluster {
         self.end(Signal::SIGQUIT);
     }
 
-    /// Stops in order, and sends its clients away.
-    pub fn stop_fast(&mut self) {
-        self.end(Signal::SIGINT);
-    }
-
     /// Asks it to stop once the last client has left; new ones are turned away from now on.
     pub fn stop_smart(&self) {
         signal_to(self.pid(), Signal::SIGTERM);
     }
 
-    fn end(&mut self, signal: Signal) {
+    /// Has it end by a signal, and waits until it has.
+    pub fn end(&mut self, signal: Signal) {
         if let Some(mut server) = self.server.take() {
             let children = children(server.id());
             signal_to(server.id(), signal);
