@@ -16,6 +16,9 @@ fn asking() -> Wanted {
     Wanted {
         automatic: false,
         every: "200ms",
+        // Nothing of this is about outages: a busy machine makes none.
+        lease: "5s",
+        failures: 25,
         ..Wanted::default()
     }
 }

@@ -141,6 +141,12 @@ impl Agent {
         if is_under_way || turn != *self.turn.borrow() {
             return;
         }
+        // What is being armed for one that is gone says nothing any more. Before any step: one may begin to end what runs,
+        // in a turn of its own, which nothing here may overtake.
+        let is_gone = seen.database == Some(Database::Gone);
+        if is_gone && self.machine.report().database != Some(Database::Gone) {
+            self.hold_turn = self.next_turn();
+        }
         self.step(Event::Seen(seen.besides));
         let Some(database) = seen.database else {
             self.step(Event::Silent);
@@ -149,10 +155,6 @@ impl Agent {
         if !self.has_looked {
             self.has_looked = true;
             self.found(database, seen);
-        }
-        if database == Database::Gone && self.machine.report().database != Some(Database::Gone) {
-            // What is being armed for the one that is gone says nothing any more.
-            self.hold_turn = self.next_turn();
         }
         self.step(Event::Database(database));
     }
