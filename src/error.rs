@@ -5,7 +5,11 @@
 
 use std::{fmt::Write as _, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use crate::port::{cause, journal::JournalError};
+use crate::{
+    journal::succession::Succession,
+    model::id::ServiceName,
+    port::{cause, journal::JournalError},
+};
 
 /// One page of `failover help FO-0xx`.
 #[derive(Debug, PartialEq, Eq)]
@@ -259,10 +263,21 @@ codes! {
         "It was made on another host, or restored from a copy. Two controllers on two copies of one journal would each \
          act on their own.",
         "Where the other controller is gone for good: failover takeover --reason '…'";
+    /// Another controller took over.
+    TAKEN_OVER = "FO-089", "Another controller leads now.",
+        "'failover takeover' was called elsewhere with this journal's copy. This controller does nothing any more, and does \
+         not begin again, since two of them would each act on their own.",
+        "Stop this one for good, with its service. Where the takeover was a mistake: stop the other one, and take over \
+         from the copy again, here, in an empty state folder.";
     /// No such page.
     NO_TOPIC = "FO-090", "There is no such help.",
         "It is neither a command, nor a topic, nor a code.",
         "'failover help' lists the topics.";
+    /// The controller that is to be taken over from is there.
+    STILL_WRITTEN = "FO-091", "The controller that is to be taken over from still writes.",
+        "The journal's copy went on after it was restored here: whoever wrote it is not gone. Nothing was taken over, and \
+         no controller of this host leads from what was restored.",
+        "Stop the other controller for good, delete the journal that was restored here, and take over again.";
 }
 
 /// What failed, for a person.
@@ -554,6 +569,19 @@ pub enum Error {
         /// Where it is.
         path: PathBuf,
     },
+    /// Another controller took over.
+    #[error("{0}: that controller leads")]
+    TakenOver(Succession),
+    /// The controller that is to be taken over from is there.
+    #[error("{chain} was written to in {url} after it was restored to {path}: the other controller is not gone", path = .path.display())]
+    StillWritten {
+        /// The copy.
+        url: String,
+        /// The chain.
+        chain: ServiceName,
+        /// What was restored.
+        path: PathBuf,
+    },
     /// No such page.
     #[error("there is no help on {topic:?}")]
     NoTopic {
@@ -615,6 +643,8 @@ impl Error {
             Self::GuardDocument { .. } => &GUARD_DOCUMENT,
             Self::Guard { .. } => &GUARD,
             Self::Elsewhere { .. } => &ELSEWHERE,
+            Self::TakenOver(_) => &TAKEN_OVER,
+            Self::StillWritten { .. } => &STILL_WRITTEN,
             Self::NoTopic { .. } => &NO_TOPIC,
         }
     }
@@ -636,11 +666,13 @@ impl Error {
         first_sentence(self.code().fix)
     }
 
-    /// 2 where it was used wrongly, else 1.
+    /// 2 where it was used wrongly, 3 where it must not be started again, else 1.
     #[must_use]
     pub fn status(&self) -> ExitCode {
         if matches!(self, Self::Usage(_) | Self::NoTopic { .. }) {
             ExitCode::from(2)
+        } else if let Self::TakenOver(_) = self {
+            ExitCode::from(3)
         } else if let Self::DemoStopped { signal } = self {
             // As shells have it for a program that a signal ended.
             ExitCode::from(128 + signal)

@@ -7,6 +7,7 @@ pub mod backup;
 pub mod cli;
 pub mod decide;
 pub mod dns;
+pub mod drill;
 pub mod driver;
 pub mod error;
 pub mod fence;

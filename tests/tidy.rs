@@ -34,6 +34,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("vantage", ADAPTER),
     ("guard", ADAPTER),
     ("backup", ADAPTER),
+    ("drill", ADAPTER),
     ("driver", BELOW_DRIVER),
     ("sim", BELOW_SIM),
     ("cli", BELOW_CLI),
@@ -41,15 +42,15 @@ const FLOORS: &[(&str, &[&str])] = &[
 const ADAPTER: &[&str] = &["model", "port"];
 const BELOW_DRIVER: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup",
+    "announce", "vantage", "guard", "backup", "drill",
 ];
 const BELOW_SIM: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "driver",
+    "announce", "vantage", "guard", "backup", "drill", "driver",
 ];
 const BELOW_CLI: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "driver", "sim",
+    "announce", "vantage", "guard", "backup", "drill", "driver", "sim",
 ];
 
 /// What rooms without IO may not name.

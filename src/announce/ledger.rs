@@ -19,7 +19,11 @@ use futures::channel::oneshot;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 use crate::{
-    model::{announcement::Tally, id::ServiceName, time::Time},
+    model::{
+        announcement::Tally,
+        id::{ChannelName, ServiceName},
+        time::Time,
+    },
     port::{
         channel::Recipient,
         ledger::{Delivery, Ledger, LedgerError, Mailing},
@@ -111,6 +115,7 @@ enum Question {
     InState(Mailing, Delivery, usize, Answer<Vec<Recipient>>),
     Tally(Mailing, Answer<Tally>),
     Suppressed(ServiceName, Recipient, Answer<bool>),
+    LastSent(ServiceName, ChannelName, Answer<Option<Time>>),
 }
 
 impl SqliteLedger {
@@ -233,6 +238,15 @@ impl Ledger for SqliteLedger {
 
     async fn forget(&self, before: Time) -> Result<(), LedgerError> {
         self.write(Write::Forget(before)).await
+    }
+
+    async fn last_sent(
+        &self,
+        service: &ServiceName,
+        channel: &ChannelName,
+    ) -> Result<Option<Time>, LedgerError> {
+        self.ask(|answer| Question::LastSent(service.clone(), channel.clone(), answer))
+            .await
     }
 
     async fn suppressed(&self, service: &ServiceName, to: &Recipient) -> Result<bool, LedgerError> {
@@ -467,6 +481,9 @@ fn answer(file: &Connection, asked: &Receiver<Question>) {
             Question::Suppressed(service, to, answer) => {
                 let _ = answer.send(suppressed(file, &service, &to).map_err(sqlite));
             }
+            Question::LastSent(service, channel, answer) => {
+                let _ = answer.send(last_sent(file, &service, &channel).map_err(sqlite));
+            }
         }
     }
 }
@@ -523,6 +540,23 @@ fn counted(
 fn suppressed(file: &Connection, service: &ServiceName, to: &Recipient) -> rusqlite::Result<bool> {
     file.prepare_cached("SELECT 1 FROM suppression WHERE service = ?1 AND recipient = ?2")?
         .exists(params![service.as_str(), to.0])
+}
+
+fn last_sent(
+    file: &Connection,
+    service: &ServiceName,
+    channel: &ChannelName,
+) -> rusqlite::Result<Option<Time>> {
+    let at: Option<String> = file
+        .prepare_cached(
+            "SELECT max(at) FROM delivery JOIN mailing ON mailing.id = delivery.mailing \
+             WHERE service = ?1 AND channel = ?2 AND state = ?3",
+        )?
+        .query_row(
+            params![service.as_str(), channel.as_str(), word(Delivery::Sent)],
+            |row| row.get(0),
+        )?;
+    Ok(at.and_then(|at| Time::parse(&at).ok()))
 }
 
 /// How a state is spelled in the file.

@@ -38,7 +38,8 @@ pub const KIND: Kind = Kind::new::<WebhookWith>(
     "signed JSON to a URL",
     "url: https://hooks.example.net/failover\nsecret: {env: WEBHOOK_SECRET}\n",
     Make::Channel(make),
-);
+)
+.proved_by_use();
 
 /// Wait before the same message is sent again, where the other side does not say.
 const PAUSE: Span = Span::from_secs(30);

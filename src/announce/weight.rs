@@ -12,7 +12,16 @@ pub const LONGEST: usize = 280;
 /// What a link weighs, however long it is.
 const LINK: usize = 23;
 
-/// Top-level domains, besides those of two letters, whose links surely weigh [`LINK`] only.
+/// Top-level domains of countries. Source: <https://www.iana.org/domains/root/db>.
+const COUNTRIES: &str = "ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bw by bz ca cc \
+    cd cf cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj fk fm fo fr ga \
+    gd ge gf gg gh gi gl gm gn gp gq gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in io iq ir is it je jm jo jp \
+    ke kg kh ki km kn kp kr kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn mo mp mq mr ms \
+    mt mu mv mw mx my mz na nc ne nf ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt pw py qa re ro \
+    rs ru rw sa sb sc sd se sg sh si sk sl sm sn so sr st su sv sx sy sz tc td tf tg th tj tk tl tm tn to tr tt tv \
+    tw tz ua ug uk us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw";
+
+/// Other top-level domains whose links surely weigh [`LINK`] only.
 const DOMAINS: &[&str] = &[
     "academy",
     "agency",
@@ -129,10 +138,9 @@ fn link(text: &str, at: usize) -> Option<(usize, usize)> {
             && before[before.len() - s.len()..].eq_ignore_ascii_case(s)
     })?;
     let start = before.len() - scheme.len();
-    let free = match text[..start].chars().next_back() {
-        None => true,
-        Some(c) => c.is_whitespace() || matches!(c, '(' | '"' | '[' | '<' | ':'),
-    };
+    // What stands close before it may be part of something that X takes for a link, or tries to.
+    let before = text[..start].trim_end_matches(['(', '"', '[', '<']);
+    let free = before.chars().next_back().is_none_or(char::is_whitespace);
     let host = span(&text[at..], |c| {
         c.is_ascii_alphanumeric() || matches!(c, '.' | '-')
     });
@@ -142,7 +150,8 @@ fn link(text: &str, at: usize) -> Option<(usize, usize)> {
     }
     let end = end_of(text, at + host.len());
     let next = text[end..].chars().next();
-    let ends = next.is_none_or(|c| c.is_whitespace() || c.is_ascii());
+    // With one of these after its name it is none for X.
+    let ends = next.is_none_or(|c| c.is_whitespace() || (c.is_ascii() && !"-_+@".contains(c)));
     ends.then_some((start, end))
 }
 
@@ -179,8 +188,7 @@ fn is_host(host: &str) -> bool {
     let Some(top) = labels.last().map(|l| l.to_ascii_lowercase()) else {
         return false;
     };
-    let known = (top.len() == 2 && top.bytes().all(|b| b.is_ascii_lowercase()))
-        || DOMAINS.contains(&top.as_str());
+    let known = COUNTRIES.split(' ').any(|c| c == top) || DOMAINS.contains(&top.as_str());
     labels.len() > 1 && well_formed && known && !host.eq_ignore_ascii_case("t.co")
 }
 
@@ -213,7 +221,11 @@ fn plain(text: &str, weight: &mut Weight) {
 fn host_run(run: &mut String, weight: &mut Weight) {
     let length = run.chars().map(character).sum::<usize>();
     if may_be_host(run) {
-        weight.length += length.max(LINK);
+        // The link may end where letters of another script follow its name, and those weigh beside it.
+        let (_, after_dot) = run.split_once('.').unwrap_or_default();
+        let tail = after_dot.chars().skip_while(char::is_ascii);
+        let with_tail = LINK + tail.map(character).sum::<usize>();
+        weight.length += length.max(with_tail);
         weight.links += 1;
     } else {
         weight.length += length;
@@ -320,6 +332,11 @@ mod tests {
         let unknown = "https://status.example/a-rather-long-path-that-is-no-link";
         assert!(weigh(unknown).length >= unknown.len());
         assert_eq!(weigh("at 14:03. Then 1.5 s").links, 0);
+        let no_country = "http://shop.elsewhere.da/";
+        assert!(weigh(no_country).length >= no_country.len());
+        let glued = "http://aa.comтвüивäив";
+        assert_eq!(weigh(glued).length, "http://".len() + 23 + 8);
+        assert_eq!(reference(glued), 23 + 8);
     }
 
     fn emoji() -> impl Strategy<Value = String> {

@@ -8,11 +8,14 @@ use serde_json::Value;
 use url::Url;
 
 use super::objects::{Names, Objects, Settings, decode_problems};
-use crate::port::{
-    backup::SharedBackups,
-    cause,
-    kind::{self, Kind, Make, MakeError, Problem, Wiring},
-    store::StoreWith,
+use crate::{
+    model::secret::SecretRef,
+    port::{
+        backup::SharedBackups,
+        cause,
+        kind::{self, Kind, Make, MakeError, Problem, Wiring},
+        store::StoreWith,
+    },
 };
 
 /// `backup/folder`.
@@ -47,6 +50,10 @@ pub struct FolderWith {
     /// packed by gzip or zstd needs none.
     #[serde(default)]
     pub decode: Option<Vec<String>>,
+    /// The identity of age (`AGE-SECRET-KEY-1…`, or the file that `age-keygen` writes) that opens what is named *.age
+    /// before it is restored.
+    #[serde(default)]
+    pub identity: Option<SecretRef>,
 }
 
 impl FolderWith {
@@ -64,7 +71,10 @@ impl kind::With for FolderWith {
         if !self.folder.starts_with('/') {
             problems.push(Problem::new("folder", "expected a path from /"));
         }
-        problems.extend(decode_problems(self.decode.as_ref()));
+        problems.extend(decode_problems(
+            self.decode.as_ref(),
+            self.identity.is_some(),
+        ));
         problems
     }
 }
@@ -75,6 +85,7 @@ fn make(with: &Value, wiring: &Wiring) -> Result<SharedBackups, MakeError> {
     let settings = Settings {
         encrypted: with.encrypted,
         decode: with.decode.as_ref(),
+        identity: with.identity.clone(),
         folder: Some(folder.clone()),
     };
     // Opening a store makes its folder, and an empty one where a disk should be mounted hides that it is not.

@@ -1,7 +1,8 @@
-//! Backups: where they are, and how one is tried by restoring it. Knows `port/` and `model/` only.
+//! Backups: where they are, how one is tried by restoring it, and how one becomes the database. Knows `port/` and `model/` only.
 
 use crate::port::kind::Kind;
 
+mod age;
 mod command;
 mod folder;
 mod objects;
@@ -11,6 +12,8 @@ mod program;
 mod restic;
 pub mod restore;
 mod s3;
+mod spare;
+pub mod taking;
 
 /// The kinds of this room; a new one is a line here.
 pub const KINDS: &[Kind] = &[
@@ -19,4 +22,5 @@ pub const KINDS: &[Kind] = &[
     pgbackrest::KIND,
     restic::KIND,
     s3::KIND,
+    spare::KIND,
 ];

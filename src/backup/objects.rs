@@ -7,20 +7,27 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
+use object_store::buffered::BufWriter;
 use object_store::{ObjectMeta, ObjectStoreExt, path::Path as ObjectPath};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::{fs::File, io::AsyncWriteExt};
+use tokio::{fs::File, io::AsyncWriteExt, task::spawn_blocking};
 
-use super::pattern::Pattern;
+use super::{
+    age::{self, AgeError},
+    pattern::Pattern,
+};
 use crate::{
     model::{
         backup::{BackupCopy, BackupKind},
         id::CopyId,
+        secret::SecretRef,
+        taking,
         time::Time,
     },
     port::{
         backup::{BackupError, Backups},
+        cause,
         command::{self, Command},
         kind::{MakeError, Problem},
         secret::SharedSecrets,
@@ -73,9 +80,17 @@ impl Names {
     }
 }
 
-/// What is wrong with a program that decodes.
-pub fn decode_problems(decode: Option<&Vec<String>>) -> Vec<Problem> {
-    decode.map_or_else(Vec::new, |argv| command::argv_problems("decode", argv))
+/// What is wrong with a program that decodes, beside an identity that does so too.
+pub fn decode_problems(decode: Option<&Vec<String>>, identity: bool) -> Vec<Problem> {
+    let Some(argv) = decode else {
+        return Vec::new();
+    };
+    let mut problems = command::argv_problems("decode", argv);
+    if identity {
+        let message = "either a program decrypts, or an `identity` does";
+        problems.push(Problem::new("decode", message));
+    }
+    problems
 }
 
 /// Backups as objects.
@@ -84,6 +99,8 @@ pub struct Objects {
     patterns: Vec<(BackupKind, Pattern)>,
     encrypted: Option<bool>,
     decode: Option<Command>,
+    /// What opens those named *.age.
+    identity: Option<(SecretRef, SharedSecrets)>,
     /// The folder that must be there, where it is one.
     folder: Option<PathBuf>,
 }
@@ -94,6 +111,8 @@ pub struct Settings<'a> {
     pub encrypted: Option<bool>,
     /// The program that decodes.
     pub decode: Option<&'a Vec<String>>,
+    /// The identity of age.
+    pub identity: Option<SecretRef>,
     /// The folder that must be there.
     pub folder: Option<PathBuf>,
 }
@@ -118,6 +137,7 @@ impl Objects {
                 env: BTreeMap::new(),
                 secrets: secrets.clone(),
             }),
+            identity: settings.identity.map(|at| (at, secrets.clone())),
             folder: settings.folder,
         })
     }
@@ -159,6 +179,20 @@ impl Objects {
 
     async fn objects_of(&self, copy: &CopyId) -> Result<Vec<ObjectMeta>, BackupError> {
         self.is_there()?;
+        // A single object is asked for by its name: an archive of WAL is long.
+        if !copy.as_str().ends_with('/') {
+            let path = format!("{}/{copy}", self.store.prefix);
+            let path = ObjectPath::parse(path.trim_start_matches('/'));
+            let path = path.map_err(|e| self.place("read", e))?;
+            return match self.store.objects.head(&path).await {
+                Ok(object) => Ok(vec![object]),
+                Err(object_store::Error::NotFound { .. }) => Err(BackupError::Gone {
+                    place: self.store.name.clone(),
+                    copy: copy.clone(),
+                }),
+                Err(error) => Err(self.place("read", error)),
+            };
+        }
         let mut listed = self.store.objects.list(Some(&self.store.prefix));
         let mut own = Vec::new();
         while let Some(object) = listed.next().await {
@@ -251,6 +285,12 @@ impl Backups for Objects {
             };
             self.save(&object.location, &file).await?;
         }
+        if let Some((at, secrets)) = &self.identity
+            && target.is_file()
+            && let Some(plain) = name.strip_suffix(".age")
+        {
+            return open(copy, at, secrets, target.clone(), into.join(plain)).await;
+        }
         match &self.decode {
             Some(decode) if target.is_file() => {
                 super::program::decode(decode, &target, &into.join("decoded")).await
@@ -269,8 +309,71 @@ impl Backups for Objects {
         Ok(())
     }
 
+    async fn put(&self, at: Time, file: &Path, sealed: bool) -> Result<CopyId, BackupError> {
+        self.is_there()?;
+        let full = self.patterns.iter().filter(|(k, _)| *k == BackupKind::Full);
+        let mut names = full.filter_map(|(_, pattern)| pattern.name(at));
+        let name = names.find(|name| taking::is_sealed(name) == sealed);
+        let name = name.ok_or(BackupError::Unable(
+            "no pattern of full backups says what one that is taken here is called",
+        ))?;
+        let path = format!("{}/{name}", self.store.prefix);
+        let path = ObjectPath::parse(path.trim_start_matches('/'));
+        let path = path.map_err(|e| self.place("write to", e))?;
+        match self.store.objects.head(&path).await {
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(e) => return Err(self.place("write to", e)),
+            Ok(_) => {
+                return Err(BackupError::Unable(
+                    "there is a backup of this moment already",
+                ));
+            }
+        }
+        let write = |e: std::io::Error| self.place("write to", e);
+        let mut from = File::open(file).await.map_err(write)?;
+        let mut to = BufWriter::new(self.store.objects.clone(), path);
+        match tokio::io::copy(&mut from, &mut to).await {
+            Ok(_) => to.shutdown().await.map_err(write)?,
+            Err(e) => {
+                drop(to.abort().await);
+                return Err(write(e));
+            }
+        }
+        Ok(CopyId::new(name))
+    }
+
     fn deletes(&self) -> bool {
         true
+    }
+}
+
+/// Opens what is encrypted by age.
+async fn open(
+    copy: &CopyId,
+    at: &SecretRef,
+    secrets: &SharedSecrets,
+    from: PathBuf,
+    to: PathBuf,
+) -> Result<PathBuf, BackupError> {
+    let failed = |reason: String| BackupError::Program {
+        program: "age".to_owned(),
+        reason,
+    };
+    let identity = secrets.read(at).map_err(|e| failed(cause::in_full(&e)))?;
+    let plain = to.clone();
+    let done = spawn_blocking(move || age::decrypt(&from, &to, &identity)).await;
+    match done.map_err(|e| failed(cause::in_full(&e)))? {
+        Ok(()) => Ok(plain),
+        Err(AgeError::Damaged(reason)) => Err(BackupError::Damaged {
+            copy: copy.clone(),
+            reason: format!("it cannot be decrypted to its end: {reason}"),
+        }),
+        Err(
+            e @ (AgeError::Recipient(_)
+            | AgeError::Identity
+            | AgeError::OtherKeys
+            | AgeError::File(_)),
+        ) => Err(failed(format!("cannot open it: {}", cause::in_full(&e)))),
     }
 }
 

@@ -136,6 +136,31 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// The name of a copy of this moment; none where the pattern leaves any of it open, or names a folder.
+    #[must_use]
+    pub fn name(&self, at: Time) -> Option<String> {
+        let digits = at.rfc_digits();
+        let mut minutes = false;
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            let mut name = String::new();
+            for token in part {
+                match token {
+                    Token::Char(c) => name.push(*c),
+                    Token::Star => return None,
+                    Token::Field(field) => {
+                        minutes |= *field == Field::Minute;
+                        name.push_str(&digits[*field as usize]);
+                    }
+                }
+            }
+            parts.push(name);
+        }
+        (minutes && !self.is_folder).then(|| parts.join("/"))
+    }
+}
+
 fn tokens(part: &str) -> Result<Vec<Token>, String> {
     let mut chars = part.chars().peekable();
     let mut out = Vec::new();

@@ -1,16 +1,16 @@
 //! Trying a backup by restoring it into a PostgreSQL of its own, which is gone afterwards.
 
-mod account;
 mod cluster;
 mod form;
 mod programs;
+mod recovery;
 mod scratch;
 
 use std::{collections::BTreeMap, io, path::Path, time::Instant};
 
 use tokio::time::timeout;
 
-use self::{account::Account, cluster::Cluster, form::Form, programs::Programs, scratch::Scratch};
+use self::{cluster::Cluster, form::Form};
 use super::program::ProgramError;
 use crate::{
     model::{
@@ -19,12 +19,16 @@ use crate::{
         span::Span,
     },
     port::{
+        account::Account,
         backup::{BackupError, Backups},
         cause,
     },
 };
 
+pub(super) use programs::Programs;
+pub use recovery::{MARK, Recovered, Recovery, RecoveryError, Stamp, stamp};
 pub use scratch::Busy;
+pub(super) use scratch::Scratch;
 
 /// A backup that is to be tried.
 pub struct Trial<'a> {
@@ -40,7 +44,7 @@ pub struct Trial<'a> {
 
 /// What speaks against a backup, or against telling.
 #[derive(Debug)]
-enum Fault {
+pub(super) enum Fault {
     /// It is no backup.
     Bad(String),
     /// It cannot be told here and now.
@@ -49,7 +53,7 @@ enum Fault {
 
 impl Fault {
     /// Something of this host's.
-    fn here(what: &str, error: &io::Error) -> Self {
+    pub(super) fn here(what: &str, error: &io::Error) -> Self {
         Self::Unclear(format!("{what}: {error}"))
     }
 
@@ -95,7 +99,7 @@ pub async fn verify(trial: &Trial<'_>, place: &dyn Backups) -> Result<Verificati
     })
 }
 
-enum Stop {
+pub(super) enum Stop {
     Busy(Busy),
     Fault(Fault),
 }
@@ -174,6 +178,7 @@ fn unfetched(error: &BackupError) -> Fault {
         BackupError::Gone { .. } | BackupError::Place { .. } | BackupError::Program { .. } => {
             Fault::Unclear(text)
         }
+        BackupError::Damaged { reason, .. } => Fault::Bad(reason.clone()),
         BackupError::Unable(why) => Fault::Unclear((*why).to_owned()),
     }
 }

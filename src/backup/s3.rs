@@ -71,6 +71,10 @@ pub struct S3With {
     /// packed by gzip or zstd needs none.
     #[serde(default)]
     pub decode: Option<Vec<String>>,
+    /// The identity of age (`AGE-SECRET-KEY-1…`, or the file that `age-keygen` writes) that opens what is named *.age
+    /// before it is restored.
+    #[serde(default)]
+    pub identity: Option<SecretRef>,
 }
 
 impl S3With {
@@ -104,7 +108,10 @@ impl kind::With for S3With {
             );
         }
         problems.extend(self.names().problems());
-        problems.extend(decode_problems(self.decode.as_ref()));
+        problems.extend(decode_problems(
+            self.decode.as_ref(),
+            self.identity.is_some(),
+        ));
         problems
     }
 
@@ -122,6 +129,7 @@ fn make(with: &Value, wiring: &Wiring) -> Result<SharedBackups, MakeError> {
     let settings = Settings {
         encrypted: with.encrypted,
         decode: with.decode.as_ref(),
+        identity: with.identity.clone(),
         folder: None,
     };
     let objects = Objects::new(store, &with.names(), settings, &wiring.secrets)?;

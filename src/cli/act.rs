@@ -33,7 +33,9 @@ pub struct Deed<'a> {
 }
 
 impl<'a> Deed<'a> {
-    fn new(services: Vec<ServiceName>, wish: Wish, identity: &'a Identity) -> Self {
+    /// A command that is given and not watched.
+    #[must_use]
+    pub fn new(services: Vec<ServiceName>, wish: Wish, identity: &'a Identity) -> Self {
         Self {
             services,
             wish,
@@ -351,7 +353,10 @@ fn named(service: Option<&String>) -> Vec<ServiceName> {
 }
 
 /// The service that an id such as `shop-a12` belongs to.
-fn owner(id: &str, letter: char) -> Result<ServiceName, Error> {
+///
+/// # Errors
+/// Where it is none of this kind.
+pub fn owner(id: &str, letter: char) -> Result<ServiceName, Error> {
     let found = id.rsplit_once('-').filter(|(service, rest)| {
         let digits = rest.strip_prefix(letter).unwrap_or_default();
         !service.is_empty() && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+mod announce;
 mod backups;
+mod demo;
+mod drill;
 mod guard;
 mod init;
 mod journal;
@@ -14,7 +17,12 @@ mod postmortem;
 mod simulate;
 mod vantage;
 
-pub use backups::{Backups, BackupsCommand, BackupsPrune, BackupsVerify};
+pub use announce::{Announce, AnnouncePreview, AnnounceSend, PhaseName};
+pub use backups::{
+    Backups, BackupsCommand, BackupsPrune, BackupsRestore, BackupsTake, BackupsVerify,
+};
+pub use demo::{Demo, DemoPart, PartVerb, Scenario};
+pub use drill::{Drill, History, Report, ReportFormat};
 pub use guard::{Guard, GuardDocument, GuardKeygen, GuardRun};
 pub use init::Init;
 pub use journal::{Journal, JournalExport, JournalRestore, JournalShow, JournalVerify, Takeover};
@@ -157,6 +165,12 @@ pub enum Command {
     Switchover(Planned),
     /// Bring the service back to its primary site, once that one has what was written meanwhile.
     Failback(Planned),
+    /// Exercise the recovery, and hold what it took against what was promised.
+    Drill(Drill),
+    /// Show the report of a drill.
+    Report(Report),
+    /// Show the drills of a service, and how their figures change.
+    History(History),
     /// Say yes to an open question.
     Approve(Approve),
     /// Say no to an open question; it is not asked again until the evidence changes.
@@ -209,52 +223,6 @@ pub struct Identity {
         help = "File with your personal token [default: $FAILOVER_TOKEN, else asked for on a terminal]"
     )]
     pub token_file: Option<PathBuf>,
-}
-
-/// `failover demo`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    failover demo                        the primary crashes; the standby takes over\n  \
-    failover demo --scenario partition   the primary cannot be proved dead: it asks\n  \
-    failover demo --keep                 leave it running and look around\n  \
-    failover demo --output json | jq .downtime_s\n\n\
-    With PostgreSQL 13 or newer on this machine the demo uses a real primary and standby; without it a stateless shop.\n\
-    Ctrl-C leaves nothing behind.")]
-pub struct Demo {
-    /// Which outage to make.
-    #[arg(long, value_enum, default_value_t)]
-    pub scenario: Scenario,
-    /// Fail over as soon as the outage is certain, without the patience in which a primary may come back by itself.
-    #[arg(long)]
-    pub immediate: bool,
-    /// Leave everything running until Ctrl-C.
-    #[arg(long)]
-    pub keep: bool,
-    /// Export the journal to this file, so that it outlives the demo.
-    #[arg(long, value_name = "PATH")]
-    pub journal: Option<PathBuf>,
-    /// Protect the stateless shop even where PostgreSQL is found.
-    #[arg(long)]
-    pub without_database: bool,
-    /// Folder with PostgreSQL's programs [default: PATH, then the usual places].
-    #[arg(long, value_name = "DIR")]
-    pub postgres: Option<PathBuf>,
-}
-
-/// The outages of the demo.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Scenario {
-    /// Database and shop at the primary are killed; their host can still prove it.
-    #[default]
-    Crash,
-    /// Every process at the primary stops answering but is still there.
-    Freeze,
-    /// The network drops everything to and from the primary.
-    Partition,
-    /// The primary goes down and comes back several times.
-    Flapping,
-    /// The primary is killed while the standby is behind by more than the RPO.
-    Lagging,
 }
 
 /// Documents named on the command line.
@@ -625,76 +593,6 @@ pub enum ModeName {
     Automatic,
 }
 
-/// `failover announce …`.
-#[derive(Debug, Subcommand)]
-pub enum Announce {
-    /// Show the messages of each channel as they would go out; sends nothing.
-    Preview(AnnouncePreview),
-    /// Tell customers of a phase now.
-    Send(AnnounceSend),
-}
-
-/// `failover announce preview`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    failover announce preview shop\n  \
-    failover announce preview shop --phase on-standby\n  \
-    failover announce preview shop -f documents/")]
-pub struct AnnouncePreview {
-    /// Service.
-    #[arg(value_name = "SERVICE")]
-    pub service: String,
-    /// Only this phase.
-    #[arg(long, value_enum, value_name = "PHASE")]
-    pub phase: Option<PhaseName>,
-    /// Compile from these documents, without a controller.
-    #[arg(short = 'f', long = "file", value_name = "PATH")]
-    pub file: Vec<PathBuf>,
-}
-
-/// `failover announce send`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    failover announce send shop recovered\n  \
-    failover announce send shop correction --text 'Orders made at 14:03 UTC are safe.'\n\n\
-    Shows the messages and asks before anything goes out.")]
-pub struct AnnounceSend {
-    /// Service.
-    #[arg(value_name = "SERVICE")]
-    pub service: String,
-    /// The phase.
-    #[arg(value_enum, value_name = "PHASE")]
-    pub phase: PhaseName,
-    /// Say this instead of the template's text.
-    #[arg(long, value_name = "TEXT")]
-    pub text: Option<String>,
-    /// Do not ask before it goes out.
-    #[arg(long, short = 'y')]
-    pub yes: bool,
-    /// Who you are.
-    #[command(flatten)]
-    pub identity: Identity,
-}
-
-/// The phases that customers hear of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum PhaseName {
-    /// Something is wrong and is looked into.
-    Investigating,
-    /// The standby is being brought up.
-    FailingOver,
-    /// The standby serves; the fallback URL works.
-    OnStandby,
-    /// Everything is as usual again.
-    Recovered,
-    /// What was said before was wrong.
-    Correction,
-    /// Planned work is under way.
-    Maintenance,
-    /// The planned work is done.
-    MaintenanceOver,
-}
-
 /// `failover runbook …`.
 #[derive(Debug, Subcommand)]
 pub enum Runbook {
@@ -761,38 +659,4 @@ pub enum GuardPart {
     Init,
     /// The one that becomes the database.
     Command,
-}
-
-/// The demo's child processes.
-#[derive(Debug, Subcommand)]
-pub enum DemoPart {
-    /// A host of the demo: its database, its shop and its agent.
-    Host {
-        /// Settings as JSON.
-        #[arg(long)]
-        settings: PathBuf,
-    },
-    /// A site's shop.
-    Shop {
-        /// Settings as JSON.
-        #[arg(long)]
-        settings: PathBuf,
-    },
-    /// Asks a host's agent to stop its database for good, or whether it did.
-    Fence {
-        /// What is asked.
-        verb: FenceVerb,
-        /// The agent's address.
-        #[arg(long)]
-        agent: std::net::SocketAddr,
-    },
-}
-
-/// What the demo's fence is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FenceVerb {
-    /// Stop for good.
-    Perform,
-    /// Is it stopped?
-    Observe,
 }

@@ -1,6 +1,8 @@
 //! `failover backups`: what there is, and what breaks the policy.
 
 mod prune;
+mod restore;
+mod take;
 mod verify;
 
 use std::fmt::Write as _;
@@ -44,6 +46,12 @@ pub async fn backups(
                 Box::pin(verify::verify(args, place, output)).await
             }
             arguments::BackupsCommand::Prune(args) => prune::prune(args, place, output).await,
+            arguments::BackupsCommand::Take(args) => {
+                Box::pin(take::take(args, place, output)).await
+            }
+            arguments::BackupsCommand::Restore(args) => {
+                Box::pin(restore::restore(args, place, output)).await
+            }
         };
     }
     let surveys = surveys(args, place, output).await?;

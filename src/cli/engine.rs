@@ -1,7 +1,7 @@
 //! A controller with everything around it: journal, ledger, control socket, status page and figures. `run` and the demo
 //! start the very same.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time};
@@ -24,7 +24,10 @@ use crate::{
         vantage,
     },
     error::Error,
-    journal::{copy::Copy, sqlite::SqliteJournal},
+    journal::{
+        copy::{Copy, CopyError},
+        sqlite::SqliteJournal,
+    },
     model::{id::ServiceName, secret::SecretRef, service::Service},
     port::{
         cause,
@@ -43,6 +46,9 @@ const OBSERVERS: u32 = 256;
 
 /// How long loops may take to end.
 const END: Duration = Duration::from_secs(20);
+
+/// At a start the journal's copy has so long to say whether another controller leads.
+const WORD: Duration = Duration::from_secs(5);
 
 /// Where a controller is to listen, and where its journal is copied to.
 #[derive(Clone, Debug)]
@@ -139,6 +145,7 @@ impl Engine {
                 let figures = metrics.clone();
                 let copy = Copy::new(journal.clone(), store, runtime.clone())
                     .telling(move |chain, up_to| figures.copied(chain, up_to));
+                leads(&copy, url, &place.journal()).await?;
                 Some(Arc::new(copy))
             }
             None => None,
@@ -187,9 +194,10 @@ impl Engine {
                 .push(tokio::spawn(async move { post.serve().await }));
         }
         if let Some(copy) = copy {
-            engine
-                .tasks
-                .push(tokio::spawn(async move { copy.follow().await }));
+            let controller = engine.controller.clone();
+            engine.tasks.push(tokio::spawn(async move {
+                controller.depose(copy.follow().await);
+            }));
         }
         if let Some(page) = page {
             engine.serve(page, unsubscribe.router().merge(listener::router(pages)));
@@ -288,9 +296,34 @@ impl Engine {
 pub fn ended(service: &ServiceName, end: Result<(), LoopError>) -> Option<Error> {
     match end {
         Ok(()) => None,
+        Err(LoopError::TakenOver(succession)) => Some(Error::TakenOver(succession)),
         Err(error) => Some(Error::Start {
             reason: format!("the loop of {service} ended: {}", cause::in_full(&error)),
         }),
+    }
+}
+
+/// A controller that was taken over from does not begin again. A copy that cannot be asked keeps nobody from it.
+async fn leads(copy: &Copy, url: &str, journal: &Path) -> Result<(), Error> {
+    match time::timeout(WORD, copy.catch_up()).await {
+        Ok(Err(CopyError::TakenOver(succession))) => Err(Error::TakenOver(succession)),
+        Ok(Err(CopyError::StillWritten { chain, .. })) => Err(Error::StillWritten {
+            url: url.to_owned(),
+            chain,
+            path: journal.to_owned(),
+        }),
+        Ok(Err(error)) => {
+            let error = cause::in_full(&error);
+            tracing::warn!(%error, "the journal's copy does not say whether this controller still leads");
+            Ok(())
+        }
+        Ok(Ok(())) => Ok(()),
+        Err(_) => {
+            tracing::warn!(
+                "the journal's copy does not answer whether this controller still leads"
+            );
+            Ok(())
+        }
     }
 }
 

@@ -36,6 +36,11 @@ const TOPICS: &[Topic] = &[
         text: include_str!("help/modes.md"),
     },
     Topic {
+        name: "readiness",
+        summary: "what is checked, what the verdict says and for how long, comparisons of your own",
+        text: include_str!("help/readiness.md"),
+    },
+    Topic {
         name: "fencing",
         summary: "how it is proved that the old primary cannot write",
         text: include_str!("help/fencing.md"),
@@ -49,6 +54,11 @@ const TOPICS: &[Topic] = &[
         name: "switchover",
         summary: "planned moves there and back, and what only the old primary has",
         text: include_str!("help/switchover.md"),
+    },
+    Topic {
+        name: "drill",
+        summary: "exercising the recovery: on paper and in a bubble, on a schedule, and the reports",
+        text: include_str!("help/drill.md"),
     },
     Topic {
         name: "approvals",
@@ -376,6 +386,7 @@ mod tests {
             "http/",
             "dns/",
             "backup/",
+            "drill/",
         ];
         for topic in TOPICS {
             let words = topic

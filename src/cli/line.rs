@@ -3,6 +3,8 @@
 use crate::model::{
     announcement::Tally,
     backup::{Restored, Verification},
+    drill::DrillOutcome,
+    readiness::Readiness,
     record::{AskOutcome, Record, RecordBody, Settlement},
     step::{Presence, Proof, StepResult},
 };
@@ -362,12 +364,75 @@ pub fn of(record: &Record) -> Line {
             ),
         ),
         RecordBody::BackupVerified { result } => restored(result),
+        RecordBody::BackupTaken { result } => match result.problem() {
+            None => {
+                let names: Vec<_> = result.places.keys().map(ToString::to_string).collect();
+                let text = format!(
+                    "a backup was taken in {}: it is in {}",
+                    result.took,
+                    names.join(", ")
+                );
+                line("backups", Normal, text)
+            }
+            Some(reason) => {
+                let text = format!("no backup was taken as it should be: {reason}");
+                line("backups", Bad, text)
+            }
+        },
         RecordBody::BackupsJudged { breaches } if breaches.is_empty() => {
             line("backups", Normal, "the backups keep their policy")
         }
         RecordBody::BackupsJudged { breaches } => {
             let texts: Vec<_> = breaches.iter().map(|b| b.text.as_str()).collect();
             line("backups", Bad, texts.join("; "))
+        }
+        RecordBody::DrillOpened {
+            drill,
+            requester,
+            reason,
+        } => line(
+            "drill",
+            Heavy,
+            format!(
+                "drill {} ({}) begins{}: {reason}",
+                drill.policy,
+                drill.depth,
+                by_whom(requester.as_ref())
+            ),
+        ),
+        RecordBody::DrillJudged {
+            outcome, reasons, ..
+        } => line(
+            "drill",
+            match outcome {
+                DrillOutcome::Passed => Heavy,
+                DrillOutcome::Failed | DrillOutcome::BrokenOff => Bad,
+            },
+            match reasons.as_slice() {
+                [] => format!("the drill {}", past(*outcome)),
+                reasons => format!("the drill {}: {}", past(*outcome), reasons.join("; ")),
+            },
+        ),
+        RecordBody::DrillClosed { left, .. } if left.is_empty() => {
+            line("drill", Normal, "nothing of the drill is left")
+        }
+        RecordBody::DrillClosed { left, .. } => line("drill", Bad, left.join("; ")),
+        RecordBody::DrillSkipped {
+            policy,
+            slot,
+            reason,
+        } => line(
+            "drill",
+            Bad,
+            format!("drill {policy} of {} was left out: {reason}", slot.date()),
+        ),
+        RecordBody::ReadinessTurned { to, reason, .. } => {
+            let weight = match to {
+                Readiness::Ready => Normal,
+                Readiness::NotReady => Bad,
+                Readiness::Unknown => Heavy,
+            };
+            line("ready", weight, format!("readiness is {to}: {reason}"))
         }
         RecordBody::JournalResumed { since, reason } => line(
             "journal",
@@ -459,6 +524,14 @@ fn facts(proof: &Proof) -> String {
         .iter()
         .filter_map(|name| Some(format!(", {name} {}", proof.facts.get(*name)?)))
         .collect()
+}
+
+fn past(outcome: DrillOutcome) -> &'static str {
+    match outcome {
+        DrillOutcome::Passed => "is passed",
+        DrillOutcome::Failed => "failed",
+        DrillOutcome::BrokenOff => "was broken off",
+    }
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ pub async fn check(args: &arguments::Check, place: &Place, output: Output) -> Re
         .iter()
         .flat_map(|(_, items)| items)
         .fold((0, 0), |(bad, all), item| {
-            (bad + usize::from(is_bad(item)), all + 1)
+            (bad + usize::from(item.hinders()), all + 1)
         });
     if bad > 0 {
         let verb = if bad == 1 { "is" } else { "are" };
@@ -370,6 +370,10 @@ pub fn plan_text(view: &PlanView, output: Output) -> String {
         } else {
             format!("  after {}", needs.join(", "))
         };
+        let after = match &step.instead_of {
+            Some(first) => format!("{after}, should {first} fail"),
+            None => after,
+        };
         let _ = writeln!(
             text,
             "  {:>2}  {:<8} {:<18} {:<22} {:>6}{after}",
@@ -447,11 +451,7 @@ fn check_text(service: &ServiceName, items: &[CheckItem], output: Output) -> Str
 }
 
 fn green(items: &[CheckItem]) -> bool {
-    !items.iter().any(is_bad)
-}
-
-fn is_bad(item: &CheckItem) -> bool {
-    matches!(item.status, CheckStatus::Fail | CheckStatus::Unknown)
+    !items.iter().any(CheckItem::hinders)
 }
 
 fn color(verdict: Verdict) -> Style {

@@ -10,6 +10,7 @@ pub mod arguments;
 mod backups;
 mod demo;
 mod documents;
+mod drill;
 mod engine;
 mod guard;
 mod help;
@@ -105,6 +106,9 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
             let args = args.of(arguments::Kind::Failback);
             quietly(&global, act::failover(&args, &place()?, output))
         }
+        Command::Drill(args) => quietly(&global, drill::drill(&args, &place()?, output)),
+        Command::Report(args) => drill::report(&args, &place()?, output),
+        Command::History(args) => drill::history(&args, &place()?, output),
         Command::Approve(args) => {
             quietly(&global, act::act(act::approve(&args)?, &place()?, output))
         }

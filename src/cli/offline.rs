@@ -1,7 +1,10 @@
 //! A service without a controller: its core from documents and, where there is one, the state folder's journal. It
 //! decides nothing and performs nothing.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use futures::StreamExt;
 
@@ -14,15 +17,19 @@ use super::{
     view,
 };
 use crate::{
+    backup::restore::Recovered,
     decide::{core::Core, event::Event},
     driver::{
         backups::{
             self, Choice, Survey,
+            moment::{self, Offer, Wish},
             prune::{self, Pruned},
+            taking,
         },
         clock::HostRuntime,
         fitting::Fitting,
-        readiness, registry, vantage,
+        readiness::{self, Scene},
+        registry, vantage,
         watch::{self, Lookouts, Watch},
     },
     error::Error,
@@ -35,6 +42,7 @@ use crate::{
         record::{FORMAT, Record},
         service::Service,
         span::Span,
+        taking::Taken,
         time::Time,
     },
     port::{cause, runtime::SharedRuntime, secret::HostSecrets},
@@ -144,12 +152,17 @@ impl Offline {
             .channels(&service.team.channels)
             .map_err(|e| start(&e))?;
         let (customers, team) = (customers.into_iter().collect(), team.into_iter().collect());
-        let now = self.runtime.now();
-        let observers = vantage::unheard(&service);
-        Ok(readiness::check(
-            &self.core, &fitting, &lookouts, &customers, &team, observers, now,
-        )
-        .await)
+        let scene = Scene {
+            core: &self.core,
+            fitting: &fitting,
+            lookouts: &lookouts,
+            customers: &customers,
+            team: &team,
+            observers: vantage::unheard(&service),
+            copy: None,
+            ledger: None,
+        };
+        Ok(readiness::check(scene).await.items)
     }
 
     /// What backups there are, asked from here; none where the service has no policy.
@@ -167,6 +180,17 @@ impl Offline {
     pub async fn try_backup(&self, choice: &Choice) -> Result<Verification, Error> {
         let tried = backups::verify(&self.core, &self.fitting()?, choice).await;
         tried.map_err(|e| Error::Refused {
+            reason: cause::in_full(&e),
+        })
+    }
+
+    /// Takes a backup, here.
+    ///
+    /// # Errors
+    /// Where there is nothing to be taken.
+    pub async fn take_backup(&self) -> Result<Taken, Error> {
+        let taken = taking::take(&self.core, &self.fitting()?).await;
+        taken.map_err(|e| Error::Refused {
             reason: cause::in_full(&e),
         })
     }
@@ -190,6 +214,34 @@ impl Offline {
             error: None,
         });
         Ok(kept.collect())
+    }
+
+    /// What can be brought back from the backups, and what would be for this wish.
+    ///
+    /// # Errors
+    /// Where it cannot be.
+    pub async fn offer(&self, wish: &Wish) -> Result<Offer, Error> {
+        let offer = moment::offer(&self.core, &self.fitting()?, wish).await;
+        offer.map_err(|e| Error::Refused {
+            reason: cause::in_full(&e),
+        })
+    }
+
+    /// Brings it back, here.
+    ///
+    /// # Errors
+    /// Where it does not come to a database.
+    pub async fn restore(
+        &self,
+        offer: &Offer,
+        wish: &Wish,
+        to: &Path,
+        programs: Option<&Path>,
+    ) -> Result<Recovered, Error> {
+        let restored = moment::restore(offer, wish, to, programs).await;
+        restored.map_err(|e| Error::BadBackup {
+            reason: cause::in_full(&e),
+        })
     }
 
     /// The messages of some phases.

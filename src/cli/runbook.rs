@@ -82,6 +82,7 @@ fn ready_made(ready: &ReadyMade) -> Option<Shown> {
 fn written(step: ReadyStep) -> ShownStep {
     let kinds: Vec<_> = step.runs.iter().map(|r| RunKind::from(*r)).collect();
     let mut lines = settled(step.phase, &step.needs, &kinds);
+    lines.extend(step.spec.instead_of.as_deref().map(stands_in));
     lines.push(limits(step.timeout, step.spec.retry.attempts));
     lines.extend(step.spec.on_failure.map(when_failed));
     let spec = step.spec;
@@ -106,6 +107,10 @@ fn settled(phase: StepPhase, needs: &[String], kinds: &[RunKind]) -> Vec<String>
     ]
 }
 
+fn stands_in(first: &str) -> String {
+    format!("stands in for: {first}, should that not be possible")
+}
+
 fn limits(timeout: Span, attempts: u32) -> String {
     format!("time-out {timeout}, attempts {attempts}")
 }
@@ -115,6 +120,7 @@ fn used(runbook: &Runbook) -> Shown {
     let steps = runbook.steps.iter().map(|step| {
         let needs: Vec<_> = step.needs.iter().map(ToString::to_string).collect();
         let mut lines = settled(step.phase, &needs, &step.on);
+        lines.extend(step.instead_of.as_ref().map(|s| stands_in(s.as_str())));
         lines.push(limits(step.timeout, step.retry.attempts));
         lines.push(when_failed(step.on_failure));
         ShownStep {

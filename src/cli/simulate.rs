@@ -94,6 +94,8 @@ fn not_simulated(service: &Service) -> Option<String> {
         .runbook
         .steps
         .iter()
+        // What people begin is not played.
+        .filter(|s| s.on.iter().any(|kind| !kind.is_planned()))
         .filter_map(|s| match &s.action {
             Action::Adapter(uses) => Some(uses),
             Action::Manual { .. } => None,
@@ -203,7 +205,7 @@ fn as_text(campaign: &Campaign, report: &Report, took: Duration) -> String {
         "histories in which customers lost writes of the time between outage and fence: {}",
         report.lost_after_outage
     );
-    let missing = report.coverage.missing();
+    let missing = report.coverage.missing(campaign.subject.has_guards());
     let _ = writeln!(
         text,
         "covered: {} combinations of verdict, part of a run, rung and gates' answer; {} that can be reached were not",
@@ -256,7 +258,7 @@ fn as_json(campaign: &Campaign, report: &Report, took: Duration) -> Value {
     let covered: Vec<Value> = seen
         .map(|(standing, times)| json!({"standing": standing.to_string(), "times": times}))
         .collect();
-    let missing = report.coverage.missing();
+    let missing = report.coverage.missing(campaign.subject.has_guards());
     json!({
         "from": campaign.from, "histories": report.histories, "events": report.events,
         "lasted": report.lasted, "took_s": took.as_secs_f64(), "historiesPerSecond": rate(report, took),

@@ -1,12 +1,20 @@
 //! `failover takeover`: a controller of this host may lead from a journal that another one wrote.
 
+use std::{path::Path, sync::Arc};
+
 use nix::unistd::{Uid, User};
 
 use crate::{
-    cli::{arguments, documents, identity, journal, output::Output, place::Place},
+    cli::{arguments, documents, engine, identity, journal, output::Output, place::Place},
     decide::state::State,
+    driver::clock::HostRuntime,
     error::Error,
-    journal::{file::JournalFile, origin::Origin, sqlite::SqliteJournal},
+    journal::{
+        copy::{Copy, CopyError},
+        file::JournalFile,
+        origin::Origin,
+        sqlite::SqliteJournal,
+    },
     model::{
         id::{PersonName, Seq, ServiceName},
         record::RecordBody,
@@ -14,6 +22,7 @@ use crate::{
     port::{
         journal::{Draft, Journal, JournalError},
         runtime::Runtime,
+        secret::{HostSecrets, SharedSecrets},
     },
 };
 
@@ -43,6 +52,9 @@ pub async fn takeover(
         take_up(&opened, chain, &by, &args.reason).await?;
     }
     drop(opened);
+    if let Some(url) = &args.from {
+        claim(url, &path).await?;
+    }
     // Only now: what broke off before is begun anew.
     JournalFile::open(&path)?.settle(&Origin::this_host())?;
     output.note(&format!(
@@ -50,6 +62,33 @@ pub async fn takeover(
         documents::counted(chains.len(), "service")
     ));
     Ok(())
+}
+
+/// Puts the takeover into the copy, which takes one successor alone: a controller that still writes there was not gone.
+async fn claim(url: &str, path: &Path) -> Result<(), Error> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Copy {
+        url: url.to_owned(),
+        source,
+    };
+    let secrets: SharedSecrets = Arc::new(HostSecrets);
+    let store = engine::store(url).open(&secrets);
+    let store = store.map_err(|e| failed(Box::new(e)))?;
+    let journal = Arc::new(SqliteJournal::open(path)?);
+    let copy = Copy::new(journal, store, Arc::new(HostRuntime::new()));
+    match copy.claim().await {
+        Ok(()) => Ok(()),
+        Err(CopyError::TakenOver(succession)) => Err(Error::TakenOver(succession)),
+        Err(CopyError::Foreign { chain, .. } | CopyError::StillWritten { chain, .. }) => {
+            Err(Error::StillWritten {
+                url: url.to_owned(),
+                chain,
+                path: path.to_owned(),
+            })
+        }
+        Err(
+            error @ (CopyError::Journal(_) | CopyError::Store { .. } | CopyError::Segment { .. }),
+        ) => Err(failed(Box::new(error))),
+    }
 }
 
 /// The user of this process, by number where the system has no name for it.
@@ -78,7 +117,7 @@ async fn take_up(
     };
     let draft = Draft {
         epoch,
-        at: crate::driver::clock::HostRuntime::new().now(),
+        at: HostRuntime::new().now(),
         body: RecordBody::TakenOver {
             epoch,
             by: by.clone(),

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::Error,
     model::{
-        id::ServiceName,
+        id::{RunId, ServiceName},
         record::{AskOutcome, RecordBody, RunOutcome},
     },
 };
@@ -45,6 +45,23 @@ impl Watcher {
             progress.event(&event)?;
         }
         Ok(())
+    }
+
+    /// Prints what happens until the drill that begins now is closed; gives its id.
+    ///
+    /// # Errors
+    /// Where the connection breaks.
+    pub async fn until_drill_ends(mut self, output: Output) -> Result<RunId, Error> {
+        let mut progress = Progress::new(output);
+        while let Some(event) = self.client.event().await? {
+            progress.event(&event)?;
+            if let RecordBody::DrillClosed { drill, .. } = &event.record.body {
+                return Ok(drill.clone());
+            }
+        }
+        Err(Error::Lost {
+            source: std::io::ErrorKind::UnexpectedEof.into(),
+        })
     }
 
     /// Prints what happens until a run ends, or the question about it is answered with no.

@@ -167,7 +167,8 @@ pub fn expired(service: &Service, state: &State, now: Time) -> Vec<RecordBody> {
         && question.ask.requester.is_none()
         && match question.ask.subject {
             AskSubject::Open { .. } => true,
-            AskSubject::Fence { .. }
+            AskSubject::Drill { .. }
+            | AskSubject::Fence { .. }
             | AskSubject::Salvage { .. }
             | AskSubject::Manual { .. }
             | AskSubject::Failed { .. } => false,

@@ -14,6 +14,7 @@ use crate::model::{
     id::{CopyId, SourceName},
     site::Location,
     span::Span,
+    taking::Taken,
     time::Time,
 };
 
@@ -30,6 +31,8 @@ pub struct Backups {
     pub tried: BTreeMap<(SourceName, CopyId), (Time, Verification)>,
     /// What was broken when it was looked at last.
     pub breaches: Vec<Breach>,
+    /// What taking one came to last.
+    pub taken: Option<Taken>,
 }
 
 impl Backups {
@@ -485,4 +488,4 @@ pub fn is_due(every: Span, again: Span, source: &SourceName, known: &Backups, no
 #[cfg(test)]
 mod prune_tests;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -35,7 +35,8 @@ pub fn forecast(service: &Service, state: &State, plan: &Plan) -> Vec<ForecastPa
         StepPhase::Traffic,
         StepPhase::Verify,
     ] {
-        let steps: Vec<_> = plan.steps.iter().filter(|s| s.phase == phase).collect();
+        let of_phase = |s: &&PlanStep| s.phase == phase && s.instead_of.is_none();
+        let steps: Vec<_> = plan.steps.iter().filter(of_phase).collect();
         if steps.is_empty() {
             continue;
         }
@@ -68,14 +69,21 @@ pub fn total(parts: &[ForecastPart]) -> Span {
         .fold(Span::ZERO, |sum, p| sum.saturating_add(p.expected))
 }
 
-/// What is expected of one step: the 95th percentile of what was measured, else its time-out.
+/// What is expected of one step: the 95th percentile of what was measured, else of what a promotion took in drills, else
+/// its time-out.
 #[must_use]
 pub fn expected(state: &State, step: &PlanStep) -> Span {
-    state
-        .durations
-        .get(&step.id)
-        .and_then(|d| p95(d))
-        .unwrap_or(step.timeout)
+    let measured = state.durations.get(&step.id).and_then(|d| p95(d));
+    let rehearsed = || match step.phase {
+        StepPhase::Promote => p95(&state.drills.promotions),
+        StepPhase::Prepare
+        | StepPhase::Fence
+        | StepPhase::Traffic
+        | StepPhase::Verify
+        | StepPhase::Protect
+        | StepPhase::Tell => None,
+    };
+    measured.or_else(rehearsed).unwrap_or(step.timeout)
 }
 
 /// When a failover begins, and why then; none where only a person may begin it.
@@ -127,7 +135,9 @@ pub fn slowest_detection(service: &Service) -> Span {
 fn longest(state: &State, plan: &Plan, through: StepPhase) -> Span {
     let mut ends: BTreeMap<&StepId, Span> = BTreeMap::new();
     // Steps are in an order in which needs come first: compile saw to that.
-    for step in plan.steps.iter().filter(|s| s.phase <= through) {
+    // A second branch is none that is expected.
+    let expected_steps = |s: &&PlanStep| s.phase <= through && s.instead_of.is_none();
+    for step in plan.steps.iter().filter(expected_steps) {
         let begin = step
             .needs
             .iter()
@@ -151,6 +161,14 @@ pub fn p95(measured: &[Span]) -> Option<Span> {
         (sorted.len() * 95).div_ceil(100)
     };
     sorted.get(index.checked_sub(1)?).copied()
+}
+
+/// The middle one of what was measured, the larger of two; none of none.
+#[must_use]
+pub fn median(measured: &[Span]) -> Option<Span> {
+    let mut sorted = measured.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied()
 }
 
 #[cfg(test)]

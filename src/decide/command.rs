@@ -1,17 +1,17 @@
 //! What people want becomes records, or a refusal that says why.
 
 use super::{
-    approve,
+    approve, drill,
     event::{Command, Refusal},
-    gate::{self, Says},
-    incident, page, phase,
+    gate::Says,
+    incident, page, phase, readiness,
     state::State,
     terms,
     view::View,
 };
 use crate::model::{
     announcement::Phase,
-    id::{IncidentId, PersonName, SiteName},
+    id::{DrillName, IncidentId, PersonName, RunId, SiteName},
     plan::RunKind,
     record::RecordBody,
     service::{Mode, Service},
@@ -87,6 +87,15 @@ pub fn take(service: &Service, state: &State, view: &View, command: &Command, no
         Command::Announce { phase, text, by } => {
             announce(service, state, *phase, text.clone(), by, now)
         }
+        Command::Drill { policy, by, reason } => {
+            begin_drill(service, state, view, policy.as_ref(), by, reason, now)
+        }
+        Command::StopDrill { by, reason } => {
+            let open = state.drills.open.as_ref().filter(|d| d.judged.is_none());
+            let open = open.ok_or(Refusal::NoRun)?;
+            let said = format!("drill {} is broken off", open.id);
+            Ok((vec![drill::stopped(open, by, reason)], said))
+        }
         Command::SetMode { mode, by, reason } => set_mode(state, *mode, by, reason),
         Command::Moved { site, by, reason } => moved(service, state, view, site, by, reason),
         Command::Note { by, text } => Ok((
@@ -113,7 +122,7 @@ fn open(
     if let Some(run) = &state.run {
         return Err(Refusal::RunOpen(run.id.clone()));
     }
-    if state.mode(now, gate::CHECK_MAX_AGE) == Mode::Observe {
+    if readiness::mode(service, state, now) == Mode::Observe {
         return Err(Refusal::Observe);
     }
     if let Some(to) = to
@@ -178,6 +187,27 @@ fn open(
         records,
         "it must be approved first: `failover status` shows the question".to_owned(),
     ))
+}
+
+fn begin_drill(
+    service: &Service,
+    state: &State,
+    view: &View,
+    name: Option<&DrillName>,
+    by: &PersonName,
+    reason: &str,
+    now: Time,
+) -> Taken {
+    let policy = drill::named(service, name).map_err(Refusal::WhichDrill)?;
+    let wanted = drill::Wanted {
+        by: Some(by),
+        reason,
+        slot: None,
+    };
+    let records = drill::begin(service, state, view, &policy, &wanted, now);
+    let records = records.map_err(|obstacles| Refusal::NoDrill(obstacles.join("; ")))?;
+    let id = RunId::of(&service.name, state.seq.next());
+    Ok((records, format!("drill {id} ({}) begins", policy.name)))
 }
 
 fn abort(state: &State, by: &PersonName, reason: &str) -> Taken {

@@ -1,12 +1,15 @@
 //! Service, runbook and direction become a plan that leaves no choice to execution time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::incident;
+use super::{
+    incident,
+    restore::{self, Candidate, Way},
+};
 use crate::model::{
     id::{SiteName, StepId},
     plan::{Action, End, Plan, PlanStep, RunKind, StepPhase, Uses},
-    service::{ComponentKind, RunbookStep, Service},
+    service::{ComponentKind, Runbook, RunbookStep, Service},
 };
 
 /// Why no plan can be made.
@@ -61,22 +64,34 @@ pub enum CompileError {
     Cycle(String),
 }
 
-/// Compiles the plan of a run.
+/// Compiles the plan of a run that restores nothing.
 ///
 /// # Errors
-/// Where the runbook has no steps for it; documents that passed validation have no cycles.
+/// As [`along`].
 pub fn compile(
     service: &Service,
     kind: RunKind,
     from: &SiteName,
     to: &SiteName,
 ) -> Result<Plan, CompileError> {
-    let chosen: Vec<&RunbookStep> = service
-        .runbook
-        .steps
-        .iter()
-        .filter(|s| s.on.contains(&kind))
-        .collect();
+    along(service, kind, from, to, &Way::Promote(None))
+}
+
+/// Compiles the plan of a run that goes this way.
+///
+/// # Errors
+/// Where the runbook has no steps for it; documents that passed validation have no cycles.
+pub fn along(
+    service: &Service,
+    kind: RunKind,
+    from: &SiteName,
+    to: &SiteName,
+    way: &Way,
+) -> Result<Plan, CompileError> {
+    let all = service.runbook.steps.iter();
+    let mut chosen: Vec<&RunbookStep> = all.filter(|s| s.on.contains(&kind)).collect();
+    let branches = Branches::of(&chosen);
+    chosen.retain(|s| branches.takes(s, way));
     if chosen.is_empty() {
         return Err(CompileError::NoSteps {
             runbook: service.runbook.name.to_string(),
@@ -87,7 +102,11 @@ pub fn compile(
     let ids: BTreeSet<&StepId> = chosen.iter().map(|s| &s.id).collect();
     let steps: Result<Vec<_>, _> = chosen
         .iter()
-        .map(|s| step(s, &ids, &chosen, from, to))
+        .map(|s| {
+            let mut step = step(s, &ids, &chosen, from, to)?;
+            branches.join(&mut step, &s.needs, way, &ids);
+            Ok(step)
+        })
         .collect();
     let steps = ordered(steps?)?;
     let promotes = steps.iter().any(|s| s.phase == StepPhase::Promote);
@@ -108,6 +127,102 @@ pub fn compile(
         steps,
         config: service.config.clone(),
     })
+}
+
+/// Compiles the plan of an isolated drill: it stands for the failover between these sites, and fences nothing.
+///
+/// # Errors
+/// Where its runbook has no steps for a drill, or settings for these sites are missing.
+pub fn exercise(
+    service: &Service,
+    runbook: &Runbook,
+    from: &SiteName,
+    to: &SiteName,
+) -> Result<Plan, CompileError> {
+    let kind = RunKind::Drill;
+    let chosen: Vec<&RunbookStep> = runbook
+        .steps
+        .iter()
+        .filter(|s| s.on.contains(&kind))
+        .collect();
+    if chosen.is_empty() {
+        let runbook = runbook.name.to_string();
+        return Err(CompileError::NoSteps { runbook, kind });
+    }
+    let ids: BTreeSet<&StepId> = chosen.iter().map(|s| &s.id).collect();
+    let steps: Result<Vec<_>, _> = chosen
+        .iter()
+        .map(|s| step(s, &ids, &chosen, from, to))
+        .collect();
+    Ok(Plan {
+        service: service.name.clone(),
+        kind,
+        runbook: runbook.name.clone(),
+        from: from.clone(),
+        to: to.clone(),
+        fencing: None,
+        steps: ordered(steps?)?,
+        config: service.config.clone(),
+    })
+}
+
+/// Which steps stand in for which others.
+struct Branches(BTreeMap<StepId, Vec<StepId>>);
+
+impl Branches {
+    fn of(steps: &[&RunbookStep]) -> Self {
+        let ids: BTreeSet<&StepId> = steps.iter().map(|s| &s.id).collect();
+        let mut branches: BTreeMap<StepId, Vec<StepId>> = BTreeMap::new();
+        for step in steps {
+            if let Some(first) = step.instead_of.as_ref().filter(|f| ids.contains(f)) {
+                branches
+                    .entry(first.clone())
+                    .or_default()
+                    .push(step.id.clone());
+            }
+        }
+        Self(branches)
+    }
+
+    /// Whether a step is part of a plan that goes this way.
+    fn takes(&self, step: &RunbookStep, way: &Way) -> bool {
+        match way {
+            Way::Promote(Some(_)) => true,
+            // Nothing could be restored.
+            Way::Promote(None) => step.instead_of.is_none(),
+            Way::Restore(_) => !self.0.contains_key(&step.id),
+        }
+    }
+
+    /// Joins a step to the way: a branch waits for what it stands in for, and whatever waits for that waits for both, or
+    /// for the one that is left.
+    fn join(&self, step: &mut PlanStep, said: &[StepId], way: &Way, ids: &BTreeSet<&StepId>) {
+        if matches!(way, Way::Restore(_)) {
+            step.instead_of = None;
+        }
+        let own = self.0.values().any(|others| others.contains(&step.id));
+        for (first, others) in &self.0 {
+            if step.instead_of.as_ref() == Some(first) && !step.needs.contains(first) {
+                step.needs.push(first.clone());
+            }
+            if own || !said.contains(first) {
+                continue;
+            }
+            for other in others.iter().filter(|o| ids.contains(o)) {
+                if !step.needs.contains(other) {
+                    step.needs.push(other.clone());
+                }
+            }
+        }
+        step.action = restore::named(step.action.clone(), candidate(way));
+    }
+}
+
+const fn candidate(way: &Way) -> Option<&Candidate> {
+    match way {
+        Way::Promote(found) => found.as_ref(),
+        Way::Restore(found) => Some(found),
+    }
 }
 
 /// Steps name the hosts that they fence and promote: they lead from the site that the documents call the primary to its
@@ -202,6 +317,7 @@ fn step(
         phase: step.phase,
         action: action(step, from, to)?,
         needs,
+        instead_of: step.instead_of.clone(),
         timeout: step.timeout,
         retry: step.retry,
         on_failure: step.on_failure,

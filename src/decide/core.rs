@@ -3,18 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    approve, backups, command, detect,
+    approve, backups, command, detect, drill,
     event::{Effect, Event, Output, Reply, Trouble, Wake},
-    incident, lag, page, phase, schedule,
+    incident, lag, page, phase, readiness, restore, schedule,
     state::{State, Step},
     terms,
     view::View,
 };
 use crate::model::{
     announcement::Tallies,
-    check::{CheckItem, CheckStatus},
     guard::{Lease, Terms},
-    id::{AnnouncementId, ChannelName, ConfigHash, Epoch, SiteName, StepId},
+    id::{AnnouncementId, ChannelName, Epoch, RunId, SiteName, StepId},
     observation::Observation,
     page::PageTopic,
     record::{Record, RecordBody},
@@ -26,8 +25,6 @@ use crate::model::{
 
 /// Evidence ages: the core wants to be called at least this often.
 const HEARTBEAT: Span = Span::from_secs(1);
-/// An unchanged check is recorded again after this, so that its age stays true.
-const CHECK_REPEAT: Span = Span::from_secs(3600);
 
 /// The core of one service.
 #[derive(Clone, Debug)]
@@ -45,6 +42,16 @@ impl Core {
             service,
             state: State::default(),
             view: View::default(),
+        }
+    }
+
+    /// A core that knows what another one does, for what nobody is to hear of.
+    #[must_use]
+    pub fn shadow(service: Service, state: &State, view: &View) -> Self {
+        Self {
+            service: Arc::new(service),
+            state: state.clone(),
+            view: view.clone(),
         }
     }
 
@@ -73,14 +80,17 @@ impl Core {
 
     /// Takes in a record that this process made durable.
     pub fn committed(&mut self, record: &Record) {
-        if let RecordBody::StepIntent { step, attempt, .. } = &record.body {
-            self.view.fresh.insert((step.clone(), *attempt));
+        if let RecordBody::StepIntent {
+            run, step, attempt, ..
+        } = &record.body
+        {
+            let of = (run.clone(), step.clone());
+            self.view.fresh.insert((of, *attempt));
         }
-        if let RecordBody::RunOpened { .. } | RecordBody::RunClosed { .. } = &record.body {
-            self.view.under_way.clear();
-            self.view.not_before.clear();
-            self.view.tries.clear();
-            self.view.fresh.clear();
+        if let RecordBody::RunClosed { run, .. } | RecordBody::DrillClosed { drill: run, .. } =
+            &record.body
+        {
+            self.view.forget(run);
         }
         let before = (self.state.active.clone(), self.state.serving.clone());
         self.state.apply(record);
@@ -159,7 +169,7 @@ impl Core {
                 took,
             } => {
                 if self.is_open(&run) {
-                    self.finished(&step, now);
+                    self.finished(&run, &step, now);
                     (
                         vec![RecordBody::StepOutcome {
                             run,
@@ -184,8 +194,8 @@ impl Core {
                 if !self.is_open(&run) {
                     return (Vec::new(), None);
                 }
-                self.finished(&step, now);
-                if self.is_known(&step, &presence) {
+                self.finished(&run, &step, now);
+                if self.is_known(&run, &step, &presence) {
                     return (Vec::new(), None);
                 }
                 let seen = RecordBody::StepObserved {
@@ -201,7 +211,7 @@ impl Core {
                 if !self.is_open(&run) {
                     return (Vec::new(), None);
                 }
-                self.view.under_way.remove(&step);
+                self.view.under_way.remove(&(run.clone(), step.clone()));
                 (vec![undone(run, step, result)], None)
             }
             Event::Announced {
@@ -218,12 +228,22 @@ impl Core {
                 (Vec::new(), None)
             }
             Event::Held { site, epoch } => (self.held(site, epoch), None),
-            Event::Checked { config, items } => (self.checked(config, &items, now), None),
-            Event::BackupsJudged(breaches) => {
+            Event::Checked {
+                config,
+                plan,
+                items,
+            } => {
+                let record =
+                    readiness::checked(&self.service, &self.state, config, plan, &items, now);
+                (record.into_iter().collect(), None)
+            }
+            Event::BackupsJudged { breaches, shelves } => {
+                self.view.shelved = restore::shelved(&shelves);
                 let same = backups::same_rules(&self.state.backups.breaches, &breaches);
                 let news = (!same).then_some(RecordBody::BackupsJudged { breaches });
                 (news.into_iter().collect(), None)
             }
+            Event::BackupTaken(result) => (vec![RecordBody::BackupTaken { result }], None),
             Event::BackupVerified(result) => (vec![RecordBody::BackupVerified { result }], None),
             Event::Trouble(trouble) => (self.trouble(&trouble), None),
             Event::Command(wanted) => {
@@ -276,13 +296,13 @@ impl Core {
             .collect()
     }
 
-    fn is_open(&self, run: &crate::model::id::RunId) -> bool {
-        self.state.run.as_ref().is_some_and(|r| &r.id == run)
+    fn is_open(&self, run: &RunId) -> bool {
+        self.state.run_of(run).is_some()
     }
 
     /// Whether a look tells no more than the one before: it cannot tell, for the same reason.
-    fn is_known(&self, step: &StepId, presence: &Presence) -> bool {
-        let at = self.state.run.as_ref().and_then(|r| r.steps.get(step));
+    fn is_known(&self, run: &RunId, step: &StepId, presence: &Presence) -> bool {
+        let at = self.state.run_of(run).and_then(|r| r.steps.get(step));
         match (at, presence) {
             (Some(Step::Indeterminate { reason, .. }), Presence::Unknown { reason: again }) => {
                 reason == again
@@ -305,19 +325,20 @@ impl Core {
     }
 
     /// An effect came to an end: the step waits a little before it is tried or looked for again.
-    fn finished(&mut self, step: &StepId, now: Time) {
-        self.view.under_way.remove(step);
-        let Some(run) = &self.state.run else { return };
+    fn finished(&mut self, run: &RunId, step: &StepId, now: Time) {
+        let of = (run.clone(), step.clone());
+        self.view.under_way.remove(&of);
+        let Some(run) = self.state.run_of(run) else {
+            return;
+        };
         let Some(planned) = run.plan.step(step) else {
             return;
         };
-        let tries = self.view.tries.entry(step.clone()).or_default();
+        let tries = self.view.tries.entry(of.clone()).or_default();
         *tries += 1;
         let times = *tries;
-        self.view.not_before.insert(
-            step.clone(),
-            now.after(schedule::pause(planned, run, times)),
-        );
+        let at = now.after(schedule::pause(planned, run, times));
+        self.view.not_before.insert(of, at);
     }
 
     fn trouble(&self, trouble: &Trouble) -> Vec<RecordBody> {
@@ -356,38 +377,6 @@ impl Core {
             .map(|p| RecordBody::PageRaised { page: Box::new(p) })
             .into_iter()
             .collect()
-    }
-
-    fn checked(&self, config: ConfigHash, items: &[CheckItem], now: Time) -> Vec<RecordBody> {
-        let green = items
-            .iter()
-            .all(|i| matches!(i.status, CheckStatus::Ok | CheckStatus::Warn));
-        let problems: Vec<_> = items
-            .iter()
-            .filter(|i| i.status != CheckStatus::Ok)
-            .cloned()
-            .collect();
-        let same = self.state.check.as_ref().is_some_and(|c| {
-            let names = |items: &[CheckItem]| {
-                items
-                    .iter()
-                    .map(|i| (i.name.clone(), i.status))
-                    .collect::<Vec<_>>()
-            };
-            c.config == config
-                && c.green == green
-                && names(&c.problems) == names(&problems)
-                && now.since(c.at) < CHECK_REPEAT
-        });
-        if same {
-            Vec::new()
-        } else {
-            vec![RecordBody::Checked {
-                config,
-                green,
-                problems,
-            }]
-        }
     }
 
     /// What follows from state, view and time; the first part that has something to record ends the turn.
@@ -432,9 +421,15 @@ impl Core {
         if records.is_empty() && settled {
             (records, due) = incident::consider(service, state, view, now);
         }
+        if records.is_empty() && settled {
+            records = drill::turn(service, state, view, now);
+        }
         if records.is_empty() {
             let need = detect::need(service, &state.verdicts);
             records.extend(phase::turn(service, state, view, now, need));
+        }
+        if records.is_empty() {
+            records.extend(readiness::turn(service, state, now));
         }
         if records.is_empty() {
             records = page::turn(service, state, view, now);
@@ -471,6 +466,11 @@ impl Core {
             }
         };
         sooner(due, "a failover is due");
+        let drills = self.service.drills.iter();
+        let next_drill = drills
+            .filter_map(|d| drill::next(&self.service.name, d, now))
+            .min();
+        sooner(next_drill, "a drill is due");
         sooner(next_page, "a page is repeated");
         sooner(next_telling, "a channel that was broken is tried again");
         sooner(

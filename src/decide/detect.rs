@@ -38,82 +38,146 @@ pub fn judge(
     view: &View,
     now: Time,
 ) -> Judgement {
-    let mut heard = Vec::new();
-    let mut witnesses = Vec::new();
-    let mut failing: Option<Time> = None;
-    let mut latencies: BTreeMap<(NetworkName, ProbeId), Span> = BTreeMap::new();
+    let weighed = weigh(service, component, state, view, now);
+    let said = weighed.said.iter();
+    let witnesses: Vec<_> = said.map(|s| witness(component, s, now)).collect();
+    Judgement {
+        verdict: weighed.verdict(),
+        reason: sentence(component, &weighed, &witnesses),
+        witnesses,
+        failing_since: weighed.failing_since(),
+    }
+}
+
+/// The verdict alone, without the words.
+#[must_use]
+pub fn verdict(
+    service: &Service,
+    component: &Component,
+    state: &State,
+    view: &View,
+    now: Time,
+) -> Verdict {
+    weigh(service, component, state, view, now).verdict()
+}
+
+/// What one vantage point says through one probe.
+struct Said<'a> {
+    probe: &'a Probe,
+    vantage: &'a VantagePoint,
+    voice: Option<&'a Voice>,
+    says: Says,
+}
+
+/// What the evidence comes to, before it is put into words.
+struct Weighed<'a> {
+    said: Vec<Said<'a>>,
+    kinds: BTreeMap<Evidence, quorum::KindSays>,
+    agreement: Agreement,
+    /// The objective that answers are slower than, and how slow they are.
+    slow: Option<(Span, Span)>,
+}
+
+fn weigh<'a>(
+    service: &'a Service,
+    component: &'a Component,
+    state: &'a State,
+    view: &'a View,
+    now: Time,
+) -> Weighed<'a> {
+    let mut said = Vec::new();
     let mut evidence = BTreeSet::new();
     for probe in relevant(component, state) {
         evidence.insert(probe.evidence);
         for vantage in lookers(service, probe) {
             let voice = view.voices.get(&(vantage.name.clone(), probe.id.clone()));
-            let says = voice.map_or(Says::Unknown, |v| fresh(v, probe, now));
-            if let Some(since) = voice
-                .filter(|_| matches!(says, Says::Down | Says::Failing))
-                .and_then(|v| v.failing_since)
-            {
-                failing = Some(failing.map_or(since, |f| f.min(since)));
-            }
-            if probe.evidence == Evidence::Outside && says == Says::Up {
-                let took = voice.and_then(|v| v.latency(&service.quorum));
-                if let Some(took) = took {
-                    latencies
-                        .entry((vantage.network.clone(), probe.id.clone()))
-                        .and_modify(|best| *best = took.min(*best))
-                        .or_insert(took);
-                }
-            }
-            heard.push(Heard {
-                network: vantage.network.clone(),
-                probe: probe.id.clone(),
-                evidence: probe.evidence,
-                says,
+            said.push(Said {
+                probe,
+                vantage,
+                voice,
+                says: voice.map_or(Says::Unknown, |v| fresh(v, probe, now)),
             });
-            witnesses.push(witness(component, probe, vantage, voice, says, now));
         }
     }
-    let kinds: BTreeMap<Evidence, _> = evidence
+    let heard: Vec<_> = said.iter().map(Said::heard).collect();
+    let needed = service.quorum.networks;
+    let kinds: BTreeMap<_, _> = evidence
         .into_iter()
-        .map(|e| {
-            (
-                e,
-                quorum::kind(&quorum::networks(&heard, e), service.quorum.networks),
-            )
-        })
+        .map(|e| (e, quorum::kind(&quorum::networks(&heard, e), needed)))
         .collect();
-    let agreement = quorum::all_kinds(&kinds);
-    let slow = slow(&latencies, service.quorum.networks);
-    let over = service
-        .objectives
-        .response_time
-        .filter(|limit| slow.is_some_and(|s| s > *limit));
-    let failing_from: BTreeSet<_> = heard
-        .iter()
-        .filter(|h| matches!(h.says, Says::Failing | Says::Down))
-        .map(|h| &h.network)
-        .collect();
-    let (verdict, reason) = sentence(
-        component,
-        agreement,
-        over.zip(slow),
-        failing_from.len(),
-        &witnesses,
-        &kinds,
-    );
-    Judgement {
-        verdict,
-        reason,
-        witnesses,
-        failing_since: failing,
+    let slow = service.objectives.response_time.and_then(|limit| {
+        let seen = slow(&latencies(service, &said), needed)?;
+        (seen > limit).then_some((limit, seen))
+    });
+    Weighed {
+        agreement: quorum::all_kinds(&kinds),
+        said,
+        kinds,
+        slow,
     }
+}
+
+impl Said<'_> {
+    fn heard(&self) -> Heard<'_> {
+        Heard {
+            network: &self.vantage.network,
+            probe: &self.probe.id,
+            evidence: self.probe.evidence,
+            says: self.says,
+        }
+    }
+
+    fn fails(&self) -> bool {
+        matches!(self.says, Says::Down | Says::Failing)
+    }
+}
+
+impl Weighed<'_> {
+    fn verdict(&self) -> Verdict {
+        match (self.agreement, self.slow) {
+            (Agreement::Up, None) => Verdict::Healthy,
+            (Agreement::Up, Some(_)) | (Agreement::Partly, _) => Verdict::Degraded,
+            (Agreement::Suspect, _) => Verdict::Suspect,
+            (Agreement::Down, _) => Verdict::Down,
+            (Agreement::Contradicted | Agreement::Blind, _) => Verdict::Inconclusive,
+        }
+    }
+
+    /// When the first of the voices that say down began to.
+    fn failing_since(&self) -> Option<Time> {
+        let failing = self.said.iter().filter(|s| s.fails());
+        failing
+            .filter_map(|s| s.voice.and_then(|v| v.failing_since))
+            .min()
+    }
+}
+
+/// How long answers from outside took: through each probe the quickest in each network.
+fn latencies<'a>(
+    service: &Service,
+    said: &'a [Said<'_>],
+) -> BTreeMap<(&'a NetworkName, &'a ProbeId), Span> {
+    let mut latencies: BTreeMap<_, Span> = BTreeMap::new();
+    for s in said {
+        if s.probe.evidence != Evidence::Outside || s.says != Says::Up {
+            continue;
+        }
+        if let Some(took) = s.voice.and_then(|v| v.latency(&service.quorum)) {
+            latencies
+                .entry((&s.vantage.network, &s.probe.id))
+                .and_modify(|best| *best = took.min(*best))
+                .or_insert(took);
+        }
+    }
+    latencies
 }
 
 /// How long a quorum of networks waits for an answer: each has waited as long as the quickest that looks from it,
 /// through its slowest probe.
-fn slow(latencies: &BTreeMap<(NetworkName, ProbeId), Span>, needed: usize) -> Option<Span> {
+fn slow(latencies: &BTreeMap<(&NetworkName, &ProbeId), Span>, needed: usize) -> Option<Span> {
     let mut networks: BTreeMap<&NetworkName, Span> = BTreeMap::new();
     for ((network, _), took) in latencies {
-        let slowest = networks.entry(network).or_insert(*took);
+        let slowest = networks.entry(*network).or_insert(*took);
         *slowest = (*slowest).max(*took);
     }
     let mut latencies: Vec<Span> = networks.into_values().collect();
@@ -212,14 +276,13 @@ fn is_of_standby(voice: &Voice, probe: &Probe) -> bool {
         && facts.is_some_and(|f| f.role == DatabaseRole::Standby)
 }
 
-fn witness(
-    component: &Component,
-    probe: &Probe,
-    vantage: &VantagePoint,
-    voice: Option<&Voice>,
-    says: Says,
-    now: Time,
-) -> Witness {
+fn witness(component: &Component, said: &Said<'_>, now: Time) -> Witness {
+    let Said {
+        probe,
+        vantage,
+        voice,
+        says,
+    } = *said;
     let (detail, age) = match voice {
         None => ("has not looked yet".to_owned(), Span::ZERO),
         Some(v) if is_of_standby(v, probe) => (
@@ -249,14 +312,7 @@ fn witness(
     }
 }
 
-fn sentence(
-    component: &Component,
-    agreement: Agreement,
-    slow: Option<(Span, Span)>,
-    failing: usize,
-    witnesses: &[Witness],
-    kinds: &BTreeMap<Evidence, quorum::KindSays>,
-) -> (Verdict, String) {
+fn sentence(component: &Component, weighed: &Weighed<'_>, witnesses: &[Witness]) -> String {
     let name = &component.name;
     let count = |sight| {
         let networks: BTreeSet<_> = witnesses
@@ -272,66 +328,53 @@ fn sentence(
         .collect::<BTreeSet<_>>()
         .len();
     let list = |says| {
-        kinds
+        weighed
+            .kinds
             .iter()
             .filter(|(_, k)| **k == says)
             .map(|(e, _)| e.to_string())
             .collect::<Vec<_>>()
             .join(" and ")
     };
-    match (agreement, slow) {
-        (Agreement::Up, Some((limit, seen))) => (
-            Verdict::Degraded,
-            format!("{name} answers, but in {seen}, above its objective of {limit}"),
+    match (weighed.agreement, weighed.slow) {
+        (Agreement::Up, Some((limit, seen))) => {
+            format!("{name} answers, but in {seen}, above its objective of {limit}")
+        }
+        (Agreement::Up, None) => format!(
+            "{name} is seen to work from {} of {of} networks",
+            count(Sight::Up)
         ),
-        (Agreement::Up, None) => (
-            Verdict::Healthy,
-            format!(
-                "{name} is seen to work from {} of {of} networks",
-                count(Sight::Up)
-            ),
+        (Agreement::Partly, _) => format!(
+            "{name} works from {} of {of} networks and fails in part or from {}",
+            count(Sight::Up),
+            count(Sight::Down)
         ),
-        (Agreement::Partly, _) => (
-            Verdict::Degraded,
+        (Agreement::Suspect, _) => {
+            let failing = weighed.said.iter().filter(|s| s.fails());
+            let failing: BTreeSet<_> = failing.map(|s| &s.vantage.network).collect();
             format!(
-                "{name} works from {} of {of} networks and fails in part or from {}",
-                count(Sight::Up),
-                count(Sight::Down)
-            ),
+                "{name} fails from {} of {of} networks: not yet enough, or not yet long enough, to be called down",
+                failing.len()
+            )
+        }
+        (Agreement::Down, _) => format!(
+            "{name} is down: {} of {of} networks say so ({})",
+            count(Sight::Down),
+            list(quorum::KindSays::Down)
         ),
-        (Agreement::Suspect, _) => (
-            Verdict::Suspect,
-            format!(
-                "{name} fails from {failing} of {of} networks: not yet enough, or not yet long enough, to be called down"
-            ),
+        (Agreement::Contradicted, _) => format!(
+            "{name}: {} says down, but {} sees it work; nothing is concluded from that",
+            list(quorum::KindSays::Down),
+            [list(quorum::KindSays::Up), list(quorum::KindSays::Partly)]
+                .iter()
+                .filter(|l| !l.is_empty())
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(" and ")
         ),
-        (Agreement::Down, _) => (
-            Verdict::Down,
-            format!(
-                "{name} is down: {} of {of} networks say so ({})",
-                count(Sight::Down),
-                list(quorum::KindSays::Down)
-            ),
-        ),
-        (Agreement::Contradicted, _) => (
-            Verdict::Inconclusive,
-            format!(
-                "{name}: {} says down, but {} sees it work; nothing is concluded from that",
-                list(quorum::KindSays::Down),
-                [list(quorum::KindSays::Up), list(quorum::KindSays::Partly)]
-                    .iter()
-                    .filter(|l| !l.is_empty())
-                    .cloned()
-                    .collect::<Vec<_>>()
-                    .join(" and ")
-            ),
-        ),
-        (Agreement::Blind, _) => (
-            Verdict::Inconclusive,
-            format!(
-                "{name} cannot be seen: {} of {of} networks cannot tell",
-                count(Sight::Unknown)
-            ),
+        (Agreement::Blind, _) => format!(
+            "{name} cannot be seen: {} of {of} networks cannot tell",
+            count(Sight::Unknown)
         ),
     }
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use crate::model::{
     announcement::{Phase, Tallies},
     approval::AskSubject,
-    backup::{Breach, Verification},
+    backup::{Breach, Shelf, Verification},
     check::CheckItem,
     guard::Report,
     id::{
-        AnnouncementId, AskId, Attempt, ChannelName, ConfigHash, Epoch, IdempotencyKey, PageId,
-        PersonName, RunId, SiteName, StepId,
+        AnnouncementId, AskId, Attempt, ChannelName, ConfigHash, DrillName, Epoch, IdempotencyKey,
+        PageId, PersonName, PlanHash, RunId, SiteName, StepId,
     },
     observation::Observation,
     plan::RunKind,
@@ -18,6 +18,7 @@ use crate::model::{
     service::Mode,
     span::Span,
     step::{Presence, StepResult},
+    taking::Taken,
     time::Time,
 };
 
@@ -76,11 +77,20 @@ pub enum Event {
     Checked {
         /// The documents that it was made for.
         config: ConfigHash,
+        /// The plan that it was made for, where one could be made.
+        plan: Option<PlanHash>,
         /// Every item.
         items: Vec<CheckItem>,
     },
     /// Backups were held against their policy.
-    BackupsJudged(Vec<Breach>),
+    BackupsJudged {
+        /// What is broken.
+        breaches: Vec<Breach>,
+        /// What there is.
+        shelves: Vec<Shelf>,
+    },
+    /// A backup was taken.
+    BackupTaken(Box<Taken>),
     /// A backup was restored to try it.
     BackupVerified(Box<Verification>),
     /// The guard of a site says something else than before.
@@ -196,6 +206,22 @@ pub enum Command {
         /// Who.
         by: PersonName,
     },
+    /// Begin a drill.
+    Drill {
+        /// Which; none: the only one, or one on paper where there is none.
+        policy: Option<DrillName>,
+        /// Who.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
+    /// Stop the open drill.
+    StopDrill {
+        /// Who.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
     /// Lower the mode, or go back to what the documents say.
     SetMode {
         /// To.
@@ -254,6 +280,8 @@ pub enum Effect {
     Observe(Call),
     /// Take a step's effect back.
     Undo(Call),
+    /// Break off what this run has under way; each step then comes out as one that cannot be told.
+    Break(RunId),
     /// Send an announcement to whoever has not got it yet.
     Announce(AnnouncementId),
     /// Page the team.
@@ -363,6 +391,12 @@ pub enum Refusal {
     /// Not paused.
     #[error("it is not paused")]
     NotPaused,
+    /// Something stands in the way of a drill.
+    #[error("no drill now: {0}")]
+    NoDrill(String),
+    /// No such drill, or more than one.
+    #[error("{0}")]
+    WhichDrill(String),
     /// In observe mode nothing is begun.
     #[error("the service is in observe mode; set `mode: ask` in its document first")]
     Observe,
@@ -374,7 +408,10 @@ pub fn answers(id: &AskId, subject: &AskSubject) -> Vec<String> {
     let reason = match subject {
         AskSubject::Fence { .. } => " --reason \"how you know that it is off\"",
         AskSubject::Salvage { .. } => " --reason \"what becomes of them\"",
-        AskSubject::Open { .. } | AskSubject::Manual { .. } | AskSubject::Failed { .. } => "",
+        AskSubject::Open { .. }
+        | AskSubject::Drill { .. }
+        | AskSubject::Manual { .. }
+        | AskSubject::Failed { .. } => "",
     };
     vec![
         format!("failover approve {id}{reason}"),
@@ -389,6 +426,9 @@ pub fn subject_words(subject: &AskSubject) -> String {
         AskSubject::Open { kind } => format!("the {kind}"),
         AskSubject::Fence { run } => {
             format!("the attestation that the old primary cannot write (run {run})")
+        }
+        AskSubject::Drill { drill } => {
+            format!("moving production to its other site and back (drill {drill})")
         }
         AskSubject::Salvage { run } => {
             format!("what becomes of the transactions that were kept apart (run {run})")

@@ -6,18 +6,21 @@ use super::{
     budget,
     core::Core,
     detect::{self, Need},
+    drill,
     event::{answers, subject_words},
     gate::{self, Says},
-    incident,
+    incident, readiness,
     state::{Run, Step},
 };
 use crate::model::{
+    drill::{Depth, DrillOutcome},
     guard::{self, Database, Role},
     id::{
-        AskId, ComponentName, Epoch, IncidentId, PageId, PersonName, RunId, ServiceName, SiteName,
-        StepId,
+        AskId, ComponentName, DrillName, Epoch, IncidentId, PageId, PersonName, RunId, ServiceName,
+        SiteName, StepId,
     },
     plan::{RunKind, StepPhase},
+    readiness::Readiness,
     record::ForecastPart,
     service::Mode,
     span::Span,
@@ -74,8 +77,42 @@ pub struct Report {
     pub pages: Vec<PageReport>,
     /// Readiness, in one sentence.
     pub readiness: String,
+    /// Its drills.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drills: Vec<DrillReport>,
+    /// The open drill, step by step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<RunReport>,
     /// Who paused it.
     pub paused: Option<String>,
+}
+
+/// A drill of the documents, or one that was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrillReport {
+    /// Its name.
+    pub name: DrillName,
+    /// How far it goes.
+    pub depth: Depth,
+    /// When it begins by itself.
+    pub next: Option<Time>,
+    /// How it ended last.
+    pub last: Option<LastDrill>,
+}
+
+/// How a drill ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastDrill {
+    /// Its id.
+    pub id: RunId,
+    /// What came of it.
+    pub outcome: DrillOutcome,
+    /// Why.
+    pub reasons: Vec<String>,
+    /// When.
+    pub at: Time,
 }
 
 /// What a site's guard says.
@@ -219,7 +256,7 @@ pub fn report(core: &Core, now: Time) -> Report {
         ),
         Err(reason) => (Vec::new(), Vec::new(), format!("unknown: {reason}")),
     };
-    let mode = state.mode(now, gate::CHECK_MAX_AGE);
+    let mode = readiness::mode(service, state, now);
     let run = state.run.as_ref().or_else(|| {
         state.last_run.as_ref().filter(|r| {
             state
@@ -255,6 +292,8 @@ pub fn report(core: &Core, now: Time) -> Report {
         asks: asks(core),
         pages: pages(core),
         readiness: readiness(core, now),
+        drills: drills(core, now),
+        drill: state.drills.run().map(|r| run_report(core, r, now)),
         paused: state
             .paused
             .as_ref()
@@ -312,6 +351,34 @@ fn guard_words(report: &guard::Report) -> String {
         words.push_str("; its host enforces no lease (failover guard prove)");
     }
     words
+}
+
+fn drills(core: &Core, now: Time) -> Vec<DrillReport> {
+    let (service, ended) = (core.service(), &core.state().drills.ended);
+    let last = |name: &DrillName| {
+        ended.get(name).map(|e| LastDrill {
+            id: e.id.clone(),
+            outcome: e.outcome,
+            reasons: e.reasons.iter().chain(&e.left).cloned().collect(),
+            at: e.at,
+        })
+    };
+    let named = service.drills.iter().map(|policy| DrillReport {
+        name: policy.name.clone(),
+        depth: policy.depth,
+        next: drill::next(&service.name, policy, now),
+        last: last(&policy.name),
+    });
+    let others = ended
+        .iter()
+        .filter(|(name, _)| service.drills.iter().all(|policy| policy.name != **name));
+    let others = others.map(|(name, e)| DrillReport {
+        name: name.clone(),
+        depth: e.depth,
+        next: None,
+        last: last(name),
+    });
+    named.chain(others).collect()
 }
 
 fn components(core: &Core, now: Time) -> Vec<ComponentReport> {
@@ -427,7 +494,7 @@ fn sentences(
         && let Ok(p) = proposal
     {
         let says = match (
-            state.mode(now, gate::CHECK_MAX_AGE),
+            readiness::mode(service, state, now),
             gate::strictest(&p.answers),
         ) {
             (Mode::Observe, _) => {
@@ -457,7 +524,7 @@ fn prospects(core: &Core, proposal: &incident::Proposal, now: Time) -> Vec<Strin
     let (service, state) = (core.service(), core.state());
     let since = state.incident.as_ref().map_or(now, |i| i.outage);
     let mut out = Vec::new();
-    if state.mode(now, gate::CHECK_MAX_AGE) == Mode::Observe {
+    if readiness::mode(service, state, now) == Mode::Observe {
         out.push("It does nothing because the mode is observe; the journal holds what it would have done.".to_owned());
     }
     let hold = gate::reasons(&proposal.answers, Says::Hold);
@@ -602,11 +669,14 @@ fn pages(core: &Core) -> Vec<PageReport> {
 
 fn readiness(core: &Core, now: Time) -> String {
     let state = core.state();
-    match &state.check {
-        Some(c) if state.earned(now, gate::CHECK_MAX_AGE) => format!(
+    let (verdict, reason) = readiness::verdict(core.service(), state, now);
+    match (verdict, &state.check) {
+        (Readiness::Ready, Some(c)) => format!(
             "ready: checked {} ago",
             Span::from_secs(now.since(c.at).as_millis() / 1000)
         ),
-        Some(_) | None => format!("not ready: {}", gate::unearned(state, now, core.service())),
+        (Readiness::Ready | Readiness::NotReady | Readiness::Unknown, _) => {
+            format!("{verdict}: {reason}")
+        }
     }
 }

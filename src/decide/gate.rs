@@ -4,11 +4,12 @@
 //! evidence does.
 
 use super::{
-    detect, lag,
+    detect, lag, readiness, restore,
     state::State,
     view::{View, Voice},
 };
 use crate::model::{
+    id::RunId,
     loss::LossForecast,
     observation::{DatabaseRole, Sight},
     plan::{Plan, PlanStep, RunKind, StepPhase},
@@ -17,9 +18,6 @@ use crate::model::{
     span::Span,
     time::Time,
 };
-
-/// A green check is believed for so long (drills will shorten this).
-pub const CHECK_MAX_AGE: Span = Span::from_secs(7 * 24 * 3600);
 
 /// What a gate says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +61,7 @@ pub fn answers(
 ) -> Vec<Answer> {
     let mut out = vec![
         pause(state),
-        stuck(state),
+        stuck(state, plan),
         taken_over(state),
         maintenance(service, now),
         mode(service, state, now),
@@ -75,12 +73,15 @@ pub fn answers(
     }
     if let Some(site) = service.site(&plan.to) {
         out.push(residency(service, site));
+        out.extend(restore::residency(service, plan, site));
         let returns =
             |s: &PlanStep| s.phase == StepPhase::Prepare && s.action.kind() == Some("guard/rejoin");
         let is_prepared = plan.kind.is_planned() && plan.steps.iter().any(returns);
         out.push(if is_prepared {
             let reason = format!("{} is made ready before anything is stopped", site.name);
             answer("standby", Says::Allow, reason)
+        } else if restore::replaces_standby(plan) {
+            restore::answer(state, plan)
         } else {
             standby(service, view, site, now)
         });
@@ -114,8 +115,20 @@ fn pause(state: &State) -> Answer {
     }
 }
 
-fn stuck(state: &State) -> Answer {
+fn stuck(state: &State, plan: &Plan) -> Answer {
+    let last = state.last_run.as_ref();
+    // Planned work that an outage has overtaken before it promised anything: whatever it left, the failover fences by itself,
+    // and nobody may have to get up first.
+    let was_overtaken = |run: &RunId| {
+        plan.kind == RunKind::Failover
+            && last.is_some_and(|l| l.id == *run && l.kind.is_planned() && l.epoch.is_none())
+    };
     match &state.stuck {
+        Some(run) if was_overtaken(run) => answer(
+            "lastRun",
+            Says::Allow,
+            format!("run {run} was planned work, and ended before anything was promoted"),
+        ),
         Some(run) => answer(
             "lastRun",
             Says::Hold,
@@ -155,13 +168,16 @@ fn maintenance(service: &Service, now: Time) -> Answer {
 }
 
 fn mode(service: &Service, state: &State, now: Time) -> Answer {
-    match (state.wanted, state.mode(now, CHECK_MAX_AGE)) {
+    match (state.wanted, readiness::mode(service, state, now)) {
         (_, Mode::Observe) => answer("mode", Says::Hold, "the mode is observe: nothing is done"),
         (Mode::Automatic, Mode::Ask) if state.lowered.is_none_or(|l| l == Mode::Automatic) => {
             answer(
                 "mode",
                 Says::Ask,
-                format!("automatic is not earned: {}", unearned(state, now, service)),
+                format!(
+                    "automatic is not earned: {}",
+                    readiness::unearned(service, state, now)
+                ),
             )
         }
         (_, Mode::Ask) => answer("mode", Says::Ask, "the mode is ask"),
@@ -170,25 +186,6 @@ fn mode(service: &Service, state: &State, now: Time) -> Answer {
             Says::Allow,
             "the mode is automatic, earned by a green check",
         ),
-    }
-}
-
-/// Why `automatic` is not earned.
-#[must_use]
-pub fn unearned(state: &State, now: Time, service: &Service) -> String {
-    match &state.check {
-        None => format!("`failover check {}` was never run", service.name),
-        Some(c) if c.config != state.config => {
-            "the documents changed since the last check".to_owned()
-        }
-        Some(c) if !c.green => format!(
-            "the last check was not green ({})",
-            c.problems.first().map_or("", |p| p.name.as_str())
-        ),
-        Some(c) if now.since(c.at) > CHECK_MAX_AGE => {
-            format!("the last check is older than {CHECK_MAX_AGE}")
-        }
-        Some(_) => "it is".to_owned(),
     }
 }
 
@@ -358,6 +355,16 @@ fn rpo(service: &Service, view: &View, plan: &Plan, loss: &LossForecast) -> Answ
                 )
             }
         }
+        LossForecast::Restored(reach) if reach.time > rpo => answer(
+            "rpo",
+            over,
+            format!("what is lost by restoring a backup is above the RPO of {rpo}"),
+        ),
+        LossForecast::Restored(_) => answer(
+            "rpo",
+            Says::Allow,
+            format!("what is lost by restoring a backup is within the RPO of {rpo}"),
+        ),
         LossForecast::Known(lag) if lag.time <= rpo => answer(
             "rpo",
             Says::Allow,

@@ -4,7 +4,8 @@ use super::{
     budget, compile,
     detect::{self, Need},
     gate::{self, Says},
-    lag,
+    lag, readiness,
+    restore::{self, Way},
     state::{Incident, Question, State},
     view::View,
 };
@@ -31,12 +32,12 @@ pub const QUIET: Span = Span::from_secs(60);
 pub fn verdicts(service: &Service, state: &State, view: &View, now: Time) -> Vec<RecordBody> {
     let mut out = Vec::new();
     for component in &service.components {
-        let judged = detect::judge(service, component, state, view, now);
         let from = state
             .verdicts
             .get(&component.name)
             .map_or(Verdict::Inconclusive, |v| v.0);
-        if judged.verdict != from {
+        if detect::verdict(service, component, state, view, now) != from {
+            let judged = detect::judge(service, component, state, view, now);
             out.push(RecordBody::VerdictChanged {
                 component: component.name.clone(),
                 from,
@@ -192,12 +193,15 @@ pub fn propose(
     if &to == from {
         return Err(format!("{to} is the site that is to be left"));
     }
-    let plan = compile::compile(service, kind, from, &to).map_err(|e| e.to_string())?;
-    let loss = match kind {
-        RunKind::Redirect => LossForecast::Stateless,
-        RunKind::Failover | RunKind::Switchover | RunKind::Failback | RunKind::Drill => {
-            lag::forecast(service, state, view, &to, since, now)
-        }
+    let way = restore::way(service, state, view, kind, &to, now)?;
+    let plan = compile::along(service, kind, from, &to, &way).map_err(|e| e.to_string())?;
+    let loss = match (kind, &way) {
+        (RunKind::Redirect, _) => LossForecast::Stateless,
+        (_, Way::Restore(found)) => restore::loss(&plan, view, found, since),
+        (
+            RunKind::Failover | RunKind::Switchover | RunKind::Failback | RunKind::Drill,
+            Way::Promote(_),
+        ) => lag::forecast(service, state, view, &to, since, now),
     };
     let parts = budget::forecast(service, state, &plan);
     let answers = gate::answers(service, state, view, &plan, &loss, now);
@@ -331,7 +335,7 @@ fn decide(
     now: Time,
 ) -> (Vec<RecordBody>, Option<Time>) {
     let due = budget::due(service, incident.outage, &proposal.parts);
-    if state.mode(now, gate::CHECK_MAX_AGE) == Mode::Observe {
+    if readiness::mode(service, state, now) == Mode::Observe {
         return match due {
             Some((at, _)) if now < at => (Vec::new(), Some(at)),
             Some(_) | None => (would_act(incident, proposal), None),
@@ -387,6 +391,7 @@ pub fn opened(
         approved_by,
         loss: proposal.loss.clone(),
         forecast: proposal.parts.clone(),
+        drill: None,
     }
 }
 
@@ -428,11 +433,10 @@ fn ask(
     let reasons: Vec<String> = std::iter::once(incident.reason.clone())
         .chain(gate::reasons(&proposal.answers, Says::Ask))
         .collect();
-    let asked = question(service, proposal, None, reasons);
     if let Some((id, open)) = open_question(state) {
         // Same question, same evidence: it stays as it is, whatever the clock says.
-        if open.ask.plan == asked.plan
-            && (open.ask.reasons == asked.reasons || open.ask.requester.is_some())
+        if is_about(open, &proposal.plan)
+            && (open.ask.reasons == reasons || open.ask.requester.is_some())
         {
             return Vec::new();
         }
@@ -443,6 +447,7 @@ fn ask(
             },
         }];
     }
+    let asked = question(service, proposal, None, reasons);
     if incident.denied.as_ref() == Some(&asked.reasons) {
         return held(
             incident,
@@ -455,6 +460,11 @@ fn ask(
         plan: Some(Box::new(proposal.plan.clone())),
         expires,
     }]
+}
+
+/// Whether a question is about this plan. To hash one takes longer than all the rest of a decision.
+fn is_about(question: &Question, plan: &Plan) -> bool {
+    question.plan.as_ref() == Some(plan) || question.ask.plan == plan.hash()
 }
 
 /// The open question about beginning a run.
@@ -522,9 +532,12 @@ fn against_silence(
     proposal: &Proposal,
     now: Time,
 ) -> Option<String> {
-    let mode = state.mode(now, gate::CHECK_MAX_AGE);
+    let mode = readiness::mode(service, state, now);
     if mode != Mode::Automatic {
         return Some(format!("the mode is {mode}"));
+    }
+    if restore::replaces_standby(&proposal.plan) {
+        return Some("what restoring a backup loses is for people to approve".to_owned());
     }
     let needed = match detect::need(service, &state.verdicts) {
         Need::Failover => proposal.kind == RunKind::Failover,

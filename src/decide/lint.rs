@@ -2,7 +2,7 @@
 
 use crate::model::{
     plan::{OnFailure, Plan, RunKind, StepPhase},
-    service::{ComponentKind, Service, Trigger},
+    service::{ComponentKind, RunbookStep, Service, Trigger},
     span::Span,
     step::Rung,
 };
@@ -59,6 +59,14 @@ pub fn lint(service: &Service, plan: &Plan, forecast: Span) -> Vec<Remark> {
                 "use a fence that confirms itself, such as command/fence",
             ));
         }
+    }
+    let restores = |s: &RunbookStep| s.on.contains(&plan.kind) && s.action.restores();
+    if service.runbook.steps.iter().any(restores) && !plan.steps.iter().any(|s| s.action.restores())
+    {
+        out.push(remark(
+            "the second branch has nothing to restore: no base backup was ever restored to try it",
+            "failover backups verify",
+        ));
     }
     if !has(StepPhase::Verify) {
         out.push(remark(

@@ -4,7 +4,7 @@ use super::{
     budget,
     detect::{self, Need},
     event::{Effect, Trouble, answers, subject_words},
-    gate, incident,
+    incident, readiness,
     state::{Question, Run, State, Step},
     terms,
     view::View,
@@ -13,10 +13,12 @@ use crate::model::{
     announcement::Phase,
     approval::{AskSubject, OnTimeout},
     check::CheckStatus,
+    drill::DrillOutcome,
     id::{AskId, PageId, SiteName},
     observation::{DatabaseRole, Evidence},
     page::{Page, PageTopic, Severity},
     plan::StepPhase,
+    readiness::Readiness,
     record::{RecordBody, RunOutcome},
     service::{Mode, Probe, Service},
     span::Span,
@@ -67,6 +69,7 @@ fn lasting(topic: &PageTopic) -> bool {
         | PageTopic::TakenOver
         | PageTopic::Guards
         | PageTopic::Backups
+        | PageTopic::Drill(_)
         | PageTopic::Incident => true,
         PageTopic::ChannelBroken(_)
         | PageTopic::Restarted
@@ -90,6 +93,7 @@ fn wanted(service: &Service, state: &State, view: &View, now: Time) -> Vec<Page>
     out.extend(doubts(service, state, view, now));
     out.extend(not_ready(service, state, now));
     out.extend(backups(service, state));
+    out.extend(drills(service, state));
     out.extend(two_writers(service, state, view, now));
     out
 }
@@ -170,8 +174,8 @@ fn ask(service: &Service, id: &AskId, question: &Question) -> Page {
 }
 
 /// The mode in force, and why it is not the documents'.
-fn mode_words(state: &State, now: Time) -> String {
-    let mode = state.mode(now, gate::CHECK_MAX_AGE);
+fn mode_words(service: &Service, state: &State, now: Time) -> String {
+    let mode = readiness::mode(service, state, now);
     if mode == state.wanted {
         format!("The mode is {mode}.")
     } else if state.lowered.is_some_and(|lowered| lowered == mode) {
@@ -202,7 +206,7 @@ fn outage(service: &Service, state: &State, now: Time) -> Vec<Page> {
             topic: PageTopic::Incident,
             severity: Severity::Critical,
             title: format!("{}: outage since {}", service.title, incident.since.clock()),
-            body: vec![incident.reason.clone(), mode_words(state, now)],
+            body: vec![incident.reason.clone(), mode_words(service, state, now)],
             commands: status.clone(),
         });
     }
@@ -463,20 +467,22 @@ fn update_due(service: &Service, state: &State, now: Time) -> Option<Page> {
 }
 
 fn not_ready(service: &Service, state: &State, now: Time) -> Option<Page> {
-    let automatic_unearned =
-        state.wanted == Mode::Automatic && !state.earned(now, gate::CHECK_MAX_AGE);
-    let red = state.check.as_ref().is_some_and(|c| !c.green);
+    let (verdict, reason) = readiness::verdict(service, state, now);
+    let automatic_unearned = state.wanted == Mode::Automatic && verdict != Readiness::Ready;
+    let red = verdict == Readiness::NotReady || state.check.as_ref().is_some_and(|c| !c.green);
     if !automatic_unearned && !red {
         return None;
     }
     let mut body = Vec::new();
     if automatic_unearned {
         body.push(format!(
-            "Automatic is not earned: {}. It asks instead.",
-            gate::unearned(state, now, service)
+            "Automatic is not earned: {reason}. It asks instead."
         ));
+    } else if verdict == Readiness::NotReady {
+        body.push(format!("It is not ready: {reason}."));
     }
-    for problem in state.check.iter().flat_map(|c| &c.problems) {
+    let problems = state.check.iter().flat_map(|c| &c.problems);
+    for problem in problems.filter(|p| !p.aside) {
         body.push(match problem.status {
             CheckStatus::Ok | CheckStatus::Warn => {
                 format!("{} is {}.", problem.name, problem.status)
@@ -518,6 +524,32 @@ fn backups(service: &Service, state: &State) -> Option<Page> {
         body: breaches.iter().map(|b| format!("{}.", b.text)).collect(),
         commands: vec![format!("failover backups {}", service.name)],
     })
+}
+
+/// Drills whose last time was not passed, though nobody stopped it; and what one could not take back.
+fn drills(service: &Service, state: &State) -> Vec<Page> {
+    let ended = state.drills.ended.iter();
+    let bad = ended.filter(|(_, e)| e.outcome == DrillOutcome::Failed || !e.left.is_empty());
+    bad.map(|(name, e)| Page {
+        topic: PageTopic::Drill(name.clone()),
+        severity: Severity::Warning,
+        title: if e.left.is_empty() {
+            format!("{}: drill {name} failed", service.title)
+        } else {
+            format!("{}: drill {name} left something behind", service.title)
+        },
+        body: e
+            .reasons
+            .iter()
+            .chain(&e.left)
+            .map(|r| format!("{r}."))
+            .collect(),
+        commands: vec![
+            format!("failover report {}", e.id),
+            format!("failover drill {} --name {name}", service.name),
+        ],
+    })
+    .collect()
 }
 
 /// A database that takes writes at a site which is not the active one: the worst that can be seen.

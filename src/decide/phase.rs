@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     detect::Need,
-    incident,
+    incident, readiness,
     state::{Incident, Run, State, Step},
     view::View,
 };
@@ -30,7 +30,7 @@ pub fn turn(
 ) -> Option<RecordBody> {
     let incident = state.incident.as_ref()?;
     // Who heard of an outage before the mode was lowered also hears of its end.
-    let observes = state.mode(now, super::gate::CHECK_MAX_AGE) == Mode::Observe;
+    let observes = readiness::mode(service, state, now) == Mode::Observe;
     if observes && incident.phase.is_none() {
         return None;
     }
@@ -257,6 +257,10 @@ fn data_safety(state: &State, incident: &Incident, phase: Phase) -> Option<Strin
         LossForecast::Known(lag) => Some(format!(
             "Changes made in the last {} before the outage may be missing.",
             lag.time
+        )),
+        LossForecast::Restored(reach) => Some(format!(
+            "Changes made after {} may be missing.",
+            reach.archived.unwrap_or(reach.taken).date()
         )),
         LossForecast::Unknown { .. } => Some(
             "How much of the last changes before the outage is missing is not known yet."

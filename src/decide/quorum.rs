@@ -24,12 +24,12 @@ pub enum NetworkSays {
 }
 
 /// One voice: who, through which probe, says what.
-#[derive(Clone, Debug)]
-pub struct Heard {
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a> {
     /// The vantage point's network.
-    pub network: NetworkName,
+    pub network: &'a NetworkName,
     /// The probe.
-    pub probe: ProbeId,
+    pub probe: &'a ProbeId,
     /// The kind of evidence that it gives.
     pub evidence: Evidence,
     /// What it says.
@@ -53,19 +53,22 @@ pub enum KindSays {
 
 /// Vantage points in one network are one voice: the best that anyone in it sees.
 #[must_use]
-pub fn networks(heard: &[Heard], evidence: Evidence) -> BTreeMap<NetworkName, NetworkSays> {
+pub fn networks<'a>(
+    heard: &[Heard<'a>],
+    evidence: Evidence,
+) -> BTreeMap<&'a NetworkName, NetworkSays> {
     let mut best: BTreeMap<(&NetworkName, &ProbeId), Says> = BTreeMap::new();
     for h in heard.iter().filter(|h| h.evidence == evidence) {
-        let entry = best.entry((&h.network, &h.probe)).or_insert(h.says);
+        let entry = best.entry((h.network, h.probe)).or_insert(h.says);
         // Says is ordered from Up to Unknown; one that sees outranks one that does not.
         *entry = match (*entry, h.says) {
             (Says::Unknown, other) | (other, Says::Unknown) => other,
             (a, b) => a.min(b),
         };
     }
-    let mut per_network: BTreeMap<NetworkName, BTreeSet<Says>> = BTreeMap::new();
+    let mut per_network: BTreeMap<&NetworkName, BTreeSet<Says>> = BTreeMap::new();
     for ((network, _), says) in best {
-        per_network.entry(network.clone()).or_default().insert(says);
+        per_network.entry(network).or_default().insert(says);
     }
     per_network
         .into_iter()
@@ -90,7 +93,7 @@ fn network_says(says: &BTreeSet<Says>) -> NetworkSays {
 
 /// What one kind of evidence says. `needed` networks must say Down, of those that could.
 #[must_use]
-pub fn kind(networks: &BTreeMap<NetworkName, NetworkSays>, needed: usize) -> KindSays {
+pub fn kind(networks: &BTreeMap<&NetworkName, NetworkSays>, needed: usize) -> KindSays {
     let count = |says| networks.values().filter(|n| **n == says).count();
     let (up, partly, failing, down) = (
         count(NetworkSays::Up),
@@ -151,31 +154,39 @@ pub enum Agreement {
 mod tests {
     use super::*;
 
-    fn heard(line: &str) -> Vec<Heard> {
-        line.split_whitespace()
-            .map(|word| {
-                let mut parts = word.split('/');
-                let network = parts.next().unwrap().into();
-                let probe = parts.next().unwrap();
-                let says = match parts.next().unwrap() {
-                    "up" => Says::Up,
-                    "failing" => Says::Failing,
-                    "down" => Says::Down,
-                    "unknown" => Says::Unknown,
-                    other => panic!("{other}"),
-                };
-                Heard {
-                    network,
-                    probe: probe.into(),
-                    evidence: Evidence::Outside,
-                    says,
-                }
-            })
-            .collect()
+    fn says(word: &str) -> Says {
+        match word {
+            "up" => Says::Up,
+            "failing" => Says::Failing,
+            "down" => Says::Down,
+            "unknown" => Says::Unknown,
+            other => panic!("{other}"),
+        }
     }
 
     fn outside(line: &str, needed: usize) -> KindSays {
-        kind(&networks(&heard(line), Evidence::Outside), needed)
+        let voices: Vec<(NetworkName, ProbeId, Says)> = line
+            .split_whitespace()
+            .map(|word| {
+                let mut parts = word.split('/').map(str::to_owned);
+                let mut next = || parts.next().unwrap();
+                (
+                    NetworkName::new(next()),
+                    ProbeId::new(next()),
+                    says(&next()),
+                )
+            })
+            .collect();
+        let heard: Vec<_> = voices
+            .iter()
+            .map(|(network, probe, says)| Heard {
+                network,
+                probe,
+                evidence: Evidence::Outside,
+                says: *says,
+            })
+            .collect();
+        kind(&networks(&heard, Evidence::Outside), needed)
     }
 
     #[test]

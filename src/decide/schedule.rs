@@ -2,8 +2,9 @@
 //! looked for before it is made again; after a promotion was promised the way is forward only.
 
 use super::{
+    drill,
     event::{Call, Effect},
-    incident, salvage,
+    incident, restore, salvage,
     state::{Question, Run, State, Step},
     terms,
     view::View,
@@ -11,6 +12,7 @@ use super::{
 use crate::model::{
     approval::{Ask, AskSubject},
     id::{Attempt, IdempotencyKey, StepId},
+    loss::LossForecast,
     plan::{Action, OnFailure, PlanStep, RunKind, StepPhase},
     record::{RecordBody, RunOutcome, Settlement},
     service::Service,
@@ -21,14 +23,18 @@ use crate::model::{
 /// Longest wait between two attempts or looks.
 const LONGEST: Span = Span::from_secs(30);
 
-/// What the open run does next, as records; one decision at a time.
+/// What the open runs do next, as records; one decision at a time.
 #[must_use]
 pub fn advance(service: &Service, state: &State, view: &View, now: Time) -> Vec<RecordBody> {
-    let Some(run) = &state.run else {
-        return Vec::new();
-    };
+    let mut decided = state.runs().map(|run| next(service, state, run, view, now));
+    decided
+        .find(|records| !records.is_empty())
+        .unwrap_or_default()
+}
+
+fn next(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> Vec<RecordBody> {
     if run.unwinding.is_some() {
-        return unwind(run, view);
+        return unwind(state, run, view);
     }
     if needless(service, state, run) {
         let reason = "what was down works again, and nothing was done yet".to_owned();
@@ -61,6 +67,7 @@ pub fn advance(service: &Service, state: &State, view: &View, now: Time) -> Vec<
             matches!(
                 r,
                 RecordBody::RunClosed { .. }
+                    | RecordBody::DrillJudged { .. }
                     | RecordBody::EpochRaised { .. }
                     | RecordBody::Unwinding { .. }
             )
@@ -72,7 +79,7 @@ pub fn advance(service: &Service, state: &State, view: &View, now: Time) -> Vec<
     if !out.is_empty() {
         return out;
     }
-    finish(service, run, now)
+    finish(service, state, run, now)
 }
 
 /// Whether the cause of a run that nobody asked for is gone before it changed anything for good.
@@ -95,6 +102,13 @@ fn begin(
     view: &View,
     now: Time,
 ) -> Vec<RecordBody> {
+    if let Some(reason) = restore::needless(run, step) {
+        return vec![RecordBody::StepSettled {
+            run: run.id.clone(),
+            step: step.id.clone(),
+            how: Settlement::Skipped { reason },
+        }];
+    }
     if step.phase == StepPhase::Promote && run.epoch.is_none() && run.plan.fencing.is_some() {
         return promise(service, state, run, view, now);
     }
@@ -227,7 +241,8 @@ fn after_failure(
 ) -> Vec<RecordBody> {
     let failures = run.failures.get(&step.id).copied().unwrap_or(0);
     if failures < step.retry.attempts {
-        if view.not_before.get(&step.id).is_some_and(|at| now < *at) {
+        let of = (run.id.clone(), step.id.clone());
+        if view.not_before.get(&of).is_some_and(|at| now < *at) {
             return Vec::new();
         }
         let attempt = match run.steps.get(&step.id) {
@@ -236,7 +251,52 @@ fn after_failure(
         };
         return vec![intent(state, run, step, attempt)];
     }
+    if let Some(branch) = second_branch(service, state, run, step, reason, view, now) {
+        return branch;
+    }
     give_up(service, state, run, step, reason, now)
+}
+
+/// Before what stands in for a step that has failed for good is begun, people approve what that loses; none where nothing
+/// stands in for it.
+fn second_branch(
+    service: &Service,
+    state: &State,
+    run: &Run,
+    step: &PlanStep,
+    reason: &str,
+    view: &View,
+    now: Time,
+) -> Option<Vec<RecordBody>> {
+    let (instead, loss) = restore::instead(state, view, run, step)?;
+    let subject = AskSubject::Failed {
+        run: run.id.clone(),
+        step: step.id.clone(),
+    };
+    let failed = format!("step {} ({}) failed: {reason}", step.id, step.name);
+    Some(match question(state, &subject) {
+        Some(q) if q.granted => vec![RecordBody::StepSettled {
+            run: run.id.clone(),
+            step: step.id.clone(),
+            how: Settlement::Skipped {
+                reason: format!("{reason}; people approved the second branch"),
+            },
+        }],
+        Some(_) => Vec::new(),
+        None => {
+            let required = service.approvals.required.max(1);
+            let opened = ask(service, run, subject, vec![failed, instead], required, now);
+            vec![losing(opened, loss)]
+        }
+    })
+}
+
+/// The same question with another loss than the run's.
+fn losing(mut record: RecordBody, loss: LossForecast) -> RecordBody {
+    if let RecordBody::AskOpened { ask, .. } = &mut record {
+        ask.loss = loss;
+    }
+    record
 }
 
 /// A step whose effect cannot be told is looked for again and again; only when its time is over are people asked.
@@ -252,7 +312,9 @@ fn while_unclear(
     let patience = step
         .timeout
         .saturating_mul(u64::from(step.retry.attempts.max(1)));
-    if now.since(begun) < patience || step.phase == StepPhase::Promote {
+    // Whether production takes writes there must be known; in a drill nothing hangs on it.
+    let is_awaited = step.phase == StepPhase::Promote && run.kind != RunKind::Drill;
+    if now.since(begun) < patience || is_awaited {
         return Vec::new();
     }
     give_up(service, state, run, step, reason, now)
@@ -281,6 +343,10 @@ fn give_up(
     }
     match step.on_failure {
         OnFailure::Continue => vec![skip(reason.to_owned())],
+        OnFailure::Stop | OnFailure::Ask if run.kind == RunKind::Drill => {
+            let why = format!("step {} ({}) failed: {reason}", step.id, step.name);
+            vec![drill::failed(run, why)]
+        }
         OnFailure::Stop => vec![closed(
             run,
             RunOutcome::Stuck,
@@ -319,7 +385,15 @@ fn give_up(
     }
 }
 
-fn finish(service: &Service, run: &Run, now: Time) -> Vec<RecordBody> {
+fn finish(service: &Service, state: &State, run: &Run, now: Time) -> Vec<RecordBody> {
+    if run.kind == RunKind::Drill {
+        let is_over = run.settled_through(StepPhase::Tell);
+        return is_over
+            .then(|| drill::judged(state))
+            .flatten()
+            .into_iter()
+            .collect();
+    }
     if run.verified.is_none() && run.serves() {
         let downtime = now.since(run.since);
         return vec![RecordBody::Verified {
@@ -350,10 +424,10 @@ fn finish(service: &Service, run: &Run, now: Time) -> Vec<RecordBody> {
 }
 
 /// Takes back what was done, last step first, then closes the run.
-fn unwind(run: &Run, view: &View) -> Vec<RecordBody> {
+fn unwind(state: &State, run: &Run, view: &View) -> Vec<RecordBody> {
     let waiting = run
         .steps()
-        .any(|(s, _)| view.under_way.contains(&s.id) || undoable(run, s));
+        .any(|(s, _)| view.under_way.contains(&(run.id.clone(), s.id.clone())) || undoable(run, s));
     if waiting {
         return Vec::new();
     }
@@ -362,6 +436,9 @@ fn unwind(run: &Run, view: &View) -> Vec<RecordBody> {
         .steps()
         .filter_map(|(step, at)| left(step, at?))
         .collect();
+    if run.kind == RunKind::Drill {
+        return drill::closed(state, left).into_iter().collect();
+    }
     let outcome = match by {
         _ if !left.is_empty() => RunOutcome::Stuck,
         Some(_) => RunOutcome::Aborted,
@@ -395,12 +472,11 @@ fn undoable(run: &Run, step: &PlanStep) -> bool {
     match run.steps.get(&step.id) {
         Some(Step::Done(_) | Step::Intended { .. } | Step::Indeterminate { .. }) => true,
         Some(Step::Settled(Settlement::Skipped { .. })) => run.unclear.contains(&step.id),
-        Some(
-            Step::Failed { .. }
-            | Step::Settled(
-                Settlement::Manual { .. } | Settlement::Undone { .. } | Settlement::Left { .. },
-            ),
-        )
+        // What a drill began and did not finish is in its bubble still.
+        Some(Step::Failed { .. }) => run.kind == RunKind::Drill,
+        Some(Step::Settled(
+            Settlement::Manual { .. } | Settlement::Undone { .. } | Settlement::Left { .. },
+        ))
         | None => false,
     }
 }
@@ -461,40 +537,57 @@ fn ask(
     }
 }
 
-/// What is done now for the open run; each effect is backed by a durable intent. Marks what it hands out.
+/// What is done now for the open runs; each effect is backed by a durable intent. Marks what it hands out.
 #[must_use]
 pub fn effects(state: &State, view: &mut View, now: Time) -> Vec<Effect> {
-    let Some(run) = &state.run else {
-        return Vec::new();
-    };
     let mut out = Vec::new();
-    for (step, at) in run.steps() {
-        let waits = view.under_way.contains(&step.id)
-            || view.not_before.get(&step.id).is_some_and(|t| now < *t);
-        if waits {
-            continue;
+    for run in state.runs() {
+        let is_busy = |view: &View| view.under_way.iter().any(|(of, _)| *of == run.id);
+        if run.unwinding.is_some() && is_broken_off(run, view) {
+            out.push(Effect::Break(run.id.clone()));
         }
-        if run.unwinding.is_some() {
-            let last = run.plan.steps.iter().rev().find(|s| undoable(run, s));
-            if last.is_some_and(|l| l.id == step.id) && view.under_way.is_empty() {
-                view.under_way.insert(step.id.clone());
-                out.push(Effect::Undo(call(state, run, &step.id, Attempt(1))));
+        for (step, at) in run.steps() {
+            let of = (run.id.clone(), step.id.clone());
+            let waits =
+                view.under_way.contains(&of) || view.not_before.get(&of).is_some_and(|t| now < *t);
+            if waits {
+                continue;
             }
-            continue;
+            if run.unwinding.is_some() {
+                let last = run.plan.steps.iter().rev().find(|s| undoable(run, s));
+                if last.is_some_and(|l| l.id == step.id) && !is_busy(view) {
+                    view.under_way.insert(of);
+                    out.push(Effect::Undo(call(state, run, &step.id, Attempt(1))));
+                }
+                continue;
+            }
+            if view.not_before.get(&of).is_some_and(|t| now < *t) {
+                continue;
+            }
+            let effect = match at {
+                Some(Step::Intended { attempt }) if view.fresh.remove(&(of.clone(), *attempt)) => {
+                    Effect::Perform(call(state, run, &step.id, *attempt))
+                }
+                Some(Step::Intended { attempt } | Step::Indeterminate { attempt, .. }) => {
+                    Effect::Observe(call(state, run, &step.id, *attempt))
+                }
+                Some(Step::Failed { .. } | Step::Done(_) | Step::Settled(_)) | None => continue,
+            };
+            view.under_way.insert(of);
+            out.push(effect);
         }
-        let effect = match at {
-            Some(Step::Intended { attempt }) if view.fresh.remove(&(step.id.clone(), *attempt)) => {
-                Effect::Perform(call(state, run, &step.id, *attempt))
-            }
-            Some(Step::Intended { attempt } | Step::Indeterminate { attempt, .. }) => {
-                Effect::Observe(call(state, run, &step.id, *attempt))
-            }
-            Some(Step::Failed { .. } | Step::Done(_) | Step::Settled(_)) | None => continue,
-        };
-        view.under_way.insert(step.id.clone());
-        out.push(effect);
     }
     out
+}
+
+/// Whether what a drill has under way is not waited for.
+fn is_broken_off(run: &Run, view: &mut View) -> bool {
+    let busy = run.steps().any(|(step, at)| {
+        let of = (run.id.clone(), step.id.clone());
+        matches!(at, Some(Step::Intended { .. } | Step::Indeterminate { .. }))
+            && view.under_way.contains(&of)
+    });
+    run.kind == RunKind::Drill && busy && view.broken.insert(run.id.clone())
 }
 
 fn call(state: &State, run: &Run, step: &StepId, attempt: Attempt) -> Call {

@@ -25,6 +25,7 @@ use crate::model::{
     id::{AnnouncementId, ChannelName, ConfigHash, Epoch, PageId, Seq},
     observation::{DatabaseFacts, DatabaseRole, Evidence, Facts, Lsn, Observation, Sight},
     plan::{Action, OnFailure, Retry, RunKind, StepPhase, Uses},
+    readiness::ReadinessPolicy,
     record::{FORMAT, Record, RecordBody},
     service::{
         Announcements, Channel, Component, ComponentKind, Gates, Looker, Mode, Objectives, OverRpo,
@@ -81,6 +82,7 @@ fn step(
         both_ways: !matches!(phase, StepPhase::Fence | StepPhase::Promote),
         sites: BTreeMap::new(),
         needs: needs.iter().map(|n| (*n).into()).collect(),
+        instead_of: None,
         timeout: Span::from_secs(10),
         retry: Retry {
             attempts: 2,
@@ -96,7 +98,7 @@ fn step(
 }
 
 /// A shop with a database at `ams` and `fra`, seen from networks a, b and c.
-fn shop() -> Service {
+pub(super) fn shop() -> Service {
     let vantage = |n: &str| VantagePoint {
         name: n.into(),
         network: n.into(),
@@ -235,6 +237,8 @@ fn shop() -> Service {
             ],
         },
         backups: None,
+        drills: Vec::new(),
+        readiness: ReadinessPolicy::default(),
         config: ConfigHash::new("c1"),
     }
 }
@@ -251,6 +255,8 @@ struct Stage {
     synchronous: bool,
     /// Whether the database at `fra` was promoted.
     promoted: bool,
+    /// Whether the database at `ams` follows it.
+    turned: bool,
     /// Why the channel cannot send.
     broken: Option<String>,
     /// Pages as they were sent, each with its repeat.
@@ -269,6 +275,7 @@ impl Stage {
             lag: 0,
             synchronous: false,
             promoted: false,
+            turned: false,
             broken: None,
             sent: Vec::new(),
         };
@@ -377,10 +384,21 @@ impl Stage {
             } if tallies.values().any(|t| t.queued > 0) => format!("{announcement} given up"),
             RecordBody::Moved { site, epoch, .. } => format!("moved to {site}, epoch {epoch}"),
             RecordBody::FailoverAcknowledged { by } => format!("acknowledged by {by}"),
+            RecordBody::DrillOpened { drill, .. } => {
+                format!("drill opened: {} ({})", drill.policy, drill.depth)
+            }
+            RecordBody::DrillJudged {
+                outcome, reasons, ..
+            } => format!("drill {outcome}: {}", reasons.join("; ")),
+            RecordBody::DrillClosed { left, .. } => format!("drill closed {}", left.join("; ")),
+            RecordBody::DrillSkipped { policy, reason, .. } => {
+                format!("drill {policy} left out: {reason}")
+            }
             RecordBody::ControllerStarted { .. }
             | RecordBody::DocumentsChanged { .. }
             | RecordBody::ModeChanged { .. }
             | RecordBody::Checked { .. }
+            | RecordBody::ReadinessTurned { .. }
             | RecordBody::AnnouncementSettled { .. }
             | RecordBody::PageRaised { .. }
             | RecordBody::PageClosed { .. }
@@ -388,6 +406,7 @@ impl Stage {
             | RecordBody::Resumed { .. }
             | RecordBody::TtlChanged { .. }
             | RecordBody::BackupVerified { .. }
+            | RecordBody::BackupTaken { .. }
             | RecordBody::BackupsJudged { .. }
             | RecordBody::JournalResumed { .. }
             | RecordBody::LossMeasured { .. }
@@ -410,6 +429,7 @@ impl Stage {
                     Effect::Perform(call) => writeln!(self.out, "  perform {}", call.step).unwrap(),
                     Effect::Observe(call) => writeln!(self.out, "  observe {}", call.step).unwrap(),
                     Effect::Undo(call) => writeln!(self.out, "  undo {}", call.step).unwrap(),
+                    Effect::Break(_) => writeln!(self.out, "  break off").unwrap(),
                     Effect::Announce(id) => self.announce(id),
                     Effect::Page { page, repeat } => self.sent.push((page, repeat)),
                 }
@@ -469,6 +489,7 @@ impl Stage {
         let role = match (probe, sight) {
             ("db-fra", Sight::Up | Sight::Down) if self.promoted => DatabaseRole::Primary,
             ("stream" | "db-fra" | "db-waw", Sight::Up | Sight::Down) => DatabaseRole::Standby,
+            ("db-ams", Sight::Up) if self.turned => DatabaseRole::Standby,
             ("db-ams", Sight::Up) => DatabaseRole::Primary,
             _ => return Facts::default(),
         };
@@ -553,10 +574,15 @@ impl Stage {
             }
             ["check", "green"] => self.settle(Event::Checked {
                 config: ConfigHash::new("c1"),
+                plan: None,
                 items: vec![CheckItem::ok("all", "fine")],
             }),
             [what @ ("done" | "kept" | "failed" | "unclear"), step] => {
                 self.promoted |= (*what, *step) == ("done", "promote");
+                if (*what, *step) == ("done", "follow") {
+                    self.turned = !self.turned;
+                    self.promoted = self.turned;
+                }
                 let result = match (*what, *step) {
                     ("done", "fence") => {
                         StepResult::Done(Proof::new("off").reaching(Rung::Infrastructure))
@@ -676,6 +702,15 @@ impl Stage {
                 by: (*by).into(),
                 reason: "drill".to_owned(),
             })),
+            ["drill", by, name @ ..] => self.settle(Event::Command(Command::Drill {
+                policy: name.first().map(|n| (*n).into()),
+                by: (*by).into(),
+                reason: "to see".to_owned(),
+            })),
+            ["stop", by] => self.settle(Event::Command(Command::StopDrill {
+                by: (*by).into(),
+                reason: "enough".to_owned(),
+            })),
             ["recovered", by] => self.settle(Event::Command(Command::Announce {
                 phase: crate::model::announcement::Phase::Recovered,
                 text: None,
@@ -686,7 +721,9 @@ impl Stage {
     }
 
     fn call(&self, step: &str) -> (crate::model::id::RunId, crate::model::id::Attempt) {
-        let run = self.core.state().run.as_ref().expect("a run");
+        let mut runs = self.core.state().runs();
+        let run = runs.find(|r| r.plan.step(&step.into()).is_some());
+        let run = run.expect("a run with this step");
         let attempt = match run.steps.get(&step.into()) {
             Some(
                 super::state::Step::Intended { attempt }
@@ -704,6 +741,9 @@ fn play(script: &str) -> String {
 }
 
 mod cases;
+mod drills;
+mod faults;
 mod guards;
+mod live;
 mod patience;
 mod planned;

@@ -2,23 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::backups::Backups;
+use super::{
+    backups::Backups,
+    drill::Drills,
+    readiness::{Check, saw_outage},
+};
+
+pub use super::run::{Run, Step};
 use crate::model::{
     announcement::{Announcement, Phase, Tallies},
     approval::{Ask, AskSubject},
-    check::CheckItem,
     guard::{Lease, Terms},
     id::{
-        AnnouncementId, AskId, Attempt, ComponentName, ConfigHash, Epoch, IncidentId, PageId,
-        PersonName, RunId, Seq, SiteName, StepId,
+        AnnouncementId, AskId, ComponentName, ConfigHash, Epoch, IncidentId, PageId, PersonName,
+        RunId, Seq, SiteName, StepId,
     },
     loss::LossForecast,
     page::Page,
-    plan::{Plan, PlanStep, RunKind, StepPhase},
-    record::{AskOutcome, ForecastPart, Record, RecordBody, RunOutcome, Settlement},
+    plan::{Plan, RunKind},
+    readiness::Readiness,
+    record::{AskOutcome, Record, RecordBody, RunOutcome},
     service::Mode,
     span::Span,
-    step::{Presence, Proof, Rung, StepResult},
+    step::StepResult,
     time::Time,
     verdict::Verdict,
 };
@@ -55,6 +61,12 @@ pub struct State {
     pub lowered: Option<Mode>,
     /// The last readiness check.
     pub check: Option<Check>,
+    /// The one before it; in an incident, the last one before that.
+    pub check_before: Option<Check>,
+    /// What readiness was recorded as.
+    pub readiness: Readiness,
+    /// The program that took up the chain last.
+    pub version: String,
     /// Verdicts, and since when.
     pub verdicts: BTreeMap<ComponentName, (Verdict, Time)>,
     /// The open incident.
@@ -86,21 +98,10 @@ pub struct State {
     pub ttl_before: BTreeMap<String, u32>,
     /// What is known of its backups.
     pub backups: Backups,
+    /// Drills: the open one, and what came of those before.
+    pub drills: Drills,
     /// How often a controller took up the chain.
     pub starts: u64,
-}
-
-/// A readiness check.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Check {
-    /// The documents that it was made for.
-    pub config: ConfigHash,
-    /// When.
-    pub at: Time,
-    /// Whether nothing failed or was unknown.
-    pub green: bool,
-    /// What is not ok.
-    pub problems: Vec<CheckItem>,
 }
 
 /// An outage.
@@ -154,92 +155,8 @@ pub struct Question {
     pub break_glass: bool,
     /// Whether enough have approved, or time ran out and the policy proceeds.
     pub granted: bool,
-}
-
-/// A run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Run {
-    /// Its id.
-    pub id: RunId,
-    /// What for.
-    pub kind: RunKind,
-    /// The incident.
-    pub incident: Option<IncidentId>,
-    /// The plan.
-    pub plan: Plan,
-    /// When the outage began.
-    pub since: Time,
-    /// When it was opened.
-    pub opened: Time,
-    /// Why.
-    pub reason: String,
-    /// Who asked.
-    pub requester: Option<PersonName>,
-    /// What is expected to be lost.
-    pub loss: LossForecast,
-    /// The forecast.
-    pub forecast: Vec<ForecastPart>,
-    /// The epoch that it opened, once it did.
-    pub epoch: Option<Epoch>,
-    /// When it did.
-    pub promised: Option<Time>,
-    /// Where each step stands; a step that is absent has not begun.
-    pub steps: BTreeMap<StepId, Step>,
-    /// When each step was begun and settled.
-    pub times: BTreeMap<StepId, (Time, Option<Time>)>,
-    /// How often each step's effect failed or could not be told, apart from crashes of the controller.
-    pub failures: BTreeMap<StepId, u32>,
-    /// Steps that were left out although their effect may be in place.
-    pub unclear: BTreeSet<StepId>,
-    /// An attestation by a person.
-    pub attested: Option<(PersonName, String)>,
-    /// When the service was verified.
-    pub verified: Option<Time>,
-    /// Whether it is known by now what was really lost.
-    pub is_measured: bool,
-    /// Somebody wants it to stop, or its cause is gone: why.
-    pub unwinding: Option<(Option<PersonName>, String)>,
-    /// How it ended.
-    pub ended: Option<(RunOutcome, String, Time)>,
-}
-
-/// Where a step stands.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Promised, outcome not recorded.
-    Intended {
-        /// Which attempt.
-        attempt: Attempt,
-    },
-    /// It may or may not have happened.
-    Indeterminate {
-        /// Which attempt.
-        attempt: Attempt,
-        /// Why it cannot be told.
-        reason: String,
-    },
-    /// It is known not to be in place after this attempt.
-    Failed {
-        /// Which attempt.
-        attempt: Attempt,
-        /// Why.
-        reason: String,
-    },
-    /// It is in place.
-    Done(Proof),
-    /// Settled without being performed.
-    Settled(Settlement),
-}
-
-impl Step {
-    /// Whether steps after it may begin.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        match self {
-            Self::Done(_) | Self::Settled(_) => true,
-            Self::Intended { .. } | Self::Indeterminate { .. } | Self::Failed { .. } => false,
-        }
-    }
+    /// When that was.
+    pub settled: Option<Time>,
 }
 
 /// An announcement.
@@ -262,89 +179,7 @@ pub struct Paged {
     pub acknowledged: Option<PersonName>,
 }
 
-impl Run {
-    /// A step of its plan and where it stands.
-    pub fn steps(&self) -> impl Iterator<Item = (&PlanStep, Option<&Step>)> {
-        self.plan.steps.iter().map(|s| (s, self.steps.get(&s.id)))
-    }
-
-    /// The highest rung that its fences reached.
-    #[must_use]
-    pub fn rung(&self) -> Option<Rung> {
-        let proved = self.steps.values().filter_map(|s| match s {
-            Step::Done(proof) => proof.rung,
-            Step::Intended { .. }
-            | Step::Indeterminate { .. }
-            | Step::Failed { .. }
-            | Step::Settled(_) => None,
-        });
-        proved
-            .chain(self.attested.as_ref().map(|_| Rung::Attested))
-            .max()
-    }
-
-    /// What its fences proved has to be seen again.
-    fn doubt_fences(&mut self) {
-        let fences = self
-            .plan
-            .steps
-            .iter()
-            .filter(|s| s.phase == StepPhase::Fence);
-        for step in fences {
-            if let Some(at @ Step::Done(_)) = self.steps.get_mut(&step.id) {
-                *at = Step::Indeterminate {
-                    attempt: Attempt(1),
-                    reason: "another controller saw it done".to_owned(),
-                };
-            }
-        }
-    }
-
-    /// Whether it is proved that the new site serves. DNS is apart from that: the fallback URL works before it does.
-    #[must_use]
-    pub fn serves(&self) -> bool {
-        self.steps().all(|(step, at)| match step.phase {
-            StepPhase::Prepare | StepPhase::Fence => at.is_some_and(Step::is_settled),
-            // What was left out proves nothing.
-            StepPhase::Promote | StepPhase::Verify => matches!(
-                at,
-                Some(Step::Done(_) | Step::Settled(Settlement::Manual { .. }))
-            ),
-            StepPhase::Traffic | StepPhase::Protect | StepPhase::Tell => true,
-        })
-    }
-
-    /// Whether every step of the phases up to this one is settled.
-    #[must_use]
-    pub fn settled_through(&self, phase: StepPhase) -> bool {
-        self.steps()
-            .filter(|(s, _)| s.phase <= phase)
-            .all(|(_, at)| at.is_some_and(Step::is_settled))
-    }
-}
-
 impl State {
-    /// The mode in force: what the documents ask for, lowered by a person, and `automatic` only where earned.
-    #[must_use]
-    pub fn mode(&self, now: Time, max_age: Span) -> Mode {
-        let mode = self
-            .lowered
-            .map_or(self.wanted, |lowered| lowered.min(self.wanted));
-        if mode == Mode::Automatic && !self.earned(now, max_age) {
-            Mode::Ask
-        } else {
-            mode
-        }
-    }
-
-    /// Whether a green check for these documents is young enough.
-    #[must_use]
-    pub fn earned(&self, now: Time, max_age: Span) -> bool {
-        self.check
-            .as_ref()
-            .is_some_and(|c| c.green && c.config == self.config && now.since(c.at) <= max_age)
-    }
-
     /// A primary that flaps is one incident, but each outage has a budget of its own.
     fn note_outage(&mut self, to: Verdict, at: Time) {
         let well = |v: &(Verdict, Time)| matches!(v.0, Verdict::Healthy | Verdict::Degraded);
@@ -386,14 +221,16 @@ impl State {
         self.seq = record.seq;
         self.at = record.at;
         let at = record.at;
+        self.drills.apply(record);
         match &record.body {
             RecordBody::ControllerStarted {
                 config,
                 active,
                 mode,
-                ..
+                version,
             } => {
                 self.starts += 1;
+                self.version.clone_from(version);
                 self.config = config.clone();
                 self.wanted = *mode;
                 if self.active.is_none() {
@@ -412,14 +249,20 @@ impl State {
                 config,
                 green,
                 problems,
+                plan,
             } => {
+                self.keep_check();
                 self.check = Some(Check {
                     config: config.clone(),
+                    plan: plan.clone(),
+                    active: self.active.clone(),
+                    version: self.version.clone(),
                     at,
                     green: *green,
                     problems: problems.clone(),
                 });
             }
+            RecordBody::ReadinessTurned { to, .. } => self.readiness = *to,
             RecordBody::VerdictChanged { component, to, .. } => {
                 self.verdicts.insert(component.clone(), (*to, at));
                 self.note_outage(*to, at);
@@ -473,6 +316,7 @@ impl State {
                     reason: None,
                     break_glass: false,
                     granted: false,
+                    settled: None,
                 };
                 self.asks
                     .insert(AskId::of(&record.chain, record.seq), question);
@@ -491,11 +335,13 @@ impl State {
                     }
                 }
             }
-            RecordBody::AskClosed { ask, outcome } => self.close_ask(ask, outcome),
+            RecordBody::AskClosed { ask, outcome } => self.close_ask(ask, outcome, at),
             RecordBody::RunOpened { .. } => {
                 // Whether a run may begin is answered.
-                self.asks
-                    .retain(|_, q| !matches!(q.ask.subject, AskSubject::Open { .. }));
+                self.asks.retain(|_, q| {
+                    let subject = &q.ask.subject;
+                    !matches!(subject, AskSubject::Open { .. } | AskSubject::Drill { .. })
+                });
                 // What held it back does not hold it back any more.
                 if let Some(incident) = &mut self.incident {
                     incident.held.clear();
@@ -503,10 +349,14 @@ impl State {
                 self.run = Run::opened(record);
             }
             RecordBody::EpochRaised {
-                epoch, site, terms, ..
+                run,
+                epoch,
+                site,
+                terms,
+                ..
             } => {
                 self.enter(*epoch, site, terms.as_ref());
-                self.change(|run| {
+                self.change(run, |run| {
                     run.epoch = Some(*epoch);
                     run.promised = Some(at);
                 });
@@ -518,12 +368,15 @@ impl State {
                 self.held = Some(*epoch);
                 self.endless.remove(site);
             }
-            RecordBody::StepIntent { step, attempt, .. } => self.change(|run| {
+            RecordBody::StepIntent {
+                run, step, attempt, ..
+            } => self.change(run, |run| {
                 run.times.entry(step.clone()).or_insert((at, None));
                 let next = Step::Intended { attempt: *attempt };
                 run.steps.insert(step.clone(), next);
             }),
             RecordBody::StepOutcome {
+                run,
                 step,
                 attempt,
                 result,
@@ -531,26 +384,37 @@ impl State {
                 ..
             } => {
                 if matches!(result, StepResult::Done(_)) {
-                    remember(self.durations.entry(step.clone()).or_default(), *took);
+                    let is_drills = self.drills.run().is_some_and(|r| r.id == *run);
+                    let name = if is_drills {
+                        in_drill(step)
+                    } else {
+                        step.clone()
+                    };
+                    remember(self.durations.entry(name).or_default(), *took);
                 }
-                self.change(|run| run.outcome(step, *attempt, result, at));
+                self.change(run, |run| run.outcome(step, *attempt, result, at));
             }
             RecordBody::StepObserved {
+                run,
                 step,
                 attempt,
                 presence,
                 ..
-            } => self.change(|run| run.observed(step, *attempt, presence, at)),
-            RecordBody::StepSettled { step, how, .. } => {
-                self.change(|run| run.put(step, Step::Settled(how.clone()), at));
+            } => self.change(run, |run| run.observed(step, *attempt, presence, at)),
+            RecordBody::StepSettled { run, step, how } => {
+                self.change(run, |run| run.put(step, Step::Settled(how.clone()), at));
             }
-            RecordBody::Attested { by, statement, .. } => {
-                self.change(|run| run.attested = Some((by.clone(), statement.clone())));
+            RecordBody::Attested { run, by, statement } => {
+                self.change(run, |run| {
+                    run.attested = Some((by.clone(), statement.clone()));
+                });
             }
-            RecordBody::Unwinding { by, reason, .. } => {
-                self.change(|run| run.unwinding = Some((by.clone(), reason.clone())));
+            RecordBody::Unwinding { run, by, reason } => {
+                self.change(run, |run| {
+                    run.unwinding = Some((by.clone(), reason.clone()));
+                });
             }
-            RecordBody::Verified { .. } => self.change(|run| run.verified = Some(at)),
+            RecordBody::Verified { run, .. } => self.change(run, |run| run.verified = Some(at)),
             RecordBody::LossMeasured { run, .. } => {
                 if let Some(last) = self.last_run.as_mut().filter(|r| r.id == *run) {
                     last.is_measured = true;
@@ -636,17 +500,26 @@ impl State {
                     self.ttl_before.remove(name);
                 }
             }
+            RecordBody::DrillClosed { drill, .. } => {
+                self.asks.retain(|_, q| q.ask.subject.run() != Some(drill));
+            }
             RecordBody::BackupVerified { result } => self.backups.verified(result, at),
+            RecordBody::BackupTaken { result } => self.backups.taken = Some((**result).clone()),
             RecordBody::BackupsJudged { breaches } => self.backups.judged(breaches),
-            RecordBody::JournalResumed { .. } | RecordBody::Note { .. } => {}
+            RecordBody::DrillOpened { .. }
+            | RecordBody::DrillJudged { .. }
+            | RecordBody::DrillSkipped { .. }
+            | RecordBody::JournalResumed { .. }
+            | RecordBody::Note { .. } => {}
         }
     }
 
-    fn close_ask(&mut self, ask: &AskId, outcome: &AskOutcome) {
+    fn close_ask(&mut self, ask: &AskId, outcome: &AskOutcome, at: Time) {
         match outcome {
             AskOutcome::Approved | AskOutcome::Expired { proceed: true } => {
                 if let Some(question) = self.asks.get_mut(ask) {
                     question.granted = true;
+                    question.settled = Some(at);
                 }
             }
             AskOutcome::Denied { .. } => {
@@ -663,13 +536,36 @@ impl State {
         }
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut Run)) {
-        if let Some(run) = &mut self.run {
+    /// The open run of that id: a drill may be open beside another one.
+    #[must_use]
+    pub fn run_of(&self, id: &RunId) -> Option<&Run> {
+        self.runs().find(|run| run.id == *id)
+    }
+
+    /// The open runs.
+    pub fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.run.iter().chain(self.drills.run())
+    }
+
+    fn change(&mut self, id: &RunId, change: impl FnOnce(&mut Run)) {
+        let mut runs = self.run.iter_mut().chain(self.drills.run_mut());
+        if let Some(run) = runs.find(|run| run.id == *id) {
             change(run);
         }
     }
 
     /// What was said of the old site says nothing of the new one.
+    /// Of an outage's checks none that found it takes the place of the last one before.
+    fn keep_check(&mut self) {
+        let saw_outage = self
+            .check
+            .as_ref()
+            .is_some_and(|c| !c.green && saw_outage(self, c));
+        if !saw_outage {
+            self.check_before = self.check.take();
+        }
+    }
+
     fn forget_verdicts(&mut self, at: Time) {
         for verdict in self.verdicts.values_mut() {
             *verdict = (Verdict::Inconclusive, at);
@@ -706,90 +602,10 @@ impl State {
     }
 }
 
-impl Run {
-    fn opened(record: &Record) -> Option<Self> {
-        let RecordBody::RunOpened {
-            kind,
-            incident,
-            plan,
-            since,
-            reason,
-            requester,
-            loss,
-            forecast,
-            ..
-        } = &record.body
-        else {
-            return None;
-        };
-        Some(Self {
-            id: RunId::of(&record.chain, record.seq),
-            kind: *kind,
-            incident: incident.clone(),
-            plan: (**plan).clone(),
-            since: *since,
-            opened: record.at,
-            reason: reason.clone(),
-            requester: requester.clone(),
-            loss: loss.clone(),
-            forecast: forecast.clone(),
-            epoch: None,
-            promised: None,
-            steps: BTreeMap::new(),
-            times: BTreeMap::new(),
-            failures: BTreeMap::new(),
-            unclear: BTreeSet::new(),
-            attested: None,
-            verified: None,
-            is_measured: false,
-            unwinding: None,
-            ended: None,
-        })
-    }
-
-    fn outcome(&mut self, step: &StepId, attempt: Attempt, result: &StepResult, at: Time) {
-        let next = match result {
-            StepResult::Done(proof) => Step::Done(proof.clone()),
-            StepResult::Failed { reason } => Step::Failed {
-                attempt,
-                reason: reason.clone(),
-            },
-            StepResult::Indeterminate { reason } => Step::Indeterminate {
-                attempt,
-                reason: reason.clone(),
-            },
-        };
-        if !next.is_settled() {
-            *self.failures.entry(step.clone()).or_default() += 1;
-        }
-        self.put(step, next, at);
-    }
-
-    fn observed(&mut self, step: &StepId, attempt: Attempt, presence: &Presence, at: Time) {
-        let next = match presence {
-            Presence::InPlace(proof) => Step::Done(proof.clone()),
-            Presence::Absent { reason } => Step::Failed {
-                attempt,
-                reason: reason.clone(),
-            },
-            Presence::Unknown { reason } => Step::Indeterminate {
-                attempt,
-                reason: reason.clone(),
-            },
-        };
-        self.put(step, next, at);
-    }
-
-    fn put(&mut self, step: &StepId, next: Step, at: Time) {
-        let settled = next.is_settled().then_some(at);
-        let times = self.times.entry(step.clone()).or_insert((at, None));
-        times.1 = settled;
-        let is_left_out = matches!(next, Step::Settled(Settlement::Skipped { .. }));
-        let before = self.steps.insert(step.clone(), next);
-        if is_left_out && matches!(before, Some(Step::Indeterminate { .. })) {
-            self.unclear.insert(step.clone());
-        }
-    }
+/// Under which name it is remembered how long a step of a drill took: the same name in a failover is another step.
+#[must_use]
+pub fn in_drill(step: &StepId) -> StepId {
+    StepId::new(format!("drill/{step}"))
 }
 
 fn remember(durations: &mut Vec<Span>, took: Span) {

@@ -1,10 +1,14 @@
 //! What was merely seen: never journaled, unknown after a restart.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry};
 
+use super::restore::Shelved;
 use crate::model::{
     guard::{Boot, Report},
-    id::{AnnouncementId, Attempt, Epoch, PageId, ProbeId, SiteName, StepId, VantageName},
+    id::{
+        AnnouncementId, Attempt, Epoch, PageId, ProbeId, RunId, SiteName, SourceName, StepId,
+        VantageName,
+    },
     observation::{Facts, Lsn, Observation, Sight},
     service::Quorum,
     span::Span,
@@ -16,6 +20,9 @@ const POSITIONS: usize = 600;
 /// Time between two of them at least.
 const DENSEST: Span = Span::from_secs(1);
 
+/// A step of one run: a drill may be open beside another run, and both may have a step of that name.
+pub type StepOf = (RunId, StepId);
+
 /// What was merely seen.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct View {
@@ -26,13 +33,15 @@ pub struct View {
     /// Whether commits wait for the standbys, as the active database last said, and when that was.
     pub synchronous: Option<(Time, bool)>,
     /// Steps whose effect is under way in this process.
-    pub under_way: BTreeSet<StepId>,
+    pub under_way: BTreeSet<StepOf>,
     /// Intents that this process recorded: their effect has surely not been performed before.
-    pub fresh: BTreeSet<(StepId, Attempt)>,
+    pub fresh: BTreeSet<(StepOf, Attempt)>,
     /// Before this moment a step is not tried or looked for again.
-    pub not_before: BTreeMap<StepId, Time>,
+    pub not_before: BTreeMap<StepOf, Time>,
     /// How often each step was tried or looked for by this process.
-    pub tries: BTreeMap<StepId, u32>,
+    pub tries: BTreeMap<StepOf, u32>,
+    /// Drills whose steps under way were broken off.
+    pub broken: BTreeSet<RunId>,
     /// Announcements whose fan-out runs in this process.
     pub announcing: BTreeSet<AnnouncementId>,
     /// Announcements of which a channel could not send, and when that is tried again.
@@ -47,6 +56,8 @@ pub struct View {
     pub guards: BTreeMap<SiteName, Report>,
     /// Sites whose guard has said nothing for a while.
     pub silent: BTreeSet<SiteName>,
+    /// What each source of backups was last seen to hold.
+    pub shelved: BTreeMap<SourceName, Shelved>,
     /// The epoch in force when each guard that lost its state was first heard in its present life.
     pub lost: BTreeMap<SiteName, (Boot, Epoch)>,
 }
@@ -105,15 +116,32 @@ impl Says {
 }
 
 impl View {
+    /// What was marked of a run that is over.
+    pub fn forget(&mut self, run: &RunId) {
+        self.under_way.retain(|(of, _)| of != run);
+        self.fresh.retain(|((of, _), _)| of != run);
+        self.not_before.retain(|(of, _), _| of != run);
+        self.tries.retain(|(of, _), _| of != run);
+        self.broken.remove(run);
+    }
+
     /// Takes in one look. After a gap as long as `shelf_life` a voice begins anew: what it said before is no reason to
     /// doubt what it sees now.
     pub fn observe(&mut self, seen: Observation, quorum: &Quorum, shelf_life: Span) {
-        let key = (seen.vantage.clone(), seen.probe.clone());
-        let voice = match self.voices.remove(&key) {
-            Some(voice) if seen.at.since(voice.last.at) <= shelf_life => voice.heard(seen, quorum),
-            Some(_) | None => Voice::first(seen, quorum),
-        };
-        self.voices.insert(key, voice);
+        match self
+            .voices
+            .entry((seen.vantage.clone(), seen.probe.clone()))
+        {
+            Entry::Occupied(mut known) if seen.at.since(known.get().last.at) <= shelf_life => {
+                known.get_mut().hear(seen, quorum);
+            }
+            Entry::Occupied(mut known) => {
+                known.insert(Voice::first(seen, quorum));
+            }
+            Entry::Vacant(new) => {
+                new.insert(Voice::first(seen, quorum));
+            }
+        }
     }
 
     /// Takes in what a guard says, in the epoch that is in force.
@@ -179,7 +207,7 @@ impl View {
 
 impl Voice {
     fn first(seen: Observation, quorum: &Quorum) -> Self {
-        let blank = Self {
+        let mut voice = Self {
             says: Says::Unknown,
             failures: 0,
             successes: 0,
@@ -187,10 +215,11 @@ impl Voice {
             latencies: VecDeque::new(),
             last: seen.clone(),
         };
-        blank.heard(seen, quorum)
+        voice.hear(seen, quorum);
+        voice
     }
 
-    fn heard(mut self, seen: Observation, quorum: &Quorum) -> Self {
+    fn hear(&mut self, seen: Observation, quorum: &Quorum) {
         match seen.sight {
             Sight::Up => {
                 self.failures = 0;
@@ -220,7 +249,6 @@ impl Voice {
             }
         }
         self.last = seen;
-        self
     }
 
     fn answered(&mut self, took: Option<Span>, quorum: &Quorum) {

@@ -1,6 +1,8 @@
 //! Backups: asked what there is, held against their policy, and looked after on a schedule.
 
+pub mod moment;
 pub mod prune;
+pub mod taking;
 
 use std::sync::Weak;
 
@@ -54,6 +56,20 @@ pub struct Survey {
     /// What breaks the policy.
     #[serde(flatten)]
     pub judgement: Judgement,
+}
+
+impl Survey {
+    /// What each place holds.
+    fn shelves(&self) -> Vec<Shelf> {
+        let held = |s: &SourceView| Shelf {
+            source: s.name.clone(),
+            listed: match &s.unknown {
+                Some(reason) => Listed::Unknown(reason.clone()),
+                None => Listed::Copies(s.copies.iter().map(|c| c.copy.clone()).collect()),
+            },
+        };
+        self.sources.iter().map(held).collect()
+    }
 }
 
 /// A place of backups and what it holds.
@@ -152,10 +168,10 @@ fn view(source: &BackupSource, shelf: Shelf, known: &Backups) -> SourceView {
 }
 
 /// The items of `failover check`. A broken policy is a warning: a failover does not suffer from it, and `automatic` is
-/// not lost because a backup is late.
-pub async fn check(core: &Core, fitting: &Fitting) -> Vec<CheckItem> {
+/// not lost because a backup is late. Besides, each place and whether it said what it holds.
+pub async fn check(core: &Core, fitting: &Fitting) -> (Vec<CheckItem>, Vec<(SourceName, bool)>) {
     let Some(survey) = survey(core, fitting).await else {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     };
     let broken = survey.judgement.breaches.iter().map(|b| {
         let name = format!("backups/{}", b.rule);
@@ -166,7 +182,9 @@ pub async fn check(core: &Core, fitting: &Fitting) -> Vec<CheckItem> {
         let name = format!("backups/{}", source.name);
         items.push(CheckItem::ok(name, summary(source, survey.at)));
     }
-    items
+    let places = survey.sources.iter();
+    let places = places.map(|s| (s.name.clone(), s.unknown.is_none()));
+    (items, places.collect())
 }
 
 /// `30 full, the newest 3h old; 96 log, the newest 2m old`.
@@ -220,6 +238,9 @@ pub enum TrialError {
     /// The policy tries nothing.
     #[error("the backup policy of {0} has no `verify`")]
     NoVerify(ServiceName),
+    /// The policy takes nothing.
+    #[error("the backup policy of {0} has no `take`")]
+    NoTake(ServiceName),
     /// No such source.
     #[error("there is no source {name}: {known}")]
     NoSource {
@@ -388,6 +409,10 @@ pub async fn look(
     let core = controller.show(service).await?;
     let survey = survey(&core, &controller.fitting(service)?).await;
     let breaches = survey.as_ref().map(|s| s.judgement.breaches.clone());
-    controller.tell(service, Event::BackupsJudged(breaches.unwrap_or_default()))?;
+    let judged = Event::BackupsJudged {
+        breaches: breaches.unwrap_or_default(),
+        shelves: survey.as_ref().map(Survey::shelves).unwrap_or_default(),
+    };
+    controller.tell(service, judged)?;
     Ok(survey)
 }

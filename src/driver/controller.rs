@@ -5,6 +5,7 @@ use std::{
     panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use futures::{
@@ -15,13 +16,13 @@ use futures::{
 };
 
 use super::{
-    backups,
+    backups, drills,
     fitting::{Fitting, FittingError},
     guards::{Post, Ward},
     metrics::Metrics,
-    perform::Performer,
+    perform::{Performer, Underway},
     publisher::{self, Publisher, Slot},
-    readiness,
+    readiness::{self, Found, Scene},
     service::{Input, LoopError, Parts, Reloaded, ServiceLoop},
     ttl, vantage,
     watch::{self, LookoutError, Lookouts, Watch},
@@ -30,8 +31,9 @@ use crate::{
     decide::{
         core::Core,
         event::{Command, Event, Reply, Trouble},
+        readiness as earned,
     },
-    journal::copy::Copy,
+    journal::{copy::Copy, succession::Succession},
     model::{
         check::CheckItem,
         id::{ChannelName, RunId, ServiceName, SiteName},
@@ -46,8 +48,8 @@ use crate::{
     publish::listener::Pages,
 };
 
-/// Readiness is checked again after this, and recipients' lists are refreshed.
-const CHECK_EVERY: Span = Span::from_secs(900);
+/// Whether readiness is to be checked again is asked so often.
+const ASK_EVERY: Span = Span::from_secs(15);
 /// The first check waits until probes have looked.
 const FIRST_CHECK: Span = Span::from_secs(5);
 /// A loop that has not answered after this waits for its journal.
@@ -226,6 +228,11 @@ impl Controller {
             version: env!("CARGO_PKG_VERSION"),
         };
         let looping = ServiceLoop::new(parts).await.map_err(StartError::Loop)?;
+        if self.means.upkeep {
+            let (core, began) = (looping.core().clone(), SystemTime::now());
+            let sweep = async move { drills::sweep(&core, began).await };
+            self.means.runtime.spawn("sweep", Box::pin(sweep));
+        }
         Ok((fitted, inbox, looping))
     }
 
@@ -270,21 +277,41 @@ impl Controller {
         self.means.runtime.spawn("service", task);
         let (this, runtime) = (Arc::downgrade(self), self.means.runtime.clone());
         self.upkeep(backups::keep(this.clone(), runtime.clone(), name.clone()));
-        self.upkeep(backups::keep_trying(this, runtime, name.clone()));
+        self.upkeep(backups::keep_trying(
+            this.clone(),
+            runtime.clone(),
+            name.clone(),
+        ));
+        self.upkeep(backups::taking::keep_taking(this, runtime, name.clone()));
         self.keep_up(name);
     }
 
     /// Looks after a service for as long as it runs here.
     fn keep_up(self: &Arc<Self>, service: ServiceName) {
         let (controller, runtime) = (Arc::downgrade(self), self.means.runtime.clone());
-        let observers = self.observers.clone();
+        let (observers, this) = (self.observers.clone(), controller.clone());
         self.upkeep(async move {
             observers.assembled(&service).await;
-            while let Some(controller) = controller.upgrade()
-                && controller.is_looked_after(&service).await
-            {
+            let (mut last, mut count) = (runtime.now(), 0);
+            let mut is_due = true;
+            while let Some(controller) = controller.upgrade() {
+                if is_due {
+                    (last, count) = (runtime.now(), count + 1);
+                    if !controller.is_looked_after(&service).await {
+                        return;
+                    }
+                }
                 drop(controller);
-                runtime.sleep_until(runtime.now().after(CHECK_EVERY)).await;
+                runtime.sleep_until(runtime.now().after(ASK_EVERY)).await;
+                is_due = match this.upgrade() {
+                    Some(controller) => match controller.show(&service).await {
+                        Ok(core) => {
+                            earned::is_due(core.service(), core.state(), last, count, runtime.now())
+                        }
+                        Err(_) => return,
+                    },
+                    None => return,
+                };
             }
         });
     }
@@ -385,6 +412,8 @@ impl Controller {
             runtime: self.means.runtime.clone(),
             results,
             metrics: self.means.metrics.clone(),
+            running: Underway::default(),
+            copy: self.means.copy.clone(),
         }
     }
 
@@ -468,24 +497,22 @@ impl Controller {
         let running = self.running(service)?;
         let core = self.show(service).await?;
         let fitted = &running.fitted;
-        let mut items = readiness::check(
-            &core,
-            &fitted.fitting,
-            &fitted.lookouts,
-            &fitted.customers,
-            &fitted.team,
-            self.observers.check(core.service()),
-            self.means.runtime.now(),
-        )
+        let Found { items, plan } = readiness::check(Scene {
+            core: &core,
+            fitting: &fitted.fitting,
+            lookouts: &fitted.lookouts,
+            customers: &fitted.customers,
+            team: &fitted.team,
+            observers: self.observers.check(core.service()),
+            copy: self.means.copy.as_deref(),
+            ledger: Some(&self.means.ledger),
+        })
         .await;
-        if let Some(copy) = &self.means.copy {
-            items.extend(copy.check().await);
-            readiness::sort(&mut items);
-        }
         self.send(
             service,
             Input::Event(Event::Checked {
                 config: core.service().config.clone(),
+                plan,
                 items: items.clone(),
             }),
         )?;
@@ -545,11 +572,7 @@ impl Controller {
             tracing::warn!(error = %cause::in_full(&error), "old addresses could not be forgotten");
         }
         let core = self.show(service).await?;
-        if core
-            .state()
-            .mode(self.means.runtime.now(), crate::decide::gate::CHECK_MAX_AGE)
-            != Mode::Observe
-        {
+        if earned::mode(core.service(), core.state(), self.means.runtime.now()) != Mode::Observe {
             ttl::keep(&core, &running.fitted.fitting, &running.inbox).await;
         }
         self.check(service).await.map(drop)
@@ -682,6 +705,14 @@ impl Controller {
                 Trouble::Documents(p.to_owned())
             });
             drop(self.send(&service.name, Input::Event(Event::Trouble(trouble))));
+        }
+    }
+
+    /// Ends the loop of a chain that another controller took up; whatever was recorded stays.
+    pub fn depose(&self, succession: Succession) {
+        let chain = succession.chain.clone();
+        if let Err(error) = self.send(&chain, Input::Deposed(succession)) {
+            tracing::debug!(error = %cause::in_full(&error), "already ended");
         }
     }
 

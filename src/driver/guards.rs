@@ -29,8 +29,8 @@ use crate::{
     model::{
         action::{ActOrder, ActQuery, ActReport, ActState},
         guard::{
-            Boot, DrainOrder, FenceAck, FenceOrder, Grant, Lease, LeaseRequest, PromoteOrder,
-            Report, ResyncOrder, Role, Terms,
+            Boot, Database, DrainOrder, FenceAck, FenceOrder, Grant, Lease, LeaseRequest,
+            PromoteOrder, Report, ResyncOrder, Role, Terms,
         },
         id::{ActionName, Epoch, IdempotencyKey, SiteName},
         span::Span,
@@ -288,6 +288,13 @@ impl Inner {
         if known.is_some_and(|k| k.report.boot == report.boot && said < k.said) {
             return;
         }
+        let mut report = report.clone();
+        // A request leaves out what an earlier word of the same life told.
+        if let Some(known) = known.filter(|k| k.report.boot == report.boot) {
+            report.seen.disk = report.seen.disk.or(known.report.seen.disk);
+            report.seen.wall = report.seen.wall.or(known.report.seen.wall);
+        }
+        let report = &report;
         let epoch = self.standing.as_ref().map_or(Epoch(0), |s| s.epoch);
         let is_known = self.lost.get(site).is_some_and(|l| l.0 == report.boot);
         if report.promise.is_none() && !is_known && self.standing.is_some() {
@@ -388,8 +395,13 @@ impl Inner {
         match &report.promise {
             Some(p) if p.epoch >= terms.epoch => None,
             Some(_) | None if terms.site == *site => Some(promote),
-            // It believes in an epoch that is over.
-            Some(p) => (p.role == Role::Primary).then_some(Order::Fence(terms.epoch)),
+            // It believes in an epoch that is over, or grants leases in it: nobody else tells it.
+            Some(p) => {
+                let grants = p.role == Role::Standby
+                    && terms.deputy.as_ref() != Some(site)
+                    && report.database == Some(Database::Following);
+                (p.role == Role::Primary || grants).then_some(Order::Fence(terms.epoch))
+            }
             None => Some(Order::Fence(terms.epoch)),
         }
     }
@@ -455,6 +467,7 @@ impl Guards for Ward {
         Some(Heard {
             report: word.report.clone(),
             age: self.carrier.now().since(word.at),
+            said: word.said,
         })
     }
 

@@ -79,24 +79,24 @@ struct ServiceLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LookLabels {
-    service: String,
-    probe: String,
-    vantage: String,
-    sight: String,
+    service: Arc<str>,
+    probe: Arc<str>,
+    vantage: Arc<str>,
+    sight: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ProbeLabels {
-    service: String,
-    probe: String,
-    vantage: String,
+    service: Arc<str>,
+    probe: Arc<str>,
+    vantage: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HttpLabels {
-    service: String,
-    probe: String,
-    vantage: String,
+    service: Arc<str>,
+    probe: Arc<str>,
+    vantage: Arc<str>,
     phase: &'static str,
 }
 
@@ -263,15 +263,15 @@ impl Metrics {
     /// Somebody looked.
     pub fn observed(&self, service: &ServiceName, seen: &Observation) {
         let labels = ProbeLabels {
-            service: service.to_string(),
-            probe: seen.probe.to_string(),
-            vantage: seen.vantage.to_string(),
+            service: service.0.clone(),
+            probe: seen.probe.0.clone(),
+            vantage: seen.vantage.0.clone(),
         };
         let look = LookLabels {
             service: labels.service.clone(),
             probe: labels.probe.clone(),
             vantage: labels.vantage.clone(),
-            sight: seen.sight.to_string(),
+            sight: seen.sight.word(),
         };
         self.looks.get_or_create(&look).inc();
         if let Some(latency) = seen.latency {

@@ -4,6 +4,7 @@ pub mod availability;
 pub mod backups;
 pub mod clock;
 pub mod controller;
+pub mod drills;
 pub mod fitting;
 pub mod guards;
 pub mod history;

@@ -27,6 +27,7 @@ use crate::{
         approval::{ApprovalPolicy, OnTimeout},
         id::{ConfigHash, ServiceName, VantageName},
         observation::{Evidence, Observation},
+        readiness::ReadinessPolicy,
         service::{
             Announcements, Component, ComponentKind, Gates, Looker, Mode, Objectives, OverRpo,
             Probe, Quorum, Runbook, Service, Team, Trigger, VantagePoint, Via,
@@ -499,6 +500,8 @@ fn service(vantage: &VantageName, assignment: &Assignment) -> Service {
             steps: Vec::new(),
         },
         backups: None,
+        drills: Vec::new(),
+        readiness: ReadinessPolicy::default(),
         config: ConfigHash::new(String::new()),
     }
 }

@@ -1,9 +1,16 @@
 //! Effects become calls of adapters: the only match on effects. Each runs beside the loop and reports back.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures::{
-    FutureExt, StreamExt, channel::mpsc::UnboundedSender, future::BoxFuture, select_biased,
+    FutureExt, StreamExt,
+    channel::mpsc::UnboundedSender,
+    future::{AbortHandle, Abortable, BoxFuture},
+    select_biased,
     stream::FuturesUnordered,
 };
 use tracing::Instrument;
@@ -19,10 +26,13 @@ use crate::{
         core::Core,
         event::{Call, Effect, Event, Trouble},
         state::{Run, Step},
+        terms,
+        view::StepOf,
     },
+    journal::copy::Copy,
     model::{
         announcement::Announcement,
-        id::{ChannelName, PageId, ServiceName, SiteName},
+        id::{ChannelName, PageId, RunId, ServiceName, SiteName},
         page::Page,
         plan::{Action as Doing, End, PlanStep},
         service::Template,
@@ -59,6 +69,33 @@ pub struct Performer {
     pub results: UnboundedSender<Input>,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// What is under way.
+    pub running: Underway,
+    /// The journal's copy, which knows whether another controller leads; none where there is none.
+    pub copy: Option<Arc<Copy>>,
+}
+
+/// Steps that are performed or looked for now, and can be broken off.
+#[derive(Clone, Default)]
+pub struct Underway(Arc<Mutex<BTreeMap<StepOf, AbortHandle>>>);
+
+impl Underway {
+    fn break_off(&self, run: &RunId) {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, handle) in running.iter().filter(|((of, _), _)| of == run) {
+            handle.abort();
+        }
+    }
+
+    /// Does something that can be broken off; none where it was.
+    async fn until_broken_off<T>(&self, of: StepOf, task: impl Future<Output = T>) -> Option<T> {
+        let (handle, registration) = AbortHandle::new_pair();
+        let running = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running().insert(of.clone(), handle);
+        let done = Abortable::new(task, registration).await;
+        running().remove(&of);
+        done.ok()
+    }
 }
 
 impl Performer {
@@ -68,6 +105,7 @@ impl Performer {
             Effect::Perform(call) => self.step(core, call, Deed::Perform),
             Effect::Observe(call) => self.step(core, call, Deed::Observe),
             Effect::Undo(call) => self.step(core, call, Deed::Undo),
+            Effect::Break(run) => self.running.break_off(&run),
             Effect::Announce(id) => {
                 if let Some(told) = core.state().announcements.get(&id) {
                     self.announce(core, told.announcement.clone());
@@ -87,11 +125,16 @@ impl Performer {
         let span = tracing::info_span!("step", %service, run = %call.run, step = %call.step, attempt = call.attempt.0);
         let performer = self.clone();
         let task = async move {
+            if doing.acts(&prepared) && performer.is_deposed().await {
+                return;
+            }
             let (runtime, step) = (&performer.runtime, call.step.clone());
             let began = runtime.now();
             let event = match prepared {
                 Ok((context, planned)) => {
                     let broken = doing.unanswered(&call, true, FAULT);
+                    let stopped = doing.unanswered(&call, true, "it was broken off");
+                    let of = (call.run.clone(), call.step.clone());
                     let answered = caught(async {
                         let action = performer.action(&planned);
                         match doing {
@@ -100,7 +143,8 @@ impl Performer {
                             Deed::Undo => undo(action, &context, runtime, call).await,
                         }
                     });
-                    answered.await.unwrap_or(broken)
+                    let answered = performer.running.until_broken_off(of, answered).await;
+                    answered.map_or(stopped, |event| event.unwrap_or(broken))
                 }
                 Err(reason) => doing.unanswered(&call, false, &reason),
             };
@@ -109,6 +153,20 @@ impl Performer {
             drop(performer.results.unbounded_send(Input::Event(event)));
         };
         self.runtime.spawn("step", Box::pin(task.instrument(span)));
+    }
+
+    /// Whether another controller took over from this one, which then does nothing any more.
+    async fn is_deposed(&self) -> bool {
+        let Some(copy) = &self.copy else {
+            return false;
+        };
+        match copy.confirm(&self.fitting.wiring().service.name).await {
+            Ok(()) => false,
+            Err(succession) => {
+                drop(self.results.unbounded_send(Input::Deposed(succession)));
+                true
+            }
+        }
     }
 
     fn action(&self, step: &PlanStep) -> Result<SharedAction, String> {
@@ -123,6 +181,9 @@ impl Performer {
         let service = core.service().name.clone();
         let (results, performer) = (self.results.clone(), self.clone());
         let task = async move {
+            if performer.is_deposed().await {
+                return;
+            }
             let id = announcement.id.clone();
             let sending: FuturesUnordered<BoxFuture<'_, (ChannelName, fanout::Outcome)>> =
                 announcement
@@ -190,7 +251,13 @@ impl Performer {
     /// Pages without the journal and without the ledger, which lies beside it: for when they cannot be written. What is
     /// not delivered is not tried again; the next repeat is on its way.
     pub fn page_at_once(&self, core: &Core, page: Page, repeat: u32) {
-        let service = core.service().name.clone();
+        let (service, performer) = (core.service().name.clone(), self.clone());
+        let task = async move { performer.page_unrecorded(&service, page, repeat).await };
+        self.runtime.spawn("page", Box::pin(task));
+    }
+
+    /// The same, done when it ends.
+    pub async fn page_unrecorded(&self, service: &ServiceName, page: Page, repeat: u32) {
         let message = format!(
             "{service}-journal-{}-{repeat}",
             self.runtime.now().as_secs()
@@ -201,24 +268,20 @@ impl Performer {
             repeat,
             id: String::new(),
         };
-        let performer = self.clone();
-        let task = async move {
-            let paging = performer.team.iter().map(|(name, channel)| {
-                let mailing = team_mailing(&service, &message, name);
-                let notice = &notice;
-                async move {
-                    let told = caught(async {
-                        let compiled = channel.compile(notice);
-                        send_unrecorded(channel, &compiled, &mailing).await
-                    });
-                    if let Err(reason) = told.await.unwrap_or_else(|| Err(FAULT.to_owned())) {
-                        tracing::error!(service = %mailing.service, channel = %name, reason, "a page was not delivered");
-                    }
+        let paging = self.team.iter().map(|(name, channel)| {
+            let mailing = team_mailing(service, &message, name);
+            let notice = &notice;
+            async move {
+                let told = caught(async {
+                    let compiled = channel.compile(notice);
+                    send_unrecorded(channel, &compiled, &mailing).await
+                });
+                if let Err(reason) = told.await.unwrap_or_else(|| Err(FAULT.to_owned())) {
+                    tracing::error!(service = %mailing.service, channel = %name, reason, "a page was not delivered");
                 }
-            });
-            futures::future::join_all(paging).await;
-        };
-        self.runtime.spawn("page", Box::pin(task));
+            }
+        });
+        futures::future::join_all(paging).await;
     }
 
     fn send_page(&self, service: ServiceName, message: String, notice: Notice) {
@@ -310,10 +373,16 @@ fn problems(problems: &BTreeMap<String, u64>) -> Option<String> {
     (!told.is_empty()).then(|| format!("not everybody was reached: {}", told.join("; ")))
 }
 
+/// Whose messages a service's pages are in the ledger.
+#[must_use]
+pub fn team_of(service: &ServiceName) -> ServiceName {
+    ServiceName::new(format!("{service}/team"))
+}
+
 /// Names a page of one channel. Whoever unsubscribed as a customer is still paged.
 fn team_mailing(service: &ServiceName, message: &str, channel: &ChannelName) -> Mailing {
     Mailing {
-        service: ServiceName::new(format!("{service}/team")),
+        service: team_of(service),
         message: message.to_owned(),
         channel: channel.clone(),
     }
@@ -349,6 +418,19 @@ enum Deed {
 }
 
 impl Deed {
+    /// Whether another controller's leave is to be looked for first. A fence may come from anybody: it opens nothing. Guards
+    /// refuse an older epoch; but one that was raised by somebody who does not lead any more may be none.
+    fn acts(self, prepared: &Result<(StepContext, PlanStep), String>) -> bool {
+        let is_fence = prepared.as_ref().is_ok_and(|(_, step)| match &step.action {
+            Doing::Adapter(uses) => uses.uses.as_str() == terms::FENCE,
+            Doing::Manual { .. } => false,
+        });
+        match self {
+            Self::Perform | Self::Undo => !is_fence,
+            Self::Observe => false,
+        }
+    }
+
     /// The event of a deed that no adapter answered for; one that was not begun has changed nothing.
     fn unanswered(self, call: &Call, begun: bool, reason: &str) -> Event {
         let result = if begun {
@@ -399,7 +481,7 @@ fn broken_off() -> fanout::Outcome {
 
 /// A step and what its adapter is told, or why there is nothing to tell.
 fn prepared(core: &Core, call: &Call) -> Result<(StepContext, PlanStep), String> {
-    let run = core.state().run.as_ref().ok_or("no run is open")?;
+    let run = core.state().run_of(&call.run).ok_or("the run is over")?;
     let planned = run
         .plan
         .step(&call.step)

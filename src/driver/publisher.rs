@@ -72,8 +72,11 @@ pub fn slot() -> (Slot, mpsc::Receiver<()>) {
 }
 
 impl Slot {
-    /// Puts the newest state of a service.
+    /// Puts the newest state of a service, where somebody shows it.
     pub fn put(&self, core: &Core, history: &History) {
+        if self.bell.is_closed() {
+            return;
+        }
         let shown = Arc::new((core.clone(), history.clone()));
         self.lock().insert(core.service().name.clone(), shown);
         self.ring();

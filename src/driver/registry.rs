@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::{
-    announce, backup, dns,
+    announce, backup, dns, drill,
     driver::verify,
     fence,
     port::kind::{Kind, Kinds},
@@ -19,6 +19,7 @@ static ALL: LazyLock<Vec<Kind>> = LazyLock::new(|| {
         announce::KINDS,
         publish::KINDS,
         backup::KINDS,
+        drill::KINDS,
         verify::KINDS,
     ]
     .concat()

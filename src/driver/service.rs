@@ -1,6 +1,6 @@
 //! The loop of one service: event, decide, journal, effects, whose results come back as events.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, pin::pin, sync::Arc};
 
 use futures::{
     FutureExt, StreamExt,
@@ -24,6 +24,7 @@ use crate::{
         core::Core,
         event::{Command, Event, Output, Reply, Trouble as Noticed},
     },
+    journal::succession::Succession,
     model::{
         id::ServiceName,
         observation::Observation,
@@ -49,6 +50,9 @@ const AT_ONCE: usize = 256;
 /// The team is told again that the journal cannot be written after this.
 const REPEAT: Span = Span::from_secs(300);
 
+/// Whoever was deposed has so long to say so.
+const LAST_WORDS: Span = Span::from_secs(5);
+
 /// What comes in.
 pub enum Input {
     /// A result, or something that the driver noticed.
@@ -63,6 +67,8 @@ pub enum Input {
     Follow(UnboundedSender<Record>),
     /// The documents changed.
     Reload(Box<Reloaded>),
+    /// Another controller took the chain up.
+    Deposed(Succession),
     /// Stop cleanly.
     Stop,
 }
@@ -137,6 +143,7 @@ fn is_told_once(event: &Event) -> bool {
         | Event::Looked { .. }
         | Event::Undone { .. }
         | Event::Announced { .. }
+        | Event::BackupTaken(_)
         | Event::BackupVerified(_)
         | Event::Trouble(
             Noticed::Documents(_)
@@ -152,7 +159,7 @@ fn is_told_once(event: &Event) -> bool {
         | Event::Tick
         | Event::Observed(_)
         | Event::Checked { .. }
-        | Event::BackupsJudged(_)
+        | Event::BackupsJudged { .. }
         | Event::Command(_) => false,
     }
 }
@@ -184,6 +191,9 @@ pub enum LoopError {
         #[source]
         source: JournalError,
     },
+    /// Another controller took the chain up from its copy.
+    #[error("{0}: that controller leads, and this one stops")]
+    TakenOver(Succession),
 }
 
 /// What a loop is made of.
@@ -250,6 +260,12 @@ impl ServiceLoop {
         })
     }
 
+    /// What it begins with.
+    #[must_use]
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// Runs until it is told to stop.
     ///
     /// # Errors
@@ -299,6 +315,10 @@ impl ServiceLoop {
                 self.ward = new.ward;
                 self.take_up_guards();
                 self.observations = new.observations.fuse();
+            }
+            Input::Deposed(succession) => {
+                self.page_that_it_was_deposed(&succession).await;
+                return Err(LoopError::TakenOver(succession));
             }
             Input::Stop => {}
         }
@@ -525,6 +545,30 @@ impl ServiceLoop {
             commands: vec!["df -h".to_owned(), "failover journal verify".to_owned()],
         };
         self.performer.page_at_once(&self.core, page, times);
+    }
+
+    async fn page_that_it_was_deposed(&mut self, succession: &Succession) {
+        let page = Page {
+            topic: PageTopic::Journal,
+            severity: Severity::Critical,
+            title: format!(
+                "{}: the controller that was taken over from still ran",
+                self.core.service().title
+            ),
+            body: vec![
+                succession.to_string(),
+                "It has stopped, and does nothing any more. The other controller leads.".to_owned(),
+            ],
+            commands: vec!["systemctl disable --now failover-controller".to_owned()],
+        };
+        let service = self.core.service().name.clone();
+        let mut paged = pin!(self.performer.page_unrecorded(&service, page, 0).fuse());
+        let limit = self.runtime.now().after(LAST_WORDS);
+        let mut limit = self.runtime.sleep_until(limit).fuse();
+        select_biased! {
+            () = paged => {}
+            () = limit => {}
+        }
     }
 
     fn recovered(&mut self) -> Option<Trouble> {

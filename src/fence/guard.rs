@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
-        guard::{Database, Lease, Role},
+        guard::{Database, Lease, Role, Terms},
         id::{Epoch, SiteName},
         plan::StepPhase,
         site::Site,
@@ -84,7 +84,7 @@ impl Action for GuardFence {
                 return StepResult::failed(reason);
             }
             if self.runtime.now() >= deadline {
-                return StepResult::indeterminate(self.account(site));
+                return StepResult::indeterminate(self.account(step));
             }
             self.guards.news(AGAIN.to_std()).await;
         }
@@ -107,7 +107,7 @@ impl Action for GuardFence {
                 return Presence::absent(format!("the guard of {site} has not promised it"));
             }
             if self.runtime.now() >= deadline {
-                return Presence::unknown(self.account(site));
+                return Presence::unknown(self.account(step));
             }
         }
     }
@@ -168,19 +168,18 @@ impl GuardFence {
         if step.kind.is_planned() {
             return None;
         }
-        // What another deputy granted, only its own guard waits for.
-        let terms = self.guards.terms().filter(|t| t.site == *site)?;
-        let deputy = terms.deputy.filter(|deputy| *deputy != step.to.name);
-        if deputy.is_some() {
-            return None;
-        }
-
-        (self.guards.left(site) == Some(Span::ZERO)).then(|| {
+        self.guards.terms().filter(|t| t.site == *site)?;
+        let is_over = self.guards.left(site) == Some(Span::ZERO);
+        (is_over && self.stray_deputy(step).is_none()).then(|| {
             Proof::new(format!(
                 "no lease of {site} can still run: the kernel ended its database before"
             ))
             .reaching(Rung::Lease)
         })
+    }
+
+    fn stray_deputy(&self, step: &StepContext) -> Option<SiteName> {
+        stray_deputy(self.guards.terms()?, &step.from.name, &step.to.name)
     }
 
     /// Why a planned fence cannot come any more: the database was stopped in order, and is not so now.
@@ -193,11 +192,19 @@ impl GuardFence {
     }
 
     /// What is known while nothing is proved.
-    fn account(&self, site: &SiteName) -> String {
+    fn account(&self, step: &StepContext) -> String {
+        let site = &step.from.name;
         let guard = match self.guards.heard(site) {
             None => format!("the guard of {site} was never heard"),
             Some(heard) => format!("the guard of {site} was last heard {} ago", heard.age),
         };
+        if let Some(deputy) = self.stray_deputy(step) {
+            return format!(
+                "{guard}; the guard of {deputy} may grant its leases, and {} takes over, so nothing but its answer \
+                 proves a fence",
+                step.to.name
+            );
+        }
         match self.guards.left(site) {
             Some(left) => format!("{guard}; its lease may run for {left} more"),
             None => {
@@ -217,6 +224,13 @@ impl GuardFence {
         let writes = promise.role == Role::Primary && report.database == Some(Database::Writable);
         (is_newest && writes).then_some(promise.epoch)
     }
+}
+
+/// The site whose guard may still grant leases of the old primary, and is not the one that is promoted: only that one
+/// waits for its own grants.
+fn stray_deputy(terms: Terms, from: &SiteName, to: &SiteName) -> Option<SiteName> {
+    let deputy = terms.deputy.filter(|_| terms.site == *from)?;
+    (deputy != *to).then_some(deputy)
 }
 
 /// What there is to say of a site's guard before it is needed.
@@ -272,5 +286,27 @@ fn readiness(guards: &dyn Guards, site: &SiteName) -> CheckItem {
             ),
             "give the standby a guard, and see `failover guard prove` on both hosts",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deputy_that_is_not_promoted_may_grant_on() {
+        let of = |to: &str, site: &str| {
+            let terms = Terms {
+                service: "shop".into(),
+                epoch: Epoch(2),
+                site: site.into(),
+                lease: Lease::Bounded(Span::from_secs(2)),
+                deputy: Some("west".into()),
+            };
+            stray_deputy(terms, &"east".into(), &to.into())
+        };
+        assert_eq!(of("west", "east"), None);
+        assert_eq!(of("north", "east"), Some("west".into()));
+        assert_eq!(of("north", "north"), None, "an epoch of another site");
     }
 }

@@ -122,6 +122,8 @@ pub struct Agent {
     hold_turn: Turn,
     opening: Option<Opening>,
     is_emptying: bool,
+    /// The server is being stopped in order, since this turn.
+    draining: Option<Turn>,
     arming: Pending,
     has_looked: bool,
     is_stopping: bool,
@@ -190,6 +192,7 @@ impl Agent {
             hold_turn: Turn::default(),
             opening: None,
             is_emptying: false,
+            draining: None,
             arming: Pending::default(),
             has_looked: false,
             is_stopping: false,

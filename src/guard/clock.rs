@@ -37,6 +37,17 @@ pub fn time(at: BootTime) -> Time {
     Time::from_millis(i64::try_from(at.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// How far the wall clock is ahead of the holder's, in milliseconds: the same from look to look while nobody sets it.
+#[must_use]
+pub fn wall() -> i64 {
+    let now = clock_gettime(ClockId::Realtime);
+    let wall = now
+        .tv_sec
+        .saturating_mul(1000)
+        .saturating_add(now.tv_nsec / 1_000_000);
+    wall.saturating_sub(holder().as_millis())
+}
+
 fn holder() -> Time {
     time(BootTime::now())
 }

@@ -103,6 +103,10 @@ pub enum Event {
 
 /// What the agent is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are a few of them at a time, and each is taken apart at once"
+)]
 pub enum Effect {
     /// Ask the controller and the deputy for a lease.
     Ask(LeaseRequest),

@@ -15,6 +15,7 @@ mod control;
 mod disk;
 mod fork;
 mod identity;
+mod locks;
 mod resting;
 mod resync;
 
@@ -26,6 +27,7 @@ pub use self::{
 use self::{
     control::{LastRun, end_of_log, last_run},
     disk::Disk,
+    locks::Locks,
     resting::Resting,
 };
 use super::{
@@ -106,6 +108,9 @@ pub enum ServerError {
     /// The data was not brought into line.
     #[error("the data cannot be brought into line")]
     Resync(#[from] ResyncError),
+    /// `pg_rewind` was broken off.
+    #[error("the data was brought into line by half: nothing but another resync may touch it")]
+    HalfDone,
     /// A password.
     #[error("the password at {at} cannot be read")]
     Secret {
@@ -180,6 +185,7 @@ pub struct Server {
     gate: Gate,
     login: Login,
     resting: Resting,
+    locks: Locks,
     data: PathBuf,
     document: config::Database,
     secrets: SharedSecrets,
@@ -222,6 +228,7 @@ impl Server {
                 secrets: Arc::clone(&secrets),
             },
             resting: Resting::new(database.data_dir.clone(), uid, gid),
+            locks: Locks::new(&database.data_dir, &database.connection),
             data: database.data_dir.clone(),
             document: database.clone(),
             secrets,
@@ -402,9 +409,11 @@ impl Server {
     ) -> Result<(Hold, LastRun), ServerError> {
         let mut current = self.turn.lock().await;
         off.check()?;
+        self.is_whole()?;
         *current = turn;
         // A standby that was being started when the order to promote came.
         self.kill().await?;
+        self.sweep_locks().await;
         let last_run = self.last_run().await?;
         match last_run {
             LastRun::Primary => self.rouse().await?,
@@ -424,6 +433,14 @@ impl Server {
         armed();
         drop(current);
         Ok((hold, last_run))
+    }
+
+    /// Data that `pg_rewind` was at work on may look sound and is not: no server is started on it.
+    fn is_whole(&self) -> Result<(), ServerError> {
+        match &self.document.resync {
+            Some(with) if resync::is_half_done(&with.salvage) => Err(ServerError::HalfDone),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Promotes the standby that runs, and gives what it does then.
@@ -469,6 +486,8 @@ impl Server {
         let hold = if let Some(hold) = self.attached()? {
             hold
         } else {
+            self.is_whole()?;
+            self.sweep_locks().await;
             self.rest().await?;
             self.gate.destroy_sockets().await?;
             Hold::start(&self.launch).await?
@@ -514,6 +533,7 @@ impl Server {
         if self.attached()?.is_some() {
             return Err(ServerError::Outside);
         }
+        self.sweep_locks().await;
         let work = resync::Work {
             database: &self.document,
             owner: (self.launch.uid, self.launch.gid),
@@ -633,6 +653,12 @@ impl Server {
     async fn rest(&self) -> Result<(), ServerError> {
         let resting = self.resting.clone();
         blocking(move || resting.put().map_err(ServerError::Resting)).await
+    }
+
+    /// Nothing of the server runs: its lock files are nobody's.
+    async fn sweep_locks(&self) {
+        let locks = self.locks.clone();
+        drop(tokio::task::spawn_blocking(move || locks.sweep()).await);
     }
 
     async fn rouse(&self) -> Result<(), ServerError> {

@@ -7,14 +7,21 @@
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use futures::TryStreamExt;
+use futures::{
+    TryStreamExt,
+    future::{Either, select},
+};
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
 use serde::{Deserialize, Serialize};
 
-use super::export::{self, Exported};
+use super::{
+    export::{self, Exported},
+    succession::{self, Succession},
+};
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
@@ -38,6 +45,18 @@ const LONGEST_WAIT: Span = Span::from_secs(60);
 
 /// Records that have waited for so long while the copy fails are more than an outage of its store.
 const LATE: Span = Span::from_secs(300);
+
+/// Whether another controller took the journal up is asked so often while there is nothing to copy.
+const IDLE: Span = Span::from_secs(60);
+
+/// Nobody takes a journal up and begins to act in less.
+const FRESH: Span = Span::from_secs(10);
+
+/// An effect waits so long for the store's word.
+const WORD: Span = Span::from_secs(1);
+
+/// The same after this process, or its host, stood still: its connections are gone.
+const WORD_AFTER_SLEEP: Span = Span::from_secs(5);
 
 /// The most records in a segment.
 const SEGMENT_RECORDS: usize = 1000;
@@ -80,6 +99,19 @@ pub enum CopyError {
         /// The first sequence that is not this journal's.
         seq: Seq,
     },
+    /// The copy follows another controller now.
+    #[error("{0}: that controller leads, and this one may not act any more")]
+    TakenOver(Succession),
+    /// The copy went on without the takeover that this journal holds.
+    #[error(
+        "the copy at {store} of chain {chain} went on after this journal was taken over: the other controller still writes"
+    )]
+    StillWritten {
+        /// Which store.
+        store: String,
+        /// The chain.
+        chain: ServiceName,
+    },
 }
 
 /// How far the copy is behind.
@@ -113,6 +145,19 @@ struct State {
     /// What is waiting, as of the last look.
     waiting: BTreeMap<ServiceName, Waiting>,
     error: Option<String>,
+    /// When the store did not answer last, or answered with an error.
+    failed: Option<Moment>,
+    /// When the store last took, or had, what only the leader's copy has.
+    confirmed: BTreeMap<ServiceName, Moment>,
+    /// Chains that another controller took up.
+    lost: BTreeMap<ServiceName, Succession>,
+}
+
+/// A moment by both clocks: one of them stands still while a machine sleeps, the other is set by people.
+#[derive(Clone, Copy)]
+struct Moment {
+    now: Time,
+    wall: Time,
 }
 
 #[derive(Clone, Copy)]
@@ -140,12 +185,13 @@ impl Copy {
         self
     }
 
-    /// Follows for ever; a trouble is shown in [`Copy::lag`] and tried again.
-    pub async fn follow(&self) {
+    /// Follows until another controller has taken a chain up; any other trouble is shown in [`Copy::lag`] and tried again.
+    pub async fn follow(&self) -> Succession {
         let mut wait = PERIOD;
         loop {
             match self.catch_up().await {
                 Ok(()) => wait = PERIOD,
+                Err(CopyError::TakenOver(succession)) => return succession,
                 Err(e) => {
                     tracing::warn!(
                         error = cause::without_repeats(&e),
@@ -169,6 +215,82 @@ impl Copy {
         let caught_up = self.catch_up_all().await;
         self.state().error = caught_up.as_ref().err().map(|e| cause::without_repeats(e));
         caught_up
+    }
+
+    /// Whether this controller still leads a chain, as far as the store can tell within a second: what stands in the journal
+    /// is copied first, and a copy that another controller leads takes nothing. A store that does not answer holds nothing
+    /// back, since it may have gone down with the primary.
+    ///
+    /// # Errors
+    /// Who took it over.
+    pub async fn confirm(&self, chain: &ServiceName) -> Result<(), Succession> {
+        if let Some(succession) = self.state().lost.get(chain) {
+            return Err(succession.clone());
+        }
+        for limit in [WORD, WORD_AFTER_SLEEP] {
+            if self.is_confirmed(chain) {
+                return Ok(());
+            }
+            let asked = self.moment();
+            let limit = self.runtime.sleep_until(self.runtime.now().after(limit));
+            let word = pin!(self.catch_up_to_head(chain, FRESH));
+            let trouble = match select(word, limit).await {
+                Either::Left((Err(CopyError::TakenOver(succession)), _)) => return Err(succession),
+                Either::Left((Ok(()), _)) => None,
+                Either::Left((Err(error), _)) => Some(cause::without_repeats(&error)),
+                Either::Right(_) => Some("it does not answer".to_owned()),
+            };
+            // Who slept meanwhile has heard nothing.
+            if !self.is_within(asked, WORD.saturating_mul(3)) {
+                continue;
+            }
+            if let Some(error) = trouble {
+                self.state().failed = Some(asked);
+                tracing::warn!(
+                    error,
+                    "the journal's copy does not say whether this controller still leads"
+                );
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Whether the store has spoken, or failed to, not long ago.
+    fn is_confirmed(&self, chain: &ServiceName) -> bool {
+        let state = self.state();
+        let moments = [state.confirmed.get(chain).copied(), state.failed];
+        drop(state);
+        let mut moments = moments.into_iter().flatten();
+        moments.any(|moment| self.is_within(moment, FRESH))
+    }
+
+    async fn catch_up_to_head(&self, chain: &ServiceName, age: Span) -> Result<(), CopyError> {
+        let heads = self.journal.heads().await.map_err(CopyError::Journal)?;
+        match heads.into_iter().find(|(name, _)| name == chain) {
+            Some((_, head)) => self.catch_up_chain(chain, head, age).await,
+            None => Ok(()),
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            now: self.runtime.now(),
+            wall: self.runtime.wall(),
+        }
+    }
+
+    fn is_within(&self, then: Moment, span: Span) -> bool {
+        let now = self.moment();
+        now.now.since(then.now) < span
+            && now.wall.since(then.wall) < span
+            && then.wall.since(now.wall) < span
+    }
+
+    /// The store as people know it, and the hosts that it is reached at.
+    #[must_use]
+    pub fn place(&self) -> (&str, &[String]) {
+        (&self.store.name, &self.store.hosts)
     }
 
     /// How far it is behind, as of the last try.
@@ -249,23 +371,31 @@ impl Copy {
     async fn catch_up_all(&self) -> Result<(), CopyError> {
         let mut trouble = Ok(());
         for (chain, head) in self.journal.heads().await.map_err(CopyError::Journal)? {
-            if let Err(e) = self.catch_up_chain(&chain, head).await {
-                trouble = Err(e);
+            match self.catch_up_chain(&chain, head, IDLE).await {
+                Ok(()) => {}
+                Err(e @ CopyError::TakenOver(_)) => return Err(e),
+                Err(e) => trouble = Err(e),
             }
         }
         trouble
     }
 
-    async fn catch_up_chain(&self, chain: &ServiceName, head: Seq) -> Result<(), CopyError> {
+    async fn catch_up_chain(
+        &self,
+        chain: &ServiceName,
+        head: Seq,
+        age: Span,
+    ) -> Result<(), CopyError> {
         let known = self.state().copied.get(chain).copied();
         if known == Some(head) {
-            return Ok(());
+            return self.look_for_successor(chain, head, age).await;
         }
         let mut copied = known.unwrap_or_default();
         self.note_waiting(chain, copied, head).await?;
         if known.is_none() {
+            let asked = self.moment();
             copied = self.find_end(chain, head).await?;
-            self.note_copied(chain, copied);
+            self.note_copied(chain, copied, asked);
         }
         while copied < head {
             self.note_waiting(chain, copied, head).await?;
@@ -274,18 +404,74 @@ impl Copy {
                 break;
             };
             let text = lines.iter().map(export::to_text).collect();
-            if self
-                .create(&self.segment(chain, copied.next()), text)
-                .await?
-            {
+            let (asked, segment) = (self.moment(), self.segment(chain, copied.next()));
+            if self.create(&segment, text).await? {
                 // Ours after an answer that was lost, or somebody else's: what stands there tells.
+                self.look_at(chain, &segment, lines.first()).await?;
                 copied = self.find_end(chain, head).await?;
             } else {
                 copied = last;
             }
-            self.note_copied(chain, copied);
+            self.note_copied(chain, copied, asked);
         }
         self.note_waiting(chain, copied, head).await
+    }
+
+    /// Everything is copied: a successor's first segment would begin right after it.
+    async fn look_for_successor(
+        &self,
+        chain: &ServiceName,
+        head: Seq,
+        age: Span,
+    ) -> Result<(), CopyError> {
+        let confirmed = self.state().confirmed.get(chain).copied();
+        if confirmed.is_some_and(|moment| self.is_within(moment, age)) {
+            return Ok(());
+        }
+        let (asked, next) = (self.moment(), self.segment(chain, head.next()));
+        match self.store.objects.head(&next).await {
+            Ok(_) => {
+                self.look_at(chain, &next, None).await?;
+                self.find_end(chain, head).await.map(drop)
+            }
+            Err(object_store::Error::NotFound { .. }) => {
+                self.note_copied(chain, head, asked);
+                Ok(())
+            }
+            Err(e) => Err(self.unreachable(e)),
+        }
+    }
+
+    /// A segment that somebody else may have written where ours would begin: a takeover is known by one look.
+    async fn look_at(
+        &self,
+        chain: &ServiceName,
+        segment: &Path,
+        ours: Option<&Line>,
+    ) -> Result<(), CopyError> {
+        let lines = self.segment_lines(segment).await?;
+        let theirs = lines.first().filter(|theirs| Some(*theirs) != ours);
+        match theirs.and_then(|line| succession::of(chain, line)) {
+            Some(succession) => Err(self.lose(succession)),
+            None => Ok(()),
+        }
+    }
+
+    fn lose(&self, succession: Succession) -> CopyError {
+        let chain = succession.chain.clone();
+        self.state().lost.insert(chain, succession.clone());
+        CopyError::TakenOver(succession)
+    }
+
+    /// Puts a takeover into the copy. Every chain is looked at before the first is written.
+    ///
+    /// # Errors
+    /// As [`Copy::catch_up`].
+    pub async fn claim(&self) -> Result<(), CopyError> {
+        for (chain, head) in self.journal.heads().await.map_err(CopyError::Journal)? {
+            self.find_end(&chain, head).await?;
+        }
+        self.catch_up().await
     }
 
     async fn next_segment(&self, chain: &ServiceName, from: Seq) -> Result<Vec<Line>, CopyError> {
@@ -306,38 +492,70 @@ impl Copy {
     /// The last sequence of a chain that is copied, after a look at whether the copy is this journal's.
     async fn find_end(&self, chain: &ServiceName, head: Seq) -> Result<Seq, CopyError> {
         let folder = self.folder(chain);
-        let last = self
-            .store
-            .objects
-            .list(Some(&folder))
-            .try_fold(None::<Path>, |last, object| async move {
-                Ok(last.max(Some(object.location)))
-            })
+        let listed = self.store.objects.list(Some(&folder));
+        let mut segments: Vec<Path> = listed
+            .map_ok(|object| object.location)
+            .try_collect()
             .await
             .map_err(|e| self.unreachable(e))?;
-        let Some(object) = last else {
+        segments.sort();
+        let Some(object) = segments.last() else {
             return Ok(Seq(0));
         };
-        let lines: Vec<Line> = read_segment(&self.store, &object)
-            .await?
-            .into_iter()
-            .map(|exported| exported.line)
-            .collect();
+        let lines = self.segment_lines(object).await?;
         let Some(end) = lines.last() else {
-            return Err(not_a_segment(&self.store, &object));
+            return Err(not_a_segment(&self.store, object));
         };
         let ours = self.lines(chain, end.seq, 1).await?;
         if end.seq <= head && ours.first() == Some(end) {
             return Ok(end.seq);
         }
-        let first = lines.first().map_or(end.seq, |line| line.seq);
-        let ours = self.lines(chain, first, lines.len()).await?;
-        let same = lines.iter().zip(&ours).take_while(|(a, b)| a == b).count();
-        Err(CopyError::Foreign {
-            store: self.store.name.clone(),
-            chain: chain.clone(),
-            seq: lines.get(same).map_or(first, |line| line.seq),
+        Err(self.foreign(chain, &segments).await?)
+    }
+
+    /// Where the copy goes another way than this journal, and whether a takeover did that.
+    async fn foreign(
+        &self,
+        chain: &ServiceName,
+        segments: &[Path],
+    ) -> Result<CopyError, CopyError> {
+        // The last segment that begins as this journal has it: chains that part never meet again.
+        let (mut ours, mut theirs) = (0, segments.len());
+        let mut seq = Seq(1);
+        while ours < theirs {
+            let middle = usize::midpoint(ours, theirs);
+            let lines = self.segment_lines(&segments[middle]).await?;
+            let Some(first) = lines.first().map(|line| line.seq) else {
+                return Err(not_a_segment(&self.store, &segments[middle]));
+            };
+            let here = self.lines(chain, first, lines.len()).await?;
+            let same = lines.iter().zip(&here).take_while(|(a, b)| a == b).count();
+            if same == 0 {
+                theirs = middle;
+            } else {
+                ours = middle + 1;
+                seq = Seq(first.0 + same as u64);
+            }
+        }
+        let from = ours.saturating_sub(1);
+        let until = segments.len().min(from + 2);
+        let found = succession::find(&self.store, chain, &segments[from..until], seq).await?;
+        if let Some(succession) = found {
+            return Ok(self.lose(succession));
+        }
+        let store = self.store.name.clone();
+        let here = self.lines(chain, seq, 1).await?;
+        let is_ours = here.first().and_then(|line| succession::of(chain, line));
+        let chain = chain.clone();
+        Ok(match is_ours {
+            Some(_) => CopyError::StillWritten { store, chain },
+            None => CopyError::Foreign { store, chain, seq },
         })
+    }
+
+    async fn segment_lines(&self, object: &Path) -> Result<Vec<Line>, CopyError> {
+        let exported = read_segment(&self.store, object).await?;
+        Ok(exported.into_iter().map(|exported| exported.line).collect())
     }
 
     /// Puts an object where there is none; tells whether there was one.
@@ -370,8 +588,13 @@ impl Copy {
             .map_err(CopyError::Journal)
     }
 
-    fn note_copied(&self, chain: &ServiceName, copied: Seq) {
-        self.state().copied.insert(chain.clone(), copied);
+    /// The store said so when it was asked: what happened since it has not said.
+    fn note_copied(&self, chain: &ServiceName, copied: Seq, asked: Moment) {
+        {
+            let mut state = self.state();
+            state.copied.insert(chain.clone(), copied);
+            state.confirmed.insert(chain.clone(), asked);
+        }
         (self.told)(chain, copied);
     }
 

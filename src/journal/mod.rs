@@ -9,4 +9,5 @@ pub mod memory;
 pub mod origin;
 pub mod restore;
 pub mod sqlite;
+pub mod succession;
 pub mod verify;

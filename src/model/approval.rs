@@ -46,6 +46,11 @@ pub enum AskSubject {
         /// What for.
         kind: RunKind,
     },
+    /// May this drill move production to its other site and back?
+    Drill {
+        /// The drill that waits.
+        drill: RunId,
+    },
     /// The fence is not proved as far as the policy wants: is the old primary surely unable to write?
     /// Whoever approves attests to it by name.
     Fence {
@@ -113,7 +118,8 @@ impl AskSubject {
     pub fn run(&self) -> Option<&RunId> {
         match self {
             Self::Open { .. } => None,
-            Self::Fence { run }
+            Self::Drill { drill: run }
+            | Self::Fence { run }
             | Self::Salvage { run }
             | Self::Manual { run, .. }
             | Self::Failed { run, .. } => Some(run),

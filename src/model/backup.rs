@@ -10,6 +10,7 @@ use super::{
     plan::Uses,
     site::Location,
     span::Span,
+    taking::Take,
     time::Time,
 };
 
@@ -50,12 +51,18 @@ pub struct BackupPolicy {
     pub providers: usize,
     /// Continents that they stand on, at least.
     pub continents: usize,
+    /// Countries in which backups may be; empty: anywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub residency: Vec<String>,
     /// Whether every copy must be encrypted.
     pub encrypted: bool,
     /// What is kept.
     pub retention: Retention,
     /// What is tried by restoring.
     pub verify: Option<Verify>,
+    /// What is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take: Option<Take>,
 }
 
 impl BackupPolicy {
@@ -217,6 +224,17 @@ pub struct Verification {
     pub form: String,
     /// What the restored database answered, by the name of the question.
     pub answers: BTreeMap<String, String>,
+}
+
+/// What a base backup is called in [`Verification::form`], first of all.
+pub const BASE: &str = "base backup";
+
+impl Verification {
+    /// Whether it proved a base backup: the only form that WAL can be replayed on.
+    #[must_use]
+    pub fn proves_base(&self) -> bool {
+        self.outcome == Restored::Good && self.form.starts_with(BASE)
+    }
 }
 
 /// What restoring a backup came to.

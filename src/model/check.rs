@@ -42,6 +42,9 @@ pub struct CheckItem {
     /// What to do, where something is to be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// It is said, and does not count: there was no way to tell, and a failover does not hang on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aside: bool,
 }
 
 impl CheckItem {
@@ -52,6 +55,7 @@ impl CheckItem {
             status: CheckStatus::Ok,
             detail: detail.into(),
             fix: None,
+            aside: false,
         }
     }
 
@@ -67,6 +71,25 @@ impl CheckItem {
             status,
             detail: detail.into(),
             fix: Some(fix.into()),
+            aside: false,
         }
+    }
+
+    /// What there was no way to tell, and what a failover does not hang on.
+    pub fn untold(
+        name: impl Into<String>,
+        detail: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self {
+            aside: true,
+            ..Self::bad(name, CheckStatus::Unknown, detail, fix)
+        }
+    }
+
+    /// Whether it stands in the way of being ready.
+    #[must_use]
+    pub fn hinders(&self) -> bool {
+        !self.aside && matches!(self.status, CheckStatus::Unknown | CheckStatus::Fail)
     }
 }

@@ -153,6 +153,22 @@ pub struct FirstHand {
     /// The file system of its data takes no writes.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_read_only: bool,
+    /// Room on the disk of its data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Room>,
+    /// How far the host's wall clock is ahead of the clock that its messages carry, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wall: Option<i64>,
+}
+
+/// Room on a disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Room {
+    /// What the database may still take.
+    pub free: u64,
+    /// The whole of it.
+    pub size: u64,
 }
 
 /// What a guard sees at first hand.
@@ -218,13 +234,23 @@ pub struct Salvage {
 }
 
 impl Report {
-    /// Whether it tells no more than another one, but for where the log stands just now.
+    /// The same without what nobody decides by, where every byte counts: a request has to fit into one datagram.
+    #[must_use]
+    pub fn brief(mut self) -> Self {
+        self.seen.disk = None;
+        self.seen.wall = None;
+        self
+    }
+
+    /// Whether it tells no more than another one, but for where log, disk and clock stand just now.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
         let still = |report: &Self| Self {
             seen: FirstHand {
                 position: None,
                 contact: None,
+                disk: None,
+                wall: None,
                 ..report.seen
             },
             ..report.clone()

@@ -87,6 +87,8 @@ name!(/// A group of people who may approve.
     GroupName);
 name!(/// An adapter kind as written in `uses`, such as `postgres/promote`.
     KindName);
+name!(/// A drill of the documents, unique within its service.
+    DrillName);
 name!(/// A backup policy.
     PolicyName);
 name!(/// A place where backups are, unique within its policy.

@@ -4,7 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{span::Span, time::Time};
+use super::{
+    id::{CopyId, SourceName},
+    span::Span,
+    time::Time,
+};
 
 /// How far the standby was behind when both sides were last seen. Stale lag is unknown, never zero.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,11 +18,30 @@ pub enum LossForecast {
     Stateless,
     /// Known to be at most this.
     Known(Lag),
+    /// A backup takes the place of the standby: everything after it and the archived WAL is lost.
+    Restored(Reach),
     /// The last measurement is too old, or there is none.
     Unknown {
         /// In plain words.
         reason: String,
     },
+}
+
+/// How far a backup and the WAL that was archived since reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reach {
+    /// Where the backup is.
+    pub source: SourceName,
+    /// Which one.
+    pub copy: CopyId,
+    /// When it was taken.
+    pub taken: Time,
+    /// When the newest archived WAL was written that follows it; none where none is replayed, or none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<Time>,
+    /// From there to the outage: the writes of so long are lost.
+    pub time: Span,
 }
 
 /// A measured replication lag.
@@ -60,6 +83,20 @@ impl fmt::Display for LossForecast {
                 lag.time,
                 lag.measured.clock()
             ),
+            Self::Restored(reach) => {
+                write!(
+                    f,
+                    "the writes of {}: {} in {} was taken on {}",
+                    reach.time,
+                    reach.copy,
+                    reach.source,
+                    reach.taken.date()
+                )?;
+                match reach.archived {
+                    Some(at) => write!(f, ", and archived WAL reaches to {}", at.date()),
+                    None => f.write_str(", and no archived WAL is known that follows it"),
+                }
+            }
             Self::Unknown { reason } => write!(f, "unknown: {reason}"),
         }
     }

@@ -23,13 +23,21 @@ pub enum Sight {
     Unknown,
 }
 
-impl fmt::Display for Sight {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Sight {
+    /// In one word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
             Self::Up => "up",
             Self::Down => "down",
             Self::Unknown => "unknown",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Sight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::id::{AskId, ComponentName, RunId};
+use super::id::{AskId, ComponentName, DrillName, RunId};
 
 /// How urgent a page is.
 #[derive(
@@ -65,6 +65,8 @@ pub enum PageTopic {
     Journal,
     /// The backups break their policy.
     Backups,
+    /// A drill was not passed.
+    Drill(DrillName),
     /// Documents changed on disk but cannot be used.
     Documents,
 }

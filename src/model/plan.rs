@@ -12,6 +12,9 @@ use super::{
     step::Rung,
 };
 
+/// The kind of step that restores a backup.
+pub const RESTORE: &str = "backup/restore";
+
 /// An adapter by name, with what it needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -174,6 +177,9 @@ pub struct PlanStep {
     pub action: Action,
     /// Steps that must be done before.
     pub needs: Vec<StepId>,
+    /// The step that it stands in for: it is performed only where that one has failed for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<StepId>,
     /// Time-out of one attempt.
     pub timeout: Span,
     /// Attempts and back-off.
@@ -196,6 +202,12 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether it restores a backup.
+    #[must_use]
+    pub fn restores(&self) -> bool {
+        self.kind() == Some(RESTORE)
+    }
+
     /// The kind of adapter that performs it; none where a person does.
     #[must_use]
     pub fn kind(&self) -> Option<&str> {

@@ -7,17 +7,22 @@ use super::{
     approval::Ask,
     backup::{Breach, Verification},
     check::CheckItem,
+    drill::{Depth, DrillOutcome},
+    fault::Injected,
     guard::Terms,
     id::{
-        AnnouncementId, AskId, Attempt, ComponentName, ConfigHash, Epoch, IdempotencyKey,
-        IncidentId, PageId, PersonName, RunId, Seq, ServiceName, SiteName, StepId,
+        AnnouncementId, AskId, Attempt, ComponentName, ConfigHash, DrillName, Epoch,
+        IdempotencyKey, IncidentId, PageId, PersonName, PlanHash, RunId, Seq, ServiceName,
+        SiteName, StepId,
     },
     loss::LossForecast,
     page::Page,
     plan::{Plan, RunKind},
+    readiness::Readiness,
     service::Mode,
     span::Span,
     step::{Presence, StepResult},
+    taking::Taken,
     time::Time,
     verdict::{Verdict, Witness},
 };
@@ -88,6 +93,18 @@ pub enum RecordBody {
         green: bool,
         /// What is not ok.
         problems: Vec<CheckItem>,
+        /// The plan that it was made for, where one could be made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<PlanHash>,
+    },
+    /// Readiness is not what it was: a check came to something else, or what was checked says nothing any more.
+    ReadinessTurned {
+        /// From.
+        from: Readiness,
+        /// To.
+        to: Readiness,
+        /// In one sentence.
+        reason: String,
     },
     /// A component's verdict changed.
     VerdictChanged {
@@ -187,6 +204,9 @@ pub enum RecordBody {
         loss: LossForecast,
         /// The forecast, part by part.
         forecast: Vec<ForecastPart>,
+        /// The drill that it is a part of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drill: Option<RunId>,
     },
     /// A promotion is about to be asked for: the epoch that it opens.
     EpochRaised {
@@ -393,10 +413,51 @@ pub enum RecordBody {
         /// What it came to.
         result: Box<Verification>,
     },
+    /// A backup was taken.
+    BackupTaken {
+        /// What it came to.
+        result: Box<Taken>,
+    },
     /// What breaks the backup policy is not what it was.
     BackupsJudged {
         /// What is broken now.
         breaches: Vec<Breach>,
+    },
+    /// A drill began.
+    DrillOpened {
+        /// What is exercised, and what it is held against.
+        drill: Box<DrillPlan>,
+        /// Who asked for it; none where its schedule did.
+        requester: Option<PersonName>,
+        /// Why.
+        reason: String,
+    },
+    /// A drill has come to its end, and everything that it did is taken back from now on.
+    DrillJudged {
+        /// Which.
+        drill: RunId,
+        /// What came of it.
+        outcome: DrillOutcome,
+        /// Why, one sentence each.
+        reasons: Vec<String>,
+    },
+    /// Nothing of a drill is left.
+    DrillClosed {
+        /// Which.
+        drill: RunId,
+        /// What could not be taken back.
+        left: Vec<String>,
+        /// SHA-256 of its report as canonical JSON.
+        report: String,
+    },
+    /// A drill was due and was left out.
+    DrillSkipped {
+        /// Which.
+        policy: DrillName,
+        /// When it was due.
+        slot: Time,
+        /// Why.
+        reason: String,
     },
     /// The journal could not be written for a while; nothing was done in that time.
     JournalResumed {
@@ -412,6 +473,82 @@ pub enum RecordBody {
         /// What.
         text: String,
     },
+}
+
+/// What a drill exercises.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrillPlan {
+    /// As the documents name it.
+    pub policy: DrillName,
+    /// How far it goes.
+    pub depth: Depth,
+    /// When its schedule wanted it, where that began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Time>,
+    /// What is done, where anything is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// What its steps are expected to take.
+    pub expected: Vec<StepForecast>,
+    /// The failover that it stands for.
+    pub failover: Plan,
+    /// What that is forecast to take.
+    pub forecast: Vec<ForecastPart>,
+    /// What it would lose now.
+    pub loss: LossForecast,
+    /// What the gates have against it, one sentence each.
+    pub gates: Vec<String>,
+    /// What the last readiness check found, one sentence each; none where there is no check for these documents.
+    pub readiness: Option<Vec<String>>,
+    /// What must not lead to a failover, and what came of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub injected: Vec<Injected>,
+    /// What a live one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Box<LivePlan>>,
+    /// Recovery time objective.
+    pub rto: Span,
+    /// Recovery point objective.
+    pub rpo: Span,
+}
+
+/// What a live drill does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LivePlan {
+    /// To the other site.
+    pub there: LegPlan,
+    /// And back.
+    pub home: LegPlan,
+    /// How long it stays there.
+    pub stay: Span,
+    /// How long the way back waits for what stands in its way.
+    pub grace: Span,
+}
+
+/// One direction of a live drill.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LegPlan {
+    /// The plan of its run.
+    pub plan: Plan,
+    /// What its steps are expected to take.
+    pub expected: Vec<StepForecast>,
+    /// What it is forecast to take, part by part.
+    pub forecast: Vec<ForecastPart>,
+}
+
+/// What a step is expected to take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepForecast {
+    /// The step.
+    pub step: StepId,
+    /// The median of what was measured; its time-out where nothing was.
+    pub expected: Span,
+    /// Whether it was ever measured.
+    pub measured: bool,
 }
 
 /// One part of a forecast.
@@ -515,6 +652,7 @@ impl RecordBody {
             Self::DocumentsChanged { .. } => "documentsChanged",
             Self::ModeChanged { .. } => "modeChanged",
             Self::Checked { .. } => "checked",
+            Self::ReadinessTurned { .. } => "readinessTurned",
             Self::VerdictChanged { .. } => "verdictChanged",
             Self::IncidentOpened { .. } => "incidentOpened",
             Self::IncidentClosed { .. } => "incidentClosed",
@@ -547,7 +685,12 @@ impl RecordBody {
             Self::TakenOver { .. } => "takenOver",
             Self::TtlChanged { .. } => "ttlChanged",
             Self::BackupVerified { .. } => "backupVerified",
+            Self::BackupTaken { .. } => "backupTaken",
             Self::BackupsJudged { .. } => "backupsJudged",
+            Self::DrillOpened { .. } => "drillOpened",
+            Self::DrillJudged { .. } => "drillJudged",
+            Self::DrillClosed { .. } => "drillClosed",
+            Self::DrillSkipped { .. } => "drillSkipped",
             Self::JournalResumed { .. } => "journalResumed",
             Self::Note { .. } => "note",
         }

@@ -9,6 +9,7 @@ use super::{
     announcement::Phase,
     approval::{ApprovalPolicy, Person},
     backup::BackupPolicy,
+    drill::DrillPolicy,
     id::{
         ChannelName, ComponentName, ConfigHash, NetworkName, ProbeId, RunbookName, ServiceName,
         SiteName, StepId, VantageName,
@@ -16,6 +17,7 @@ use super::{
     observation::Evidence,
     plan::{Action, OnFailure, Retry, RunKind, StepPhase, Uses},
     public_key::PublicKey,
+    readiness::ReadinessPolicy,
     secret::SecretRef,
     site::{Site, SiteRole},
     span::Span,
@@ -104,6 +106,12 @@ pub struct Service {
     /// What is asked of its backups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backups: Option<BackupPolicy>,
+    /// How its recovery is exercised.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drills: Vec<DrillPolicy>,
+    /// What is asked of readiness.
+    #[serde(default, skip_serializing_if = "ReadinessPolicy::is_default")]
+    pub readiness: ReadinessPolicy,
     /// Hash of the documents that this came from.
     pub config: ConfigHash,
 }
@@ -515,6 +523,9 @@ pub struct RunbookStep {
     pub sites: BTreeMap<SiteName, serde_json::Value>,
     /// Steps before it.
     pub needs: Vec<StepId>,
+    /// The step that it stands in for, should that one not be possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<StepId>,
     /// Time-out of one attempt.
     pub timeout: Span,
     /// Attempts and back-off.

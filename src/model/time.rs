@@ -72,6 +72,12 @@ impl Time {
         self.timestamp().strftime("%Y-%m-%d %H:%M UTC").to_string()
     }
 
+    /// Year, month, day, hour, minute and second of UTC, each with all its digits.
+    #[must_use]
+    pub fn rfc_digits(self) -> [String; 6] {
+        ["%Y", "%m", "%d", "%H", "%M", "%S"].map(|f| self.timestamp().strftime(f).to_string())
+    }
+
     /// The day of UTC that it lies in, counted from 1970.
     #[must_use]
     pub const fn day(self) -> i64 {

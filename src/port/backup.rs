@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use crate::model::{backup::BackupCopy, id::CopyId};
+use crate::model::{backup::BackupCopy, id::CopyId, time::Time};
 
 /// Why a place of backups did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,14 @@ pub enum BackupError {
         /// Which copy.
         copy: CopyId,
     },
+    /// It is not what was once put there.
+    #[error("{copy} is damaged: {reason}")]
+    Damaged {
+        /// Which copy.
+        copy: CopyId,
+        /// How that is seen.
+        reason: String,
+    },
     /// It cannot do that at all.
     #[error("{0}")]
     Unable(&'static str),
@@ -64,6 +72,15 @@ pub trait Backups: Send + Sync {
     /// # Errors
     /// Where it is not certain that all of it is gone.
     async fn delete(&self, copy: &CopyId) -> Result<(), BackupError>;
+
+    /// Puts a backup of this moment there, under the name that the place gives it; answers with that. What is there
+    /// already stays.
+    ///
+    /// # Errors
+    /// Where it is not certain that all of it is there.
+    async fn put(&self, _at: Time, _file: &Path, _sealed: bool) -> Result<CopyId, BackupError> {
+        Err(BackupError::Unable("nothing can be put there"))
+    }
 
     /// Whether it can delete.
     fn deletes(&self) -> bool {

@@ -19,6 +19,8 @@ pub struct Heard {
     pub report: Report,
     /// How long ago.
     pub age: Span,
+    /// When it was said, on the guard's own clock.
+    pub said: Time,
 }
 
 /// What a guard is told or asked. It is said once and may be lost: whoever wants it done says it until it is.

@@ -142,6 +142,8 @@ pub struct Kind {
     pub both_ways: bool,
     /// For places of backups: whether a backup can be fetched from it.
     pub fetches: bool,
+    /// For channels: whether only what is really sent proves that its credential works.
+    pub proved_by_use: bool,
 }
 
 impl Kind {
@@ -166,6 +168,7 @@ impl Kind {
             rung: None,
             both_ways: false,
             fetches: false,
+            proved_by_use: false,
         }
     }
 
@@ -187,6 +190,13 @@ impl Kind {
     #[must_use]
     pub const fn both_ways(mut self) -> Self {
         self.both_ways = true;
+        self
+    }
+
+    /// The same as a channel that no check can prove: only what is really sent does.
+    #[must_use]
+    pub const fn proved_by_use(mut self) -> Self {
+        self.proved_by_use = true;
         self
     }
 

@@ -103,6 +103,15 @@ pub trait Ledger: Send + Sync {
         Ok(())
     }
 
+    /// When a channel's message was accepted last, whoever it was for. Default: a ledger that keeps nothing knows nothing.
+    async fn last_sent(
+        &self,
+        _service: &ServiceName,
+        _channel: &ChannelName,
+    ) -> Result<Option<Time>, LedgerError> {
+        Ok(None)
+    }
+
     /// Whether an address is on the suppression list.
     async fn suppressed(&self, service: &ServiceName, to: &Recipient) -> Result<bool, LedgerError>;
 }

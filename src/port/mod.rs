@@ -3,6 +3,7 @@
 //! Adapters know this room and `model/`, nothing else. The kinds that documents may name in `uses` are declared
 //! with [`kind::Kind`], one `const` beside each adapter, and listed once in `driver/registry.rs`.
 
+pub mod account;
 pub mod action;
 pub mod backup;
 pub mod cause;

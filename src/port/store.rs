@@ -51,6 +51,8 @@ pub struct Store {
     pub prefix: Path,
     /// As people know it, without secrets.
     pub name: String,
+    /// Hosts that are connected to.
+    pub hosts: Vec<String>,
 }
 
 /// Why a store cannot be opened.
@@ -152,6 +154,7 @@ impl StoreWith {
             objects,
             prefix,
             name,
+            hosts: self.hosts(),
         })
     }
 

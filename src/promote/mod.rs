@@ -4,6 +4,7 @@ use crate::port::kind::Kind;
 
 mod action;
 mod command;
+mod follow;
 mod grants;
 mod guard;
 mod http;
@@ -16,6 +17,7 @@ pub use grants::{Grants, grants_sql};
 pub const KINDS: &[Kind] = &[
     action::KIND,
     command::KIND,
+    follow::KIND,
     guard::KIND,
     http::KIND,
     postgres::KIND,

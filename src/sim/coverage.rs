@@ -77,10 +77,10 @@ impl Coverage {
         }
     }
 
-    /// What can be reached and was not.
+    /// What can be reached, with guards or without, and was not.
     #[must_use]
-    pub fn missing(&self) -> Vec<Standing> {
-        reachable()
+    pub fn missing(&self, has_guards: bool) -> Vec<Standing> {
+        reachable(has_guards)
             .into_iter()
             .filter(|s| !self.0.contains_key(s))
             .collect()
@@ -95,11 +95,18 @@ const VERDICTS: [Verdict; 5] = [
     Verdict::Inconclusive,
 ];
 const GATES: [Answer; 3] = [Answer::Allow, Answer::Ask, Answer::Hold];
-const RUNGS: [Option<Rung>; 3] = [None, Some(Rung::Attested), Some(Rung::Infrastructure)];
+const RUNGS: &[Option<Rung>] = &[
+    None,
+    Some(Rung::Attested),
+    Some(Rung::Infrastructure),
+    Some(Rung::Lease),
+    Some(Rung::Acknowledged),
+];
 
-/// Every standing that the rules allow.
+/// Every standing that the rules allow; only guards reach a lease or acknowledge.
 #[must_use]
-pub fn reachable() -> Vec<Standing> {
+pub fn reachable(has_guards: bool) -> Vec<Standing> {
+    let rungs = if has_guards { RUNGS } else { &RUNGS[..3] };
     let mut all = Vec::new();
     for verdict in VERDICTS {
         for gates in GATES {
@@ -115,7 +122,7 @@ pub fn reachable() -> Vec<Standing> {
             if gates == Answer::Hold {
                 continue;
             }
-            for rung in RUNGS {
+            for rung in rungs.iter().copied() {
                 all.push(standing(Part::Phase(StepPhase::Fence), rung));
                 // After that a rung is there: nothing is promoted without.
                 if rung.is_some() {

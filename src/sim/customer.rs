@@ -1,6 +1,8 @@
 //! Customers, who write all the time and remember what they were told is written.
 
 use super::{
+    fault::Fault,
+    guard::can_follow,
     network::Party,
     site::Write,
     world::{Happening, World},
@@ -70,6 +72,11 @@ impl World {
         {
             return Some(site);
         }
+        // Whoever reaches no name server goes on with what he knows.
+        let is_islanded = (0..self.sites.len()).any(|n| self.has(Fault::Island(n, customer)));
+        if let Some((site, _)) = self.customers.resolved[customer].filter(|_| is_islanded) {
+            return Some(site);
+        }
         let site = self.led_to()?;
         let ttl = self.scenario.service.dns.as_ref().map(|d| d.ttl);
         let until = now.after(ttl.unwrap_or(Span::ZERO));
@@ -88,7 +95,7 @@ impl World {
             .filter(|n| self.streams(*n) == Some(holder))
             .collect();
         // The one that took over has nobody to wait for.
-        if self.scenario.synchronous && timeline == 1 {
+        if self.waits_for_standby(holder) {
             for standby in &standbys {
                 self.ship(*standby, length, timeline);
             }
@@ -101,6 +108,18 @@ impl World {
         false
     }
 
+    /// Whether commits of a primary wait for a standby that streams.
+    #[must_use]
+    pub fn waits_for_standby(&self, holder: usize) -> bool {
+        let timeline = self.sites[holder].database.as_ref().map(|d| d.timeline);
+        let is_first = if self.is_guarded(holder) {
+            holder == 0
+        } else {
+            timeline == Some(1)
+        };
+        self.scenario.synchronous && is_first
+    }
+
     /// The site from which a standby's stream comes just now.
     #[must_use]
     pub fn streams(&self, standby: usize) -> Option<usize> {
@@ -109,9 +128,10 @@ impl World {
             return None;
         }
         (0..self.sites.len()).find(|n| {
-            let is_upstream = self.sites[*n]
-                .answering()
-                .is_some_and(|d| d.role == DatabaseRole::Primary && d.timeline == own.timeline);
+            let is_upstream = self.sites[*n].answering().is_some_and(|d| {
+                d.role == DatabaseRole::Primary
+                    && can_follow(&self.forks, (own.timeline, own.log.len()), d.timeline)
+            });
             is_upstream
                 && self
                     .network
@@ -138,6 +158,7 @@ impl World {
         let more: Vec<Write> = source.log.get(known..length).unwrap_or_default().to_vec();
         if let Some(own) = self.sites[standby].database.as_mut() {
             own.log.extend(more);
+            own.timeline = timeline;
         }
     }
 

@@ -64,6 +64,53 @@ pub fn make(doing: Doing, wiring: &Wiring) -> Result<SharedAction, MakeError> {
     }))
 }
 
+/// A real step whose calls the watchman sees.
+struct Watched {
+    real: SharedAction,
+    promotes: bool,
+    world: SharedWorld,
+}
+
+/// The real step, watched.
+///
+/// # Errors
+/// Where no simulation is on this thread.
+pub fn watched(real: SharedAction, promotes: bool) -> Result<SharedAction, MakeError> {
+    Ok(Arc::new(Watched {
+        real,
+        promotes,
+        world: stagehand::world()?,
+    }))
+}
+
+#[async_trait]
+impl Action for Watched {
+    async fn perform(&self, step: &StepContext) -> StepResult {
+        {
+            let mut world = lock(&self.world);
+            let now = world.now;
+            world.watchman.performs(step, now);
+            if self.promotes {
+                world.watchman.promotes(step, now);
+            }
+        }
+        self.real.perform(step).await
+    }
+
+    async fn observe(&self, step: &StepContext) -> Presence {
+        self.real.observe(step).await
+    }
+
+    async fn undo(&self, step: &StepContext) -> Option<StepResult> {
+        {
+            let mut world = lock(&self.world);
+            let now = world.now;
+            world.watchman.undoes(step, now);
+        }
+        self.real.undo(step).await
+    }
+}
+
 #[async_trait]
 impl Action for SimulatedStep {
     async fn perform(&self, step: &StepContext) -> StepResult {

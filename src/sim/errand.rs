@@ -96,6 +96,7 @@ impl World {
             self.watchman.lied |= self.sites[from].may_take_writes();
         } else {
             self.sites[from].power = Power::Off;
+            self.powered(from, false);
         }
         self.trace
             .note(self.now, 8, || format!("a person sees to site-{from}"));

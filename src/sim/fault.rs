@@ -52,6 +52,46 @@ pub enum Fault {
     Outlet(OutletFault),
     /// Looks of one vantage point say Down, whatever is the case.
     Slanders(usize),
+    /// A site and the customers of one network reach nobody but each other.
+    Island(usize, usize),
+    /// A site reaches other sites and the customers of one network, and nobody else.
+    Severed(usize, usize),
+    /// A site's guard is killed, and started again at the end.
+    GuardDies(usize),
+    /// A site's guard is stopped, and goes on at the end.
+    GuardFreezes(usize),
+    /// A site's guard is killed, its disk is lost, and it is started again at the end.
+    GuardLosesState(usize),
+    /// The disk of a site's guard behaves so.
+    GuardDisk(usize, DiskFault),
+    /// A guard cannot make sure that its database has ended.
+    KillHangs(usize),
+    /// The clock that a site's leases are held on gains so many in a million.
+    Slews(usize, i64),
+    /// No fault: a person wishes something.
+    Wishes(Wish),
+}
+
+/// What may go wrong with the disk of a guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DiskFault {
+    /// It says that it could not write; it may have.
+    Fails,
+    /// It says nothing any more.
+    Hangs,
+}
+
+/// What a person wishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wish {
+    /// A failover to this site.
+    Failover(usize),
+    /// A switchover to this site, as planned work.
+    Switchover(usize),
+    /// That the service goes back to the primary of the documents.
+    Failback,
+    /// That the run is stopped.
+    Abort,
 }
 
 /// What may go wrong with the journal.
@@ -98,6 +138,8 @@ pub enum Anchor {
     Beginning,
     /// The moment in which the first run is opened.
     Run,
+    /// The moment in which the epoch rises in a run for the first time.
+    Epoch,
 }
 
 /// A fault and its time.
@@ -156,6 +198,30 @@ impl Fault {
         }
     }
 
+    /// How the disk of a site's guard behaves meanwhile.
+    #[must_use]
+    pub fn of_disk(self, site: usize) -> Option<DiskFault> {
+        if let Self::GuardDisk(n, how) = self
+            && n == site
+        {
+            Some(how)
+        } else {
+            None
+        }
+    }
+
+    /// Whether it is of the controller alone.
+    #[must_use]
+    pub fn is_of_controller(self) -> bool {
+        matches!(
+            self,
+            Self::ControllerDies(_)
+                | Self::ControllerFreezes
+                | Self::ClockSteps(..)
+                | Self::Journal(_)
+        )
+    }
+
     /// The kind's name, the same for all parties.
     #[must_use]
     pub fn kind(self) -> &'static str {
@@ -180,6 +246,15 @@ impl Fault {
             Self::FenceLies => "fence lies",
             Self::Outlet(_) => "outlet",
             Self::Slanders(_) => "slanders",
+            Self::Island(..) => "island",
+            Self::Severed(..) => "severed",
+            Self::GuardDies(_) => "guard dies",
+            Self::GuardFreezes(_) => "guard freezes",
+            Self::GuardLosesState(_) => "guard loses its state",
+            Self::GuardDisk(..) => "guard's disk",
+            Self::KillHangs(_) => "kill hangs",
+            Self::Slews(..) => "slews",
+            Self::Wishes(_) => "wishes",
         }
     }
 }
@@ -194,7 +269,17 @@ impl fmt::Display for Fault {
             | Self::DatabaseFreezes(n)
             | Self::ApplicationDies(n)
             | Self::ApplicationFreezes(n)
-            | Self::CutOff(n) => write!(f, "{} site-{n}", self.kind()),
+            | Self::CutOff(n)
+            | Self::GuardDies(n)
+            | Self::GuardFreezes(n)
+            | Self::GuardLosesState(n)
+            | Self::KillHangs(n) => write!(f, "{} site-{n}", self.kind()),
+            Self::Island(n, customer) | Self::Severed(n, customer) => {
+                write!(f, "{} site-{n} with customers-{customer}", self.kind())
+            }
+            Self::GuardDisk(n, what) => write!(f, "{} {what:?} site-{n}", self.kind()),
+            Self::Slews(n, ppm) => write!(f, "{} site-{n} by {ppm} ppm", self.kind()),
+            Self::Wishes(what) => write!(f, "a person wishes {what:?}"),
             Self::Blind(n) | Self::Slanders(n) => write!(f, "{} vantage-{n}", self.kind()),
             Self::ControllerDies(turns) => write!(f, "controller dies after {turns} turns"),
             Self::ClockSteps(by, gains) => write!(f, "clock steps {by} ms, gains {gains} ppm"),
@@ -215,6 +300,7 @@ impl fmt::Display for Planned {
         let from = match self.from {
             Anchor::Beginning => "at",
             Anchor::Run => "in the first run after",
+            Anchor::Epoch => "from the first epoch that rises after",
         };
         write!(f, "{from} {} for {}: {}", self.at, self.lasts, self.fault)
     }
@@ -222,23 +308,50 @@ impl fmt::Display for Planned {
 
 /// How many kinds of faults there are to choose from.
 const KINDS: u64 = 19;
+/// And so many where guards stand beside databases.
+const GUARDED: u64 = 30;
+/// Of a hundred histories with guards so many are about planned work.
+const PLANNED: u64 = 30;
 /// Faults begin in this part of a history.
 const FIRST: Span = Span::from_secs(20);
+
+/// What a service has that faults can be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Has {
+    /// No guards.
+    Nothing,
+    /// Guards beside its databases.
+    Guards,
+    /// Guards, and steps for planned work.
+    PlannedWork,
+}
 
 /// Draws the faults of a history. Each history knows only some kinds (swarm testing, Groce and others 2012): a rare
 /// meeting of two kinds is found in histories that know nothing else. Most have a primary in trouble, and some faults
 /// wait for the run that follows from it.
 #[must_use]
-pub fn draw(chance: &mut Chance, sites: usize, points: usize) -> Vec<Planned> {
-    let kinds: Vec<u64> = (0..KINDS).filter(|_| chance.percent(35)).collect();
+pub fn draw(chance: &mut Chance, sites: usize, points: usize, has: Has) -> Vec<Planned> {
+    let is_guarded = has != Has::Nothing;
+    let all = if is_guarded { GUARDED } else { KINDS };
+    let kinds: Vec<u64> = (0..all).filter(|_| chance.percent(35)).collect();
     let mut plan = Vec::new();
-    if chance.percent(75) {
+    if has == Has::PlannedWork && chance.percent(PLANNED) {
+        plan.extend(planned_work(chance, sites));
+    } else if is_guarded && chance.percent(60) {
+        plan.extend(if chance.percent(10) {
+            second_thoughts(chance)
+        } else {
+            plot(chance, sites)
+        });
+    } else if chance.percent(75) {
+        let customer = chance.index(2);
         let fault = *chance.pick(&[
             Fault::Crash(0),
             Fault::Burns(0),
             Fault::DatabaseDies(0),
             Fault::DatabaseFreezes(0),
             Fault::CutOff(0),
+            Fault::Island(0, customer),
         ]);
         plan.push(Planned {
             from: Anchor::Beginning,
@@ -247,19 +360,27 @@ pub fn draw(chance: &mut Chance, sites: usize, points: usize) -> Vec<Planned> {
             fault,
         });
     }
-    let many = if kinds.is_empty() { 0 } else { chance.below(9) };
+    let most = if is_guarded { 13 } else { 9 };
+    let many = if kinds.is_empty() {
+        0
+    } else {
+        chance.below(most)
+    };
     let last = 40 + chance.below(120);
     for _ in 0..many {
         let kind = *chance.pick(&kinds);
         let fault = one(chance, kind, sites, points);
         let in_run = chance.percent(60);
+        let in_epoch = in_run && is_guarded && chance.percent(30);
         plan.push(Planned {
-            from: if in_run {
-                Anchor::Run
-            } else {
-                Anchor::Beginning
+            from: match (in_run, in_epoch) {
+                (_, true) => Anchor::Epoch,
+                (true, false) => Anchor::Run,
+                (false, false) => Anchor::Beginning,
             },
-            at: if in_run {
+            at: if in_epoch {
+                chance.millis(0, 5_000)
+            } else if in_run {
                 chance.millis(0, 20_000)
             } else {
                 chance.millis(FIRST.as_millis(), last * 1000)
@@ -272,6 +393,176 @@ pub fn draw(chance: &mut Chance, sites: usize, points: usize) -> Vec<Planned> {
             fault,
         });
     }
+    plan.sort_by_key(|p| (p.from, p.at, p.lasts, p.fault));
+    plan
+}
+
+/// People move the service to another site and back while everything works; what goes wrong mostly waits for their runs.
+fn planned_work(chance: &mut Chance, sites: usize) -> Vec<Planned> {
+    let standby = 1 + chance.index(sites - 1);
+    let mut at = chance.millis(FIRST.as_millis(), 45_000);
+    let wishes = [
+        Wish::Switchover(standby),
+        *chance.pick(&[Wish::Failback, Wish::Failback, Wish::Switchover(0)]),
+        Wish::Switchover(standby),
+    ];
+    let many = 1 + chance.index(wishes.len());
+    let mut plan = Vec::new();
+    for wish in &wishes[..many] {
+        plan.push(Planned {
+            from: Anchor::Beginning,
+            at,
+            lasts: Span::from_secs(1),
+            fault: Fault::Wishes(*wish),
+        });
+        at = at.saturating_add(chance.millis(60_000, 240_000));
+    }
+    plan
+}
+
+/// What matters to guards lies close together: whoever grants loses sight of the primary, somebody takes over, and
+/// something happens to those who have a part in it just then.
+fn plot(chance: &mut Chance, sites: usize) -> Vec<Planned> {
+    let (customer, standby) = (chance.index(2), 1 + chance.index(sites - 1));
+    let began = chance.millis(FIRST.as_millis(), 60_000);
+    let near = |chance: &mut Chance, least, most| {
+        began
+            .saturating_add(chance.millis(least, most))
+            .saturating_sub(Span::from_secs(3))
+    };
+    let parted = *chance.pick(&[
+        Some(Fault::Severed(0, customer)),
+        Some(Fault::Severed(0, customer)),
+        Some(Fault::Island(0, customer)),
+        Some(Fault::CutOff(0)),
+        Some(Fault::Cut((Party::Controller, Party::Site(0)))),
+        None,
+    ]);
+    let mut plan = Vec::new();
+    let mut add = |from, at, lasts, fault| {
+        plan.push(Planned {
+            from,
+            at,
+            lasts,
+            fault,
+        });
+    };
+    if let Some(parted) = parted {
+        let lasts = chance.millis(10_000, 120_000);
+        add(Anchor::Beginning, began, lasts, parted);
+    }
+    let wishes = Fault::Wishes(Wish::Failover(standby));
+    add(
+        Anchor::Beginning,
+        near(chance, 3_000, 12_000),
+        Span::from_secs(1),
+        wishes,
+    );
+    if chance.percent(30) {
+        let at = chance.millis(0, 6_000);
+        let dies = Fault::ControllerDies(u32::try_from(chance.below(20)).unwrap_or(0));
+        add(Anchor::Run, at, chance.millis(100, 3_000), dies);
+    }
+    if chance.percent(30) {
+        let at = chance.millis(0, 500);
+        add(
+            Anchor::Epoch,
+            at,
+            chance.millis(50, 1_000),
+            Fault::GuardDies(standby),
+        );
+    }
+    if chance.percent(15) {
+        let at = chance.millis(2_000, 30_000);
+        let loses = Fault::GuardLosesState(standby);
+        add(Anchor::Epoch, at, chance.millis(100, 5_000), loses);
+    }
+    if chance.percent(40) {
+        let at = near(chance, 0, 6_000);
+        let lasts = chance.millis(10_000, 120_000);
+        let fault = *chance.pick(&[Fault::GuardFreezes(0), Fault::GuardDies(0)]);
+        add(Anchor::Beginning, at, lasts, fault);
+    }
+    if chance.percent(30) {
+        let fault = *chance.pick(&[Fault::Doubling, Fault::Slow, Fault::Lossy]);
+        let at = Span::from_millis(chance.below(2) * near(chance, 0, 3_000).as_millis());
+        add(Anchor::Beginning, at, chance.millis(30_000, 120_000), fault);
+    }
+    if chance.percent(20) {
+        let at = began.saturating_sub(Span::from_secs(15));
+        add(
+            Anchor::Beginning,
+            at,
+            Span::from_secs(120),
+            Fault::Slews(0, -100_000),
+        );
+    }
+    if chance.percent(10) {
+        let at = chance.millis(100, 20_000);
+        add(
+            Anchor::Run,
+            at,
+            Span::from_secs(1),
+            Fault::Wishes(Wish::Abort),
+        );
+        let again = near(chance, 20_000, 60_000);
+        add(Anchor::Beginning, again, Span::from_secs(1), wishes);
+    }
+    plan
+}
+
+/// A failover is stopped while it fences, and begun again when the primary is out of reach.
+fn second_thoughts(chance: &mut Chance) -> Vec<Planned> {
+    let began = chance.millis(FIRST.as_millis(), 30_000);
+    let wish = |after: u64| Planned {
+        from: Anchor::Beginning,
+        at: began.saturating_add(Span::from_millis(after)),
+        lasts: Span::from_secs(1),
+        fault: Fault::Wishes(Wish::Failover(1)),
+    };
+    let hangs = Planned {
+        from: Anchor::Beginning,
+        at: began,
+        lasts: chance.millis(8_000, 20_000),
+        fault: Fault::Step(StepPhase::Fence, Mishap::Swallowed),
+    };
+    let aborts = Planned {
+        from: Anchor::Run,
+        at: chance.millis(1_000, 8_000),
+        lasts: Span::from_secs(1),
+        fault: Fault::Wishes(Wish::Abort),
+    };
+    let severed = Planned {
+        from: Anchor::Beginning,
+        at: began.saturating_add(chance.millis(60_000, 90_000)),
+        lasts: chance.millis(30_000, 120_000),
+        fault: Fault::Severed(0, chance.index(2)),
+    };
+    vec![
+        wish(100),
+        hangs,
+        aborts,
+        severed,
+        wish(92_000),
+        wish(97_000),
+    ]
+}
+
+/// Troubles of the controller, and of nobody else.
+#[must_use]
+pub fn of_controller(chance: &mut Chance) -> Vec<Planned> {
+    let many = 1 + chance.below(4);
+    let mut plan: Vec<_> = (0..many)
+        .map(|_| Planned {
+            from: Anchor::Beginning,
+            at: chance.millis(30_000, 150_000),
+            lasts: chance.millis(1_000, 180_000),
+            fault: {
+                let kind = 11 + chance.below(5);
+                one(chance, kind, 1, 1)
+            },
+        })
+        .collect();
     plan.sort_by_key(|p| (p.from, p.at, p.lasts, p.fault));
     plan
 }
@@ -323,8 +614,34 @@ fn one(chance: &mut Chance, kind: u64, sites: usize, points: usize) -> Fault {
             OutletFault::Broken,
             OutletFault::Unanswered,
         ])),
-        _ if chance.percent(20) => Fault::FenceLies,
-        _ => Fault::Slanders(point),
+        18 if chance.percent(20) => Fault::FenceLies,
+        18 => Fault::Slanders(point),
+        _ => of_guards(chance, kind, sites),
+    }
+}
+
+fn of_guards(chance: &mut Chance, kind: u64, sites: usize) -> Fault {
+    let site = if chance.percent(60) {
+        0
+    } else {
+        chance.index(sites)
+    };
+    let customer = chance.index(2);
+    match kind {
+        19 | 20 => Fault::GuardDies(site),
+        21 | 22 => Fault::GuardFreezes(site),
+        23 => Fault::GuardLosesState(site),
+        24 => Fault::GuardDisk(site, *chance.pick(&[DiskFault::Fails, DiskFault::Hangs])),
+        25 => Fault::KillHangs(site),
+        26 => Fault::Slews(site, *chance.pick(&[-100_000, -100_000, -20_000, 100_000])),
+        27 => Fault::Island(site, customer),
+        28 => Fault::Severed(site, customer),
+        _ => Fault::Wishes(match chance.below(6) {
+            0 | 1 => Wish::Abort,
+            2 => Wish::Switchover(chance.index(sites)),
+            3 => Wish::Failback,
+            _ => Wish::Failover(1 + chance.index(sites - 1)),
+        }),
     }
 }
 

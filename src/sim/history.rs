@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::ControlFlow,
     panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{Arc, LazyLock, Mutex, PoisonError},
@@ -17,8 +18,10 @@ use super::{
     coverage::Coverage,
     disk::{DiskJournal, DiskLedger},
     errand::{Answer, Errand},
-    fault::Fault,
+    fault::{Fault, Wish},
     kinds,
+    line::{Blundering, Letter, Line, Message},
+    network::Party,
     process::Process,
     rule::{Rule, Violation},
     scenario::Scenario,
@@ -30,22 +33,25 @@ use crate::{
     decide::event::{Command, Event},
     driver::{
         fitting::Fitting,
+        guards::{Told, Ward},
         metrics::Metrics,
-        perform::Performer,
+        perform::{Performer, Underway},
         publisher,
         service::{Input, LoopError, Parts, ServiceLoop},
         watch::{self, Lookouts, Watch},
     },
+    guard::wire::Way,
     journal::memory::MemoryJournal,
     model::{
         approval::AskSubject,
         check::{CheckItem, CheckStatus},
+        plan::RunKind,
         service::Service,
         span::Span,
-        time::Time,
     },
     port::{
         cause,
+        guard::SharedGuards,
         journal::{JournalError, SharedJournal},
         kind::Wiring,
         ledger::SharedLedger,
@@ -60,6 +66,10 @@ const AGAIN: Span = Span::from_secs(3);
 const FIRST_CHECK: Span = Span::from_secs(5);
 /// After the last fault a person looks after what is open, and again after each of these.
 const LOOKS_AFTER: Span = Span::from_secs(45);
+/// Guards are asked how their sites stand after this.
+const ASKS: Span = Span::from_secs(1);
+/// So many datagrams wait for a controller that is frozen.
+const BUFFER: usize = 500;
 /// A history in which nothing is open goes on so long after its last fault.
 const QUIET: Span = Span::from_secs(90);
 /// So long after the last fault every run has ended: the longest expiry of a question, and what comes after it.
@@ -105,6 +115,8 @@ struct History {
     /// How many more turns of its tasks the controller has to live.
     doomed: Option<u32>,
     frozen: u32,
+    /// What came while it was frozen.
+    waiting: Vec<Letter>,
 }
 
 /// A living controller.
@@ -112,6 +124,7 @@ struct Controller {
     process: Arc<Process>,
     inbox: mpsc::UnboundedSender<Input>,
     end: Arc<Mutex<Option<Result<(), LoopError>>>>,
+    ward: Option<Arc<Ward>>,
 }
 
 impl History {
@@ -129,6 +142,7 @@ impl History {
             controller: None,
             doomed: None,
             frozen: 0,
+            waiting: Vec::new(),
         }
     }
 
@@ -136,45 +150,46 @@ impl History {
         let quiet = QUIET.saturating_add(self.scenario.patience());
         loop {
             self.turn();
-            let next = self.next();
-            let (now, calm, is_busy) = {
-                let world = lock(&self.world);
-                (world.now, world.calm, world.watchman.is_busy())
-            };
-            let last = calm.after(ENDED);
-            if now >= last || (now >= calm.after(quiet) && !is_busy) {
-                break;
+            match self.pass(quiet) {
+                ControlFlow::Continue(happened) => self.react(happened),
+                ControlFlow::Break(()) => break,
             }
-            self.pass(next.min(last));
         }
         self.conclude();
     }
 
-    /// When something happens next.
-    fn next(&self) -> Time {
-        let world = lock(&self.world).next_at();
-        let process = self.controller.as_ref().filter(|_| self.frozen == 0);
-        let timer = process.and_then(|c| c.process.next_timer());
-        world.into_iter().chain(timer).min().unwrap_or(BEGIN)
+    /// Lets the world go on until something concerns the controller, or the history is over.
+    fn pass(&self, quiet: Span) -> ControlFlow<(), Option<Happening>> {
+        let controller = self.controller.as_ref().filter(|_| self.frozen == 0);
+        let process = controller.map(|c| &c.process);
+        let timer = process.and_then(|p| p.next_timer());
+        let mut held = lock(&self.world);
+        let world = &mut *held;
+        loop {
+            let last = world.calm.after(ENDED);
+            let is_quiet = world.now >= world.calm.after(quiet) && !world.watchman.is_busy();
+            if world.now >= last || is_quiet {
+                return ControlFlow::Break(());
+            }
+            let next = world.next_at().into_iter().chain(timer).min();
+            let happened = world.pass(next.unwrap_or(BEGIN).min(last));
+            world.watchman.look(&world.sites, world.now);
+            let is_due = timer.is_some_and(|at| at <= world.now);
+            if happened.is_some() || is_due || process.is_some_and(|p| p.is_ready()) {
+                return ControlFlow::Continue(happened);
+            }
+        }
     }
 
-    fn pass(&mut self, to: Time) {
-        let happened = {
-            let mut world = lock(&self.world);
-            let happened = world.pass(to);
-            let now = world.now;
-            let World {
-                watchman, sites, ..
-            } = &mut *world;
-            watchman.look(sites, now);
-            happened
-        };
+    fn react(&mut self, happened: Option<Happening>) {
         match happened {
             Some(Happening::Begins(n)) => self.fault(n, true),
             Some(Happening::Ends(n)) => self.fault(n, false),
             Some(Happening::Runs(errand)) => self.errand(errand),
+            Some(Happening::Letter(letter)) => self.hear(*letter),
             Some(
-                Happening::Writes(_)
+                Happening::Stirs(..)
+                | Happening::Writes(_)
                 | Happening::Ships(..)
                 | Happening::Arrives(_)
                 | Happening::Answers(..),
@@ -202,7 +217,69 @@ impl History {
             } else {
                 self.frozen.saturating_sub(1)
             };
+            self.thaw();
         }
+        if let (Fault::Wishes(wish), true) = (fault, begins) {
+            self.wish(wish);
+        }
+    }
+
+    /// What came while the controller was frozen reaches it, in no order.
+    fn thaw(&mut self) {
+        if self.frozen > 0 {
+            return;
+        }
+        let mut world = lock(&self.world);
+        for letter in std::mem::take(&mut self.waiting) {
+            let after = world.chance.millis(0, 5);
+            world.plan(after, Happening::Letter(Box::new(letter)));
+        }
+    }
+
+    /// The controller hears a guard.
+    fn hear(&mut self, letter: Letter) {
+        let Some(ward) = self.controller.as_ref().and_then(|c| c.ward.clone()) else {
+            return;
+        };
+        if self.frozen > 0 {
+            if self.waiting.len() < BUFFER {
+                self.waiting.push(letter);
+            }
+            return;
+        }
+        let (Party::Site(n), Message::Told(told)) = (letter.from, letter.what) else {
+            return;
+        };
+        if let Told::Ask(request) = told.as_ref() {
+            lock(&self.world).grant_blindly(n, request);
+        }
+        let site = self.scenario.service.sites[n].name.clone();
+        ward.hear(&site, *told, Way::Straight);
+    }
+
+    /// A person wishes something of the controller.
+    fn wish(&self, wish: Wish) {
+        let service = &self.scenario.service;
+        let Some(by) = service.approvals.approvers.first().cloned() else {
+            return;
+        };
+        let reason = "it seems right".to_owned();
+        let site = |n: usize| service.sites.get(n).map(|s| s.name.clone());
+        let (kind, to) = match wish {
+            Wish::Abort => {
+                self.say(Command::Abort { by, reason });
+                return;
+            }
+            Wish::Failover(to) => (RunKind::Failover, site(to)),
+            Wish::Switchover(to) => (RunKind::Switchover, site(to)),
+            Wish::Failback => (RunKind::Failback, None),
+        };
+        self.say(Command::Open {
+            kind,
+            to,
+            by,
+            reason,
+        });
     }
 
     /// Lets the controller do what it can do now.
@@ -210,6 +287,7 @@ impl History {
         if self.frozen > 0 {
             return;
         }
+        let mut has_turned = false;
         while let Some(controller) = &self.controller {
             if self.doomed == Some(0) {
                 self.die();
@@ -217,7 +295,10 @@ impl History {
             }
             let process = controller.process.clone();
             match std::panic::catch_unwind(AssertUnwindSafe(|| process.turn())) {
-                Ok(true) => self.doomed = self.doomed.map(|turns| turns.saturating_sub(1)),
+                Ok(true) => {
+                    has_turned = true;
+                    self.doomed = self.doomed.map(|turns| turns.saturating_sub(1));
+                }
                 Ok(false) => break,
                 Err(_) => {
                     self.violated(Rule::LoopLives, "a task panicked".to_owned());
@@ -226,7 +307,9 @@ impl History {
                 }
             }
         }
-        self.ended();
+        if has_turned {
+            self.ended();
+        }
     }
 
     /// Notices that the loop has ended by itself: only whoever was deposed may.
@@ -293,8 +376,11 @@ impl History {
         let runtime = process.runtime();
         let service = self.scenario.service.clone();
         let (inbox, received) = mpsc::unbounded();
-        let fitting = Fitting::over(kinds::kinds(), wiring(&service, &runtime))
-            .map_err(|e| cause::in_full(&e))?;
+        let guards = service.guards.is_some().then(|| self.guards(&runtime));
+        let mut wiring = wiring(&service, &runtime);
+        wiring.guards = guards.as_ref().map(|(_, guards)| guards.clone());
+        let ward = guards.map(|(ward, _)| ward);
+        let fitting = Fitting::over(kinds::kinds(), wiring).map_err(|e| cause::in_full(&e))?;
         let maker = watch::maker(kinds::kinds(), fitting.wiring());
         let lookouts = Lookouts::new(&service, &runtime, maker).map_err(|e| cause::in_full(&e))?;
         let lookouts = Arc::new(lookouts);
@@ -312,6 +398,8 @@ impl History {
             runtime: runtime.clone(),
             results: inbox.clone(),
             metrics: metrics.clone(),
+            running: Underway::default(),
+            copy: None,
         };
         let (shown, _rung) = publisher::slot();
         let parts = Parts {
@@ -319,7 +407,7 @@ impl History {
             journal: self.journal(&runtime),
             runtime: runtime.clone(),
             performer,
-            ward: None,
+            ward: ward.clone(),
             metrics,
             inbox: received,
             observations: Watch::new(&service, &lookouts, &runtime, 0).boxed(),
@@ -347,7 +435,23 @@ impl History {
             process,
             inbox,
             end,
+            ward,
         })
+    }
+
+    /// The guards as this process speaks to them, and as its adapters reach them.
+    fn guards(&self, runtime: &SharedRuntime) -> (Arc<Ward>, SharedGuards) {
+        let line = Arc::new(Line::new(&self.world));
+        let ward = Arc::new(Ward::new(line.clone(), runtime.clone()));
+        let (asking, sleeping) = (ward.clone(), runtime.clone());
+        let asks = async move {
+            loop {
+                asking.ask();
+                sleeping.sleep_until(sleeping.now().after(ASKS)).await;
+            }
+        };
+        runtime.spawn("guards", asks.boxed());
+        (ward.clone(), Arc::new(Blundering::new(ward, line)))
     }
 
     fn journal(&self, runtime: &SharedRuntime) -> SharedJournal {
@@ -489,7 +593,11 @@ fn check(
     async move {
         first.await;
         let items = vec![item];
-        let checked = Event::Checked { config, items };
+        let checked = Event::Checked {
+            config,
+            plan: None,
+            items,
+        };
         drop(inbox.unbounded_send(Input::Event(checked)));
     }
 }

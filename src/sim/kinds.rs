@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     driver::registry,
+    model::plan::RESTORE,
     port::{
         action::SharedAction,
         kind::{Kind, Kinds, Make, MakeError, Wiring},
@@ -42,14 +43,43 @@ const PROBE_MAKERS: [MakeProbe; PROBES.len()] = [
 /// Steps that are real: they know the world only through probes and the DNS provider.
 const REAL: [&str; 3] = ["dns/repoint", "service/verify", "publish/fallback"];
 
+/// The real probe that asks guards: those of the simulation answer.
+const GUARD: &str = "probe/guard";
+
+/// Steps that are real, and order something of guards.
+const GUARDED: [&str; 4] = [
+    "guard/fence",
+    "guard/promote",
+    "guard/drain",
+    "guard/rejoin",
+];
+/// Which of them promotes.
+const PROMOTES: usize = 1;
+
+fn guarded<const N: usize>(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
+    let name = GUARDED[N];
+    let real = registry::kinds().0.iter().find(|k| k.name == name);
+    match real.map(|k| k.make) {
+        Some(Make::Action(make)) => deeds::watched(make(with, wiring)?, N == PROMOTES),
+        Some(
+            Make::Probe(_) | Make::Dns(_) | Make::Channel(_) | Make::Target(_) | Make::Backup(_),
+        )
+        | None => not_simulated(with, wiring),
+    }
+}
+
 fn action(name: &str) -> Make {
     match name {
         "command/fence" | "webhook/fence" => Make::Action(|_, w| deeds::make(Doing::SwitchOff, w)),
         "postgres/fence" => Make::Action(|_, w| deeds::make(Doing::RefuseWriters, w)),
         "postgres/write-attempt" => Make::Action(|_, w| deeds::make(Doing::WriteAttempt, w)),
-        "postgres/promote" | "command/promote" | "http/promote" => {
+        "postgres/promote" | "command/promote" | "http/promote" | RESTORE => {
             Make::Action(|_, w| deeds::make(Doing::Promote, w))
         }
+        "guard/fence" => Make::Action(guarded::<0>),
+        "guard/promote" => Make::Action(guarded::<PROMOTES>),
+        "guard/drain" => Make::Action(guarded::<2>),
+        "guard/rejoin" => Make::Action(guarded::<3>),
         "dns/cutover" => Make::Action(|_, w| deeds::make(Doing::Cutover, w)),
         _ => Make::Action(not_simulated),
     }
@@ -65,7 +95,7 @@ pub fn is_simulated(name: &str) -> bool {
     ALL.iter()
         .find(|k| k.name == name)
         .is_some_and(|k| match k.make {
-            Make::Probe(_) => PROBES.contains(&name),
+            Make::Probe(_) => PROBES.contains(&name) || name == GUARD,
             Make::Action(make) => !std::ptr::fn_addr_eq(make, not_simulated as MakeAction),
             Make::Dns(_) | Make::Channel(_) | Make::Target(_) | Make::Backup(_) => true,
         })
@@ -100,18 +130,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_this_build_is_simulated_but_those_that_speak_to_guards() {
+    fn every_kind_of_this_build_is_simulated_but_third_standbys_actions_of_hosts_and_drills() {
         let all = registry::kinds().0.iter().map(|k| k.name);
         let missing: Vec<_> = all.filter(|name| !is_simulated(name)).collect();
         assert_eq!(
             missing,
             [
-                "probe/guard",
-                "guard/drain",
-                "guard/fence",
                 "guard/action",
-                "guard/promote",
-                "guard/rejoin"
+                "postgres/follow",
+                "drill/clone",
+                "drill/promote",
+                "drill/query",
+                "drill/serve",
+                "drill/load"
             ]
         );
     }

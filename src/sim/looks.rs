@@ -250,8 +250,7 @@ impl World {
             streaming: (!is_primary).then(|| self.streams(n).is_some()),
             replay_age: None,
             heard: None,
-            synchronous: (is_primary && is_followed)
-                .then_some(self.scenario.synchronous && own.timeline == 1),
+            synchronous: (is_primary && is_followed).then_some(self.waits_for_standby(n)),
         })
     }
 

@@ -203,7 +203,11 @@ impl World {
         match deed {
             Deed::SwitchOff(n) => Some(self.switch_off(*n)),
             Deed::SwitchOn(n) => {
+                let was_on = self.sites[*n].is_on();
                 self.sites[*n].power = Power::On;
+                if !was_on {
+                    self.powered(*n, true);
+                }
                 self.take_effect();
                 Some(Reply::yes("the host is on again"))
             }
@@ -267,6 +271,7 @@ impl World {
             self.watchman.lied = true;
         } else {
             self.sites[n].power = Power::Off;
+            self.powered(n, false);
         }
         Reply::yes("the host is off")
     }
@@ -309,12 +314,13 @@ impl World {
         });
         if length.is_some() {
             self.watchman
-                .promoted_at(n, &self.sites, &self.customers, self.now);
+                .promoted_at(n, None, &self.sites, &self.customers, self.now);
         }
         reply
     }
 
-    fn highest_timeline(&self) -> u32 {
+    /// The newest timeline of all databases.
+    pub(super) fn highest_timeline(&self) -> u32 {
         let all = self.sites.iter().filter_map(|s| s.database.as_ref());
         all.map(|d| d.timeline).max().unwrap_or(1)
     }

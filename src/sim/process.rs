@@ -119,23 +119,36 @@ impl Process {
     pub fn pass(&self, now: Time) {
         let mut inner = self.inner();
         inner.now = now;
-        let later = inner.timers.split_off(&(now, u64::MAX));
-        let due = std::mem::replace(&mut inner.timers, later);
+        let mut due = Vec::new();
+        while let Some(first) = inner.timers.first_entry()
+            && first.key().0 <= now
+        {
+            due.push(first.remove());
+        }
         drop(inner);
-        for waker in due.into_values() {
+        for waker in due {
             waker.wake();
         }
     }
 
+    /// Whether a task has something to do.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let ready = self.ready.0.lock();
+        !ready.unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Lets one task go on as far as it can; `false` where all of them wait.
     pub fn turn(&self) -> bool {
-        self.take_spawned();
+        let mut inner = self.inner();
+        self.take_spawned(&mut inner);
         let Some(id) = self.next_ready() else {
             return false;
         };
-        let Some((mut task, waker)) = self.inner().tasks.remove(&id) else {
+        let Some((mut task, waker)) = inner.tasks.remove(&id) else {
             return true;
         };
+        drop(inner);
         let polled = task.as_mut().poll(&mut Context::from_waker(&waker));
         if polled.is_pending() {
             self.inner().tasks.insert(id, (task, waker));
@@ -143,8 +156,7 @@ impl Process {
         true
     }
 
-    fn take_spawned(&self) {
-        let mut inner = self.inner();
+    fn take_spawned(&self, inner: &mut Inner) {
         for task in std::mem::take(&mut inner.spawned) {
             let id = inner.next;
             inner.next += 1;

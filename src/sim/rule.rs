@@ -35,11 +35,21 @@ pub enum Rule {
     NamesAfterPromotion,
     /// The loop of a service goes on whatever comes in.
     LoopLives,
+    /// What a guard promised it never takes back, unless its disk was lost.
+    PromiseKept,
+    /// A site that acknowledged a fence writes in no earlier epoch any more.
+    FenceLasts,
+    /// What a fence proves of a guarded site is so.
+    ProofIsTrue,
+    /// Leases are granted to the site of the newest epoch alone.
+    GrantsInForce,
+    /// Losing the controller alone stops no primary whose standby's guard answers.
+    ControllerAlone,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::OneWriter,
         Self::FencedBeforeEpoch,
         Self::RecordBeforeEffect,
@@ -54,6 +64,11 @@ impl Rule {
         Self::FailedLeavesNothing,
         Self::NamesAfterPromotion,
         Self::LoopLives,
+        Self::PromiseKept,
+        Self::FenceLasts,
+        Self::ProofIsTrue,
+        Self::GrantsInForce,
+        Self::ControllerAlone,
     ];
 
     /// As in JSON.
@@ -74,6 +89,11 @@ impl Rule {
             Self::FailedLeavesNothing => "failedLeavesNothing",
             Self::NamesAfterPromotion => "namesAfterPromotion",
             Self::LoopLives => "loopLives",
+            Self::PromiseKept => "promiseKept",
+            Self::FenceLasts => "fenceLasts",
+            Self::ProofIsTrue => "proofIsTrue",
+            Self::GrantsInForce => "grantsInForce",
+            Self::ControllerAlone => "controllerAlone",
         }
     }
 
@@ -119,6 +139,19 @@ impl Rule {
                 "customers were led to a site that could not take their writes"
             }
             Self::LoopLives => "the loop of the service ended or panicked, which it must not",
+            Self::PromiseKept => {
+                "a guard promised an earlier epoch than before, and its disk was not lost"
+            }
+            Self::FenceLasts => {
+                "a site acknowledged a fence that was not in place, or wrote in an earlier epoch after it"
+            }
+            Self::ProofIsTrue => {
+                "an epoch rose on what a fence had proved of a guarded site, and it was not so"
+            }
+            Self::GrantsInForce => {
+                "the controller granted a lease to a site after the newest epoch was given to another"
+            }
+            Self::ControllerAlone => "nothing but the controller was away, and the primary stopped",
         }
     }
 }

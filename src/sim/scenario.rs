@@ -6,11 +6,16 @@ use serde_json::{Value, json};
 
 use super::{
     chance::Chance,
-    fault::{self, Anchor, Fault, Mishap, Planned},
+    fault::{self, Anchor, Fault, Has, Mishap, Planned},
+    guard::HostPlan,
+    kinds,
     weakness::Weakness,
 };
 use crate::model::{
-    service::{Looker, Mode, Service, Trigger, Via},
+    plan::RunKind,
+    public_key::PublicKey,
+    secret::SecretRef,
+    service::{Guard, Guards, Looker, Mode, Service, Trigger, Via},
     span::Span,
 };
 
@@ -40,6 +45,10 @@ pub struct Scenario {
     pub careless: bool,
     /// Nothing but the death of the primary.
     pub clean: bool,
+    /// Nothing but the controller's troubles, while guards stand at both sites.
+    pub alone: bool,
+    /// What the host of each site is like, where its database has a guard.
+    pub hosts: Vec<Option<HostPlan>>,
     /// What a test has planted.
     pub weakness: Option<Weakness>,
 }
@@ -53,8 +62,21 @@ pub enum Subject {
     Documents(Vec<Arc<Service>>),
 }
 
+impl Subject {
+    /// Whether any of its services has guards.
+    #[must_use]
+    pub fn has_guards(&self) -> bool {
+        match self {
+            Self::Drawn => true,
+            Self::Documents(services) => services.iter().any(|s| s.guards.is_some()),
+        }
+    }
+}
+
 /// Of a hundred histories so many know nothing but the death of the primary.
 const CLEAN: u64 = 10;
+/// Of a hundred histories with guards so many know nothing but troubles of the controller.
+const ALONE: u64 = 10;
 
 impl Scenario {
     /// The scenario of a seed.
@@ -65,15 +87,41 @@ impl Scenario {
         let is_drawn = matches!(subject, Subject::Drawn);
         let clean = chance.percent(CLEAN) && weakness.is_none() && is_drawn;
         let synchronous = chance.percent(40);
+        let is_guarded = match weakness {
+            None => chance.percent(50),
+            Some(weakness) => weakness.is_guarded(),
+        };
+        let alone = match weakness {
+            None => is_guarded && !clean && chance.percent(ALONE),
+            Some(weakness) => weakness == Weakness::DeputySilent,
+        };
         let service = match subject {
-            Subject::Drawn => drawn(&mut chance, clean, synchronous, weakness),
+            Subject::Drawn => {
+                let drawn = drawn(
+                    &mut chance,
+                    clean || alone,
+                    synchronous,
+                    weakness,
+                    is_guarded,
+                );
+                with_guards(drawn, &mut chance, is_guarded)
+            }
             Subject::Documents(services) => {
                 let index = chance.index(services.len());
                 services[index].as_ref().clone()
             }
         };
         let service = looking_itself(service);
-        let faults = if clean {
+        let alone = alone && is_drawn;
+        let unable = match weakness {
+            _ if clean || alone => 0,
+            Some(Weakness::EndlessForgotten) => 50,
+            Some(_) | None => 6,
+        };
+        let hosts = hosts(&mut chance, &service, unable);
+        let faults = if alone {
+            fault::of_controller(&mut chance)
+        } else if clean {
             vec![Planned {
                 from: Anchor::Beginning,
                 at: chance.millis(40_000, 90_000),
@@ -82,7 +130,12 @@ impl Scenario {
             }]
         } else {
             let points = service.vantage_points.len();
-            fault::draw(&mut chance, service.sites.len(), points)
+            fault::draw(
+                &mut chance,
+                service.sites.len(),
+                points,
+                has(&service, &hosts),
+            )
         };
         Self {
             seed,
@@ -104,6 +157,8 @@ impl Scenario {
             service: Arc::new(service),
             faults,
             clean,
+            alone,
+            hosts,
             weakness,
         }
     }
@@ -142,6 +197,21 @@ impl Scenario {
         let own = self.faults.iter().filter(|p| p.from == from);
         let ends = own.map(|p| p.at.saturating_add(p.lasts));
         ends.max().unwrap_or(Span::ZERO)
+    }
+}
+
+fn has(service: &Service, hosts: &[Option<HostPlan>]) -> Has {
+    if hosts.iter().all(Option::is_none) {
+        return Has::Nothing;
+    }
+    let planned = service.runbook.steps.iter();
+    let planned = planned.filter(|s| s.on.contains(&RunKind::Switchover));
+    let kinds: Vec<_> = planned.filter_map(|s| s.action.kind()).collect();
+    let drains = kinds.contains(&"guard/drain");
+    if drains && kinds.iter().all(|kind| kinds::is_simulated(kind)) {
+        Has::PlannedWork
+    } else {
+        Has::Guards
     }
 }
 
@@ -188,11 +258,74 @@ const STEPS: [(&str, &str, &str, &[&str]); 8] = [
     ("fallback", "tell", "publish/fallback", &["verify"]),
 ];
 
+/// The same where guards stand beside databases.
+const GUARDED: [(&str, &str, &str, &[&str]); 11] = [
+    ("return", "prepare", "guard/rejoin", &[]),
+    ("drain", "fence", "guard/drain", &[]),
+    ("stop-primary", "fence", "guard/fence", &["drain"]),
+    ("switch-off", "fence", "command/fence", &[]),
+    (
+        "write-attempt",
+        "fence",
+        "postgres/write-attempt",
+        &["stop-primary"],
+    ),
+    ("promote", "promote", "guard/promote", &["stop-primary"]),
+    ("repoint", "traffic", "dns/repoint", &["promote"]),
+    ("cutover", "traffic", "dns/cutover", &["repoint"]),
+    (
+        "verify",
+        "verify",
+        "service/verify",
+        &["promote", "repoint"],
+    ),
+    ("follow", "protect", "guard/rejoin", &["verify"]),
+    ("fallback", "tell", "publish/fallback", &["verify"]),
+];
+
+/// A guard at each site, and a length of its leases.
+fn with_guards(mut service: Service, chance: &mut Chance, is_guarded: bool) -> Service {
+    if is_guarded {
+        let guard = |n: u8| Guard {
+            address: ([10, 0, 0, n], 7400).into(),
+            public_key: PublicKey::new([n; 32]),
+        };
+        let sites = (1..).zip(&service.sites);
+        service.guards = Some(Guards {
+            controller: "dr".to_owned(),
+            key: SecretRef::Env("KEY".to_owned()),
+            lease: Span::from_secs(*chance.pick(&[2, 5, 10, 10])),
+            sites: sites.map(|(n, s)| (s.name.clone(), guard(n))).collect(),
+        });
+    }
+    service
+}
+
+/// So many of a hundred hosts are unable to end a database in time.
+fn hosts(chance: &mut Chance, service: &Service, unable: u64) -> Vec<Option<HostPlan>> {
+    let plan = |site: &crate::model::site::Site| {
+        let guards = service.guards.as_ref()?;
+        guards.sites.get(&site.name)?;
+        let tenth = guards.lease.as_millis() / 10;
+        let mut drift = || i64::try_from(chance.below(20_001)).unwrap_or(0) - 10_000;
+        let (holder, grantor) = (drift(), drift());
+        let cannot = chance.percent(unable);
+        Some(HostPlan {
+            renewal: Span::from_millis(tenth),
+            kill: (!cannot).then(|| chance.millis(20, 50)),
+            holder,
+            grantor,
+        })
+    };
+    service.sites.iter().map(plan).collect()
+}
+
 fn drawn(
     chance: &mut Chance,
     clean: bool,
     synchronous: bool,
     weakness: Option<Weakness>,
+    is_guarded: bool,
 ) -> Service {
     let mode = if clean || chance.percent(60) {
         Mode::Automatic
@@ -223,12 +356,12 @@ fn drawn(
             "sentinels": [{"uses": "probe/tcp", "with": {"host": "192.0.2.254", "port": 443}}],
         })).collect::<Vec<_>>(),
         "quorum": {"networks": 2, "failures": 2, "successes": 2},
-        "components": components(names, every),
+        "components": components(names, every, is_guarded),
         "trigger": trigger,
         "gates": {
             "maxLagAge": "1m", "overRpo": *chance.pick(&["ask", "ask", "hold"]), "maintenance": [],
         },
-        "fencing": "infrastructure",
+        "fencing": fencing(chance, clean, is_guarded),
         "dns": {
             "provider": {"uses": "dns/rfc2136", "with": {}}, "zone": "example.com.",
             "records": [{"name": "www.example.com.", "kind": "A", "values": values(names)}],
@@ -251,7 +384,7 @@ fn drawn(
             "required": required, "approvers": ["ann", "ben"], "breakGlass": ["ann"],
             "expiry": *chance.pick(&["2m", "15m"]), "onTimeout": *chance.pick(&["hold", "proceed"]),
         },
-        "runbook": {"name": "drawn", "title": "Drawn", "steps": steps(chance, weakness)},
+        "runbook": {"name": "drawn", "title": "Drawn", "steps": steps(chance, weakness, clean, is_guarded)},
         "config": "drawn",
     });
     // A literal of this file: the test beside it reads one of every kind.
@@ -273,7 +406,16 @@ fn values(names: &[&str]) -> Value {
         .into()
 }
 
-fn components(names: &[&str], every: &str) -> Value {
+fn fencing(chance: &mut Chance, is_able: bool, is_guarded: bool) -> &'static str {
+    match (is_guarded, is_able) {
+        (false, _) => "infrastructure",
+        // A host that burnt down acknowledges nothing.
+        (true, true) => chance.pick::<&str>(&["infrastructure", "lease"]),
+        (true, false) => chance.pick::<&str>(&["infrastructure", "lease", "lease", "acknowledged"]),
+    }
+}
+
+fn components(names: &[&str], every: &str, is_guarded: bool) -> Value {
     let probe = |kind: &str, id: String, site: &str, evidence: &str| {
         json!({
             "id": id.clone(), "action": {"uses": kind, "with": {"id": id}}, "site": site,
@@ -286,9 +428,17 @@ fn components(names: &[&str], every: &str) -> Value {
             .map(|n| probe(kind, format!("{word}-{n}"), n, evidence))
             .collect()
     };
+    let guard = |site: &&str| {
+        json!({
+            "id": format!("guard-{site}"), "action": {"uses": "probe/guard", "with": {"site": site}}, "site": site,
+            "evidence": "guard", "every": every, "timeout": "2s", "from": [],
+        })
+    };
+    let guards = if is_guarded { names } else { &[] };
     let data = [
         all("probe/postgres", "data", "database", 0),
         all("probe/postgres-standby", "stream", "stream", 1),
+        guards.iter().map(guard).collect(),
     ];
     json!([
         {"name": "web", "title": "Web", "kind": "application", "probes": all("probe/http", "web", "outside", 0)},
@@ -296,19 +446,44 @@ fn components(names: &[&str], every: &str) -> Value {
     ])
 }
 
-fn steps(chance: &mut Chance, weakness: Option<Weakness>) -> Vec<Value> {
+fn steps(
+    chance: &mut Chance,
+    weakness: Option<Weakness>,
+    clean: bool,
+    is_guarded: bool,
+) -> Vec<Value> {
     let fence_fails = *chance.pick(&["stop", "ask", "ask"]);
+    let (switches_off, attempts) = (chance.percent(25), !clean && chance.percent(50));
+    let hold = if is_guarded {
+        *chance.pick(&["2s", "5s", "10s", "10s"])
+    } else {
+        "10s"
+    };
+    let all = if is_guarded { &GUARDED[..] } else { &STEPS[..] };
+    let chosen = all.iter().filter(|(_, _, kind, _)| match *kind {
+        "command/fence" => !is_guarded || switches_off,
+        "postgres/write-attempt" => !is_guarded || attempts,
+        _ => true,
+    });
     let step = |(id, phase, kind, needs): &(&str, &str, &str, &[&str])| {
         let is_aside = *id == "refuse-writers";
-        let on = match *phase {
-            "fence" | "promote" => json!(["failover"]),
-            _ => json!(["failover", "redirect"]),
+        let on = if is_guarded {
+            of_guarded(id, phase)
+        } else {
+            match *phase {
+                "fence" | "promote" => json!(["failover"]),
+                _ => json!(["failover", "redirect"]),
+            }
+        };
+        let with = match *kind {
+            "guard/drain" => json!({"hold": hold}),
+            _ => json!({}),
         };
         let on_failure = match *phase {
             _ if is_aside => "continue",
             "fence" => fence_fails,
             "tell" => "continue",
-            "traffic" | "verify" => "ask",
+            "traffic" | "verify" | "prepare" | "protect" => "ask",
             _ => "stop",
         };
         let needs: &[&str] = match weakness {
@@ -316,12 +491,24 @@ fn steps(chance: &mut Chance, weakness: Option<Weakness>) -> Vec<Value> {
             _ => needs,
         };
         json!({
-            "id": id, "name": id, "phase": phase, "action": {"adapter": {"uses": kind, "with": {}}}, "needs": needs,
-            "timeout": "20s", "retry": {"attempts": if is_aside { 1 } else { 3 }, "backoff": "1s"}, "on": on,
-            "onFailure": on_failure, "bothWays": !matches!(*phase, "fence" | "promote"),
+            "id": id, "name": id, "phase": phase, "action": {"adapter": {"uses": kind, "with": with}}, "needs": needs,
+            "timeout": if *kind == "guard/rejoin" { "60s" } else { "20s" }, "retry": {"attempts": if is_aside { 1 } else { 3 }, "backoff": "1s"}, "on": on,
+            "onFailure": on_failure, "bothWays": !matches!(*phase, "fence" | "promote") || kind.starts_with("guard/"),
         })
     };
-    STEPS.iter().map(step).collect()
+    chosen.map(step).collect()
+}
+
+/// The runs that a step takes part in where guards stand beside databases: those can be left as planned work.
+fn of_guarded(id: &str, phase: &str) -> Value {
+    match (id, phase) {
+        ("return", _) => json!(["failback"]),
+        ("drain" | "follow", _) => json!(["switchover", "failback"]),
+        ("stop-primary" | "promote", _) => json!(["failover", "switchover", "failback"]),
+        (_, "fence") => json!(["failover"]),
+        (_, "tell") => json!(["failover", "redirect"]),
+        _ => json!(["failover", "redirect", "switchover", "failback"]),
+    }
 }
 
 #[cfg(test)]

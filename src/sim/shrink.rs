@@ -13,8 +13,8 @@ pub fn shrink(scenario: &Scenario, rule: Rule) -> Scenario {
     let mut parts = 2;
     while least.faults.len() > 1 && parts <= least.faults.len() {
         let size = least.faults.len().div_ceil(parts);
-        let smaller = (0..parts).find_map(|part| {
-            let faults = without(&least.faults, part * size, size);
+        let smaller = (0..least.faults.len()).step_by(size).find_map(|from| {
+            let faults = without(&least.faults, from, size);
             breaks(&least, faults, rule)
         });
         if let Some(smaller) = smaller {

@@ -32,6 +32,9 @@ pub enum Power {
 /// One transaction of a customer.
 pub type Write = u64;
 
+/// No transaction: the record with which a log ends that was closed in order.
+pub const CHECKPOINT: Write = 0;
+
 /// A database and what it knows.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -74,12 +77,12 @@ pub struct Site {
 impl Site {
     /// A site as it is before anything happened.
     #[must_use]
-    pub fn new(database: Option<DatabaseRole>, now: Time) -> Self {
+    pub fn new(database: Option<(DatabaseRole, Life)>, now: Time) -> Self {
         Self {
             power: Power::On,
             application: Life::Runs,
-            database: database.map(|role| Database {
-                life: Life::Runs,
+            database: database.map(|(role, life)| Database {
+                life,
                 role,
                 timeline: 1,
                 read_only: false,

@@ -9,6 +9,7 @@ use futures::{FutureExt, select_biased};
 
 use super::{
     errand::{self, Errand},
+    fault::Anchor,
     order::{Deed, Reply},
     world::{Happening, SharedWorld, World},
 };
@@ -80,6 +81,10 @@ pub async fn ask(
 }
 
 /// A record has become durable.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "most records begin nothing in the world"
+)]
 pub fn recorded(world: &mut World, record: &Record) {
     let now = world.now;
     world.trace.mix(record.prev.as_bytes());
@@ -87,8 +92,20 @@ pub fn recorded(world: &mut World, record: &Record) {
         format!("record {}: {}", record.seq, words(record))
     });
     world.watchman.recorded(record, &world.sites, now);
-    if let RecordBody::RunOpened { .. } = &record.body {
-        world.run_opened();
+    match &record.body {
+        RecordBody::RunOpened { .. } => world.anchor(Anchor::Run),
+        RecordBody::EpochRaised {
+            run, epoch, site, ..
+        } => {
+            world.anchor(Anchor::Epoch);
+            world.referee.enters(*epoch, site);
+            if let Some(from) = world.watchman.left_by(run) {
+                world.raised(run, &from);
+            }
+        }
+        RecordBody::EpochOpened { terms, .. } => world.referee.enters(terms.epoch, &terms.site),
+        RecordBody::Moved { epoch, site, .. } => world.referee.enters(*epoch, site),
+        _ => {}
     }
     if let RecordBody::AskOpened { ask, .. } = &record.body {
         let id = crate::model::id::AskId::of(&record.chain, record.seq);
@@ -161,7 +178,13 @@ fn words(record: &Record) -> String {
         | RecordBody::Moved { .. }
         | RecordBody::TtlChanged { .. }
         | RecordBody::BackupVerified { .. }
+        | RecordBody::DrillOpened { .. }
+        | RecordBody::DrillJudged { .. }
+        | RecordBody::DrillClosed { .. }
+        | RecordBody::DrillSkipped { .. }
+        | RecordBody::BackupTaken { .. }
         | RecordBody::BackupsJudged { .. }
+        | RecordBody::ReadinessTurned { .. }
         | RecordBody::JournalResumed { .. }
         | RecordBody::LossMeasured { .. }
         | RecordBody::Note { .. } => kind.to_owned(),

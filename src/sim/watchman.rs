@@ -7,7 +7,8 @@ use super::{
     customer::{Acknowledged, Customers},
     rule::{Rule, Violations},
     scenario::Scenario,
-    site::Site,
+    site::{Site, Write},
+    world::BEGIN,
 };
 use crate::{
     model::{
@@ -108,6 +109,8 @@ pub struct Watchman {
     silence: bool,
     serving: usize,
     promoted: Option<(usize, Time)>,
+    /// Acknowledged writes that a promotion has lost already.
+    lost: BTreeSet<Write>,
     service: std::sync::Arc<Service>,
 }
 
@@ -140,6 +143,7 @@ impl Watchman {
             silence: false,
             serving: serving.unwrap_or(0),
             promoted: None,
+            lost: BTreeSet::new(),
             service,
         }
     }
@@ -167,6 +171,20 @@ impl Watchman {
     pub fn leaves(&self) -> Option<usize> {
         let open = self.runs.values().find(|r| !r.closed)?;
         Some(self.site(&open.plan.from))
+    }
+
+    /// The site that a run leaves.
+    #[must_use]
+    pub fn left_by(&self, run: &RunId) -> Option<SiteName> {
+        self.runs.get(run).map(|r| r.plan.from.clone())
+    }
+
+    /// The rungs that the fences of a run say to have reached.
+    #[must_use]
+    pub fn claims(&self, run: &RunId) -> Vec<Rung> {
+        let seen = self.runs.get(run);
+        let claims = seen.into_iter().flat_map(|r| r.rungs.values());
+        claims.copied().flatten().collect()
     }
 
     fn site(&self, name: &SiteName) -> usize {
@@ -229,9 +247,13 @@ impl Watchman {
             RecordBody::RunClosed {
                 run,
                 outcome,
+                reason,
                 active,
-                ..
             } => {
+                if reason.trim().is_empty() {
+                    let found = format!("run {run} ended {outcome:?} without a reason");
+                    self.violations.note(Rule::RunsEnd, now, found);
+                }
                 let word = match outcome {
                     RunOutcome::Done => "done",
                     RunOutcome::Unwound => "unwound",
@@ -287,7 +309,13 @@ impl Watchman {
             | RecordBody::FailoverAcknowledged { .. }
             | RecordBody::TtlChanged { .. }
             | RecordBody::BackupVerified { .. }
+            | RecordBody::DrillOpened { .. }
+            | RecordBody::DrillJudged { .. }
+            | RecordBody::DrillClosed { .. }
+            | RecordBody::DrillSkipped { .. }
+            | RecordBody::BackupTaken { .. }
             | RecordBody::BackupsJudged { .. }
+            | RecordBody::ReadinessTurned { .. }
             | RecordBody::JournalResumed { .. }
             | RecordBody::LossMeasured { .. }
             | RecordBody::Note { .. } => {}
@@ -393,6 +421,11 @@ impl Watchman {
         seen.epoch = Some(epoch);
         seen.part = StepPhase::Promote;
         let from = seen.plan.from.clone();
+        // What is proved of a guarded site is the referee's to judge.
+        let guards = self.service.guards.as_ref();
+        if guards.is_some_and(|g| g.sites.contains_key(&from)) {
+            return;
+        }
         let old = self.site(&from);
         if sites[old].may_take_writes() && !self.lied {
             let found = format!(
@@ -432,6 +465,16 @@ impl Watchman {
             );
             self.violations.note(Rule::RecordBeforeEffect, now, found);
         }
+    }
+
+    /// Whether the journal says that a step of this kind was to be performed.
+    #[must_use]
+    pub fn intends(&self, kind: &str) -> bool {
+        self.intents.iter().any(|(run, step, _)| {
+            let plan = self.runs.get(run).map(|r| &r.plan);
+            let planned = plan.and_then(|p| p.step(step));
+            planned.and_then(|s| s.action.kind()) == Some(kind)
+        })
     }
 
     /// An adapter is to take back what it did.
@@ -478,8 +521,16 @@ impl Watchman {
         }
     }
 
-    /// A database was promoted: what was acknowledged and is not in its log is lost.
-    pub fn promoted_at(&mut self, n: usize, sites: &[Site], customers: &Customers, now: Time) {
+    /// A database was promoted, in that epoch where guards know one: what was acknowledged and is not in its log is
+    /// lost, once.
+    pub fn promoted_at(
+        &mut self,
+        n: usize,
+        epoch: Option<Epoch>,
+        sites: &[Site],
+        customers: &Customers,
+        now: Time,
+    ) {
         self.promoted = Some((n, now));
         let Some(database) = &sites[n].database else {
             return;
@@ -488,12 +539,29 @@ impl Watchman {
         let lost: Vec<Acknowledged> = customers
             .acknowledged
             .iter()
-            .filter(|a| !kept.contains(&a.write))
+            .filter(|a| !kept.contains(&a.write) && !self.lost.contains(&a.write))
             .copied()
             .collect();
-        let Some(run) = self.runs.values().find(|r| !r.closed) else {
+        self.lost.extend(lost.iter().map(|a| a.write));
+        let mut runs = self.runs.values();
+        let is_its = |r: &&Seen| match epoch {
+            Some(_) => r.epoch == epoch,
+            None => !r.closed,
+        };
+        let Some(run) = runs.find(is_its) else {
             return;
         };
+        if run.kind.is_planned()
+            && !self.lied
+            && let Some(first) = lost.first()
+        {
+            let found = format!(
+                "{} writes, the first acknowledged at {}, by planned work",
+                lost.len(),
+                first.at.since(BEGIN)
+            );
+            self.violations.note(Rule::LossWithinForecast, now, found);
+        }
         if lost.is_empty() || self.lied || !self.knows_clock || run.kind == RunKind::Redirect {
             return;
         }
@@ -501,11 +569,19 @@ impl Watchman {
         let since = to_world(run.since);
         let after = lost.iter().filter(|a| a.at > since).count();
         self.lost_after_outage += after as u64;
-        let LossForecast::Known(lag) = &run.loss else {
-            return;
+        let rpo = self.service.objectives.rpo;
+        let may_be_lost = match &run.loss {
+            // Nobody was asked: then not more than the objective allows, whatever the forecast says.
+            LossForecast::Known(lag) if run.by_itself => lag.time.min(rpo),
+            LossForecast::Known(lag) => lag.time,
+            // The gate has asked about all that is beyond the objective.
+            LossForecast::Restored(reach) => reach.time,
+            // People have said yes to a loss that nobody knows; without them it is none.
+            LossForecast::Unknown { .. } if !run.by_itself => return,
+            LossForecast::Unknown { .. } | LossForecast::Stateless => Span::ZERO,
         };
-        let safe_until = since.before(lag.time).before(SLACK);
-        let none = run.by_itself && self.service.objectives.rpo == Span::ZERO;
+        let safe_until = since.before(may_be_lost).before(SLACK);
+        let none = run.by_itself && rpo == Span::ZERO;
         let broken: Vec<_> = lost.iter().filter(|a| a.at < safe_until || none).collect();
         if let Some(first) = broken.first() {
             let found = format!(
@@ -544,13 +620,14 @@ impl Watchman {
 
     /// After every event.
     pub fn look(&mut self, sites: &[Site], now: Time) {
-        if self.promoted.is_none() || self.lied {
+        let is_guarded = self.service.guards.is_some();
+        if self.promoted.is_none() && !is_guarded || self.lied {
             return;
         }
-        let writers: Vec<_> = (0..sites.len())
-            .filter(|n| sites[*n].takes_writes())
-            .collect();
-        if writers.len() > 1 {
+        if sites.iter().filter(|s| s.takes_writes()).count() > 1 {
+            let writers: Vec<_> = (0..sites.len())
+                .filter(|n| sites[*n].takes_writes())
+                .collect();
             let found = format!("sites {writers:?} take writes");
             self.violations.note(Rule::OneWriter, now, found);
         }
@@ -599,5 +676,85 @@ impl Seen {
     fn promotes(&self) -> bool {
         let mut steps = self.plan.steps.iter();
         steps.any(|s| s.phase == StepPhase::Promote)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{loss::Lag, observation::DatabaseRole},
+        sim::{scenario::Subject, site::Life},
+    };
+
+    fn run(watchman: &mut Watchman, (id, epoch): (&str, u64), kind: RunKind, since: Time) {
+        let service = watchman.service.clone();
+        let plan = Plan {
+            service: service.name.clone(),
+            kind,
+            runbook: service.runbook.name.clone(),
+            from: service.sites[0].name.clone(),
+            to: service.sites[1].name.clone(),
+            fencing: None,
+            steps: Vec::new(),
+            config: service.config.clone(),
+        };
+        let seen = Seen {
+            kind,
+            plan,
+            since,
+            by_itself: false,
+            loss: LossForecast::Known(Lag {
+                bytes: 0,
+                time: Span::from_secs(5),
+                measured: since,
+            }),
+            ahead: 0,
+            rungs: BTreeMap::new(),
+            settled: BTreeSet::new(),
+            attested: false,
+            unwinding: false,
+            epoch: Some(Epoch(epoch)),
+            part: StepPhase::Promote,
+            closed: false,
+        };
+        watchman.runs.insert(RunId::new(id), seen);
+    }
+
+    /// A watchman, a promoted site that lacks the write of that moment, and the customers who know of it.
+    fn lacking(at: u64) -> (Watchman, Vec<Site>, Customers) {
+        let mut scenario = Scenario::draw(1, &Subject::Drawn, None);
+        scenario.faults.clear();
+        let mut customers = Customers::default();
+        customers.acknowledged.push(Acknowledged {
+            write: 1,
+            at: BEGIN.after(Span::from_secs(at)),
+        });
+        let site = Site::new(Some((DatabaseRole::Primary, Life::Runs)), BEGIN);
+        (Watchman::new(&scenario), vec![site], customers)
+    }
+
+    #[test]
+    fn what_one_failover_lost_is_not_the_loss_of_the_next() {
+        let (mut watchman, sites, customers) = lacking(58);
+        let at = |s| BEGIN.after(Span::from_secs(s));
+        run(&mut watchman, ("one", 2), RunKind::Failover, at(60));
+        watchman.promoted_at(0, Some(Epoch(2)), &sites, &customers, at(70));
+        run(&mut watchman, ("two", 3), RunKind::Failover, at(200));
+        watchman.promoted_at(0, Some(Epoch(3)), &sites, &customers, at(210));
+        assert_eq!(watchman.violations.0, Vec::new());
+        let (mut watchman, sites, customers) = lacking(50);
+        run(&mut watchman, ("one", 2), RunKind::Failover, at(60));
+        watchman.promoted_at(0, Some(Epoch(2)), &sites, &customers, at(70));
+        assert_eq!(watchman.violations.0[0].rule, Rule::LossWithinForecast);
+    }
+
+    #[test]
+    fn planned_work_loses_nothing() {
+        let (mut watchman, sites, customers) = lacking(58);
+        let at = |s| BEGIN.after(Span::from_secs(s));
+        run(&mut watchman, ("one", 2), RunKind::Switchover, at(60));
+        watchman.promoted_at(0, Some(Epoch(2)), &sites, &customers, at(70));
+        assert_eq!(watchman.violations.0[0].rule, Rule::LossWithinForecast);
     }
 }

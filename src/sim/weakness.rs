@@ -1,5 +1,7 @@
 //! Weakened rules: what tests plant, to see that some rule notices. Nothing else ever sets one.
 
+use crate::guard::machine;
+
 /// A rule of the controller's that is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weakness {
@@ -25,10 +27,78 @@ pub enum Weakness {
     NoRung,
     /// A step's effect never comes to an end for whoever waits for it.
     DeafSteps,
+    /// A guard does not keep this rule: only builds with the feature `weakened` can break it.
+    Guard(machine::Weakness),
+    /// The kernel's timer ends no database whose guard is dead or stopped.
+    NoDeadMan,
+    /// The kernel's timer fires when the lease ends, and not before.
+    LateTimer,
+    /// A host that was a primary's starts its database when it has power again, without asking its guard.
+    NoPermit,
+    /// A grant does not start the controller's wait anew.
+    WaitNotRestarted,
+    /// The controller waits half of what it should.
+    WaitTooShort,
+    /// A controller that was started anew assumes that nobody has a lease.
+    NewLeaderAssumesNothing,
+    /// An acknowledgement of any epoch is taken for one of this.
+    AnyAcknowledgement,
+    /// The controller grants in an epoch that is over, and while it fences.
+    GrantsOldEpoch,
+    /// A lease without an end is taken for one that is over.
+    EndlessForgotten,
+    /// A deputy's grants are never sent.
+    DeputySilent,
+    /// The guard of a standby says that its database has everything.
+    RosyPosition,
 }
 
 impl Weakness {
-    /// All of them.
+    /// Those of guards, and of the controller towards them.
+    pub const GUARDED: [Self; 24] = [
+        Self::Guard(machine::Weakness::LeaseFromReceipt),
+        Self::Guard(machine::Weakness::GrantBelowPromise),
+        Self::Guard(machine::Weakness::AcknowledgedBeforeWritten),
+        Self::Guard(machine::Weakness::PermitFromDisk),
+        Self::Guard(machine::Weakness::DeputyDoesNotWait),
+        Self::Guard(machine::Weakness::DeputyForgetsAtStart),
+        Self::Guard(machine::Weakness::DeputyGrantsBelowPromise),
+        Self::Guard(machine::Weakness::LostStateVotes),
+        Self::Guard(machine::Weakness::LapseAcknowledged),
+        Self::Guard(machine::Weakness::PromotedBeforeLease),
+        Self::Guard(machine::Weakness::LeaseKeptAtStart),
+        Self::Guard(machine::Weakness::OldPromoteObeyed),
+        Self::Guard(machine::Weakness::LeaseLengthened),
+        Self::NoDeadMan,
+        Self::LateTimer,
+        Self::NoPermit,
+        Self::WaitNotRestarted,
+        Self::WaitTooShort,
+        Self::NewLeaderAssumesNothing,
+        Self::AnyAcknowledgement,
+        Self::GrantsOldEpoch,
+        Self::EndlessForgotten,
+        Self::DeputySilent,
+        Self::RosyPosition,
+    ];
+
+    /// Whether only a service with guards can show it.
+    #[must_use]
+    pub fn is_guarded(self) -> bool {
+        Self::GUARDED.contains(&self)
+    }
+
+    /// The rule that a guard does not keep.
+    #[must_use]
+    pub fn of_guard(self) -> Option<machine::Weakness> {
+        if let Self::Guard(weakness) = self {
+            Some(weakness)
+        } else {
+            None
+        }
+    }
+
+    /// All others.
     pub const ALL: [Self; 11] = [
         Self::FenceAnswersEarly,
         Self::TimeoutIsFailure,

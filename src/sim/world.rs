@@ -1,7 +1,7 @@
 //! The world around the controller: a pure loop over what happens next. It knows no tasks and waits for nothing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -12,9 +12,12 @@ use super::{
     customer::Customers,
     errand::Errand,
     fault::{Anchor, Fault, JournalFault, Mishap, OutletFault},
+    guard::{Forks, Host, Stir},
+    line::Letter,
     network::{Network, Party},
     order::{Order, Reply},
     process::Clock,
+    referee::Referee,
     scenario::Scenario,
     site::{Life, Power, Site},
     trace::Trace,
@@ -53,6 +56,10 @@ pub enum Happening {
     Arrives(Order),
     /// An answer arrives.
     Answers(Reply, oneshot::Sender<Reply>),
+    /// Something happens at the host of a guard.
+    Stirs(usize, Stir),
+    /// What guards and controller say to each other arrives.
+    Letter(Box<Letter>),
     /// A person does something; it is left to whoever knows the controller.
     Runs(Errand),
 }
@@ -65,6 +72,12 @@ pub struct World {
     pub scenario: Arc<Scenario>,
     /// The sites, as the documents have them.
     pub sites: Vec<Site>,
+    /// The hosts of those with guards.
+    pub hosts: Vec<Option<Host>>,
+    /// What guards did.
+    pub referee: Referee,
+    /// The timelines of databases.
+    pub forks: Forks,
     /// The network, as it is now.
     pub network: Network,
     /// What the name server holds.
@@ -79,13 +92,16 @@ pub struct World {
     pub chance: Chance,
     /// When the last fault is over, as far as that is known.
     pub calm: Time,
-    /// Whether the faults of the first run are on their way.
-    anchored: bool,
+    /// Whether the service has a database.
+    has_database: bool,
+    /// Which faults are on their way by now.
+    anchored: BTreeSet<Anchor>,
     /// Which faults are there just now.
     active: Vec<bool>,
     /// Which faults have begun.
     begun: Vec<bool>,
-    queue: BTreeMap<(Time, u64), Happening>,
+    /// Boxed: what is moved about in a map had better be small.
+    queue: BTreeMap<(Time, u64), Box<Happening>>,
     next: u64,
 }
 
@@ -101,17 +117,27 @@ impl World {
         let sites = service
             .sites
             .iter()
-            .map(|s| {
-                let role = match s.role {
-                    SiteRole::Primary => DatabaseRole::Primary,
-                    SiteRole::Standby => DatabaseRole::Standby,
+            .zip(&scenario.hosts)
+            .map(|(s, host)| {
+                let state = match (host, s.role) {
+                    // Only its guard starts it.
+                    (Some(_), _) => (DatabaseRole::Standby, Life::Gone),
+                    (None, SiteRole::Primary) => (DatabaseRole::Primary, Life::Runs),
+                    (None, SiteRole::Standby) => (DatabaseRole::Standby, Life::Runs),
                 };
-                Site::new(has_database.then_some(role), BEGIN)
+                Site::new(has_database.then_some(state), BEGIN)
             })
+            .collect();
+        let hosts = service.sites.iter().zip(&scenario.hosts);
+        let hosts = hosts
+            .map(|(s, plan)| plan.map(|plan| Host::new(s.name.clone(), plan, BEGIN)))
             .collect();
         let mut world = Self {
             now: BEGIN,
             sites,
+            hosts,
+            referee: Referee::default(),
+            forks: Forks::new(),
             network: Network::default(),
             zone: zone(service),
             customers: Customers::default(),
@@ -119,7 +145,8 @@ impl World {
             trace,
             chance: Chance::new(scenario.seed ^ 0xface),
             calm: BEGIN.after(LEAST),
-            anchored: false,
+            has_database,
+            anchored: BTreeSet::new(),
             active: vec![false; scenario.faults.len()],
             begun: vec![false; scenario.faults.len()],
             queue: BTreeMap::new(),
@@ -130,6 +157,11 @@ impl World {
         for customer in 0..2 {
             world.plan(scenario.writes_every, Happening::Writes(customer));
         }
+        for n in 0..world.sites.len() {
+            if world.is_guarded(n) {
+                world.powered(n, true);
+            }
+        }
         world.look_around();
         world
     }
@@ -137,10 +169,15 @@ impl World {
     /// Has something happen so much later.
     pub fn plan(&mut self, after: Span, what: Happening) {
         self.next += 1;
-        self.queue.insert((self.now.after(after), self.next), what);
+        let at = (self.now.after(after), self.next);
+        self.queue.insert(at, Box::new(what));
     }
 
-    fn anchor(&mut self, from: Anchor) {
+    /// That which faults wait for happens: the first time counts.
+    pub fn anchor(&mut self, from: Anchor) {
+        if !self.anchored.insert(from) {
+            return;
+        }
         let scenario = self.scenario.clone();
         for (n, planned) in scenario.faults.iter().enumerate() {
             if planned.from == from {
@@ -151,13 +188,6 @@ impl World {
         }
         let calm = self.now.after(scenario.calm_after(from));
         self.calm = self.calm.max(calm);
-    }
-
-    /// A run is opened: faults that wait for the first one are on their way now.
-    pub fn run_opened(&mut self) {
-        if !std::mem::replace(&mut self.anchored, true) {
-            self.anchor(Anchor::Run);
-        }
     }
 
     /// When something happens next.
@@ -171,7 +201,7 @@ impl World {
     pub fn pass(&mut self, to: Time) -> Option<Happening> {
         self.now = self.now.max(to);
         let first = self.queue.first_entry().filter(|e| e.key().0 <= to)?;
-        match first.remove() {
+        match *first.remove() {
             Happening::Begins(n) => {
                 self.turn(n, true);
                 Some(Happening::Begins(n))
@@ -196,6 +226,22 @@ impl World {
                 drop(to.send(reply));
                 None
             }
+            Happening::Stirs(n, stir) => {
+                self.stir(n, stir);
+                None
+            }
+            Happening::Letter(letter) => match letter.to {
+                Party::Site(n) => {
+                    self.hears(n, letter.from, letter.what);
+                    None
+                }
+                Party::Controller
+                | Party::Vantage(_)
+                | Party::Power
+                | Party::Names
+                | Party::Outlets
+                | Party::Customers(_) => Some(Happening::Letter(letter)),
+            },
             Happening::Runs(errand) => Some(Happening::Runs(errand)),
         }
     }
@@ -208,6 +254,7 @@ impl World {
         let word = if begins { "begins" } else { "is over" };
         self.trace.note(self.now, 1, || format!("{fault} {word}"));
         self.take_effect();
+        self.stir_up(fault, begins);
     }
 
     /// Whether the last fault is over.
@@ -222,7 +269,9 @@ impl World {
         planned.filter(|(_, a)| **a).map(|(p, _)| p.fault)
     }
 
-    fn has(&self, fault: Fault) -> bool {
+    /// Whether that fault is there just now.
+    #[must_use]
+    pub fn has(&self, fault: Fault) -> bool {
         self.faults().any(|f| f == fault)
     }
 
@@ -246,7 +295,9 @@ impl World {
         let active: Vec<Fault> = self.faults().collect();
         let burnt = self.scenario.faults.iter().zip(&self.begun);
         let burnt: Vec<Fault> = burnt.filter(|(_, b)| **b).map(|(p, _)| p.fault).collect();
+        let mut powered = Vec::new();
         for (n, site) in self.sites.iter_mut().enumerate() {
+            let was_on = site.is_on();
             if site.power != Power::Off {
                 let is_dark = active.contains(&Fault::Crash(n)) || burnt.contains(&Fault::Burns(n));
                 site.power = if is_dark { Power::Crashed } else { Power::On };
@@ -261,13 +312,20 @@ impl World {
                 }
             };
             site.application = life(Fault::ApplicationFreezes(n), Fault::ApplicationDies(n));
-            if let Some(database) = &mut site.database {
+            if was_on != site.is_on() {
+                powered.push((n, site.is_on()));
+            }
+            let is_guarded = self.hosts[n].is_some();
+            if let Some(database) = site.database.as_mut().filter(|_| !is_guarded) {
                 database.life = life(Fault::DatabaseFreezes(n), Fault::DatabaseDies(n));
             }
         }
         self.network = Network::default();
         for fault in &active {
             self.disturb(*fault);
+        }
+        for (n, is_on) in powered {
+            self.powered(n, is_on);
         }
         self.look_around();
         self.ship_all();
@@ -278,8 +336,25 @@ impl World {
             Fault::Cut(way) => self.network.cut(way, true),
             Fault::CutOff(n) => {
                 for other in self.parties() {
-                    self.network.cut((Party::Site(n), other), true);
-                    self.network.cut((other, Party::Site(n)), true);
+                    self.cut_both(Party::Site(n), other);
+                }
+            }
+            Fault::Island(n, customer) => {
+                let own = [Party::Site(n), Party::Customers(customer)];
+                for other in self.parties() {
+                    if !own.contains(&other) {
+                        self.cut_both(own[0], other);
+                        self.cut_both(own[1], other);
+                    }
+                }
+            }
+            Fault::Severed(n, customer) => {
+                for other in self.parties() {
+                    let stays =
+                        matches!(other, Party::Site(_)) || other == Party::Customers(customer);
+                    if !stays {
+                        self.cut_both(Party::Site(n), other);
+                    }
                 }
             }
             Fault::Slow => self.network.slow(true),
@@ -299,8 +374,20 @@ impl World {
             | Fault::Step(..)
             | Fault::FenceLies
             | Fault::Outlet(_)
-            | Fault::Slanders(_) => {}
+            | Fault::Slanders(_)
+            | Fault::GuardDies(_)
+            | Fault::GuardFreezes(_)
+            | Fault::GuardLosesState(_)
+            | Fault::GuardDisk(..)
+            | Fault::KillHangs(_)
+            | Fault::Slews(..)
+            | Fault::Wishes(_) => {}
         }
+    }
+
+    fn cut_both(&mut self, one: Party, other: Party) {
+        self.network.cut((one, other), true);
+        self.network.cut((other, one), true);
     }
 
     fn parties(&self) -> Vec<Party> {
@@ -355,19 +442,14 @@ impl World {
         let Some(record) = service.dns.as_ref().and_then(|d| d.records.first()) else {
             return Some(self.watchman.serving());
         };
-        let held = self.zone.get(&(record.name.clone(), record.kind))?;
-        self.site_of(&held.values)
-    }
-
-    /// The site whose values these are.
-    #[must_use]
-    pub fn site_of(&self, values: &std::collections::BTreeSet<String>) -> Option<usize> {
-        let service = &self.scenario.service;
-        let record = service.dns.as_ref()?.records.first()?;
-        let names = record.values.iter();
-        let (name, _) = names
-            .map(|(site, of)| (site, of.iter().cloned().collect()))
-            .find(|(_, of): &(_, std::collections::BTreeSet<String>)| of == values)?;
+        let mut zone = self.zone.iter();
+        let (_, held) =
+            zone.find(|((name, kind), _)| *name == record.name && *kind == record.kind)?;
+        let is_held = |of: &Vec<String>| {
+            of.iter().all(|value| held.values.contains(value))
+                && held.values.iter().all(|value| of.contains(value))
+        };
+        let (name, _) = record.values.iter().find(|(_, of)| is_held(of))?;
         service.sites.iter().position(|s| &s.name == name)
     }
 
@@ -385,17 +467,13 @@ impl World {
         })
     }
 
-    /// Whether whoever stands there gets right answers from the service.
-    #[must_use]
-    pub fn answers_rightly(&self, asker: Party) -> bool {
-        let Some(site) = self.led_to() else {
-            return false;
-        };
-        let written = databases(&self.scenario.service);
-        self.sites[site].serves()
+    /// The site that answers rightly whoever reaches it.
+    fn answering_rightly(&self) -> Option<usize> {
+        let site = self.led_to()?;
+        let is_well = self.sites[site].serves()
             && self.network.is_calm()
-            && self.network.is_open_both_ways(asker, Party::Site(site))
-            && (!written || self.written_from(site).is_some())
+            && (!self.has_database || self.written_from(site).is_some());
+        is_well.then_some(site)
     }
 
     /// Before something changes: what was well until now is noted.
@@ -408,8 +486,11 @@ impl World {
     /// After something changed: who gets right answers now.
     pub fn look_around(&mut self) {
         let points = self.scenario.service.vantage_points.len();
+        let answers = self.answering_rightly().map(Party::Site);
+        let reaches =
+            |p| answers.is_some_and(|site| self.network.is_open_both_ways(Party::Vantage(p), site));
         let well: Vec<bool> = (0..points)
-            .map(|p| self.sees(p) && !self.slanders(p) && self.answers_rightly(Party::Vantage(p)))
+            .map(|p| reaches(p) && self.sees(p) && !self.slanders(p))
             .collect();
         let now = self.now;
         self.watchman.customers.look(now, &well);
@@ -417,8 +498,7 @@ impl World {
 }
 
 /// Whether a service has a database.
-#[must_use]
-pub fn databases(service: &Service) -> bool {
+fn databases(service: &Service) -> bool {
     let mut all = service.components.iter();
     all.any(|c| c.kind == ComponentKind::Database)
 }

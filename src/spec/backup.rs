@@ -13,6 +13,7 @@ use super::{
     place,
     scope::{Family, Scope},
     service::{ProtectedServiceSpec, ResidencySpec},
+    take::{self, TakeSpec},
 };
 use crate::model::{
     backup::{BackupKind, BackupPolicy, BackupSource, Retention, Verify, VerifyQuery},
@@ -59,6 +60,9 @@ pub struct BackupPolicySpec {
     /// What is tried by restoring. Without it nobody knows whether a backup is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifySpec>,
+    /// What is taken, by the controller itself. Without it backups are somebody else's job, and only looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take: Option<TakeSpec>,
 }
 
 /// A place where backups are.
@@ -234,9 +238,13 @@ pub fn policy(
         regions: spec.regions,
         providers: spec.providers,
         continents: spec.continents,
+        residency: countries(spec, service)
+            .map(<[String]>::to_vec)
+            .unwrap_or_default(),
         encrypted: spec.encrypted == Encryption::Required,
         retention: retention(scope, spec),
         verify: verify(scope, spec, &fetching),
+        take: take::take(scope, spec),
     }
 }
 
@@ -311,6 +319,16 @@ fn source(spec: &BackupPolicySpec, said: &BackupSourceSpec) -> BackupSource {
     }
 }
 
+/// The countries in which backups may be; none: anywhere.
+fn countries<'s>(
+    spec: &'s BackupPolicySpec,
+    service: Option<&'s ProtectedServiceSpec>,
+) -> Option<&'s [String]> {
+    let of_service = service.and_then(|s| s.residency.as_ref());
+    let said = spec.residency.as_ref().or(of_service)?;
+    Some(&said.countries)
+}
+
 /// Checks that every source stands where data may be.
 fn residency(
     scope: &mut Scope<'_>,
@@ -330,8 +348,7 @@ fn residency(
             place::country_code(scope, country, &own.index(n));
         }
     }
-    let of_service = service.and_then(|s| s.residency.as_ref());
-    let Some(countries) = spec.residency.as_ref().or(of_service).map(|r| &r.countries) else {
+    let Some(countries) = countries(spec, service) else {
         return;
     };
     let list = FieldPath::spec().key("sources");

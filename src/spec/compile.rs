@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 
 use super::{
+    branch,
     code::Code,
     document::ProtectedService,
-    fit, guards, names,
+    drill, fit, guards, names,
     outline::Outline,
     path::FieldPath,
-    people, place,
+    people, place, readiness,
     ready::RUNBOOKS,
     scope::Scope,
     service::{ProtectedServiceSpec, TriggerSpec},
@@ -37,6 +38,8 @@ pub fn service(
     let sites = place::sites(scope, spec);
     let watch = watch::watch(scope, spec);
     let people = people::people(scope, spec);
+    let runbook = runbook(scope, spec, outlines);
+    branch::suits_backups(scope, &runbook, backups.as_ref());
     let mut service = Service {
         name: ServiceName::new(name),
         title: title.clone(),
@@ -60,8 +63,10 @@ pub fn service(
         announcements: tell::announcements(scope, spec, &title),
         team: tell::team(scope, spec, people),
         approvals: people::approvals(scope, spec),
-        runbook: runbook(scope, spec, outlines),
+        runbook,
         backups,
+        drills: drill::drills(scope, spec, outlines),
+        readiness: readiness::policy(scope, spec),
         config: ConfigHash::new(String::new()),
     };
     service.config = config(&service);

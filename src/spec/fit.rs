@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::{
+    branch,
     code::Code,
     complaint::Complaint,
     document::With,
@@ -28,25 +29,48 @@ use crate::model::{
 /// The step that publishes the fallback URL.
 const FALLBACK: &str = "publish/fallback";
 
+/// What a service changes in a runbook's steps, and where that stands.
+pub struct Changes<'a> {
+    /// By the steps' ids.
+    pub steps: &'a BTreeMap<String, StepOverride>,
+    /// Where they stand.
+    pub path: FieldPath,
+    /// Where the runbook is named.
+    pub runbook: FieldPath,
+    /// The sites that there are.
+    pub sites: Vec<&'a str>,
+}
+
 /// The runbook of a service, filled in and checked against it.
 pub fn fit(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, outline: &Outline<'_>) -> Runbook {
-    let overrides = FieldPath::spec().key("steps");
+    let changes = Changes {
+        steps: &spec.steps,
+        path: FieldPath::spec().key("steps"),
+        runbook: FieldPath::spec().key("runbook"),
+        sites: spec.sites.iter().map(|s| s.name.as_str()).collect(),
+    };
+    let runbook = fill(scope, &changes, outline);
+    if outline.whole {
+        suits(scope, spec, outline);
+    }
+    runbook
+}
+
+/// A runbook with a service's changes.
+pub fn fill(scope: &mut Scope<'_>, changes: &Changes<'_>, outline: &Outline<'_>) -> Runbook {
     let ids: Vec<_> = outline.steps.iter().map(|s| s.spec.id.as_str()).collect();
-    for (id, change) in &spec.steps {
-        let at = overrides.key(id);
+    for (id, change) in changes.steps {
+        let at = changes.path.key(id);
         let list = FieldPath::parse("spec.steps");
         if outline.whole && scope.refers("step of the runbook", id, &ids, &at, &list) {
-            check_override(scope, spec, outline, id, change, &at);
+            check_override(scope, changes, outline, id, change, &at);
         }
     }
     let steps = outline
         .steps
         .iter()
-        .map(|step| filled_in(scope, spec, outline, step))
+        .map(|step| filled_in(scope, changes, outline, step))
         .collect();
-    if outline.whole {
-        suits(scope, spec, outline);
-    }
     Runbook {
         name: RunbookName::new(outline.name),
         title: outline.title.to_owned(),
@@ -56,7 +80,7 @@ pub fn fit(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, outline: &Outline
 
 fn check_override(
     scope: &mut Scope<'_>,
-    spec: &ProtectedServiceSpec,
+    changes: &Changes<'_>,
     outline: &Outline<'_>,
     id: &str,
     change: &StepOverride,
@@ -66,10 +90,15 @@ fn check_override(
         .steps
         .iter()
         .any(|s| s.spec.id == id && s.kind.is_none());
-    let sites: Vec<_> = spec.sites.iter().map(|s| s.name.as_str()).collect();
     for site in change.sites.keys() {
         let list = FieldPath::parse("spec.sites");
-        scope.refers("site", site, &sites, &at.key("sites").key(site), &list);
+        scope.refers(
+            "site",
+            site,
+            &changes.sites,
+            &at.key("sites").key(site),
+            &list,
+        );
     }
     let has_settings = !change.with.is_empty() || !change.sites.is_empty();
     if is_manual && has_settings {
@@ -102,12 +131,12 @@ fn check_override(
 
 fn filled_in(
     scope: &mut Scope<'_>,
-    spec: &ProtectedServiceSpec,
+    changes: &Changes<'_>,
     outline: &Outline<'_>,
     step: &OutlineStep<'_>,
 ) -> RunbookStep {
     let none = StepOverride::default();
-    let change = spec.steps.get(&step.spec.id).unwrap_or(&none);
+    let change = changes.steps.get(&step.spec.id).unwrap_or(&none);
     let with = merged(&step.spec.with, &change.with);
     let sites: BTreeMap<&String, With> = change
         .sites
@@ -126,7 +155,7 @@ fn filled_in(
         let mut known = Vec::new();
         for (site, with) in whole {
             for found in settings::check(kind, &with.value()) {
-                let complaint = blamed(scope, spec, outline, step, site, &found);
+                let complaint = blamed(scope, changes, outline, step, site, &found);
                 // What is wrong with what they share is said once.
                 if !known.contains(&complaint) {
                     known.push(complaint.clone());
@@ -158,6 +187,7 @@ fn filled_in(
             .map(|(site, with)| (SiteName::new(site), with.value()))
             .collect(),
         needs: step.needs.iter().map(StepId::new).collect(),
+        instead_of: step.spec.instead_of.as_ref().map(StepId::new),
         timeout: change.timeout.unwrap_or(step.timeout),
         retry: change.retry.unwrap_or(step.spec.retry),
         on: step.runs.iter().map(|r| (*r).into()).collect(),
@@ -201,30 +231,30 @@ fn merged(base: &With, change: &With) -> With {
 /// missing, with the service that has to give it.
 fn blamed(
     scope: &Scope<'_>,
-    spec: &ProtectedServiceSpec,
+    changes: &Changes<'_>,
     outline: &Outline<'_>,
     step: &OutlineStep<'_>,
     site: Option<&str>,
     found: &Found,
 ) -> Complaint {
     let id = &step.spec.id;
-    let change = FieldPath::spec().key("steps").key(id);
+    let change = changes.path.key(id);
     let own = change.key("with");
     let first = match found.path.segments().first() {
         Some(Segment::Key(key)) => key.as_str(),
         Some(Segment::Index(_)) | None => "",
     };
     if let Some(site) = site {
-        let sites = spec.steps.get(id).and_then(|s| s.sites.get(site));
+        let sites = changes.steps.get(id).and_then(|s| s.sites.get(site));
         let at = change.key("sites").key(site);
         let is_there = |with: Option<&With>| with.is_some_and(|w| w.0.contains_key(first));
         let is_shared =
-            is_there(spec.steps.get(id).map(|s| &s.with)) || is_there(Some(&step.spec.with));
+            is_there(changes.steps.get(id).map(|s| &s.with)) || is_there(Some(&step.spec.with));
         if is_there(sites) || !is_shared {
             return scope.misfit(found, &at);
         }
     }
-    if spec
+    if changes
         .steps
         .get(id)
         .is_some_and(|s| s.with.0.contains_key(first))
@@ -238,8 +268,8 @@ fn blamed(
     }
     let uses = step.spec.uses.as_deref().unwrap_or_default();
     let mut complaint = scope.misfit(found, &own);
-    if !spec.steps.contains_key(id) {
-        complaint.path = FieldPath::spec().key("runbook");
+    if !changes.steps.contains_key(id) {
+        complaint.path = changes.runbook.clone();
     }
     complaint.key = false;
     complaint.message = format!(
@@ -247,7 +277,7 @@ fn blamed(
         outline.name, complaint.message
     );
     complaint.expected = complaint.expected.or(complaint.hint.take());
-    complaint.hint = Some(format!("give it under `spec.steps.{id}.with`"));
+    complaint.hint = Some(format!("give it under `{own}`"));
     complaint
 }
 
@@ -314,6 +344,7 @@ fn suits(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, outline: &Outline<'
             .hint("use both, as the runbook postgres-guarded does");
         scope.add(complaint);
     }
+    branch::suits_guards(scope, spec, outline);
     if spec.guards.is_none() {
         let asks_guards =
             |s: &&OutlineStep<'_>| s.kind.is_some_and(|k| k.name.starts_with("guard/"));

@@ -171,7 +171,7 @@ pub fn read(sources: &[Source], kinds: Kinds) -> Loaded {
     let wanted: BTreeSet<_> = reading
         .services
         .iter()
-        .map(|(_, s)| s.spec.runbook.clone())
+        .flat_map(|(_, s)| s.spec.runbooks().map(ToOwned::to_owned))
         .collect();
     for ready in ready::RUNBOOKS {
         let taken = reading
@@ -347,7 +347,7 @@ impl Reading {
             let used = self
                 .services
                 .iter()
-                .any(|(_, s)| s.spec.runbook == outline.name);
+                .any(|(_, s)| s.spec.runbooks().any(|name| name == outline.name));
             if !used {
                 let mut scope = self.scope(outline.doc, &mut complaints);
                 fit::check_alone(&mut scope, outline);
@@ -361,17 +361,20 @@ impl Reading {
         }
         let diagnostics = self.diagnostics(complaints);
         services.retain(|(doc, service)| {
-            let runbook = outlines
+            let drills = service.drills.iter().filter_map(|d| d.runbook.as_ref());
+            let names: Vec<_> = drills.chain([&service.runbook]).map(|r| &r.name).collect();
+            let runbooks = outlines
                 .iter()
-                .find(|o| o.name == service.runbook.name.as_str());
+                .filter(|o| names.iter().any(|name| name.as_str() == o.name))
+                .map(|o| o.doc);
             let backups = self
                 .backups
                 .iter()
                 .filter(|(_, b)| b.spec.service == service.name.as_str())
                 .map(|(doc, _)| *doc);
-            [Some(*doc), runbook.map(|o| o.doc)]
+            [*doc]
                 .into_iter()
-                .flatten()
+                .chain(runbooks)
                 .chain(backups)
                 .all(|d| !self.is_faulty(d, &diagnostics))
         });

@@ -5,12 +5,15 @@
 //! Everything wrong is a complaint about a path until [`load`] looks its place up and makes a [`Diagnostic`] of it.
 
 pub mod backup;
+mod branch;
 pub mod code;
 mod compile;
 mod complaint;
 mod diagnostic;
 pub mod document;
 pub mod draft;
+mod drill;
+pub mod fault;
 mod fit;
 mod guards;
 mod leak;
@@ -23,13 +26,16 @@ mod outline;
 mod path;
 mod people;
 mod place;
+pub mod readiness;
 mod ready;
 pub mod runbook;
 mod scalar;
+mod schedule;
 mod schema;
 mod scope;
 pub mod service;
 mod settings;
+mod take;
 mod tell;
 mod template;
 mod tree;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    branch,
     code::Code,
     complaint::DocId,
     document::RunbookDocument,
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     model::{
-        plan::{RunKind, StepPhase},
+        plan::{RESTORE, RunKind, StepPhase},
         span::Span,
     },
     port::kind::Kind,
@@ -101,6 +102,7 @@ pub fn outline<'a>(scope: &mut Scope<'_>, document: &'a RunbookDocument) -> Outl
     if whole
         && ids.len() == spec.steps.len()
         && needs_lead_somewhere(scope, spec.steps.as_slice(), &list)
+        && branch::stand_in(scope, &outline, &list)
         && !goes_round(scope, &outline)
     {
         ordered(scope, &outline, &list);
@@ -141,7 +143,6 @@ fn understood<'a>(
     };
     let phase = phase(scope, step, kind, own, &path)?;
     let runs = runs(scope, step, phase, &path);
-    let manual = kind.is_none();
     if step.retry.attempts == 0 {
         let complaint = scope
             .about(
@@ -167,9 +168,7 @@ fn understood<'a>(
         phase,
         runs,
         needs: Vec::new(),
-        timeout: step
-            .timeout
-            .unwrap_or_else(|| default_timeout(phase, manual)),
+        timeout: step.timeout.unwrap_or_else(|| default_timeout(phase, kind)),
     })
 }
 
@@ -237,7 +236,7 @@ fn runs(
                 path.key("runs"),
                 "the step takes part in no run",
             )
-            .expected("some of failover, redirect, switchover and failback");
+            .expected("some of failover, redirect, switchover, failback and drill");
         scope.add(complaint);
     }
     if moves_data && let Some(n) = runs.iter().position(|r| *r == Run::Redirect) {
@@ -253,17 +252,22 @@ fn runs(
     runs.iter().copied().collect()
 }
 
-fn default_timeout(phase: StepPhase, manual: bool) -> Span {
-    if manual {
-        return Span::from_secs(3600);
-    }
-    Span::from_secs(match phase {
+fn default_timeout(phase: StepPhase, kind: Option<&Kind>) -> Span {
+    Span::from_secs(match (kind, phase) {
+        (None, _) => 3600,
+        (Some(kind), _) if kind.name == RESTORE => 4 * 3600,
+        (Some(_), phase) => of_adapter(phase),
+    })
+}
+
+const fn of_adapter(phase: StepPhase) -> u64 {
+    match phase {
         StepPhase::Prepare => 3600,
         StepPhase::Protect => 900,
         StepPhase::Fence => 30,
         StepPhase::Promote | StepPhase::Verify | StepPhase::Tell => 60,
         StepPhase::Traffic => 300,
-    })
+    }
 }
 
 /// The steps of the last phase before this one that has any in the same run. A verification does not wait for traffic:

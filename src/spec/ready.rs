@@ -24,7 +24,11 @@ pub struct ReadyMade {
 }
 
 /// Every ready-made runbook.
-pub const RUNBOOKS: [ReadyMade; 5] = [
+pub const RUNBOOKS: [ReadyMade; 6] = [
+    ReadyMade {
+        name: "postgres-drill",
+        text: include_str!("../../runbooks/postgres-drill.yaml"),
+    },
     ReadyMade {
         name: "postgres-failover",
         text: include_str!("../../runbooks/postgres-failover.yaml"),

@@ -48,8 +48,12 @@ pub struct StepSpec {
     /// traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<Vec<String>>,
+    /// The step that this one stands in for: it is performed only where that one cannot be done, and what waits for that
+    /// one then waits for it. Several steps may stand in for the same one, in the order of their `needs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
     /// Time-out of one attempt. Default by phase: prepare 1h, fence 30s, promote 1m, traffic 5m, verify 1m, protect 15m,
-    /// tell 1m; manual 1h.
+    /// tell 1m; manual 1h; of backup/restore 4h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
     /// Attempts and the wait between them.
@@ -79,10 +83,12 @@ pub enum Run {
     Switchover,
     /// Back to the site that was primary, once it has what was written meanwhile.
     Failback,
+    /// An exercise, apart from production.
+    Drill,
 }
 
 impl Run {
-    /// Every kind.
+    /// Every kind that acts on production.
     pub const ALL: [Self; 4] = [
         Self::Failover,
         Self::Redirect,
@@ -98,6 +104,7 @@ impl From<Run> for RunKind {
             Run::Redirect => Self::Redirect,
             Run::Switchover => Self::Switchover,
             Run::Failback => Self::Failback,
+            Run::Drill => Self::Drill,
         }
     }
 }

@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{document::With, runbook::StepOverride};
+use super::{
+    document::With, fault::FaultSpec, readiness::ReadinessSpec, runbook::StepOverride,
+    schedule::ScheduleSpec,
+};
 use crate::model::{
     announcement::Phase,
     approval::OnTimeout,
+    drill::Depth,
     secret::SecretRef,
     service::{ComponentKind, Mode, OverRpo, RecordKind, Template},
     site::{Location, SiteRole},
@@ -69,12 +73,66 @@ pub struct ProtectedServiceSpec {
     /// Who must approve. Default: any one person of the team who has a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvals: Option<ApprovalsSpec>,
+    /// What is asked of readiness: how often it is checked, how old a check, a proof and a drill may be, and what must be
+    /// the same at the sites.
+    #[serde(default, skip_serializing_if = "ReadinessSpec::is_default")]
+    pub readiness: ReadinessSpec,
     /// The runbook: a Runbook document of that name, or a ready-made one (postgres-failover,
     /// postgres-guarded, postgres-promote, stateless-failover, redirect).
     pub runbook: String,
     /// What this service changes in the runbook's steps, by their id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub steps: BTreeMap<String, StepOverride>,
+    /// How its recovery is exercised (`failover drill`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drills: Vec<DrillSpec>,
+}
+
+impl ProtectedServiceSpec {
+    /// The runbooks that it names.
+    pub fn runbooks(&self) -> impl Iterator<Item = &str> {
+        let drills = self.drills.iter().filter_map(|d| d.runbook.as_deref());
+        [self.runbook.as_str()].into_iter().chain(drills)
+    }
+}
+
+/// A drill.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DrillSpec {
+    /// Unique: lower-case letters, digits and dashes.
+    pub name: String,
+    /// How far it goes.
+    pub depth: Depth,
+    /// What an isolated one does: a Runbook document of that name, or the ready-made `postgres-drill`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<String>,
+    /// What this drill changes in the runbook's steps, by their id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps: BTreeMap<String, StepOverride>,
+    /// When it begins by itself. Default: only on command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleSpec>,
+    /// It begins so much later at most, each time by another part of it. Default: 0s.
+    #[serde(default)]
+    pub jitter: Span,
+    /// How long it waits for what stands in its way, before it is left out; of a live one, also its way back.
+    #[serde(default = "grace")]
+    pub grace: Span,
+    /// How long a live one stays at the other site before it moves back. Default: 5m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stay: Option<Span>,
+    /// Windows in which it does not begin by itself, besides those of `gates.maintenance`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<WindowSpec>,
+    /// What must not lead to a failover: at its beginning it is played to a copy of the controller's state, and what
+    /// follows is held against that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inject: Vec<FaultSpec>,
+}
+
+fn grace() -> Span {
+    Span::from_secs(1800)
 }
 
 /// What is promised.

@@ -21,7 +21,7 @@ use crate::model::{
 };
 
 /// The vantage point where none is declared.
-const LOCAL: &str = "local";
+pub const LOCAL: &str = "local";
 
 /// Who looks, what is looked at, and when it is enough.
 pub struct Watch {

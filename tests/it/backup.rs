@@ -2,7 +2,9 @@
 //!
 //! pgBackRest and restic are not on this machine: programs stand in for them that print what their manuals document.
 
+mod branch;
 mod restore;
+mod taking;
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Output};
 

@@ -343,6 +343,121 @@ async fn follows_by_itself_through_an_outage() {
     assert_eq!(restore::read_back(&store).await.unwrap()[0].lines.len(), 4);
 }
 
+/// A journal that was restored from the copy elsewhere, and taken over.
+async fn taken_over(desk: &Desk, store: &Store, reason: &str) -> Arc<SqliteJournal> {
+    let file = desk.folder.path().join("elsewhere.sqlite");
+    restore::restore(store, &file).await.unwrap();
+    let journal = Arc::new(SqliteJournal::open(&file).unwrap());
+    let shop = ServiceName::from("shop");
+    let after = journal.read(&shop, Seq(1)).await.unwrap().len();
+    let draft = Draft {
+        epoch: Epoch(2),
+        at: NOON,
+        body: RecordBody::TakenOver {
+            epoch: Epoch(2),
+            by: PersonName::from("ann"),
+            reason: reason.to_owned(),
+        },
+    };
+    journal
+        .append(&shop, Seq(after as u64), vec![draft])
+        .await
+        .unwrap();
+    journal
+}
+
+#[tokio::test]
+async fn a_copy_that_was_taken_over_lets_the_old_controller_do_nothing() {
+    let s3 = S3::start();
+    let store = bucket(&s3);
+    let desk = Desk::new();
+    let shop = ServiceName::from("shop");
+    let (old, idle) = (desk.copy(&store), desk.copy(&store));
+    desk.write("shop", notes(3)).await;
+    old.catch_up().await.unwrap();
+    idle.catch_up().await.unwrap();
+    old.confirm(&shop).await.unwrap();
+
+    let journal = taken_over(&desk, &store, "a fire").await;
+    let new = Copy::new(journal, store.clone(), desk.clock.clone());
+    new.catch_up().await.unwrap();
+    new.confirm(&shop).await.unwrap();
+
+    // Nobody takes over and acts within a moment; after that the store is asked, also where nothing new was written.
+    old.confirm(&shop).await.unwrap();
+    desk.clock.turn(Span::from_secs(11));
+    let quiet = desk.copy(&store);
+    assert!(
+        quiet.confirm(&shop).await.is_err(),
+        "nothing of it was copied by itself"
+    );
+    desk.clock.turn(Span::from_secs(50));
+    let succession = idle.follow().await;
+    assert_eq!(succession.epoch, Epoch(2));
+    assert_eq!(succession.by, PersonName::from("ann"));
+    assert!(succession.to_string().contains("a fire"), "{succession}");
+
+    desk.write("shop", ["an intent".to_owned()]).await;
+    assert_eq!(old.confirm(&shop).await, Err(succession.clone()));
+    // It stays so, whether the store answers or not.
+    s3.begin_outage();
+    assert_eq!(old.confirm(&shop).await, Err(succession.clone()));
+    s3.end_outage();
+    let restarted = desk.copy(&store).catch_up().await;
+    assert!(
+        matches!(&restarted, Err(CopyError::TakenOver(found)) if *found == succession),
+        "{restarted:?}"
+    );
+    assert!(!desk.new_file().exists());
+    restore::restore(&store, &desk.new_file()).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_takes_over_while_the_other_still_writes_is_refused() {
+    let store_folder = tempfile::tempdir().unwrap();
+    let store = folder_store(store_folder.path());
+    let desk = Desk::new();
+    let old = desk.copy(&store);
+    desk.write("shop", notes(3)).await;
+    old.catch_up().await.unwrap();
+    let journal = taken_over(&desk, &store, "a mistake").await;
+    desk.write("shop", notes(1)).await;
+    old.catch_up().await.unwrap();
+
+    let new = Copy::new(journal, store.clone(), desk.clock.clone());
+    let refused = new.claim().await;
+    assert!(
+        matches!(refused, Err(CopyError::StillWritten { .. })),
+        "{refused:?}"
+    );
+    desk.clock.turn(Span::from_secs(61));
+    old.confirm(&ServiceName::from("shop")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_holds_nothing_back() {
+    let s3 = S3::start();
+    let desk = Desk::new();
+    let copy = desk.copy(&bucket(&s3));
+    desk.write("shop", notes(3)).await;
+    copy.catch_up().await.unwrap();
+    s3.begin_outage();
+    desk.write("shop", notes(1)).await;
+    desk.clock.turn(Span::from_secs(61));
+    let shop = ServiceName::from("shop");
+    let asked = copy.confirm(&shop);
+    let passing = async {
+        loop {
+            desk.clock.turn(Span::from_millis(100));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        confirmed = asked => confirmed.unwrap(),
+        () = passing => unreachable!("time passes for ever"),
+    }
+}
+
 /// Lets time pass until something is seen, at most ten real seconds.
 async fn turn_until(clock: &HandClock, seen: impl Fn() -> bool) {
     let patience = tokio::time::timeout(Duration::from_secs(10), async {

@@ -1,6 +1,6 @@
 //! The demo as a newcomer runs it: what it says, what it ends with, and that nothing of it is left.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -21,7 +21,12 @@ const STEPS: [&str; 8] = [
 
 /// Plays a scenario to its end, which is to be the expected one.
 fn play(scenario: &str) -> Value {
-    let showing = Showing::start(&["--scenario", scenario, "--output", "json"]);
+    play_with(scenario, &[]).0
+}
+
+/// The same with these further flags; with what was told.
+fn play_with(scenario: &str, flags: &[&str]) -> (Value, String) {
+    let showing = Showing::start(&[&["--scenario", scenario, "--output", "json"], flags].concat());
     let ended = showing.end();
     assert_eq!(ended.status, 0, "{}", ended.told);
     ended.leaves_nothing();
@@ -29,15 +34,15 @@ fn play(scenario: &str) -> Value {
     let found: Value = serde_json::from_str(&ended.printed).unwrap();
     shape(&found);
     assert_eq!(found["scenario"], scenario);
-    assert!(
-        found["database"]
-            .as_str()
-            .unwrap()
-            .starts_with("PostgreSQL ")
+    let database = found["database"].as_str();
+    let is_without = flags.contains(&"--without-database");
+    assert_eq!(
+        database.is_some_and(|d| d.starts_with("PostgreSQL ")),
+        !is_without
     );
     assert_eq!(found["journal_verified"], true);
     assert!(found["acknowledged_writes"].as_u64().unwrap() > 0);
-    found
+    (found, ended.told)
 }
 
 /// Every field is there and is what it should be.
@@ -187,23 +192,116 @@ fn a_flapping_primary_goes_on_and_customers_hear_nothing() {
     assert!(found["downtime_s"].as_f64().unwrap() > 0.0, "{found}");
 }
 
+/// Nothing happened to production, and customers heard nothing.
+fn untouched(found: &Value) {
+    assert_eq!(found["lost_writes"], 0, "{found}");
+    assert_eq!(found["standby_promoted"], false);
+    assert_eq!(found["dns_before"], found["dns_after"]);
+    assert_eq!(
+        found["announcements"],
+        json!({"email": 0, "telegram": 0, "x": 0})
+    );
+}
+
 #[test]
-fn a_standby_that_lags_ends_in_a_question_with_the_loss_in_it() {
-    let found = play("lagging");
-    asked(&found);
-    assert_eq!(outcomes(&found), []);
-    assert!(reason(&found).contains("above the RPO of 3s"), "{found}");
-    let forecast = found["loss_forecast"].as_str().unwrap();
-    assert!(
-        forecast.contains("bytes of log, the writes of at most"),
-        "{found}"
+fn a_drill_promotes_a_copy_of_the_standby_while_customers_order() {
+    let kept = tempfile::tempdir().unwrap();
+    let page = kept.path().join("drill.html");
+    let page = page.to_str().unwrap();
+    let (found, told) = play_with("drill", &["--report", page]);
+    assert_eq!(found["outcome"], "drilled", "{found}");
+    untouched(&found);
+    let drill = &found["drill"];
+    assert_eq!(drill["outcome"], "passed", "{drill}");
+    assert_eq!(drill["depth"], "isolated");
+    assert_eq!(drill["left"], json!([]));
+    let steps: Vec<_> = (drill["steps"].as_array().unwrap().iter())
+        .map(|s| (s["id"].as_str().unwrap(), s["result"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        steps,
+        [("clone", "done"), ("promote", "done"), ("query", "done")]
     );
-    // What the standby really lacks: 6 s of orders.
-    let lacking = found["would_lose"].as_u64().unwrap();
+    assert!(drill["rpo"]["measured"].is_string(), "{drill}");
+    // Orders went on all the time.
+    assert!(found["downtime_s"].as_f64().unwrap() < 5.0, "{found}");
+    assert_eq!(found["report"], page);
+    let written = fs::read_to_string(page).unwrap();
+    assert!(written.contains("<svg") && written.contains("Recovery time"));
+    assert!(told.contains("# Drill copy of shop: passed"), "{told}");
+    assert!(told.contains(page), "{told}");
+}
+
+#[test]
+fn a_drill_without_a_database_is_one_on_paper_and_says_so() {
+    let kept = tempfile::tempdir().unwrap();
+    let report = kept.path().join("drill.md");
+    let report = report.to_str().unwrap();
+    let (found, told) = play_with("drill", &["--without-database", "--report", report]);
+    assert_eq!(found["outcome"], "drilled", "{found}");
+    untouched(&found);
+    assert_eq!(found["drill"]["depth"], "paper");
+    assert_eq!(found["drill"]["outcome"], "passed", "{found}");
+    assert!(told.contains("on paper"), "{told}");
+    let written = fs::read_to_string(report).unwrap();
     assert!(
-        lacking > 0 && lacking < found["acknowledged_writes"].as_u64().unwrap(),
-        "{found}"
+        written.contains("# Drill paper of shop: passed"),
+        "{written}"
     );
+}
+
+#[test]
+fn a_switchover_moves_the_shop_in_order_and_loses_nothing() {
+    let (found, told) = play_with("switchover", &[]);
+    assert_eq!(found["outcome"], "switchedOver", "{found}");
+    assert_eq!(found["lost_writes"], 0, "{found}");
+    assert_eq!(found["standby_promoted"], true);
+    assert_ne!(found["dns_before"], found["dns_after"]);
+    let downtime = found["downtime_s"].as_f64().unwrap();
+    assert!(downtime > 0.0 && downtime < 60.0, "{found}");
+    // The site that was left follows the new one.
+    let steps = [
+        "drain",
+        "stop-primary",
+        "write-attempt",
+        "promote",
+        "repoint",
+        "cutover",
+        "verify",
+        "follow",
+    ];
+    assert_eq!(outcomes(&found), steps.map(|step| (step, "done")));
+    assert_eq!(found["detection_s"], Value::Null, "{found}");
+    assert!(told.contains("the standby has its log up to"), "{told}");
+}
+
+#[test]
+fn what_a_scenario_needs_is_said_before_anything_starts() {
+    let nothing = tempfile::tempdir().unwrap();
+    let folder = nothing.path().to_str().unwrap();
+    for (flags, status, said) in [
+        (
+            ["--scenario", "switchover", "--postgres", folder].as_slice(),
+            1,
+            "no PostgreSQL 13 or newer was found",
+        ),
+        (
+            &["--scenario", "switchover", "--without-database"],
+            2,
+            "leave --without-database out",
+        ),
+        (&["--report", "drill.html"], 2, "add --scenario drill"),
+        (
+            &["--scenario", "drill", "--report", "drill.pdf"],
+            2,
+            "told by the ending",
+        ),
+    ] {
+        let ended = Showing::start(flags).end();
+        assert_eq!(ended.status, status, "{}", ended.told);
+        assert!(ended.told.contains(said), "{}", ended.told);
+        assert_eq!(ended.printed, "");
+    }
 }
 
 #[test]

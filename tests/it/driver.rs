@@ -1,7 +1,7 @@
 //! The loop of a service when what it stands on gives way: its journal, its adapters, its documents.
 
 use failover::{
-    decide::event::Reply,
+    decide::{event::Reply, readiness},
     driver::{controller::StartError, service::LoopError},
     model::{
         announcement::Phase,
@@ -295,7 +295,7 @@ fn automatic_is_earned_again_soon_after_documents_changed() {
         let core = stage.core();
         let check = core.state().check.clone();
         assert!(check.as_ref().is_some_and(|c| c.green), "{check:#?}");
-        core.state().earned(stage.time.now(), MINUTE)
+        readiness::earned(core.service(), core.state(), stage.time.now())
     };
     assert!(earned(&stage));
     shop.config = "second".into();

@@ -16,7 +16,7 @@
 mod aftermath;
 mod controller;
 mod midway;
-mod point;
+pub mod point;
 pub mod world;
 
 use std::{os::unix::process::ExitStatusExt, panic::AssertUnwindSafe};

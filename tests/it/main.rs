@@ -6,10 +6,12 @@
 
 mod announce;
 mod backup;
+mod bubble;
 mod command;
 mod copy;
 mod demo;
 mod dns;
+mod drill;
 mod driver;
 mod faults;
 mod full_disk;
@@ -26,6 +28,7 @@ mod probe;
 mod promote;
 mod publish;
 mod publisher;
+mod readiness;
 mod readme;
 mod run;
 mod simulate;

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     guard_agent::{
@@ -98,6 +98,47 @@ fn a_switchover_goes_there_and_back_under_load_and_loses_nothing() {
         // Nobody has to be asked whether the site that was left may be trusted: it had everything.
         let kept = outcome(&shop, "follow");
         assert_eq!(kept["done"]["facts"]["salvage.commits"], "0", "{kept}");
+    });
+}
+
+#[test]
+fn a_live_drill_goes_there_and_back_under_load_and_loses_nothing() {
+    apart(|| {
+        let shop = Shop::open(&Wanted {
+            drills: json!([{"name": "yearly", "depth": "live", "stay": "3s", "grace": "5m"}]),
+            ..asking()
+        });
+        shop.until_ready();
+        until("the drill is begun", || {
+            shop.act(&["drill", "shop", "--reason", "a test", "--detach"])
+        });
+        assert!(shop.records("runOpened").is_empty(), "nobody approved it");
+        shop.approve();
+        shop.witness.until_written("b");
+        until("the drill is over", || {
+            !shop.records("drillClosed").is_empty()
+        });
+        let judged = shop.records("drillJudged");
+        assert_eq!(judged[0]["outcome"], "passed", "{judged:?}");
+        shop.witness.until_written("a");
+        assert_eq!(lost(&shop, "a"), Vec::<i64>::new());
+        let opened = shop.records("runOpened");
+        let kinds: Vec<_> = opened.iter().map(|r| r["kind"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["switchover", "failback"]);
+        assert_eq!(shop.records("drillClosed")[0]["left"], json!([]));
+        let report = shop.json(&["report", "shop"]);
+        assert_eq!(report["depth"], "live");
+        for leg in report["legs"].as_array().unwrap() {
+            assert_eq!(leg["outcome"], "done", "{report:#}");
+            assert!(leg["downtime"].is_string(), "{report:#}");
+            assert_eq!(leg["lost"], 0, "{report:#}");
+        }
+        let parts = report["rto"]["parts"].as_array().unwrap();
+        for name in ["fence", "promote", "verify"] {
+            let part = parts.iter().find(|p| p["part"] == name).unwrap();
+            assert!(part["measured"].is_string(), "{report:#}");
+        }
+        assert_eq!(shop.json(&["status"])["services"][0]["active"], "a");
     });
 }
 

@@ -1,6 +1,7 @@
 //! PostgreSQL: probes, fences and promotions against real servers.
 
 mod desk;
+mod follow;
 
 use std::{fs, time::Duration};
 

@@ -20,6 +20,7 @@ use failover::{
         approval::{ApprovalPolicy, OnTimeout},
         id::ConfigHash,
         observation::{Look, Sight},
+        readiness::ReadinessPolicy,
         secret::{Secret, SecretRef},
         service::{
             Announcements, Gates, Mode, Objectives, OverRpo, Quorum, Runbook, Service, Team,
@@ -120,6 +121,8 @@ fn service() -> Service {
             steps: Vec::new(),
         },
         backups: None,
+        drills: Vec::new(),
+        readiness: ReadinessPolicy::default(),
         config: ConfigHash::new(""),
     }
 }

@@ -17,6 +17,7 @@ use crate::stand::{
 
 mod alone;
 mod people;
+mod succession;
 mod unsubscribe;
 
 /// What a command said when it was refused: nothing on standard output, and this code and these words.

@@ -2,16 +2,19 @@
 
 use std::time::Instant;
 
-use failover::sim::{
-    campaign::{Campaign, Report},
-    rule::Rule,
-    scenario::Subject,
-    shrink,
-    trace::Trace,
-    weakness::Weakness,
+use failover::{
+    guard::machine,
+    sim::{
+        campaign::{Campaign, Report},
+        rule::Rule,
+        scenario::Subject,
+        shrink,
+        trace::Trace,
+        weakness::Weakness,
+    },
 };
 
-/// Histories of the rules' own test. A nightly run takes more: `failover simulate --seeds 1000000`.
+/// Histories of the rules' own test. A nightly run takes 100,000: `FAILOVER_NIGHTLY=1 tests/run simulate`.
 const SEEDS: u64 = 30;
 /// So many histories at most are needed to notice a weakened rule.
 const NOTICED: u64 = 2000;
@@ -63,11 +66,69 @@ fn noticed_by(weakness: Weakness) -> Rule {
         Weakness::NamesBeforePromotion => Rule::NamesAfterPromotion,
         Weakness::RosyProbes => Rule::RecoveredIsTrue,
         Weakness::FalseAlarm => Rule::NoFailoverWhileServed,
-        Weakness::RosyLag => Rule::LossWithinForecast,
+        Weakness::RosyLag | Weakness::RosyPosition => Rule::LossWithinForecast,
         Weakness::ForgetfulLedger => Rule::ToldOnce,
         Weakness::ForgetfulJournal | Weakness::DeafSteps => Rule::RunsEnd,
+        Weakness::Guard(_)
+        | Weakness::NoDeadMan
+        | Weakness::LateTimer
+        | Weakness::NoPermit
+        | Weakness::WaitNotRestarted
+        | Weakness::WaitTooShort
+        | Weakness::NewLeaderAssumesNothing
+        | Weakness::AnyAcknowledgement
+        | Weakness::GrantsOldEpoch
+        | Weakness::EndlessForgotten
+        | Weakness::DeputySilent => Rule::OneWriter,
     }
 }
+
+/// Rules of the fencing protocol: whichever notices, it is a rule. Those of the guards can be broken in builds with the
+/// feature `weakened` alone.
+#[test]
+fn weakened_guards_are_noticed() {
+    let is_nightly = std::env::var_os("FAILOVER_NIGHTLY").is_some();
+    let weaknesses = Weakness::GUARDED
+        .into_iter()
+        .filter(|w| cfg!(feature = "weakened") || w.of_guard().is_none())
+        .filter(|w| is_nightly || !RARE_GUARDED.contains(w));
+    let mut unnoticed = Vec::new();
+    for weakness in weaknesses {
+        let report = campaign(NOTICED, Some(weakness)).run(|so_far| so_far.findings.is_empty());
+        let rules: Vec<_> = report
+            .findings
+            .iter()
+            .flat_map(|f| &f.violations)
+            .map(|v| v.rule.name())
+            .collect();
+        println!(
+            "{weakness:?}: {} after {}",
+            rules.join(", "),
+            report.histories
+        );
+        if report.findings.is_empty() {
+            unnoticed.push(weakness);
+        }
+    }
+    assert!(
+        unnoticed.is_empty(),
+        "in {NOTICED} histories: {unnoticed:?}"
+    );
+}
+
+/// Those of guards that take many histories to notice.
+const RARE_GUARDED: [Weakness; 10] = [
+    Weakness::Guard(machine::Weakness::GrantBelowPromise),
+    Weakness::Guard(machine::Weakness::DeputyDoesNotWait),
+    Weakness::Guard(machine::Weakness::DeputyForgetsAtStart),
+    Weakness::Guard(machine::Weakness::LostStateVotes),
+    Weakness::Guard(machine::Weakness::OldPromoteObeyed),
+    Weakness::LateTimer,
+    Weakness::WaitTooShort,
+    Weakness::NewLeaderAssumesNothing,
+    Weakness::AnyAcknowledgement,
+    Weakness::RosyPosition,
+];
 
 /// Those that take many histories to notice.
 const RARE: [Weakness; 4] = [

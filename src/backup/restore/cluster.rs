@@ -17,11 +17,11 @@ use nix::{
 use tokio::{process::Command as Process, time};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
-use super::{Fault, account::Account, form, programs::Programs, scratch::Scratch};
+use super::{Fault, form, programs::Programs, scratch::Scratch};
 use crate::{
     backup::program::{self, Group, ProgramError, one_line},
     model::backup::VerifyQuery,
-    port::cause,
+    port::{account::Account, cause},
 };
 
 /// The database that a dump is restored into.
@@ -94,7 +94,7 @@ impl<'a> Cluster<'a> {
         program::run(init)
             .await
             .map_err(|e| Fault::of_host("initdb", &e))?;
-        let cluster = Self::start(&data, programs, scratch).await?;
+        let cluster = Self::start(&data, programs, scratch, "").await?;
         let made = cluster.client("postgres").await?;
         made.simple_query(&format!("create database {DATABASE}"))
             .await
@@ -124,7 +124,60 @@ impl<'a> Cluster<'a> {
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         fs::set_permissions(data, private).map_err(|e| Fault::here("data", &e))?;
         scratch.give_away()?;
-        Self::start(data, programs, scratch).await
+        Self::start(data, programs, scratch, "").await
+    }
+
+    /// One over the same that replays archived WAL and then begins a timeline of its own.
+    pub async fn recovering(
+        data: &Path,
+        programs: Programs,
+        scratch: &'a Scratch,
+        recovery: &str,
+    ) -> Result<Self, Fault> {
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(data, private).map_err(|e| Fault::here("data", &e))?;
+        scratch.give_away()?;
+        Self::start(data, programs, scratch, recovery).await
+    }
+
+    /// Ends it in order, so that its data can be started anywhere.
+    pub async fn stop(mut self) -> Result<(), Fault> {
+        let pid = self.server.child.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(pid) = pid.map(Pid::from_raw) {
+            let _ = kill(pid, Signal::SIGINT);
+        }
+        let status = self.server.child.wait().await;
+        let status = status.map_err(|e| Fault::here("postgres", &e))?;
+        self.server.alive = false;
+        if status.success() {
+            Ok(())
+        } else {
+            let said = self.complaint();
+            Err(Fault::Unclear(format!(
+                "the restored server did not end in order ({status}): {said}"
+            )))
+        }
+    }
+
+    /// The first row that it answers with, by the names of its columns.
+    pub async fn row(&self, sql: &str) -> Result<BTreeMap<String, Option<String>>, Fault> {
+        let unclear = |e: tokio_postgres::Error| Fault::Unclear(cause::in_full(&e));
+        let client = match self.connect("postgres").await {
+            Ok(client) => client,
+            Err(_) => self.connect("template1").await.map_err(unclear)?,
+        };
+        let rows = client.simple_query(sql).await.map_err(unclear)?;
+        let named = rows.into_iter().find_map(|message| {
+            let SimpleQueryMessage::Row(row) = message else {
+                return None;
+            };
+            let names = row.columns().iter().enumerate();
+            let cell = |(n, c): (usize, &tokio_postgres::SimpleColumn)| {
+                (c.name().to_owned(), row.get(n).map(str::to_owned))
+            };
+            Some(names.map(cell).collect())
+        });
+        named.ok_or_else(|| Fault::Unclear("it has no row to tell".to_owned()))
     }
 
     fn process(programs: &Programs, name: &str, scratch: &Scratch) -> Process {
@@ -140,7 +193,12 @@ impl<'a> Cluster<'a> {
         process
     }
 
-    async fn start(data: &Path, programs: Programs, scratch: &'a Scratch) -> Result<Self, Fault> {
+    async fn start(
+        data: &Path,
+        programs: Programs,
+        scratch: &'a Scratch,
+        more: &str,
+    ) -> Result<Self, Fault> {
         let sockets = scratch.folder("run")?;
         let log = scratch.path().join("log");
         let write = |name: &str, text: &str| {
@@ -150,7 +208,8 @@ impl<'a> Cluster<'a> {
         };
         let hba = write("hba.conf", "local all all trust\n")?;
         let ident = write("ident.conf", "")?;
-        let config = write("server.conf", &configuration(&sockets, &hba, &ident))?;
+        let text = format!("{}{more}", configuration(&sockets, &hba, &ident));
+        let config = write("server.conf", &text)?;
         let out = File::create(&log).map_err(|e| Fault::here("log", &e))?;
         scratch.give_away()?;
         let mut server = Self::process(&programs, "postgres", scratch);

@@ -10,8 +10,11 @@ use std::{
 
 use tokio::process::Command as Process;
 
-use super::{Fault, account::Account, programs::Programs, scratch::Scratch};
-use crate::backup::program::{self, ProgramError};
+use super::{Fault, programs::Programs, scratch::Scratch};
+use crate::{
+    backup::program::{self, ProgramError},
+    port::account::Account,
+};
 
 /// What `pg_dump` writes first into an archive.
 const ARCHIVE: &[u8] = b"PGDMP";
@@ -66,6 +69,7 @@ impl fmt::Display for Form {
         f.write_str(match self {
             Self::Archive(_) => "archive of pg_dump",
             Self::Script(_) => "dump as text",
+            // `Verification::proves_base` knows them by these words.
             Self::Base { manifest: true, .. } => "base backup with manifest",
             Self::Base {
                 manifest: false, ..
@@ -83,6 +87,23 @@ fn unknown(path: &Path) -> Fault {
     Fault::Bad(format!(
         "{name} is neither an archive of pg_dump, nor a dump as text, nor a base backup"
     ))
+}
+
+/// Unpacks a file where it is packed by gzip or zstd; answers with what it comes to.
+pub async fn unpack(path: &Path, into: &Path, scratch: &Scratch) -> Result<PathBuf, Fault> {
+    let head = head(path).map_err(here(path))?;
+    let Some(packer) = packer(&head) else {
+        return Ok(path.to_owned());
+    };
+    let mut unpack = Process::new(packer);
+    unpack.arg("-dc").current_dir(scratch.path());
+    match program::filter(unpack, path, into).await {
+        Ok(()) => Ok(into.to_owned()),
+        Err(e @ ProgramError::Run(_)) => Err(Fault::of_host(packer, &e)),
+        Err(ProgramError::Failed { said, .. }) => {
+            Err(Fault::Bad(format!("{packer} cannot unpack it: {said}")))
+        }
+    }
 }
 
 /// Finds out what a backup is, and unpacks it as far as needed.
@@ -106,16 +127,8 @@ pub async fn of(path: &Path, scratch: &Scratch) -> Result<Form, Fault> {
             if let Ok(only) = program::only_entry(&path) {
                 path = only;
             }
-        } else if let Some(packer) = packer(&head) {
-            let mut unpack = Process::new(packer);
-            unpack.arg("-dc").current_dir(scratch.path());
-            match program::filter(unpack, &path, &unpacked).await {
-                Ok(()) => path = unpacked,
-                Err(e @ ProgramError::Run(_)) => return Err(Fault::of_host(packer, &e)),
-                Err(ProgramError::Failed { said, .. }) => {
-                    return Err(Fault::Bad(format!("{packer} cannot unpack it: {said}")));
-                }
-            }
+        } else if packer(&head).is_some() {
+            path = unpack(&path, &unpacked, scratch).await?;
         } else {
             return of_text(path, &head);
         }
@@ -247,8 +260,23 @@ fn base(data: PathBuf, manifest: bool) -> Result<Form, Fault> {
 
 /// Proves a base backup by its manifest, and that it brings the WAL that it needs.
 pub async fn check_base(form: &Form, programs: &Programs, scratch: &Scratch) -> Result<(), Fault> {
-    let Form::Base { data, manifest } = form else {
+    if prove_base(form, programs, scratch).await? {
         return Ok(());
+    }
+    Err(Fault::Unclear(
+        "it does not bring the WAL that it needs (pg_basebackup -X stream or fetch), so it cannot be started alone"
+            .to_owned(),
+    ))
+}
+
+/// Proves a base backup by its manifest, and tells whether it brings WAL; what is none needs none.
+pub async fn prove_base(
+    form: &Form,
+    programs: &Programs,
+    scratch: &Scratch,
+) -> Result<bool, Fault> {
+    let Form::Base { data, manifest } = form else {
+        return Ok(true);
     };
     let is_segment = |name: &str| name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit());
     let wal = fs::read_dir(data.join("pg_wal")).map_err(here(data))?;
@@ -275,14 +303,7 @@ pub async fn check_base(form: &Form, programs: &Programs, scratch: &Scratch) -> 
             }
         }
     }
-    if has_wal {
-        Ok(())
-    } else {
-        Err(Fault::Unclear(
-            "it does not bring the WAL that it needs (pg_basebackup -X stream or fetch), so it cannot be started alone"
-                .to_owned(),
-        ))
-    }
+    Ok(has_wal)
 }
 
 /// Reads an archive from end to end, which touches no database: what cannot be read is no backup.

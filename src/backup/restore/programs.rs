@@ -51,6 +51,16 @@ impl Programs {
         }
     }
 
+    /// The same for whoever only wants to say why there are none.
+    ///
+    /// # Errors
+    /// Where there are none that fit.
+    pub fn for_data(data: &Path, named: Option<&Path>) -> Result<Self, String> {
+        Self::of_data(data, named).map_err(|fault| match fault {
+            Fault::Bad(reason) | Fault::Unclear(reason) => reason,
+        })
+    }
+
     /// One of them.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {

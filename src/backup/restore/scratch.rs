@@ -20,8 +20,8 @@ use nix::{
 };
 use tokio::time;
 
-use super::{Fault, Stop, account::Account};
-use crate::model::id::ServiceName;
+use super::{Fault, Stop};
+use crate::{model::id::ServiceName, port::account::Account};
 
 /// Bytes that an empty cluster takes.
 const CLUSTER: u64 = 128 << 20;
@@ -65,10 +65,15 @@ impl Scratch {
     ) -> Result<Self, Stop> {
         let above = above.map_or_else(env::temp_dir, PathBuf::from);
         let path = above.join(format!("failover-restore-{}-{service}", geteuid()));
+        Self::at(path, account)
+    }
+
+    /// Takes a folder of this path, and clears what is left in it.
+    pub fn at(path: PathBuf, account: Option<Account>) -> Result<Self, Stop> {
         let here = |e: io::Error| Fault::here(&path.display().to_string(), &e);
         if path.as_os_str().len() + "/run/.s.PGSQL.5432".len() > SOCKET {
             let text = format!(
-                "{} is too long for a socket: set `verify.folder`",
+                "{} is too long for a socket: name a shorter folder",
                 path.display()
             );
             return Err(Fault::Unclear(text).into());
@@ -141,8 +146,14 @@ impl Scratch {
 
     /// Whether the disk has room for a backup of this size.
     pub fn has_room_for(&self, bytes: Option<u64>, keep_free: u64) -> Result<(), Fault> {
+        let needed = bytes.unwrap_or(0).saturating_mul(GROWTH) + CLUSTER;
+        self.has_room(needed, keep_free)
+    }
+
+    /// Whether the disk has room for so many bytes.
+    pub fn has_room(&self, bytes: u64, keep_free: u64) -> Result<(), Fault> {
         let free = self.free()?;
-        let needed = bytes.unwrap_or(0).saturating_mul(GROWTH) + CLUSTER + (keep_free << 20);
+        let needed = bytes.saturating_add(keep_free << 20);
         if free < needed {
             return Err(Fault::Unclear(format!(
                 "{} has {} MiB free, and restoring it may need {} MiB of which {keep_free} MiB stay free",

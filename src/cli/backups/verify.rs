@@ -57,7 +57,14 @@ pub async fn verify(
     } else {
         let offline = Offline::new(&args.file, &service, place, output)?;
         let result = unless_stopped(offline.try_backup(&choice)).await??;
-        record(&service, &result, place, output).await?;
+        let request = Request::BackupVerified {
+            service: service.clone(),
+            result: Box::new(result.clone()),
+        };
+        let body = RecordBody::BackupVerified {
+            result: Box::new(result.clone()),
+        };
+        recorded(&service, request, body, place, output).await?;
         result
     };
     if output.json() {
@@ -80,7 +87,7 @@ pub async fn verify(
 }
 
 /// Ends early when somebody stops the command, so that nothing is left behind.
-async fn unless_stopped<T>(work: impl Future<Output = T>) -> Result<T, Error> {
+pub async fn unless_stopped<T>(work: impl Future<Output = T>) -> Result<T, Error> {
     let caught = |kind| signal(kind).map_err(Error::Output);
     let mut interrupt = caught(SignalKind::interrupt())?;
     let mut terminate = caught(SignalKind::terminate())?;
@@ -93,20 +100,15 @@ async fn unless_stopped<T>(work: impl Future<Output = T>) -> Result<T, Error> {
 }
 
 /// Hands the result to the controller that runs; where none does, it goes into the journal itself.
-async fn record(
+pub async fn recorded(
     service: &ServiceName,
-    result: &Verification,
+    request: Request,
+    body: RecordBody,
     place: &Place,
     output: Output,
 ) -> Result<(), Error> {
     match Client::connect(&place.socket).await {
-        Ok(mut client) => {
-            let request = Request::BackupVerified {
-                service: service.clone(),
-                result: Box::new(result.clone()),
-            };
-            return client.ask(request, None).await.map(drop);
-        }
+        Ok(mut client) => return client.ask(request, None).await.map(drop),
         Err(Error::NoController { .. }) => {}
         Err(error) => return Err(error),
     }
@@ -121,9 +123,7 @@ async fn record(
     let draft = Draft {
         epoch: last.map_or(Epoch(1), |r| r.epoch),
         at: HostRuntime::new().now(),
-        body: RecordBody::BackupVerified {
-            result: Box::new(result.clone()),
-        },
+        body,
     };
     let after = last.map_or(Seq(0), |r| r.seq);
     journal.append(service, after, vec![draft]).await?;

@@ -7,9 +7,13 @@ use super::{
     stage::{CHAT, ROLE, Stage, TEAM_CHAT},
 };
 use crate::{
-    cli::token,
+    cli::{arguments::Scenario, token},
     model::{secret::Secret, span::Span},
 };
+
+mod planned;
+
+pub use planned::drill;
 
 /// The service's name.
 pub const SERVICE: &str = "shop";
@@ -30,6 +34,8 @@ pub const RPO: Span = Span::from_secs(3);
 pub struct Tuning {
     /// How long the primary may take to come back by itself; none: it is not waited for.
     pub patience: Option<&'static str>,
+    /// What is shown.
+    pub scenario: Scenario,
 }
 
 /// Writes the documents and the list of customers. Gives the documents' folder.
@@ -52,7 +58,8 @@ pub fn write(stage: &Stage, tuning: Tuning) -> io::Result<PathBuf> {
         names(stage),
         outlets(stage),
         team(stage)?,
-        steps(stage)?,
+        steps(stage, tuning.scenario)?,
+        planned::of(stage, tuning.scenario)?,
     ]
     .concat();
     fs::write(folder.join("shop.yaml"), text)?;
@@ -60,10 +67,10 @@ pub fn write(stage: &Stage, tuning: Tuning) -> io::Result<PathBuf> {
 }
 
 fn head(stage: &Stage, tuning: Tuning) -> String {
-    let runbook = if stage.standby.is_some() {
-        "postgres-failover"
-    } else {
-        "stateless-failover"
+    let runbook = match (tuning.scenario, &stage.standby) {
+        (Scenario::Switchover, _) => planned::RUNBOOK,
+        (_, Some(_)) => "postgres-failover",
+        (_, None) => "stateless-failover",
     };
     let trigger = match tuning.patience {
         Some(patience) => format!("{{budget: {{patience: {patience}}}}}"),
@@ -171,7 +178,10 @@ fn components(stage: &Stage) -> String {
                 secret(stage, "failover")
             )
         };
-        let (primary, standby) = (connection(stage, PRIMARY), connection(stage, STANDBY));
+        let (primary, standby) = (
+            connection(stage, PRIMARY, ROLE),
+            connection(stage, STANDBY, ROLE),
+        );
         text.push_str("    - name: database\n      kind: database\n      probes:\n");
         text.push_str(&probe("db-east", "probe/postgres", PRIMARY, &primary, ""));
         text.push_str(&probe("db-west", "probe/postgres", STANDBY, &standby, ""));
@@ -283,7 +293,7 @@ fn team(stage: &Stage) -> io::Result<String> {
 }
 
 /// What no runbook can know: how this primary is stopped, and how one connects.
-fn steps(stage: &Stage) -> io::Result<String> {
+fn steps(stage: &Stage, scenario: Scenario) -> io::Result<String> {
     let program = quoted(&std::env::current_exe()?);
     let agent = stage.addresses.agent;
     let mut text = format!(
@@ -305,11 +315,13 @@ fn steps(stage: &Stage) -> io::Result<String> {
         password: {}
 {more}      timeout: {timeout}
 ",
-                connection(stage, site),
+                connection(stage, site, ROLE),
                 secret(stage, "failover")
             );
         };
-        login("refuse-writers", PRIMARY, "2s", "");
+        if scenario != Scenario::Switchover {
+            login("refuse-writers", PRIMARY, "2s", "");
+        }
         login("write-attempt", PRIMARY, "2s", "        within: 1s\n");
         login("promote", STANDBY, "10s", "");
     } else {
@@ -331,22 +343,27 @@ fn steps(stage: &Stage) -> io::Result<String> {
       timeout: 10s
     verify:
       timeout: 10s
-    fallback:
+",
+    );
+    if scenario != Scenario::Switchover {
+        text.push_str(
+            "    fallback:
       with: {path: /, contains: The shop is open}
       timeout: 10s
 ",
-    );
+        );
+    }
     Ok(text)
 }
 
-fn connection(stage: &Stage, site: &str) -> String {
+fn connection(stage: &Stage, site: &str, role: &str) -> String {
     let at = if site == PRIMARY {
         stage.addresses.primary_database
     } else {
         stage.addresses.standby_database
     };
     format!(
-        "host={} port={} user={ROLE} dbname=shop sslmode=disable",
+        "host={} port={} user={role} dbname=shop sslmode=disable",
         at.ip(),
         at.port()
     )

@@ -10,31 +10,35 @@ use super::{
     outside::{Received, Service},
     stage::TEAM_CHAT,
 };
-use crate::model::{id::StepId, span::Span, time::Time};
+use crate::{
+    cli::drill::Told,
+    model::{id::StepId, span::Span, time::Time},
+};
 
 /// What the demo found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Findings {
-    /// Which outage was made.
+    /// What was shown.
     pub scenario: String,
     /// The database, such as `PostgreSQL 15.18`; none where the shop was stateless.
     pub database: Option<String>,
-    /// `failedOver`, `asked`, `stayed` or `stuck`.
+    /// `failedOver`, `asked`, `stayed`, `stuck`, `switchedOver` or `drilled`.
     pub outcome: Outcome,
     /// Why, in the engine's words.
     pub reason: String,
-    /// Longest silence between two acknowledged orders, over all outages; none where the service did not come back.
+    /// Longest silence between two acknowledged orders, over all outages, or since planned work began; none where the
+    /// service did not come back.
     pub downtime_s: Option<f64>,
     /// Orders that the shop acknowledged.
     pub acknowledged_writes: usize,
-    /// Those of them that are not at the site which holds the data: the standby after a failover, else the primary; none
-    /// where that cannot be looked into, since its database was killed.
+    /// Those of them that are not at the site which holds the data: the standby after a failover or a switchover, else
+    /// the primary; none where that cannot be looked into, since its database was killed.
     pub lost_writes: Option<usize>,
     /// Those of them that the standby lacks while a person is asked: what an approval would lose.
     pub would_lose: Option<usize>,
     /// Whether the standby takes writes now, as it says itself.
     pub standby_promoted: bool,
-    /// From the outage to the verdict.
+    /// From the outage to the verdict; none where there was no outage.
     pub detection_s: Option<f64>,
     /// From the outage to the first message that a customer got.
     pub time_to_first_announcement_s: Option<f64>,
@@ -52,6 +56,10 @@ pub struct Findings {
     pub loss_forecast: Option<String>,
     /// The steps of the run.
     pub steps: Vec<StepFinding>,
+    /// The drill.
+    pub drill: Option<Told>,
+    /// Where the report of the drill is.
+    pub report: Option<PathBuf>,
     /// Where the journal stands; with --journal, where it was exported to, else it goes with the demo.
     pub journal: PathBuf,
     /// Records in it.
@@ -72,6 +80,10 @@ pub enum Outcome {
     Stayed,
     /// The run cannot go on by itself.
     Stuck,
+    /// The standby took over in order.
+    SwitchedOver,
+    /// The recovery was exercised; the primary kept serving.
+    Drilled,
 }
 
 /// URLs in messages, as their readers opened them.

@@ -16,8 +16,10 @@ mod address;
 mod auditor;
 mod customer;
 mod documents;
+mod drain;
 mod fence;
 mod findings;
+mod follow;
 mod host;
 mod outside;
 mod postgres;
@@ -31,8 +33,8 @@ mod summary;
 
 use self::{findings::Findings, postgres::Programs, show::Show, stage::Stage, story::Story};
 use super::{
-    arguments::{self, DemoPart},
-    engine,
+    arguments::{self, DemoPart, Scenario},
+    drill, engine,
     output::Output,
 };
 use crate::error::Error;
@@ -66,6 +68,7 @@ async fn show(
     } else {
         Programs::find(args.postgres.as_deref())
     };
+    possible(args, programs.is_some())?;
     let mut story = Story::new(output);
     introduce(&mut story, args, programs.as_ref());
     story.fact(
@@ -120,12 +123,57 @@ pub async fn part(part: DemoPart) -> Result<(), Error> {
             Err(error) => Err(error),
         },
         DemoPart::Fence { verb, agent } => fence::run(verb, agent).await,
+        DemoPart::Drain {
+            verb,
+            agent,
+            standby,
+        } => drain::run(verb, agent, standby).await,
+        DemoPart::Follow {
+            verb,
+            agent,
+            primary,
+        } => follow::run(verb, agent, primary).await,
     };
     ended.map_err(|e| engine::cannot_start(&e))
 }
 
+/// Whether what is asked for can be shown here, before anything is started.
+fn possible(args: &arguments::Demo, database: bool) -> Result<(), Error> {
+    if args.report.is_some() && args.scenario != Scenario::Drill {
+        let text = "--report is for the report of a drill: add --scenario drill";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    if let Some(path) = &args.report {
+        drill::format_of(path)?;
+    }
+    if args.scenario != Scenario::Switchover || database {
+        return Ok(());
+    }
+    if args.without_database {
+        let text = "--scenario switchover moves a database: leave --without-database out";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    Err(Error::DemoStart {
+        part: "the switchover".to_owned(),
+        reason: format!(
+            "it moves a real database, and no PostgreSQL 13 or newer was found; {}, or name the folder of its programs with --postgres",
+            install()
+        ),
+    })
+}
+
 fn introduce(story: &mut Story, args: &arguments::Demo, programs: Option<&Programs>) {
-    story.heading("A shop at two sites, and what happens when the first one is lost");
+    story.heading(match args.scenario {
+        Scenario::Crash
+        | Scenario::Freeze
+        | Scenario::Partition
+        | Scenario::Flapping
+        | Scenario::Lagging => "A shop at two sites, and what happens when the first one is lost",
+        Scenario::Drill => "A shop at two sites, and a drill of its recovery while customers order",
+        Scenario::Switchover => {
+            "A shop at two sites, and how it is moved to the second one while customers order"
+        }
+    });
     if let Some(programs) = programs {
         let folder = programs.folder.display();
         story.fact(

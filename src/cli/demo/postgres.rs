@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time;
 
 use super::{account::Account, process};
+use crate::model::observation::Lsn;
 
 /// The oldest version that the demo can use: `wal_keep_size` and `pg_basebackup -C` with its slot.
 const OLDEST: u32 = 13;
@@ -51,7 +52,7 @@ impl Programs {
     }
 
     fn in_folder(folder: PathBuf) -> Option<Self> {
-        let all = ["postgres", "initdb", "pg_basebackup"];
+        let all = ["postgres", "initdb", "pg_basebackup", "pg_controldata"];
         if !all.iter().all(|name| folder.join(name).is_file()) {
             return None;
         }
@@ -180,6 +181,54 @@ impl Cluster {
             .stdout(log.try_clone()?)
             .stderr(log);
         Ok(server)
+    }
+
+    /// Where the log of a server ends that was stopped in order: its last record begins there.
+    ///
+    /// # Errors
+    /// Where that cannot be told, or it was not stopped in order.
+    pub fn end_of_log(&self) -> io::Result<Lsn> {
+        let mut look = self
+            .programs
+            .command("pg_controldata", self.account.as_ref());
+        let said = look.arg(&self.data).current_dir(&self.data).output()?;
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let of = |name: &str| {
+            let line = said.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim)
+        };
+        match of("Database cluster state:") {
+            Some("shut down") => {}
+            state => {
+                let state = state.unwrap_or("not known");
+                return Err(io::Error::other(format!(
+                    "the database was not stopped in order: its state is {state}"
+                )));
+            }
+        }
+        of("Latest checkpoint location:")
+            .and_then(Lsn::parse)
+            .ok_or_else(|| io::Error::other("pg_controldata does not tell where the log ends"))
+    }
+
+    /// Makes a server that was stopped in order a standby of the one at an address, from its next start on.
+    ///
+    /// # Errors
+    /// Where its files cannot be written.
+    pub fn follow(&self, primary: SocketAddr) -> io::Result<()> {
+        // Later lines win. A password of ours has no quotes in it.
+        self.append(
+            "postgresql.auto.conf",
+            &format!(
+                "primary_conninfo = 'host={} port={} user={SUPERUSER} password={}'\nprimary_slot_name = ''\n",
+                primary.ip(),
+                primary.port(),
+                self.password()?
+            ),
+        )?;
+        let signal = self.data.join("standby.signal");
+        fs::write(&signal, b"")?;
+        Account::own(self.account.as_ref(), &signal)
     }
 
     /// How the superuser connects, at this address or another.

@@ -1,11 +1,15 @@
 //! One showing of the demo: what is done, what is waited for, and what is found.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use futures::StreamExt;
 use tokio::time;
 
 use super::{
+    address::Spot,
     customer::{self, Customers},
     documents::{self, NAME, SERVICE, Tuning},
     findings::Findings,
@@ -29,7 +33,6 @@ use crate::{
     error::Error,
     model::{
         announcement::{Announcement, Phase},
-        check::CheckStatus,
         id::ServiceName,
         record::{Record, RecordBody, RunOutcome},
         step::StepResult,
@@ -39,6 +42,7 @@ use crate::{
 };
 
 mod inquiry;
+mod planned;
 
 /// How long the service may take to be well and ready at first.
 const READY: Duration = Duration::from_mins(1);
@@ -56,6 +60,8 @@ const UP: Duration = Duration::from_secs(2);
 const FLAPS: usize = 3;
 /// How long customers go on after the failover.
 const AFTER: Duration = Duration::from_secs(2);
+/// Where the report of a drill is written unless it is said.
+const REPORT: &str = "failover-drill.html";
 /// Records and messages of one moment come within this time.
 const TOGETHER: Duration = Duration::from_millis(250);
 
@@ -72,7 +78,10 @@ pub struct Show<'a> {
     /// The run as it stood when it began, for what its steps were expected to take.
     begun: Option<Report>,
     told: usize,
+    /// When each outage, or the planned work, began.
     outages: Vec<Time>,
+    /// Where the report of a drill is written.
+    report: PathBuf,
     /// The primary's database, where it is stopped but not ended.
     frozen: Option<u32>,
     dns_before: Vec<String>,
@@ -94,10 +103,14 @@ impl<'a> Show<'a> {
                 _ if args.immediate => None,
                 // Longer than the primary is away each time, on a machine that does other things too.
                 Scenario::Flapping => Some("20s"),
-                Scenario::Crash | Scenario::Freeze | Scenario::Partition | Scenario::Lagging => {
-                    Some("4s")
-                }
+                Scenario::Crash
+                | Scenario::Freeze
+                | Scenario::Partition
+                | Scenario::Lagging
+                | Scenario::Drill
+                | Scenario::Switchover => Some("4s"),
             },
+            scenario: args.scenario,
         };
         let failed = |source| Error::File {
             verb: "write",
@@ -141,6 +154,7 @@ impl<'a> Show<'a> {
             begun: None,
             told: 0,
             outages: Vec::new(),
+            report: args.report.clone().unwrap_or_else(|| REPORT.into()),
             frozen: None,
             dns_before: Vec::new(),
         };
@@ -178,6 +192,12 @@ impl<'a> Show<'a> {
                     BEHIND.as_secs()
                 ));
                 self.stage.replication.silence();
+                // It is behind from the first order on that it lacks, however slow this machine takes them.
+                let silent = now();
+                self.until("an order that the standby lacks", DECISION, |show| {
+                    show.customers.first_after(silent).is_some()
+                })
+                .await?;
                 self.pass(BEHIND).await;
                 self.outage("The outage: PostgreSQL and shop at the primary are killed (SIGKILL)");
                 self.stage.crash().await?;
@@ -185,6 +205,8 @@ impl<'a> Show<'a> {
                 self.until_decided().await?;
             }
             Scenario::Flapping => self.flap().await?,
+            Scenario::Drill => self.drill().await?,
+            Scenario::Switchover => self.switch_over().await?,
         }
         self.pass(AFTER).await;
         self.find().await
@@ -221,7 +243,16 @@ impl<'a> Show<'a> {
             "DNS",
             &format!("dig @{} -p {} {NAME}", dns.ip(), dns.port()),
         );
-        self.story.fact("shop", &self.stage.standby_url());
+        let spot = match self.scenario {
+            Scenario::Drill => Spot::Primary,
+            Scenario::Crash
+            | Scenario::Freeze
+            | Scenario::Partition
+            | Scenario::Flapping
+            | Scenario::Lagging
+            | Scenario::Switchover => Spot::Standby,
+        };
+        self.story.fact("shop", &self.stage.url(spot));
         self.story.fact("folder", &folder.display().to_string());
     }
 
@@ -360,10 +391,7 @@ impl<'a> Show<'a> {
                 .check(&service)
                 .await
                 .map_err(|e| engine::cannot_start(&e))?;
-            let bad: Vec<_> = items
-                .iter()
-                .filter(|i| matches!(i.status, CheckStatus::Fail | CheckStatus::Unknown))
-                .collect();
+            let bad: Vec<_> = items.iter().filter(|i| i.hinders()).collect();
             if bad.is_empty() {
                 self.story
                     .fact("check", &format!("green: {} items", items.len()));

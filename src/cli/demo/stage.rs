@@ -45,6 +45,8 @@ const START: Duration = Duration::from_mins(2);
 const SHOP: &str = "shop";
 /// The role of the controller.
 pub const ROLE: &str = "failover";
+/// The role that copies the standby for a drill.
+pub const DRILL_ROLE: &str = "failover_drill";
 /// The customers' chat.
 pub const CHAT: i64 = -100_200;
 /// The team's chat.
@@ -228,6 +230,7 @@ impl Stage {
             "superuser",
             "shop",
             "failover",
+            "drill",
             "receipts",
             "unsubscribe",
             "telegram",
@@ -381,7 +384,12 @@ impl Stage {
             &config,
             &format!("ALTER ROLE {ROLE} PASSWORD '{}'", secret("failover")?),
         )
-        .await
+        .await?;
+        let drill = format!(
+            "CREATE ROLE {DRILL_ROLE} LOGIN REPLICATION PASSWORD '{}'; GRANT pg_monitor TO {DRILL_ROLE}",
+            secret("drill")?
+        );
+        execute(&config, &drill).await
     }
 
     async fn host(

@@ -4,6 +4,7 @@ use super::{
     findings::{Findings, Outcome},
     story::Story,
 };
+use crate::cli::drill::markdown;
 
 /// Tells what was found.
 pub fn tell(story: &mut Story, findings: &Findings) {
@@ -13,14 +14,21 @@ pub fn tell(story: &mut Story, findings: &Findings) {
         Outcome::Asked => "a person is asked; the standby was not promoted",
         Outcome::Stayed => "the primary kept serving",
         Outcome::Stuck => "the run is stuck",
+        Outcome::SwitchedOver => "the service was moved to the standby site in order",
+        Outcome::Drilled => "the recovery was exercised; the primary served all the time",
     };
     story.fact("outcome", outcome);
     story.fact("why", &findings.reason);
-    story.fact(
-        "detected",
-        &format!("after {}", seconds(findings.detection_s)),
-    );
-    story.fact("downtime", &downtime(findings));
+    let is_outage = match findings.outcome {
+        Outcome::FailedOver | Outcome::Asked | Outcome::Stayed | Outcome::Stuck => true,
+        Outcome::SwitchedOver | Outcome::Drilled => false,
+    };
+    if is_outage {
+        let after = seconds(findings.detection_s);
+        story.fact("detected", &format!("after {after}"));
+    }
+    let (name, silence) = downtime(findings);
+    story.fact(name, &silence);
     story.fact(
         "orders",
         &format!(
@@ -57,6 +65,14 @@ pub fn tell(story: &mut Story, findings: &Findings) {
     };
     story.fact("DNS", &moved);
     steps(story, findings);
+    if let Some(drill) = &findings.drill {
+        story.heading("Its report");
+        story.tell(&format!("\n{}", markdown::of(drill).trim_end()));
+        story.tell("");
+    }
+    if let Some(path) = &findings.report {
+        story.fact("report", &path.display().to_string());
+    }
     let whole = if findings.journal_verified {
         "its chain is whole"
     } else {
@@ -68,31 +84,35 @@ pub fn tell(story: &mut Story, findings: &Findings) {
     );
 }
 
-fn downtime(findings: &Findings) -> String {
-    match findings.downtime_s {
-        Some(_) => format!(
-            "{} without an order, as customers saw it",
-            seconds(findings.downtime_s)
+/// The longest silence, and what it is called.
+fn downtime(findings: &Findings) -> (&'static str, String) {
+    let silence = seconds(findings.downtime_s);
+    match (findings.downtime_s, findings.outcome) {
+        (Some(_), Outcome::Drilled) => (
+            "longest gap",
+            format!("{silence} between two orders while it went on"),
         ),
-        None => "goes on: orders have not come back".to_owned(),
+        (Some(_), _) => (
+            "downtime",
+            format!("{silence} without an order, as customers saw it"),
+        ),
+        (None, _) => ("downtime", "goes on: orders have not come back".to_owned()),
     }
 }
 
 fn kept(findings: &Findings) -> String {
-    match (findings.outcome, findings.lost_writes) {
-        (Outcome::FailedOver | Outcome::Stayed, Some(0)) => {
-            "every one was read back from the site that serves now".to_owned()
-        }
-        (Outcome::Asked | Outcome::Stuck, Some(0)) => {
-            "every one is safe at the old primary, which was left as it was".to_owned()
-        }
-        (Outcome::FailedOver | Outcome::Stayed | Outcome::Asked | Outcome::Stuck, Some(n)) => {
+    let serves = match findings.outcome {
+        Outcome::FailedOver | Outcome::Stayed | Outcome::SwitchedOver | Outcome::Drilled => true,
+        Outcome::Asked | Outcome::Stuck => false,
+    };
+    match findings.lost_writes {
+        Some(0) if serves => "every one was read back from the site that serves now".to_owned(),
+        Some(0) => "every one is safe at the old primary, which was left as it was".to_owned(),
+        Some(n) => {
             let forecast = findings.loss_forecast.as_deref().unwrap_or("none");
             format!("{n} are missing; the forecast of the loss said: {forecast}")
         }
-        (Outcome::FailedOver | Outcome::Stayed | Outcome::Asked | Outcome::Stuck, None) => {
-            "they lie in the killed primary's files; no site serves".to_owned()
-        }
+        None => "they lie in the killed primary's files; no site serves".to_owned(),
     }
 }
 

@@ -96,6 +96,7 @@ fn wanted(request: &Request) -> &'static str {
         | Request::Backups { .. }
         | Request::VerifyBackup { .. }
         | Request::BackupVerified { .. }
+        | Request::BackupTaken { .. }
         | Request::Preview { .. }
         | Request::Watch { .. } => "look",
     }

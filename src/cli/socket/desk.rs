@@ -74,6 +74,13 @@ impl Desk {
                 told.map(|()| Answer::BackupVerified(result))
                     .map_err(|e| self.refuse(&e))
             }
+            Request::BackupTaken { service, result } => {
+                let told = self
+                    .controller
+                    .tell(&service, Event::BackupTaken(result.clone()));
+                told.map(|()| Answer::BackupTaken(result))
+                    .map_err(|e| self.refuse(&e))
+            }
             Request::Preview {
                 service,
                 phases,
@@ -200,6 +207,7 @@ impl Desk {
         by: PersonName,
     ) -> Result<String, Refusal> {
         let engine = |reason: String| Refusal::Engine { reason };
+        let mut drill = None;
         match wish {
             Wish::Open {
                 kind,
@@ -220,7 +228,9 @@ impl Desk {
             }
             Wish::Abort { run, .. } => {
                 let core = self.core(&service.name).await?;
-                if core.state().run.as_ref().is_none_or(|open| open.id != *run) {
+                let open = core.state().run.as_ref().map(|r| &r.id);
+                drill = core.state().drills.open.as_ref().map(|d| d.id.clone());
+                if drill.as_ref() != Some(run) && open != Some(run) {
                     return Err(engine(format!("run {run} is not in progress")));
                 }
             }
@@ -232,13 +242,17 @@ impl Desk {
             | Wish::Acknowledge { .. }
             | Wish::Announce { .. }
             | Wish::Moved { .. }
+            | Wish::Drill { .. }
             | Wish::SetMode { .. } => {}
         }
-        match self
-            .controller
-            .command(&service.name, command(wish.clone(), by))
-            .await
-        {
+        let wanted = match (wish, &drill) {
+            (Wish::Abort { run, reason }, Some(open)) if run == open => Command::StopDrill {
+                by,
+                reason: reason.clone(),
+            },
+            _ => command(wish.clone(), by),
+        };
+        match self.controller.command(&service.name, wanted).await {
             Ok(Reply::Ok(said)) => Ok(said),
             Ok(Reply::Refused(refusal)) => Err(engine(refusal.to_string())),
             Err(error) => Err(self.refuse(&error)),
@@ -345,6 +359,7 @@ fn command(wish: Wish, by: PersonName) -> Command {
         Wish::Abort { reason, .. } => Command::Abort { by, reason },
         Wish::Acknowledge { page } => Command::Acknowledge { page, by },
         Wish::Announce { phase, text } => Command::Announce { phase, text, by },
+        Wish::Drill { policy, reason } => Command::Drill { policy, by, reason },
         Wish::Moved { site, reason } => Command::Moved { site, by, reason },
         Wish::SetMode { mode, reason } => Command::SetMode { mode, by, reason },
     }

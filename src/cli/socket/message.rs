@@ -11,17 +11,18 @@ use crate::{
         announcement::Phase,
         backup::Verification,
         check::CheckItem,
-        id::{AskId, PageId, PlanHash, RunId, ServiceName, SiteName, StepId},
+        id::{AskId, DrillName, PageId, PlanHash, RunId, ServiceName, SiteName, StepId},
         plan::{Plan, RunKind},
         record::{ForecastPart, Record},
         secret::Secret,
         service::Mode,
         span::Span,
+        taking::Taken,
     },
 };
 
 /// Version of these messages; both ends are one program, and a restart after an update makes them agree again.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What a client sends.
 #[derive(Debug, Serialize, Deserialize)]
@@ -102,6 +103,13 @@ pub enum Request {
         service: ServiceName,
         /// What it came to.
         result: Box<Verification>,
+    },
+    /// Record what taking a backup came to, which another process did.
+    BackupTaken {
+        /// Of which service.
+        service: ServiceName,
+        /// What it came to.
+        result: Box<Taken>,
     },
     /// The messages of each channel.
     Preview {
@@ -190,6 +198,13 @@ pub enum Wish {
         /// Why.
         reason: String,
     },
+    /// Begin a drill.
+    Drill {
+        /// Which; none: the only one.
+        policy: Option<DrillName>,
+        /// Why.
+        reason: String,
+    },
     /// Lower the mode.
     SetMode {
         /// To.
@@ -213,6 +228,8 @@ pub enum Answer {
     Backups(Option<Box<Survey>>),
     /// What trying a backup came to.
     BackupVerified(Box<Verification>),
+    /// What taking a backup came to.
+    BackupTaken(Box<Taken>),
     /// The messages.
     Preview(Vec<PreviewItem>),
     /// A command was given.

@@ -30,6 +30,7 @@ pub fn source(name: &str, region: &str, full: Option<Span>) -> BackupSource {
 
 pub fn policy(sources: Vec<BackupSource>) -> BackupPolicy {
     BackupPolicy {
+        residency: Vec::new(),
         name: PolicyName::new("p"),
         sources,
         copies: 1,
@@ -39,6 +40,7 @@ pub fn policy(sources: Vec<BackupSource>) -> BackupPolicy {
         encrypted: false,
         retention: Retention::default(),
         verify: None,
+        take: None,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::model::{
 };
 
 /// Its steps have their settings by site, and take part in planned work.
-fn either_way() -> Service {
+pub(super) fn either_way() -> Service {
     let mut service = shop();
     let steps = &mut service.runbook.steps;
     steps.insert(
@@ -113,6 +113,22 @@ fn what_was_left_behind_is_measured_and_settled_before_the_site_comes_back() {
         wait 1s
         approve anna
         approve anna entered again by hand"
+    ));
+}
+
+#[test]
+fn an_outage_that_overtakes_planned_work_is_failed_over_from() {
+    assert_snapshot!(play(
+        "well
+        check green
+        open anna switchover
+        abort anna
+        done fence
+        stays fence
+        wait 2s
+        down db a b c
+        wait 60s
+        done fence"
     ));
 }
 

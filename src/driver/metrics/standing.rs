@@ -15,11 +15,12 @@ use prometheus_client::{
 
 use super::STUCK;
 use crate::{
-    decide::{core::Core, gate, incident, lag},
+    decide::{core::Core, incident, lag, readiness},
     model::{
         id::{ComponentName, Epoch, Seq, ServiceName, SiteName},
         loss::{Lag, LossForecast},
         plan::RunKind,
+        readiness::Readiness,
         service::Mode,
         span::Span,
         time::Time,
@@ -47,7 +48,8 @@ pub struct Standing {
     stuck_run: bool,
     pages: usize,
     asks: usize,
-    check: Option<(Time, bool)>,
+    check: Option<Time>,
+    readiness: Readiness,
 }
 
 /// How a chain stands.
@@ -85,7 +87,7 @@ impl Standing {
         let last = state.run.as_ref().or(state.last_run.as_ref());
         Self {
             turned: now,
-            mode: state.mode(now, gate::CHECK_MAX_AGE),
+            mode: readiness::mode(service, state, now),
             paused: state.paused.is_some(),
             epoch: state.epoch,
             sites: service.sites.iter().map(|s| s.name.clone()).collect(),
@@ -116,7 +118,8 @@ impl Standing {
                 .filter(|p| p.acknowledged.is_none())
                 .count(),
             asks: state.asks.len(),
-            check: state.check.as_ref().map(|c| (c.at, c.green)),
+            check: state.check.as_ref().map(|c| c.at),
+            readiness: readiness::verdict(service, state, now).0,
         }
     }
 }
@@ -126,7 +129,7 @@ fn known_lag(core: &Core, from: &SiteName, now: Time) -> Option<Lag> {
     let to = incident::target(core.service(), from)?;
     match lag::forecast(core.service(), core.state(), core.view(), &to, now, now) {
         LossForecast::Known(lag) => Some(lag),
-        LossForecast::Stateless | LossForecast::Unknown { .. } => None,
+        LossForecast::Stateless | LossForecast::Restored(_) | LossForecast::Unknown { .. } => None,
     }
 }
 
@@ -254,6 +257,8 @@ fn states<T: fmt::Display>(
 
 const MODES: [Mode; 3] = [Mode::Observe, Mode::Ask, Mode::Automatic];
 
+const READINESS: [Readiness; 3] = [Readiness::Ready, Readiness::NotReady, Readiness::Unknown];
+
 const VERDICTS: [Verdict; 5] = [
     Verdict::Healthy,
     Verdict::Degraded,
@@ -292,7 +297,7 @@ const fn figure(
     }
 }
 
-static FIGURES: [Figure; 20] = [
+static FIGURES: [Figure; 21] = [
     figure(
         "mode",
         "The mode in force: 1 for it, 0 for the others.",
@@ -406,15 +411,27 @@ static FIGURES: [Figure; 20] = [
     ),
     figure(
         "ready",
-        "Whether the last readiness check was green; absent where there was none.",
+        "Whether a failover would go well, as far as was checked; absent where that cannot be told any more.",
         None,
-        |s, _| maybe(s.check.map(|(_, green)| flag(green))),
+        |s, _| {
+            let known = s.readiness != Readiness::Unknown;
+            maybe(known.then(|| flag(s.readiness == Readiness::Ready)))
+        },
+    ),
+    figure(
+        "readiness",
+        "What the checks come to: 1 for it, 0 for the others.",
+        None,
+        |s, _| {
+            let all = READINESS.map(|r| (r.word(), r == s.readiness));
+            states("readiness", all)
+        },
     ),
     figure(
         "last_check_timestamp",
         "When readiness was checked last, since 1970.",
         Some(Unit::Seconds),
-        |s, _| maybe(s.check.map(|(at, _)| timestamp(at))),
+        |s, _| maybe(s.check.map(timestamp)),
     ),
     figure(
         "last_turn_timestamp",

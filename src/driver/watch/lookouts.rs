@@ -10,8 +10,8 @@ use crate::{
     driver::registry,
     model::{
         check::{CheckItem, CheckStatus},
-        id::{NetworkName, ProbeId, VantageName},
-        observation::{Look, Sight},
+        id::{NetworkName, ProbeId, SiteName, VantageName},
+        observation::{DatabaseRole, Evidence, Look, Sight},
         plan::Uses,
         service::{Looker, Probe, Service, Via},
         span::Span,
@@ -126,8 +126,9 @@ impl Lookouts {
         .await
     }
 
-    /// Readiness: every probe and every sentinel from every vantage point, once.
-    pub async fn check(&self, service: &Service) -> Vec<CheckItem> {
+    /// Readiness: every probe and every sentinel from every vantage point, once. `active` is the site that serves: what is
+    /// a standby only after a failover is not asked for its stream before.
+    pub async fn check(&self, service: &Service, active: Option<&SiteName>) -> Vec<CheckItem> {
         let mut looks = Vec::new();
         for probe in service.components.iter().flat_map(|c| &c.probes) {
             let Some(made) = self.probes.get(&probe.id) else {
@@ -137,6 +138,15 @@ impl Lookouts {
                 looks.push(async move {
                     let context = point.context(probe.timeout);
                     let mut items = made.check(&context).await;
+                    let is_bad = items.iter().any(|i| i.status != CheckStatus::Ok);
+                    let serves = active.is_some() && probe.site.as_ref() == active;
+                    let is_stream = probe.evidence == Evidence::Stream;
+                    if is_bad && serves && is_stream && leads(&made.look(&context).await) {
+                        for item in &mut items {
+                            let detail = "a primary, as it should be while its site serves";
+                            *item = CheckItem::ok(&item.name, detail);
+                        }
+                    }
                     for item in &mut items {
                         item.name = format!("vantage/{}/{}", point.name, item.name);
                         if probe.cold && item.status != CheckStatus::Ok {
@@ -179,6 +189,12 @@ impl lookout::Lookouts for Lookouts {
             }
         }
     }
+}
+
+/// Whether it was found to be a primary.
+fn leads(look: &Look) -> bool {
+    let database = look.facts.database.as_ref();
+    database.is_some_and(|d| d.role == DatabaseRole::Primary)
 }
 
 /// One vantage point.

@@ -30,8 +30,8 @@ pub(super) enum Done {
     Opened(Turn, Database),
     /// The database was ended.
     Emptied(Turn, Result<Option<Lsn>, ServerError>),
-    /// The database was stopped in order, and its log ends there.
-    Drained(Result<Option<Lsn>, ServerError>),
+    /// The database was stopped in order since this turn, and its log ends there.
+    Drained(Turn, Result<Option<Lsn>, ServerError>),
     /// The data was brought into line.
     Resynced(Result<Salvage, ServerError>),
     /// A promise was written.
@@ -79,14 +79,20 @@ impl Agent {
                     });
                 }
             }
-            Done::Drained(drained) => {
+            // What was ended, or opened again, meanwhile has a turn of its own, which this must not overtake.
+            Done::Drained(turn, _) if self.draining != Some(turn) => {}
+            Done::Drained(_, drained) => {
+                self.draining = None;
+                let turn = self.next_turn();
+                // One that may still run keeps its turn, or its dead-man would never be moved again: the look says what is
+                // left.
+                if drained.is_ok() {
+                    self.hold_turn = turn;
+                }
                 let end = drained.unwrap_or_else(|error| {
                     tracing::error!(error = %cause::in_full(&error), "the database was not stopped in order");
                     None
                 });
-                if !self.is_emptying {
-                    self.hold_turn = self.next_turn();
-                }
                 self.step(Event::Drained(end));
             }
             Done::Resynced(resynced) => {

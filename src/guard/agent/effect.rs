@@ -73,11 +73,13 @@ impl Agent {
         }
     }
 
-    fn drain(&self) {
+    fn drain(&mut self) {
         tracing::warn!("the database is stopped in order");
+        let turn = self.next_turn();
+        self.draining = Some(turn);
         let (server, tell) = (Arc::clone(&self.server), self.tell.clone());
         tokio::spawn(async move {
-            let _ = tell.send(Done::Drained(server.drain().await));
+            let _ = tell.send(Done::Drained(turn, server.drain().await));
         });
     }
 
@@ -123,6 +125,7 @@ impl Agent {
         let turn = self.next_turn();
         self.hold_turn = turn;
         self.is_emptying = true;
+        self.draining = None;
         self.arming.next = None;
         let opening = self.opening.take().map(Opening::call_off);
         let (server, tell) = (Arc::clone(&self.server), self.tell.clone());
@@ -157,6 +160,7 @@ impl Agent {
         // Only one that follows can be under way still: the machine had orders meanwhile.
         let before = self.opening.take().map(Opening::call_off);
         let turn = self.next_turn();
+        self.draining = None;
         if !matches!(kind, Kind::Promote) {
             self.hold_turn = turn;
         }

@@ -32,7 +32,7 @@ impl Machine {
             epoch,
             sent: now.holder,
             heard: self.heard.clone(),
-            report: self.report(),
+            report: self.report().brief(),
         }));
     }
 
@@ -71,6 +71,10 @@ impl Machine {
         match (self.database, &self.job) {
             // What takes long to open would else be killed at the end of the lease that it was begun under.
             (Some(Database::Writable), _) | (_, Job::Opening) => effects.push(Effect::Arm(until)),
+            // A timer that a life before set, or a promotion in vain, goes on until the promotion that is still to come.
+            (Some(Database::Following), Job::Idle) if self.armed.is_some() => {
+                effects.push(Effect::Arm(until));
+            }
             // Armed before it is opened.
             (
                 Some(Database::Gone | Database::Following) | None,

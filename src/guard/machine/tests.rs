@@ -281,6 +281,30 @@ fn a_restart_leaves_the_database_to_the_timer_that_runs() {
 }
 
 #[test]
+fn the_timer_of_a_promotion_that_a_restart_broke_off_follows_the_lease() {
+    let mut guard = Guard::new("a", Role::Primary, 1);
+    let until = Until::At(guard.at.after(Span::from_millis(500)));
+    guard.tell(Event::Armed(until));
+    guard.tell(Event::Database(Database::Following));
+    // It may have granted just before, and waits with the promotion.
+    let moved = Until::At(guard.at.after(Span::from_millis(850)));
+    assert_eq!(deeds(guard.granted(1, guard.at)), [Effect::Arm(moved)]);
+    guard.tell(Event::Armed(moved));
+    let mut passed = 0;
+    while guard.machine.job != Job::Opening {
+        guard.pass(500);
+        passed += 500;
+        assert!(passed <= wait(LEASE).as_millis() + 500, "it never opens");
+        let effects = deeds(guard.granted(1, guard.at));
+        let [Effect::Arm(until), rest @ ..] = &effects[..] else {
+            panic!("{effects:?}");
+        };
+        guard.tell(Event::Armed(*until));
+        assert!(rest.is_empty() || rest == [Effect::Promote], "{rest:?}");
+    }
+}
+
+#[test]
 fn a_database_that_writes_without_a_right_is_stopped() {
     for role in [Role::Standby, Role::Fenced, Role::Primary] {
         let mut guard = Guard::new("a", role, 1);

@@ -8,7 +8,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::model::guard::FirstHand;
+use crate::{
+    guard::clock,
+    model::guard::{FirstHand, Room},
+};
 
 /// A piece of PostgreSQL's log is so large unless the cluster was made otherwise.
 const PIECE: u64 = 16 * 1024 * 1024;
@@ -32,7 +35,7 @@ impl Disk {
         }
     }
 
-    /// Whether it is full or takes no writes; what it was last where it does not answer.
+    /// Whether it is full or takes no writes, and what room there is; what it was last where it does not answer.
     pub async fn look(&self) -> FirstHand {
         let Ok(last) = Arc::clone(&self.last).try_lock_owned() else {
             return FirstHand::default();
@@ -53,6 +56,11 @@ fn ask(data: &PathBuf, mut last: OwnedMutexGuard<FirstHand>) -> FirstHand {
         *last = FirstHand {
             is_full: free < PIECE,
             is_read_only: told.flags().contains(FsFlags::ST_RDONLY),
+            disk: Some(Room {
+                free,
+                size: told.blocks() * told.fragment_size(),
+            }),
+            wall: Some(clock::wall()),
             ..FirstHand::default()
         };
     }

@@ -501,6 +501,16 @@ pub fn kept(salvage: &Path, epoch: Epoch) -> Option<Salvage> {
     fork::kept(&folder(salvage, epoch))
 }
 
+/// Whether `pg_rewind` was broken off here: then the data is neither the old nor the new, and only another resync may touch
+/// it.
+#[must_use]
+pub fn is_half_done(salvage: &Path) -> bool {
+    let folders = fs::read_dir(salvage).into_iter().flatten().flatten();
+    folders
+        .map(|folder| folder.path())
+        .any(|folder| folder.join(AT_WORK).exists())
+}
+
 fn make_folder(folder: &Path) -> Result<(), ResyncError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(disk("cannot make", folder))
@@ -545,6 +555,17 @@ fn succeeded(program: &'static str, out: &Output) -> Result<(), ResyncError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_that_a_rewind_was_broken_off_at_is_known_whatever_the_epoch() {
+        let salvage = tempfile::tempdir().unwrap();
+        assert!(!is_half_done(&salvage.path().join("none")));
+        let folder = folder(salvage.path(), Epoch(7));
+        make_folder(&folder).unwrap();
+        assert!(!is_half_done(salvage.path()));
+        fs::write(folder.join(AT_WORK), b"").unwrap();
+        assert!(is_half_done(salvage.path()));
+    }
 
     #[test]
     fn the_configuration_is_found_in_the_arguments() {

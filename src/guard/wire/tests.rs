@@ -7,7 +7,7 @@ use crate::model::{
     action::{ActEnd, ActOrder, ActQuery, ActReport, ActState},
     guard::{
         Boot, Database, FenceAck, FenceOrder, FirstHand, Grant, Grantor, Lease, LeaseRequest,
-        Promise, PromoteOrder, Report, Role, Starts, Terms,
+        Promise, PromoteOrder, Report, Role, Room, Starts, Terms,
     },
     id::{Attempt, Epoch},
     observation::Lsn,
@@ -82,6 +82,11 @@ fn report(site: &str, terms: Terms) -> Report {
             contact: Some(Span::from_millis(86_399_999)),
             is_full: true,
             is_read_only: true,
+            disk: Some(Room {
+                free: u64::MAX,
+                size: u64::MAX,
+            }),
+            wall: Some(i64::MAX),
         },
         can_fence: false,
         kill: Some(Span::from_millis(59_999)),
@@ -99,7 +104,7 @@ fn ask(ends: &Ends, service: &str, site: &str, deputy: &str) -> Message {
             epoch: terms.epoch,
             sent: LATE,
             heard: BTreeMap::from([(Grantor::Controller, LATE), (Grantor::Deputy, LATE)]),
-            report: report(site, terms),
+            report: report(site, terms).brief(),
         },
         proof,
     }

@@ -43,6 +43,8 @@ pub struct Wanted {
     pub state: Option<PathBuf>,
     /// What stands in the guards' documents besides.
     pub besides: Value,
+    /// The drills of its document.
+    pub drills: Value,
     /// What the guard of `b` is asked to run before it promotes.
     pub action: Option<&'static str>,
     /// Whether each party stands on a host of its own, and how long everything is on its way between them.
@@ -61,6 +63,7 @@ impl Default for Wanted {
             manual: false,
             state: None,
             besides: json!({}),
+            drills: json!([]),
             action: None,
             apart: None,
         }
@@ -185,6 +188,8 @@ impl Shop {
                     probe("a-guard", "probe/guard", "a", json!({"site": "a"})),
                     probe("b-stream", "probe/postgres-standby", "b", json!({"connection": b, "heardWithin": wanted.silence[0]})),
                     probe("b-database", "probe/postgres", "b", json!({"connection": b})),
+                    probe("b-guard", "probe/guard", "b", json!({"site": "b"})),
+                    probe("a-stream", "probe/postgres-standby", "a", json!({"connection": a, "heardWithin": wanted.silence[0]})),
                 ]}],
                 "team": {
                     "people": [{"name": "ann", "tokenHash": format!("sha256:{}", hex::encode(hash.as_ref()))}],
@@ -194,6 +199,7 @@ impl Shop {
                     }}],
                 },
                 "runbook": "promote",
+                "drills": wanted.drills,
             },
         });
         let planned = ["switchover", "failback"];

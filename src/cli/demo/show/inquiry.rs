@@ -23,6 +23,7 @@ use crate::{
     error::Error,
     journal::verify,
     model::{
+        drill::DrillOutcome,
         id::ServiceName,
         record::{RecordBody, RunOutcome},
         time::Time,
@@ -65,6 +66,7 @@ impl Show<'_> {
             }
             Some(_) | None => None,
         };
+        let drill = self.drill_report()?;
         let journal = self.place.journal();
         let verified = journal::open(&self.place).and_then(|file| Ok(verify::journal(&file)?))?;
         let seconds_after = |at: Time| seconds(at.since(first));
@@ -82,16 +84,23 @@ impl Show<'_> {
             outcome,
             reason,
             downtime_s: match outcome {
-                Outcome::FailedOver | Outcome::Stayed => {
-                    findings::downtime(&orders, &self.outages).map(seconds)
-                }
+                Outcome::FailedOver
+                | Outcome::Stayed
+                | Outcome::SwitchedOver
+                | Outcome::Drilled => findings::downtime(&orders, &self.outages).map(seconds),
                 Outcome::Asked | Outcome::Stuck => None,
             },
             acknowledged_writes: orders.len(),
             lost_writes: lost.as_ref().map(Vec::len),
             would_lose,
             standby_promoted: self.standby_promoted().await?,
-            detection_s: self.down_since(first).map(seconds_after),
+            detection_s: match outcome {
+                // The primary is stopped on purpose: nothing is to be detected.
+                Outcome::SwitchedOver | Outcome::Drilled => None,
+                Outcome::FailedOver | Outcome::Asked | Outcome::Stayed | Outcome::Stuck => {
+                    self.down_since(first).map(seconds_after)
+                }
+            },
             time_to_first_announcement_s: told.iter().map(|m| m.at).min().map(seconds_after),
             dns_before: self.dns_before.clone(),
             dns_after: self.dns().await,
@@ -100,6 +109,8 @@ impl Show<'_> {
             fallback_checks: FallbackChecks::of(&checked),
             loss_forecast: self.loss_forecast(),
             steps: self.steps(&report),
+            report: drill.as_ref().map(|_| self.report.clone()),
+            drill,
             journal,
             journal_records: verified.iter().map(|f| f.records).sum(),
             journal_verified: !verified.is_empty() && verified.iter().all(|f| f.broken.is_none()),
@@ -119,8 +130,13 @@ impl Show<'_> {
     }
 
     fn outcome(&self) -> (Outcome, String) {
+        if self.scenario == Scenario::Drill {
+            let reason = self.judged().unwrap_or_default();
+            return (Outcome::Drilled, reason);
+        }
         if let Some((outcome, reason)) = self.run_outcome() {
             let outcome = match outcome {
+                RunOutcome::Done if self.scenario == Scenario::Switchover => Outcome::SwitchedOver,
                 RunOutcome::Done => Outcome::FailedOver,
                 RunOutcome::Unwound | RunOutcome::Aborted => Outcome::Stayed,
                 RunOutcome::Stuck => Outcome::Stuck,
@@ -139,9 +155,11 @@ impl Show<'_> {
                 Scenario::Freeze | Scenario::Partition => {
                     (Outcome::Asked, format!("{reasons}; {NO_GUARD}"))
                 }
-                Scenario::Crash | Scenario::Flapping | Scenario::Lagging => {
-                    (Outcome::Asked, reasons)
-                }
+                Scenario::Crash
+                | Scenario::Flapping
+                | Scenario::Lagging
+                | Scenario::Drill
+                | Scenario::Switchover => (Outcome::Asked, reasons),
             },
             None => (
                 Outcome::Stayed,
@@ -188,17 +206,22 @@ impl Show<'_> {
     ) -> Result<Option<Vec<i64>>, Error> {
         let Some(standby) = &self.stage.standby else {
             let spot = match outcome {
-                Outcome::Stayed => Spot::Primary,
+                Outcome::Stayed | Outcome::Drilled => Spot::Primary,
                 // A receipt is honoured by every shop, whether it takes orders or not.
-                Outcome::FailedOver | Outcome::Asked | Outcome::Stuck => Spot::Standby,
+                Outcome::FailedOver | Outcome::Asked | Outcome::Stuck | Outcome::SwitchedOver => {
+                    Spot::Standby
+                }
             };
             let refused = auditor::refused_receipts(&self.stage.url(spot), orders).await;
             return refused.map(Some).map_err(Error::DemoOutcome);
         };
         let [_, _, behind_network] = self.stage.addresses.host;
         let found = match (outcome, self.scenario) {
-            (Outcome::FailedOver, _) => missing(standby, standby.listen, orders).await?,
-            (Outcome::Stayed, _) | (Outcome::Asked, Scenario::Partition) => {
+            (Outcome::FailedOver | Outcome::SwitchedOver, _) => {
+                missing(standby, standby.listen, orders).await?
+            }
+            (Outcome::Stayed | Outcome::Drilled, _)
+            | (Outcome::Asked, Scenario::Partition | Scenario::Switchover | Scenario::Drill) => {
                 missing(standby, behind_network, orders).await?
             }
             (Outcome::Asked, Scenario::Freeze) => {
@@ -231,6 +254,8 @@ impl Show<'_> {
             Scenario::Lagging if self.stage.standby.is_none() => Outcome::FailedOver,
             Scenario::Freeze | Scenario::Partition | Scenario::Lagging => Outcome::Asked,
             Scenario::Flapping => Outcome::Stayed,
+            Scenario::Drill => Outcome::Drilled,
+            Scenario::Switchover => Outcome::SwitchedOver,
         };
         if findings.outcome != wanted {
             return Some(format!(
@@ -245,7 +270,11 @@ impl Show<'_> {
         let first = self.outages.first().copied().unwrap_or_default();
         let allowed = match wanted {
             Outcome::FailedOver => first.before(RPO),
-            Outcome::Asked | Outcome::Stayed | Outcome::Stuck => now(),
+            Outcome::Asked
+            | Outcome::Stayed
+            | Outcome::Stuck
+            | Outcome::SwitchedOver
+            | Outcome::Drilled => now(),
         };
         let unexplained = orders
             .iter()
@@ -257,14 +286,19 @@ impl Show<'_> {
                 allowed.clock()
             ));
         }
-        if wanted == Outcome::FailedOver {
-            self.fault_of_failover(findings)
-        } else {
-            Self::fault_of_restraint(findings)
+        match wanted {
+            Outcome::FailedOver => self
+                .fault_of_move(findings)
+                .or_else(|| Self::fault_of_messages(findings)),
+            Outcome::SwitchedOver => self.fault_of_move(findings),
+            Outcome::Drilled => {
+                Self::fault_of_drill(findings).or_else(|| Self::fault_of_restraint(findings))
+            }
+            Outcome::Asked | Outcome::Stayed | Outcome::Stuck => Self::fault_of_restraint(findings),
         }
     }
 
-    fn fault_of_failover(&self, findings: &Findings) -> Option<String> {
+    fn fault_of_move(&self, findings: &Findings) -> Option<String> {
         let standby = self.stage.block.at(Spot::Standby).to_string();
         if findings.dns_after != [standby] {
             return Some(format!(
@@ -272,14 +306,28 @@ impl Show<'_> {
                 findings.dns_after.join(", ")
             ));
         }
+        (!findings.standby_promoted).then(|| "the standby takes no writes".to_owned())
+    }
+
+    fn fault_of_messages(findings: &Findings) -> Option<String> {
         let urls = findings.fallback_checks;
-        if urls.messages == 0 || urls.worked < urls.messages {
-            return Some(format!(
+        (urls.messages == 0 || urls.worked < urls.messages).then(|| {
+            format!(
                 "{} of {} messages with the fallback URL led to an open shop",
                 urls.worked, urls.messages
-            ));
+            )
+        })
+    }
+
+    fn fault_of_drill(findings: &Findings) -> Option<String> {
+        let Some(drill) = &findings.drill else {
+            return Some("there is no report of the drill".to_owned());
+        };
+        if drill.report.outcome != Some(DrillOutcome::Passed) {
+            return Some(format!("the drill: {}", findings.reason));
         }
-        (!findings.standby_promoted).then(|| "the standby takes no writes".to_owned())
+        let left = drill.left.join("; ");
+        (!left.is_empty()).then(|| format!("the drill left something behind: {left}"))
     }
 
     fn fault_of_restraint(findings: &Findings) -> Option<String> {
@@ -293,8 +341,9 @@ impl Show<'_> {
             ));
         }
         let told: usize = findings.announcements.values().sum();
-        (findings.outcome == Outcome::Stayed && told > 0)
-            .then(|| format!("customers were sent {told} messages although the primary came back"))
+        let quiet = matches!(findings.outcome, Outcome::Stayed | Outcome::Drilled);
+        (quiet && told > 0)
+            .then(|| format!("customers were sent {told} messages although the primary serves"))
     }
 }
 
