@@ -13,11 +13,11 @@ async fn nothing_of_this_host_is_reached_from_within() {
     let mut stage = Stage::promoted().await;
     let primary = &stage.pair.primary;
     let psql = |connection: &str| {
-        format!("{BIN}/psql -XAtc \"SELECT 42\" \"{connection} connect_timeout=2\"")
+        format!("{BIN}/psql -XAtc \"SELECT 'got ' || 'in'\" \"{connection} connect_timeout=2\"")
     };
     // The bubble's own server is reached, so that the program itself is not what fails.
     let own = stage.inside(&psql("host=127.0.0.1 port=5432 user=postgres"));
-    assert_eq!(own, "42");
+    assert_eq!(own, "got in");
     for server in [primary, &stage.pair.standby] {
         for connection in [
             format!("host=127.0.0.1 port={} user=postgres", server.port),
@@ -28,10 +28,10 @@ async fn nothing_of_this_host_is_reached_from_within() {
                 .arg(psql(&connection))
                 .output()
                 .unwrap();
-            assert_eq!(String::from_utf8_lossy(&outside.stdout).trim(), "42");
+            assert_eq!(String::from_utf8_lossy(&outside.stdout).trim(), "got in");
             let inside = stage.inside(&psql(&connection));
             assert!(
-                inside.contains("failed") && !inside.contains("42"),
+                inside.contains("failed") && !inside.contains("got in"),
                 "{inside}"
             );
         }
