@@ -192,6 +192,25 @@ fn a_flapping_primary_goes_on_and_customers_hear_nothing() {
     assert!(found["downtime_s"].as_f64().unwrap() > 0.0, "{found}");
 }
 
+#[test]
+fn a_standby_that_lags_ends_in_a_question_with_the_loss_in_it() {
+    let found = play("lagging");
+    asked(&found);
+    assert_eq!(outcomes(&found), []);
+    assert!(reason(&found).contains("above the RPO of 3s"), "{found}");
+    let forecast = found["loss_forecast"].as_str().unwrap();
+    assert!(
+        forecast.contains("bytes of log, the writes of at most"),
+        "{found}"
+    );
+    // What the standby really lacks: 6 s of orders.
+    let lacking = found["would_lose"].as_u64().unwrap();
+    assert!(
+        lacking > 0 && lacking < found["acknowledged_writes"].as_u64().unwrap(),
+        "{found}"
+    );
+}
+
 /// Nothing happened to production, and customers heard nothing.
 fn untouched(found: &Value) {
     assert_eq!(found["lost_writes"], 0, "{found}");

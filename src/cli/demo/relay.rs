@@ -23,44 +23,34 @@ const BACKLOG: i32 = 512;
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// What a line does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Line {
-    Open,
-    Silent,
-    /// Counted, so that each cut is seen.
-    Cut(u64),
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Line {
+    is_silent: bool,
+    /// How often every connection was broken.
+    cuts: u64,
 }
 
 /// A line that several relays share: a site's network.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Cable(Arc<watch::Sender<Line>>);
-
-impl Default for Cable {
-    /// An open line.
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Line::Open)))
-    }
-}
 
 impl Cable {
     /// From now on nothing comes through, and nothing says so.
     pub fn silence(&self) {
-        self.0.send_replace(Line::Silent);
+        self.0.send_modify(|line| line.is_silent = true);
     }
 
     /// From now on everything comes through again.
     #[cfg(test)]
     fn open(&self) {
-        self.0.send_replace(Line::Open);
+        self.0.send_modify(|line| line.is_silent = false);
     }
 
     /// Breaks every connection; what is under way is lost. New ones come through.
     pub fn cut(&self) {
         self.0.send_modify(|line| {
-            *line = match line {
-                Line::Open | Line::Silent => Line::Cut(0),
-                Line::Cut(n) => Line::Cut(*n + 1),
-            };
+            line.is_silent = false;
+            line.cuts += 1;
         });
     }
 }
@@ -96,7 +86,7 @@ async fn relay(
     let refused = Arc::new(Notify::new());
     loop {
         let now = *line.borrow_and_update();
-        if now == Line::Silent {
+        if now.is_silent {
             let queue = fill(&listener, listen).await;
             if line.changed().await.is_err() {
                 return;
@@ -155,6 +145,7 @@ async fn join(
     line: watch::Receiver<Line>,
     refused: Arc<Notify>,
 ) {
+    let cuts = line.borrow().cuts;
     // A relay that is broken resets both ends: neither shall believe that the other has ended in peace.
     let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
     let server = match TcpStream::connect(to).await {
@@ -173,14 +164,12 @@ async fn join(
     let (mut server_read, mut server_write) = server.into_split();
     let both = async {
         tokio::join!(
-            pump(&mut client_read, &mut server_write, line.clone()),
-            pump(&mut server_read, &mut client_write, line.clone()),
+            pump(&mut client_read, &mut server_write, line.clone(), cuts),
+            pump(&mut server_read, &mut client_write, line.clone(), cuts),
         )
     };
     tokio::select! {
-        // A cut is seen first: what a silent cable held back is lost with it.
-        biased;
-        () = cut(line.clone()) => {}
+        () = cut(line.clone(), cuts) => {}
         (forth, back) = both => {
             if forth.is_ok() && back.is_ok() {
                 let _ = SockRef::from(client_write.as_ref()).set_linger(None);
@@ -190,16 +179,10 @@ async fn join(
     }
 }
 
-/// Ends when the cable is cut after this moment.
-async fn cut(mut line: watch::Receiver<Line>) {
-    line.mark_unchanged();
-    loop {
-        if line.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        if let Line::Cut(_) = *line.borrow_and_update() {
-            return;
-        }
+/// Ends when the cable was cut once more.
+async fn cut(mut line: watch::Receiver<Line>, cuts: u64) {
+    if line.wait_for(|l| l.cuts != cuts).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -207,13 +190,16 @@ async fn pump(
     from: &mut OwnedReadHalf,
     to: &mut OwnedWriteHalf,
     mut line: watch::Receiver<Line>,
+    cuts: u64,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let read = from.read(&mut buffer).await;
-        // Whatever came, an end too, stays in the cable while it is silent.
-        if line.wait_for(|l| *l != Line::Silent).await.is_err() {
-            return Ok(());
+        // Whatever came, an end too, stays in the cable while it is silent, and is lost when it is cut.
+        match line.wait_for(|l| !l.is_silent).await {
+            Ok(line) if line.cuts != cuts => return Err(io::ErrorKind::ConnectionReset.into()),
+            Ok(_) => {}
+            Err(_) => return Ok(()),
         }
         match read {
             Ok(0) => return to.shutdown().await,
@@ -283,7 +269,7 @@ mod tests {
         assert_eq!(says(&mut fresh, b"well").await, Some(*b"well"));
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn what_a_silent_cable_held_back_is_lost_when_it_is_cut() {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listen = bind("127.0.0.1:0".parse().unwrap())
@@ -292,21 +278,45 @@ mod tests {
             .unwrap();
         let cable = Cable::default();
         let _relay = Relay::start(listen, server.local_addr().unwrap(), &cable).unwrap();
-        let mut client = TcpStream::connect(listen).await.unwrap();
-        let (mut inside, _) = server.accept().await.unwrap();
-        client.write_all(b"ping").await.unwrap();
-        inside.read_exact(&mut [0; 4]).await.unwrap();
+        let mut pairs = Vec::new();
+        for _ in 0..200 {
+            let mut client = TcpStream::connect(listen).await.unwrap();
+            let (mut inside, _) = server.accept().await.unwrap();
+            client.write_all(b"ping").await.unwrap();
+            inside.read_exact(&mut [0; 4]).await.unwrap();
+            pairs.push((client, inside));
+        }
 
         cable.silence();
-        // More than fits in between: it waits in the relay and in both ends' kernels.
+        // More than the relay takes at once: the rest waits in both ends' kernels.
+        let much = vec![7; 64 * 1024];
+        for (client, _) in &mut pairs {
+            client.write_all(&much).await.unwrap();
+        }
+        cable.cut();
+        for (_, mut inside) in pairs {
+            let mut through = Vec::new();
+            let ended = inside.read_to_end(&mut through);
+            let _ = time::timeout(Duration::from_secs(10), ended).await.unwrap();
+            assert_eq!(through.len(), 0);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_silent_cable_takes_no_more_than_there_is_room_for() {
+        let (to, _server) = echo().await;
+        let listen = bind("127.0.0.1:0".parse().unwrap())
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let cable = Cable::default();
+        let _relay = Relay::start(listen, to, &cable).unwrap();
+        let mut client = TcpStream::connect(listen).await.unwrap();
+        assert_eq!(says(&mut client, b"ping").await, Some(*b"ping"));
+        cable.silence();
         let much = vec![7; 8 * 1024 * 1024];
         let sent = time::timeout(Duration::from_millis(300), client.write_all(&much)).await;
         assert!(sent.is_err(), "a silent cable takes everything");
-        cable.cut();
-        let mut through = Vec::new();
-        let ended = inside.read_to_end(&mut through);
-        let _ = time::timeout(Duration::from_secs(10), ended).await.unwrap();
-        assert_eq!(through.len(), 0);
     }
 
     #[tokio::test]
