@@ -216,6 +216,11 @@ codes! {
     SIMULATION = "FO-074", "A simulated history broke a rule.",
         "A fault of failover, or a service that its documents do not protect as its rules say.",
         "Play the seed again with 'failover simulate --from SEED --seeds 1', and report it with the version.";
+    /// Simulated histories that saw too little.
+    UNCOVERED = "FO-075", "Simulated histories saw too little.",
+        "'failover simulate --cover' is for whoever changes this program: a situation that can be reached was in none of \
+         the histories, so nothing is known of it. The lines 'not seen' name it.",
+        "Have scenarios drawn that lead there (src/sim), or play more of them.";
     /// Standard output is gone.
     OUTPUT = "FO-080", "The result could not be printed.",
         "Standard output is closed or its disk is full.",
@@ -515,6 +520,16 @@ pub enum Error {
         /// The first seed.
         seed: u64,
     },
+    /// A simulation saw too little.
+    #[error(
+        "{missing} of the situations that can be reached were not in any of {histories} histories"
+    )]
+    Uncovered {
+        /// How many were played.
+        histories: u64,
+        /// How many are missing.
+        missing: usize,
+    },
     /// Standard output.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -635,6 +650,7 @@ impl Error {
             Self::DemoOutcome(_) => &DEMO_OUTCOME,
             Self::DemoStopped { .. } => &DEMO_STOPPED,
             Self::Simulation { .. } => &SIMULATION,
+            Self::Uncovered { .. } => &UNCOVERED,
             Self::Output(_) => &OUTPUT,
             Self::Listen { .. } => &LISTEN,
             Self::Start { .. } => &START,

@@ -98,13 +98,17 @@ pub fn of(record: &Record) -> Line {
                 format!("{component}: {from} -> {to} ({reason})"),
             )
         }
+        // Of what a person asked for no component was the cause.
+        RecordBody::IncidentOpened {
+            components, reason, ..
+        } if components.is_empty() => line("incident", Heavy, format!("begins: {reason}")),
         RecordBody::IncidentOpened { since, reason, .. } => line(
             "incident",
             Bad,
             format!("an outage since {}: {reason}", since.clock()),
         ),
         RecordBody::IncidentClosed { reason, .. } => {
-            line("incident", Heavy, format!("the outage is over: {reason}"))
+            line("incident", Heavy, format!("is over: {reason}"))
         }
         RecordBody::Held { reasons, .. } if reasons.is_empty() => {
             line("gate", Normal, "nothing holds it back any more")

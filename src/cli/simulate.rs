@@ -40,14 +40,17 @@ const LISTED: usize = 12;
 pub fn simulate(args: &Simulate, output: Output) -> Result<(), Error> {
     let campaign = Campaign {
         from: args.from,
-        seeds: args.seeds,
+        seeds: args.cover.map_or(args.seeds, |most| most.max(args.seeds)),
         subject: subject(args, output)?,
         weakness: None,
     };
     // A task of the driver that panics is a finding with its seed: its own words would only disturb.
     std::panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();
-    let report = campaign.run(|_| true);
+    let has_guards = campaign.subject.has_guards();
+    let misses = |report: &Report| !report.coverage.missing(has_guards).is_empty();
+    let report = campaign
+        .run(|report| report.histories < args.seeds || (args.cover.is_some() && misses(report)));
     let took = began.elapsed();
     drop(std::panic::take_hook());
     if output.json() {
@@ -61,6 +64,10 @@ pub fn simulate(args: &Simulate, output: Output) -> Result<(), Error> {
         output.text(&as_text(&campaign, &report, took))?;
     }
     match report.findings.as_slice() {
+        [] if args.cover.is_some() && misses(&report) => Err(Error::Uncovered {
+            histories: report.histories,
+            missing: report.coverage.missing(has_guards).len(),
+        }),
         [] => Ok(()),
         [first, ..] => Err(Error::Simulation {
             findings: report.findings.len(),
@@ -208,7 +215,7 @@ fn as_text(campaign: &Campaign, report: &Report, took: Duration) -> String {
     let missing = report.coverage.missing(campaign.subject.has_guards());
     let _ = writeln!(
         text,
-        "covered: {} combinations of verdict, part of a run, rung and gates' answer; {} that can be reached were not",
+        "covered: {} combinations of verdict, part of a run, rung and gates' answer; {} that one accident leads to were not",
         report.coverage.0.len(),
         missing.len()
     );

@@ -468,7 +468,7 @@ fn hindrances(service: &Service, state: &State, view: &View, now: Time) -> Vec<S
 fn lags(service: &Service, loss: &LossForecast) -> Option<String> {
     let rpo = service.objectives.rpo;
     match loss {
-        LossForecast::Stateless => None,
+        LossForecast::Stateless | LossForecast::Drained => None,
         LossForecast::Known(lag) if lag.bytes == 0 || lag.time <= rpo => None,
         LossForecast::Known(lag) => Some(format!(
             "the standby lags by {}, beyond the RPO of {rpo}",

@@ -316,14 +316,6 @@ fn standby(service: &Service, view: &View, site: &Site, now: Time) -> Answer {
     }
 }
 
-/// Steps that stop writes in order and wait until the standby has them all.
-const DRAINS: [&str; 1] = ["guard/drain"];
-
-fn drains(plan: &Plan) -> bool {
-    let mut kinds = plan.steps.iter().filter_map(|s| s.action.kind());
-    kinds.any(|kind| DRAINS.contains(&kind))
-}
-
 fn rpo(service: &Service, view: &View, plan: &Plan, loss: &LossForecast) -> Answer {
     let over = match service.gates.over_rpo {
         OverRpo::Ask => Says::Ask,
@@ -335,7 +327,7 @@ fn rpo(service: &Service, view: &View, plan: &Plan, loss: &LossForecast) -> Answ
             answer("rpo", Says::Allow, "the database stays where it is")
         }
         LossForecast::Stateless => answer("rpo", Says::Allow, "there is no data to lose"),
-        _ if plan.kind.is_planned() && drains(plan) => answer(
+        LossForecast::Drained => answer(
             "rpo",
             Says::Allow,
             "nothing is promoted before the standby has everything",

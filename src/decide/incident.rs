@@ -201,7 +201,11 @@ pub fn propose(
         (
             RunKind::Failover | RunKind::Switchover | RunKind::Failback | RunKind::Drill,
             Way::Promote(_),
-        ) => lag::forecast(service, state, view, &to, since, now),
+        ) => match lag::forecast(service, state, view, &to, since, now) {
+            LossForecast::Stateless => LossForecast::Stateless,
+            _ if kind.is_planned() && drains(&plan) => LossForecast::Drained,
+            forecast => forecast,
+        },
     };
     let parts = budget::forecast(service, state, &plan);
     let answers = gate::answers(service, state, view, &plan, &loss, now);
@@ -212,6 +216,14 @@ pub fn propose(
         parts,
         answers,
     })
+}
+
+/// Steps that stop writes in order and wait until the standby has them all.
+const DRAINS: [&str; 2] = ["command/drain", "guard/drain"];
+
+fn drains(plan: &Plan) -> bool {
+    let mut kinds = plan.steps.iter().filter_map(|s| s.action.kind());
+    kinds.any(|kind| DRAINS.contains(&kind))
 }
 
 /// The site that a run leaves: a redirect takes traffic away from where it goes now.

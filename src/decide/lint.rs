@@ -1,6 +1,10 @@
 //! What a careful colleague would say of a plan before it is needed.
 
+use std::collections::BTreeSet;
+
 use crate::model::{
+    id::SiteName,
+    observation::Evidence,
     plan::{OnFailure, Plan, RunKind, StepPhase},
     service::{ComponentKind, RunbookStep, Service, Trigger},
     span::Span,
@@ -101,8 +105,10 @@ pub fn lint(service: &Service, plan: &Plan, forecast: Span) -> Vec<Remark> {
             "set onFailure: stop",
         ));
     }
-    let networks: std::collections::BTreeSet<_> =
-        service.vantage_points.iter().map(|v| &v.network).collect();
+    if service.trigger != Trigger::Manual {
+        out.extend(lone_witnesses(service, plan));
+    }
+    let networks: BTreeSet<_> = service.vantage_points.iter().map(|v| &v.network).collect();
     if networks.len() < 2 {
         out.push(remark(
             "all vantage points are in one network: its own failure looks like an outage",
@@ -117,4 +123,55 @@ pub fn lint(service: &Service, plan: &Plan, forecast: Span) -> Vec<Remark> {
         out.push(remark("a vantage point has no sentinels: it cannot tell its own network's failure from an outage", "add sentinels: things that are surely up"));
     }
     out
+}
+
+/// Databases that one kind of evidence alone would call down, at the site that is left or at the one that will serve.
+fn lone_witnesses(service: &Service, plan: &Plan) -> Vec<Remark> {
+    let databases = (service.components.iter()).filter(|c| c.kind == ComponentKind::Database);
+    databases
+        .flat_map(|component| {
+            [&plan.from, &plan.to].into_iter().filter_map(|site| {
+                let kinds: BTreeSet<_> = (component.probes.iter())
+                    .filter(|p| judges(p.evidence, p.site.as_ref(), site))
+                    .map(|p| p.evidence)
+                    .collect();
+                let [alone] = kinds.into_iter().collect::<Vec<_>>()[..] else {
+                    return None;
+                };
+                Some(remark(
+                    format!(
+                        "{} at {site} is judged by one kind of evidence alone ({alone}): while that stalls, it looks down",
+                        component.name
+                    ),
+                    "add a probe of another kind: the replication stream of the other site, or a guard",
+                ))
+            })
+        })
+        .collect()
+}
+
+/// Whether evidence from a probe's site says something of the database while this site is active: a stream is watched
+/// from where it arrives.
+fn judges(evidence: Evidence, probe: Option<&SiteName>, active: &SiteName) -> bool {
+    match evidence {
+        Evidence::Stream => probe != Some(active),
+        Evidence::Outside | Evidence::Database | Evidence::Guard => {
+            probe.is_none_or(|site| site == active)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_says_something_of_the_site_that_it_comes_from() {
+        let [east, west] = ["east", "west"].map(SiteName::new);
+        assert!(judges(Evidence::Stream, Some(&west), &east));
+        assert!(!judges(Evidence::Stream, Some(&west), &west));
+        assert!(judges(Evidence::Database, Some(&west), &west));
+        assert!(!judges(Evidence::Guard, Some(&east), &west));
+        assert!(judges(Evidence::Outside, None, &west));
+    }
 }

@@ -253,6 +253,7 @@ fn data_safety(state: &State, incident: &Incident, phase: Phase) -> Option<Strin
     }
     let run = run_of(state, incident).filter(|r| r.epoch.is_some())?;
     match &run.loss {
+        LossForecast::Drained => Some("No data loss is known.".to_owned()),
         LossForecast::Known(lag) if lag.bytes == 0 => Some("No data loss is known.".to_owned()),
         LossForecast::Known(lag) => Some(format!(
             "Changes made in the last {} before the outage may be missing.",

@@ -155,9 +155,10 @@ async fn planned(scene: &Scene<'_>, proposal: &Proposal) -> Vec<CheckItem> {
             format!("the loss cannot be forecast: {reason}"),
             "see that the database probes of both sites work",
         ),
-        LossForecast::Stateless | LossForecast::Restored(_) | LossForecast::Known(_) => {
-            CheckItem::ok("lag", format!("expected loss: {loss}"))
-        }
+        LossForecast::Stateless
+        | LossForecast::Drained
+        | LossForecast::Restored(_)
+        | LossForecast::Known(_) => CheckItem::ok("lag", format!("expected loss: {loss}")),
     });
     items
 }

@@ -1,4 +1,5 @@
-//! `command/fence`: a program of the user's own stops the old primary, and another one sees that it is stopped.
+//! `command/fence` and `command/drain`: a program of the user's own stops the old primary, or its database in order, and
+//! another one sees that it is stopped.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,20 +38,42 @@ pub const KIND: Kind = Kind::new::<StepsWith>(
 .in_phase(StepPhase::Fence)
 .reaching(Rung::Infrastructure);
 
+/// `command/drain`: without guards, how a planned move stops writes and loses none.
+pub const DRAIN: Kind = Kind::new::<StepsWith>(
+    "command/drain",
+    "runs a program that stops the database in order; done once `observe` says that the other site has all of its log",
+    "perform: [/usr/local/sbin/stop-database, --in-order]\n\
+     observe: [/usr/local/sbin/stop-database, --standby-has-all]\n\
+     undo: [/usr/local/sbin/stop-database, --start-again]\n",
+    Make::Action(make_drain),
+)
+.in_phase(StepPhase::Fence);
+
 fn make(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
-    Ok(Arc::new(CommandFence {
+    stop(with, wiring, Some(Rung::Infrastructure))
+}
+
+fn make_drain(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
+    stop(with, wiring, None)
+}
+
+fn stop(with: &Value, wiring: &Wiring, rung: Option<Rung>) -> Result<SharedAction, MakeError> {
+    Ok(Arc::new(CommandStop {
         steps: read::<StepsWith>(with)?.steps(&wiring.secrets),
         service: wiring.service.name.clone(),
+        rung,
     }))
 }
 
-struct CommandFence {
+struct CommandStop {
     steps: Steps,
     service: ServiceName,
+    /// What it proves: a database that was stopped in order may be started again by anybody.
+    rung: Option<Rung>,
 }
 
 #[async_trait]
-impl Action for CommandFence {
+impl Action for CommandStop {
     async fn perform(&self, step: &StepContext) -> StepResult {
         let deadline = Instant::now() + step.limit();
         let done = match self.steps.perform(step, step.limit()).await {
@@ -59,9 +82,7 @@ impl Action for CommandFence {
             other @ (StepResult::Failed { .. } | StepResult::Indeterminate { .. }) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 return match self.steps.observe(step, left).await {
-                    Presence::InPlace(seen) => {
-                        StepResult::Done(seen.reaching(Rung::Infrastructure))
-                    }
+                    Presence::InPlace(seen) => StepResult::Done(self.proof(seen)),
                     Presence::Absent { .. } | Presence::Unknown { .. } => other,
                 };
             }
@@ -69,13 +90,14 @@ impl Action for CommandFence {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let reason = match self.steps.observe(step, left).await {
-                Presence::InPlace(seen) => return StepResult::Done(merged(done, seen)),
+                Presence::InPlace(seen) => return StepResult::Done(self.merged(done, seen)),
                 Presence::Absent { reason } => format!("observe does not see it yet ({reason})"),
                 Presence::Unknown { reason } => format!("observe cannot tell ({reason})"),
             };
             if deadline.saturating_duration_since(Instant::now()) <= AGAIN {
                 return StepResult::indeterminate(format!(
-                    "the command says that the old primary is stopped, but {reason}"
+                    "the command says that {} is stopped, but {reason}",
+                    self.what()
                 ));
             }
             sleep(AGAIN).await;
@@ -84,7 +106,7 @@ impl Action for CommandFence {
 
     async fn observe(&self, step: &StepContext) -> Presence {
         match self.steps.observe(step, step.limit()).await {
-            Presence::InPlace(seen) => Presence::InPlace(seen.reaching(Rung::Infrastructure)),
+            Presence::InPlace(seen) => Presence::InPlace(self.proof(seen)),
             other @ (Presence::Absent { .. } | Presence::Unknown { .. }) => other,
         }
     }
@@ -94,18 +116,37 @@ impl Action for CommandFence {
     }
 
     async fn check(&self, from: &Site, to: &Site) -> Vec<CheckItem> {
-        let name = "fence/command";
+        let name = match self.rung {
+            Some(_) => "fence/command",
+            None => "drain/command",
+        };
         vec![self.steps.check(name, &self.service, from, to).await]
     }
 }
 
-/// What was seen is the evidence; what was said while it was done adds facts.
-fn merged(done: Proof, seen: Proof) -> Proof {
-    let mut facts = done.facts;
-    facts.extend(seen.facts);
-    Proof {
-        summary: format!("observe confirms it: {}", seen.summary),
-        facts,
-        rung: Some(Rung::Infrastructure),
+impl CommandStop {
+    fn what(&self) -> &'static str {
+        match self.rung {
+            Some(_) => "the old primary",
+            None => "the database",
+        }
+    }
+
+    fn proof(&self, seen: Proof) -> Proof {
+        Proof {
+            rung: self.rung,
+            ..seen
+        }
+    }
+
+    /// What was seen is the evidence; what was said while it was done adds facts.
+    fn merged(&self, done: Proof, seen: Proof) -> Proof {
+        let mut facts = done.facts;
+        facts.extend(seen.facts);
+        self.proof(Proof {
+            summary: format!("observe confirms it: {}", seen.summary),
+            facts,
+            rung: None,
+        })
     }
 }

@@ -16,6 +16,7 @@ mod write_attempt;
 /// The kinds of this room; a new one is a line here.
 pub const KINDS: &[Kind] = &[
     command::KIND,
+    command::DRAIN,
     drain::KIND,
     guard::KIND,
     webhook::KIND,

@@ -16,6 +16,8 @@ use super::{
 pub enum LossForecast {
     /// Nothing to lose: no database is part of the plan.
     Stateless,
+    /// Nothing: the standby is promoted once it has the last of a log that was ended in order.
+    Drained,
     /// Known to be at most this.
     Known(Lag),
     /// A backup takes the place of the standby: everything after it and the archived WAL is lost.
@@ -60,6 +62,9 @@ impl fmt::Display for LossForecast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stateless => f.write_str("nothing: no database is part of this plan"),
+            Self::Drained => f.write_str(
+                "nothing: writes stop first, and nothing is promoted before the standby has all of them",
+            ),
             Self::Known(lag) if lag.bytes == 0 => {
                 write!(
                     f,

@@ -33,6 +33,8 @@ pub enum Fault {
     Slow,
     /// Messages are lost.
     Lossy,
+    /// One message in a hundred is lost, and each is up to 200 ms late: nothing that anybody would call a fault.
+    Rough,
     /// Messages arrive twice.
     Doubling,
     /// The controller is killed after so many more turns of its tasks, and started again at the end.
@@ -237,6 +239,7 @@ impl Fault {
             Self::Blind(_) => "blind",
             Self::Slow => "slow",
             Self::Lossy => "lossy",
+            Self::Rough => "rough",
             Self::Doubling => "doubling",
             Self::ControllerDies(_) => "controller dies",
             Self::ControllerFreezes => "controller freezes",
@@ -288,6 +291,7 @@ impl fmt::Display for Fault {
             Self::Outlet(what) => write!(f, "outlet {what:?}"),
             Self::Slow
             | Self::Lossy
+            | Self::Rough
             | Self::Doubling
             | Self::ControllerFreezes
             | Self::FenceLies => f.write_str(self.kind()),

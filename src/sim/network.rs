@@ -48,6 +48,7 @@ pub struct Network {
     cut: BTreeMap<Way, u32>,
     slow: u32,
     lossy: u32,
+    rough: u32,
     doubling: u32,
 }
 
@@ -76,6 +77,11 @@ impl Network {
         count(&mut self.lossy, begins);
     }
 
+    /// One message in a hundred is lost, and each is up to 200 ms late, from now on or no longer.
+    pub fn rough(&mut self, begins: bool) {
+        count(&mut self.rough, begins);
+    }
+
     /// Messages arrive twice, from now on or no longer.
     pub fn doubling(&mut self, begins: bool) {
         count(&mut self.doubling, begins);
@@ -101,7 +107,9 @@ impl Network {
 
     /// Sends a message.
     pub fn send(&self, way: Way, chance: &mut Chance) -> Leg {
-        let lost = !self.is_open(way) || (self.lossy > 0 && chance.percent(25));
+        let lost = !self.is_open(way)
+            || (self.lossy > 0 && chance.percent(25))
+            || (self.rough > 0 && chance.percent(1));
         let delay = self.delay(chance);
         let again = self.doubling > 0 && chance.percent(30);
         Leg {
@@ -113,6 +121,8 @@ impl Network {
     fn delay(&self, chance: &mut Chance) -> Span {
         if self.slow > 0 {
             chance.millis(50, 3000)
+        } else if self.rough > 0 {
+            chance.millis(1, 200)
         } else {
             chance.millis(1, 40)
         }

@@ -12,11 +12,13 @@ use super::{
     weakness::Weakness,
 };
 use crate::model::{
+    observation::Evidence,
     plan::RunKind,
     public_key::PublicKey,
     secret::SecretRef,
-    service::{Guard, Guards, Looker, Mode, Service, Trigger, Via},
+    service::{ComponentKind, Guard, Guards, Looker, Mode, Service, Trigger, Via},
     span::Span,
+    step::Rung,
 };
 
 /// What a history is made of.
@@ -160,6 +162,52 @@ impl Scenario {
             alone,
             hosts,
             weakness,
+        }
+    }
+
+    /// A service with guards and the preset `lan`, and these faults.
+    #[must_use]
+    pub fn lan(seed: u64, faults: Vec<Planned>) -> Self {
+        let mut chance = Chance::new(seed);
+        let mut service = drawn(&mut chance, true, false, None, true);
+        service.trigger = Trigger::Immediate;
+        service.fencing = Rung::Lease;
+        service.quorum.failures = 2;
+        let looks = Span::from_millis(100);
+        let data = service
+            .components
+            .iter_mut()
+            .filter(|c| c.kind == ComponentKind::Database);
+        for probe in data.flat_map(|c| &mut c.probes) {
+            probe.every = looks;
+            probe.timeout = looks;
+            if probe.evidence == Evidence::Stream {
+                probe.action.with["heardWithin"] = json!("300ms");
+            }
+        }
+        let mut service = looking_itself(with_guards(service, &mut chance, true));
+        if let Some(guards) = &mut service.guards {
+            guards.lease = Span::from_secs(1);
+        }
+        let mut hosts = hosts(&mut chance, &service, 0);
+        for host in hosts.iter_mut().flatten() {
+            host.renewal = Span::from_millis(150);
+        }
+        Self {
+            seed,
+            synchronous: false,
+            lag: Span::from_millis(5),
+            writes_every: Span::from_millis(500),
+            grain: Span::from_millis(1),
+            checks_green: true,
+            attention: 100,
+            careless: false,
+            service: Arc::new(service),
+            faults,
+            clean: false,
+            alone: false,
+            hosts,
+            weakness: None,
         }
     }
 

@@ -578,7 +578,9 @@ impl Watchman {
             LossForecast::Restored(reach) => reach.time,
             // People have said yes to a loss that nobody knows; without them it is none.
             LossForecast::Unknown { .. } if !run.by_itself => return,
-            LossForecast::Unknown { .. } | LossForecast::Stateless => Span::ZERO,
+            LossForecast::Unknown { .. } | LossForecast::Stateless | LossForecast::Drained => {
+                Span::ZERO
+            }
         };
         let safe_until = since.before(may_be_lost).before(SLACK);
         let none = run.by_itself && rpo == Span::ZERO;

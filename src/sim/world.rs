@@ -359,6 +359,7 @@ impl World {
             }
             Fault::Slow => self.network.slow(true),
             Fault::Lossy => self.network.lossy(true),
+            Fault::Rough => self.network.rough(true),
             Fault::Doubling => self.network.doubling(true),
             Fault::Crash(_)
             | Fault::Burns(_)

@@ -329,6 +329,34 @@ async fn a_fence_is_proved_by_its_observe() {
 }
 
 #[tokio::test]
+async fn a_drain_is_seen_to_be_done_and_proves_nothing() {
+    let desk = Desk::new();
+    let drain = |perform: &str, observe: &str| {
+        action("command/drain", &desk.steps(perform, observe), &desk.wiring)
+    };
+    let result = drain("exit 0", "echo failover: lsn=0/3000028")
+        .perform(&step(LONG))
+        .await;
+    let StepResult::Done(proof) = result else {
+        panic!("{result:?}")
+    };
+    // Whoever likes may start that database again.
+    assert_eq!(proof.rung, None);
+    assert_eq!(proof.facts["lsn"], "0/3000028");
+    let seen = drain("exit 0", "exit 0").observe(&step(LONG)).await;
+    let Presence::InPlace(proof) = seen else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(proof.rung, None);
+    // The database is stopped, and the other site has not got the log to its end.
+    let result = drain("exit 0", "exit 1").perform(&step(SHORT)).await;
+    let StepResult::Indeterminate { reason } = result else {
+        panic!("{result:?}")
+    };
+    assert!(reason.contains("the database is stopped, but"), "{reason}");
+}
+
+#[tokio::test]
 async fn check_wants_observe_to_say_not_in_place() {
     let desk = Desk::new();
     let step = step(LONG);

@@ -1,13 +1,16 @@
 //! The simulator: the rules hold, a seed gives one history, and every rule that is weakened on purpose is noticed.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use failover::{
     guard::machine,
+    model::span::Span,
     sim::{
         campaign::{Campaign, Report},
+        fault::{Anchor, Fault, Planned},
+        history::play,
         rule::Rule,
-        scenario::Subject,
+        scenario::{Scenario, Subject},
         shrink,
         trace::Trace,
         weakness::Weakness,
@@ -44,6 +47,39 @@ fn the_rules_hold() {
         began.elapsed(),
         report.ended
     );
+}
+
+/// The configuration that fails over within a second is not the one that fails over for nothing.
+#[test]
+fn a_rough_network_brings_no_failover_within_the_preset_lan() {
+    let nightly = std::env::var_os("FAILOVER_NIGHTLY").is_some();
+    let rough = |lasts: u64| Planned {
+        from: Anchor::Beginning,
+        at: Span::from_secs(30),
+        lasts: Span::from_secs(lasts),
+        fault: Fault::Rough,
+    };
+    let lasts = if nightly { 24 * 3600 } else { 300 };
+    let calm = play(
+        Arc::new(Scenario::lan(1, vec![rough(lasts)])),
+        Trace::silent(),
+    );
+    assert_eq!(calm.violations, []);
+    assert_eq!(calm.ended, BTreeMap::new());
+    assert!(calm.lasted > Span::from_secs(lasts));
+    // The very same one does fail over once there is reason to.
+    let lost = Planned {
+        from: Anchor::Beginning,
+        at: Span::from_secs(90),
+        lasts: Span::from_secs(1),
+        fault: Fault::Burns(0),
+    };
+    let lost = play(
+        Arc::new(Scenario::lan(1, vec![rough(120), lost])),
+        Trace::silent(),
+    );
+    assert_eq!(lost.violations, []);
+    assert_eq!(lost.ended, BTreeMap::from([("done", 1)]));
 }
 
 #[test]

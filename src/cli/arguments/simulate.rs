@@ -11,7 +11,7 @@ use clap::Args;
     failover simulate -f documents/          of your services, in a world that obeys their documents\n  \
     failover simulate --from 4711 --seeds 1  one history again, every event of it\n  \
     failover simulate --output json | jq .violations\n\n\
-    Exit status: 0 every rule held, 1 one did not, 2 used wrongly.\n\
+    Exit status: 0 every rule held, 1 one did not or --cover missed something, 2 used wrongly.\n\
     See 'failover help simulation'.")]
 pub struct Simulate {
     /// Files, or folders whose *.yaml and *.yml are read; without, services are drawn from the seeds.
@@ -23,4 +23,7 @@ pub struct Simulate {
     /// The first seed; one alone is played with every event printed.
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub from: u64,
+    /// Goes on, to this many histories at most, until all that can be reached was seen; fails where it was not.
+    #[arg(long, value_name = "N", conflicts_with = "file")]
+    pub cover: Option<u64>,
 }

@@ -129,7 +129,10 @@ fn known_lag(core: &Core, from: &SiteName, now: Time) -> Option<Lag> {
     let to = incident::target(core.service(), from)?;
     match lag::forecast(core.service(), core.state(), core.view(), &to, now, now) {
         LossForecast::Known(lag) => Some(lag),
-        LossForecast::Stateless | LossForecast::Restored(_) | LossForecast::Unknown { .. } => None,
+        LossForecast::Stateless
+        | LossForecast::Drained
+        | LossForecast::Restored(_)
+        | LossForecast::Unknown { .. } => None,
     }
 }
 

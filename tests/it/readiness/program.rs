@@ -41,7 +41,7 @@ spec:
   steps:
     - {{id: fence, name: Stop, uses: command/fence, runs: [failover], with: {{perform: [\"true\"], observe: [\"false\"]}}}}
     - {{id: promote, name: Promote, uses: postgres/promote, runs: [failover, switchover], with: {{connection: \"{b}\", password: {{env: DB}}}}}}
-    - {{id: drain, name: Drain, uses: command/fence, runs: [switchover], with: {{perform: [\"true\"], observe: [sh, -c, exit 9]}}}}
+    - {{id: drain, name: Drain, uses: command/drain, runs: [switchover], with: {{perform: [\"true\"], observe: [sh, -c, exit 9]}}}}
     - {{id: verify, name: Verify, uses: service/verify}}
 "
     )
@@ -109,7 +109,7 @@ fn a_check_shows_drift_comparisons_secrets_proofs_and_the_drill() {
     assert_eq!(status("clock/east/database"), "ok");
     assert_eq!(status("disk/west"), "unknown");
     // The steps of planned moves are tried too, and a failover does not hang on them.
-    assert_eq!(status("switchover/step/drain/fence/command"), "warn");
+    assert_eq!(status("switchover/step/drain/drain/command"), "warn");
 }
 
 #[test]

@@ -111,7 +111,7 @@ spec:
   steps:
     - id: drain
       name: Stop the database in order, and wait until the standby has all of its log
-      uses: command/fence
+      uses: command/drain
       runs: [switchover]
     - id: stop-primary
       name: Have the old primary's host start nothing any more
