@@ -24,7 +24,7 @@ pub struct ReadyMade {
 }
 
 /// Every ready-made runbook.
-pub const RUNBOOKS: [ReadyMade; 6] = [
+pub const RUNBOOKS: [ReadyMade; 7] = [
     ReadyMade {
         name: "postgres-drill",
         text: include_str!("../../runbooks/postgres-drill.yaml"),
@@ -40,6 +40,10 @@ pub const RUNBOOKS: [ReadyMade; 6] = [
     ReadyMade {
         name: "postgres-promote",
         text: include_str!("../../runbooks/postgres-promote.yaml"),
+    },
+    ReadyMade {
+        name: "postgres-restore",
+        text: include_str!("../../runbooks/postgres-restore.yaml"),
     },
     ReadyMade {
         name: "redirect",

@@ -78,7 +78,7 @@ pub struct ProtectedServiceSpec {
     #[serde(default, skip_serializing_if = "ReadinessSpec::is_default")]
     pub readiness: ReadinessSpec,
     /// The runbook: a Runbook document of that name, or a ready-made one (postgres-failover,
-    /// postgres-guarded, postgres-promote, stateless-failover, redirect).
+    /// postgres-guarded, postgres-promote, postgres-restore, stateless-failover, redirect).
     pub runbook: String,
     /// What this service changes in the runbook's steps, by their id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

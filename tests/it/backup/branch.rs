@@ -149,6 +149,31 @@ impl Desk {
         self.documents(&standby, &promote);
     }
 
+    /// There is no standby: the ready-made runbook restores a backup.
+    fn without_standby(&self) {
+        self.documents("", "");
+        let stop = self.stand.path("stop");
+        let primary = self.connection(self.primary.port);
+        let restored = self.connection(self.port);
+        let restored = restored.trim_matches(['{', '}']);
+        let steps = format!(
+            "  runbook: postgres-restore
+  steps:
+    stop-primary: {{with: {{perform: [\"{stop}\"], observe: [\"{stop}\"], undo: [\"{stop}\"], env: {{FENCE_TOKEN: {token}}}}}}}
+    refuse-writers: {{with: {primary}}}
+    write-attempt: {{with: {primary}}}
+    restore: {{with: {{data: \"{data}\", wal: archive, keepFree: 16, settings: {{port: \"{port}\", unix_socket_directories: \"\"}}, {restored}}}}}}}
+",
+            stop = stop.display(),
+            token = self.stand.reference("fence-secret"),
+            data = self.data().display(),
+            port = self.port,
+        );
+        let whole = fs::read_to_string(self.stand.documents().join("shop.yaml")).unwrap();
+        let begin = whole.find("  runbook: move").unwrap();
+        self.stand.write(&format!("{}{steps}", &whole[..begin]));
+    }
+
     pub fn data(&self) -> PathBuf {
         self.host.path().join("restored")
     }
@@ -279,6 +304,25 @@ async fn where_the_standby_is_dead_the_newest_good_backup_takes_over_with_all_ar
     assert!(!desk.host.path().join(".restored.restoring").exists());
     desk.stand.shows(&["journal", "verify"]);
     assert_eq!(desk.stand.leaks(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_standby_the_ready_made_runbook_restores_the_newest_backup() {
+    let mut desk = Desk::new().await;
+    desk.policy("ZA");
+    desk.without_standby();
+    desk.take("base-1");
+    desk.stand.start(&[]);
+    assert_eq!(desk.verify("base-1/"), Some(0));
+    desk.write_on(1001, 1100);
+    desk.stand.cli(&["backups", "shop"]);
+    desk.lose_primary();
+    let ask = desk.question();
+    assert!(ask.to_string().contains("base-1/ in base"), "{ask:#}");
+    assert!(!desk.data().exists());
+    desk.approve(ask["id"].as_str().unwrap());
+    desk.ends();
+    assert_eq!(desk.ask("select count(*) from orders"), "1100");
 }
 
 #[tokio::test(flavor = "multi_thread")]
