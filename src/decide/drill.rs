@@ -430,15 +430,19 @@ pub fn obstacles(
         out.push("the mode is observe: nothing is moved".to_owned());
     }
     out.extend(hindrances(service, state, view, now));
-    let windows = policy.blocked.iter().chain(&service.gates.maintenance);
-    for window in windows.filter(|w| by_itself && w.from <= now && now < w.to) {
-        out.push(format!(
-            "blocked until {}: {}",
-            window.to.date(),
-            window.reason
-        ));
+    if by_itself {
+        out.extend(blocked(service, policy, now));
     }
     out
+}
+
+/// The windows in which no drill begins by itself, one sentence each.
+fn blocked(service: &Service, policy: &DrillPolicy, now: Time) -> Vec<String> {
+    let windows = policy.blocked.iter().chain(&service.gates.maintenance);
+    windows
+        .filter(|w| w.from <= now && now < w.to)
+        .map(|w| format!("blocked until {}: {}", w.to.date(), w.reason))
+        .collect()
 }
 
 /// What stands in the way of whatever a drill does, one sentence each.

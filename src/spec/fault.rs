@@ -16,6 +16,9 @@ use crate::model::{
 /// A longer fault is no short one: what is to happen then is an outage's business.
 const LONGEST: Span = Span::from_secs(900);
 
+/// Each is a history of its own, played while the service waits for its next turn.
+const MOST: usize = 8;
+
 /// Something that must not lead to a failover.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -79,6 +82,16 @@ pub fn faults(
     inject: &[FaultSpec],
     list: &FieldPath,
 ) -> Vec<Fault> {
+    if inject.len() > MOST {
+        let complaint = scope
+            .about(
+                Code::BadValue,
+                list.index(MOST),
+                format!("{} faults are injected", inject.len()),
+            )
+            .expected(format!("at most {MOST}; use another drill for the others"));
+        scope.add(complaint);
+    }
     let all = inject.iter().enumerate();
     all.map(|(n, fault)| checked(scope, spec, fault, &list.index(n)))
         .collect()

@@ -329,6 +329,9 @@ async fn documents_of_drills_are_checked() {
         "{said}"
     );
     assert!(said.contains("there is no component `ap`"), "{said}");
+    let many = format!("      inject: [{}]\n", ["{stall: {for: 5s}}"; 9].join(", "));
+    let said = text_of(exercised(&stand, &many));
+    assert!(said.contains("9 faults are injected"), "{said}");
     let endless = "      inject: [{stall: {for: 1h}}, {standbyLag: {by: 5m}}]\n";
     let said = text_of(exercised(&stand, endless));
     assert!(said.contains("a fault cannot last 1h"), "{said}");

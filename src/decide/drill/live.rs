@@ -3,12 +3,12 @@
 //! Both moves are runs like any other planned work, with their records, their incident and their questions; the drill only
 //! asks for the first, begins the second, and judges both. Whatever else begins a run ends it.
 
-use super::{Drill, hindrances, lags, report};
+use super::{Drill, blocked, hindrances, lags, report};
 use crate::{
     decide::{
         gate::Says,
         incident::{self, Proposal},
-        readiness,
+        lag, readiness,
         state::State,
         view::View,
     },
@@ -116,6 +116,14 @@ fn before(
     let Some((approved, _)) = approved else {
         return vec![question(service, drill, live, &proposal, subject, now)];
     };
+    // It was due before the window, and people took their time.
+    if drill.requester.is_none() {
+        let policy = service.drills.iter().find(|p| p.name == drill.what.policy);
+        let closed = policy.map(|p| blocked(service, p, now)).unwrap_or_default();
+        if !closed.is_empty() {
+            return broken(closed);
+        }
+    }
     opened(service, state, view, drill, &proposal, approved, now)
 }
 
@@ -213,7 +221,8 @@ fn proposed(
     if proposal.plan != leg.plan {
         reasons.push(format!("the plan of the {kind} changed since it began"));
     }
-    reasons.extend(lags(service, &proposal.loss));
+    let behind = lag::forecast(service, state, view, &leg.plan.to, now, now);
+    reasons.extend(lags(service, &behind));
     let concerns = proposal.answers.iter().filter(|a| {
         // Whoever approved it knows of these; a pause stands above.
         a.says != Says::Allow && !matches!(a.gate, "mode" | "trigger" | "pause" | "maintenance")
