@@ -22,6 +22,7 @@ pub mod lock;
 pub mod lookout;
 pub mod postgres;
 pub mod probe;
+pub mod program;
 pub mod request;
 pub mod runtime;
 pub mod secret;
