@@ -4,22 +4,15 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
-use tokio::{
-    io::AsyncReadExt,
-    process::{Child, Command as Process},
-};
+use tokio::process::Command as Process;
 
 use crate::port::{
     backup::BackupError,
     command::{Command, Ending, Run},
+    program::{self, last_words},
 };
 
 /// Longest time that a list may take.
@@ -29,7 +22,7 @@ const MOST: u64 = 64 << 20;
 /// Bytes of a program's complaint that are kept: its end.
 const SAID: usize = 2000;
 /// Characters of it that are shown.
-const SHOWN: usize = 300;
+pub const SHOWN: usize = 300;
 
 /// What a program lists on standard output.
 ///
@@ -111,74 +104,20 @@ pub async fn filter(mut process: Process, from: &Path, to: &Path) -> Result<(), 
     run(process).await.map(drop)
 }
 
-/// Runs a program to its end; dropping the future kills its whole group.
+/// Runs a program to its end, and gives the last of what it said; dropping the future kills its whole group.
 ///
 /// # Errors
 /// Where it cannot be run or fails.
 pub async fn run(mut process: Process) -> Result<String, ProgramError> {
-    process.stderr(Stdio::piped()).process_group(0);
-    let mut group = Group {
-        child: process.spawn().map_err(ProgramError::Run)?,
-        alive: true,
-    };
-    let told = tail(group.child.stderr.take());
-    let (status, told) = tokio::join!(group.child.wait(), told);
-    let status = status.map_err(ProgramError::Run)?;
-    group.alive = false;
-    if status.success() {
-        Ok(told)
+    let ended = program::run(&mut process, SAID).await;
+    let ended = ended.map_err(ProgramError::Run)?;
+    let said = last_words(&ended.said, SHOWN);
+    if ended.status.success() {
+        Ok(said)
     } else {
         Err(ProgramError::Failed {
-            status: status.to_string(),
-            said: told,
+            status: ended.status.to_string(),
+            said,
         })
-    }
-}
-
-/// The end of what a stream says, in one line.
-async fn tail(stream: Option<impl tokio::io::AsyncRead + Unpin>) -> String {
-    let Some(mut stream) = stream else {
-        return String::new();
-    };
-    let mut kept = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(n) = stream.read(&mut buffer).await {
-        if n == 0 {
-            break;
-        }
-        kept.extend_from_slice(&buffer[..n]);
-        let over = kept.len().saturating_sub(SAID);
-        kept.drain(..over);
-    }
-    one_line(&String::from_utf8_lossy(&kept))
-}
-
-/// The last characters of a text, its lines joined.
-#[must_use]
-pub fn one_line(text: &str) -> String {
-    let lines: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty())
-        .collect();
-    let joined = lines.join(" / ");
-    let skip = joined.chars().count().saturating_sub(SHOWN);
-    joined.chars().skip(skip).collect()
-}
-
-/// A program and what it started.
-pub struct Group {
-    /// The program.
-    pub child: Child,
-    /// Whether it still runs as far as is known.
-    pub alive: bool,
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let leader = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let (true, Some(leader)) = (self.alive, leader) {
-            let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
-        }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     port::{
         account::Account,
         backup::{BackupError, Backups},
-        cause,
+        cause, disk,
     },
 };
 
@@ -140,7 +140,7 @@ async fn restore(
         .await
         .map_err(|e| unfetched(&e))?;
     if trial.copy.bytes.is_none() {
-        found.bytes = scratch::size_of(&file).map_err(|e| Fault::here("what was fetched", &e))?;
+        found.bytes = disk::size_of(&file).map_err(|e| Fault::here("what was fetched", &e))?;
     }
     let form = form::of(&file, scratch).await?;
     found.form = form.to_string();

@@ -100,13 +100,7 @@ impl S3With {
 
 impl kind::With for S3With {
     fn problems(&self) -> Vec<Problem> {
-        let mut problems = self.store().problems();
-        if self.url.starts_with("file:") {
-            problems.push(
-                Problem::new("url", "a folder is no bucket: expected s3://bucket/prefix")
-                    .hint("use backup/folder for a folder"),
-            );
-        }
+        let mut problems = self.store().bucket_problems("backup/folder");
         problems.extend(self.names().problems());
         problems.extend(decode_problems(
             self.decode.as_ref(),

@@ -38,6 +38,7 @@ use crate::{
         command::argv_problems,
         kind::{self, Kind, Make, MakeError, Problem, Wiring},
         postgres::{Answer, Conninfo, Login, PostgresError},
+        program::last_words,
     },
 };
 
@@ -310,7 +311,11 @@ impl Spare {
         let started = program::run(start).await;
         started.map(drop).map_err(|e| {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
-            format!("{}: {}", cause::in_full(&e), program::one_line(&said))
+            format!(
+                "{}: {}",
+                cause::in_full(&e),
+                last_words(&said, program::SHOWN)
+            )
         })
     }
 

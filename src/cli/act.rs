@@ -96,8 +96,9 @@ pub async fn failover(
     let service = ServiceName::from(args.service.as_str());
     let kind = look::run_kind(args.kind);
     let to = args.to.as_deref().map(SiteName::from);
-    let mut plan = args.plan.clone();
-    if !args.yes {
+    let begin = &args.begin;
+    let mut plan = begin.plan.clone();
+    if !begin.yes {
         let mut client = Client::connect(&place.socket).await?;
         let view = look::plan_of(&mut client, service.clone(), kind, to.clone()).await?;
         output.note(&look::plan_text(&view, output));
@@ -107,14 +108,14 @@ pub async fn failover(
     let wish = Wish::Open {
         kind,
         to,
-        reason: args.reason.clone(),
+        reason: begin.reason.clone(),
         plan,
     };
     let deed = Deed {
         services: vec![service],
         wish,
-        identity: &args.identity,
-        watch: args.watch,
+        identity: &begin.identity,
+        watch: begin.watch,
     };
     act(deed, place, output).await
 }

@@ -419,6 +419,14 @@ pub struct Failover {
     /// Site to go to [default: the first standby].
     #[arg(long, value_name = "SITE")]
     pub to: Option<String>,
+    /// How it is begun.
+    #[command(flatten)]
+    pub begin: Begin,
+}
+
+/// How a person begins a run.
+#[derive(Debug, Args)]
+pub struct Begin {
     /// Why; goes into the journal.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,

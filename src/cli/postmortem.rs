@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{
-    arguments, journal,
+    act, arguments, journal,
     line::{self, Weight},
     output::Output,
     place::Place,
@@ -31,15 +31,12 @@ pub fn postmortem(
     place: &Place,
     output: Output,
 ) -> Result<(), Error> {
-    let named = args
-        .id
-        .rsplit_once("-i")
-        .filter(|(_, digits)| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
-    let service = named.map_or(args.id.as_str(), |(service, _)| service);
-    let records = journal::records(place, service)?;
-    let chain = ServiceName::from(service);
-    let wanted = named.map(|_| IncidentId::new(args.id.clone()));
-    let Some(draft) = draft(&records, &chain, wanted.as_ref()) else {
+    let (service, wanted) = match act::owner(&args.id, 'i') {
+        Ok(service) => (service, Some(IncidentId::new(args.id.clone()))),
+        Err(_) => (ServiceName::from(args.id.as_str()), None),
+    };
+    let records = journal::records(place, service.as_str())?;
+    let Some(draft) = draft(&records, &service, wanted.as_ref()) else {
         return Err(Error::Usage(match wanted {
             Some(id) => format!(
                 "the journal of {service} knows no incident {id}: 'failover timeline {service}' shows them"

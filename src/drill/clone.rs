@@ -34,7 +34,7 @@ use crate::{
     port::{
         account::Account,
         action::{Action, SharedAction, StepContext},
-        cause,
+        cause, disk,
         kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
         postgres::{Conninfo, Login, PostgresError, TlsMode},
         runtime::SharedRuntime,
@@ -378,7 +378,7 @@ impl Cloning {
                     Account::own(account, &part)?;
                 }
             }
-            folder::size_of(given.path())
+            disk::size_of(given.path())
         });
         let cloned = Cloned {
             key: step.key.clone(),

@@ -8,15 +8,7 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
-use tokio::{
-    io::AsyncReadExt,
-    process::{Child, Command},
-    time::sleep,
-};
+use tokio::{process::Command, time::sleep};
 
 use super::{
     folder::{self, Folder},
@@ -25,7 +17,10 @@ use super::{
 };
 use crate::{
     model::{observation::Lsn, secret::Secret},
-    port::postgres::{Conninfo, keys, written},
+    port::{
+        postgres::{Conninfo, keys, written},
+        program,
+    },
 };
 
 /// How often the disk is looked at.
@@ -104,6 +99,8 @@ impl Copying<'_> {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .current_dir(folder.path())
             .arg(format!("--dbname={}", self.connection()))
             .arg("--pgdata")
@@ -184,43 +181,11 @@ fn clean(data: &Path) -> io::Result<()> {
     fs::File::create(data.join("standby.signal"))?.flush()
 }
 
-/// A program and what it started; ended as a whole when it is dropped before its end.
-struct Group {
-    child: Child,
-    alive: bool,
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let leader = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let (true, Some(leader)) = (self.alive, leader) {
-            let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
-        }
-    }
-}
-
-/// Runs a program to its end, and gives what it said.
+/// Runs the program to its end, and gives what it said.
 async fn run(mut command: Command) -> Result<String, CopyError> {
-    let cannot = |e| CopyError::Here("pg_basebackup cannot be run", e);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .process_group(0);
-    let child = command.spawn().map_err(cannot)?;
-    let mut group = Group { child, alive: true };
-    let mut said = Vec::new();
-    if let Some(mut stream) = group.child.stderr.take() {
-        let mut buffer = [0; 4096];
-        while let Ok(n @ 1..) = stream.read(&mut buffer).await {
-            said.extend_from_slice(&buffer[..n]);
-            let over = said.len().saturating_sub(SAID);
-            said.drain(..over);
-        }
-    }
-    let status = group.child.wait().await.map_err(cannot)?;
-    group.alive = false;
-    let said = String::from_utf8_lossy(&said).into_owned();
+    let ended = program::run(&mut command, SAID).await;
+    let ended = ended.map_err(|e| CopyError::Here("pg_basebackup cannot be run", e))?;
+    let (status, said) = (ended.status, ended.said);
     if status.success() {
         return Ok(said);
     }

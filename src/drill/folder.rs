@@ -9,13 +9,13 @@ use std::{
     time::SystemTime,
 };
 
-use nix::{sys::statvfs::statvfs, unistd::geteuid};
+use nix::unistd::geteuid;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::process;
 use crate::{
     model::id::{RunId, ServiceName, StepId},
-    port::{account::Account, action::StepContext},
+    port::{account::Account, action::StepContext, disk},
 };
 
 /// A socket's path may not be longer.
@@ -219,24 +219,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 /// Where that cannot be told.
 pub fn free(path: &Path) -> io::Result<u64> {
     let there = path.ancestors().find(|p| p.exists()).unwrap_or(path);
-    let seen = statvfs(there).map_err(|e| named(there, &e.into()))?;
-    Ok(seen.blocks_available().saturating_mul(seen.fragment_size()))
-}
-
-/// Bytes of all files of a folder.
-///
-/// # Errors
-/// Where it cannot be looked at.
-pub fn size_of(path: &Path) -> io::Result<u64> {
-    let seen = fs::symlink_metadata(path)?;
-    if !seen.is_dir() {
-        return Ok(seen.len());
-    }
-    let mut bytes = 0;
-    for entry in fs::read_dir(path)? {
-        bytes += size_of(&entry?.path())?;
-    }
-    Ok(bytes)
+    disk::free(there).map_err(|e| named(there, &e))
 }
 
 /// Ends and removes what drills of a service left below a folder (none: the host's folder for temporary files), except

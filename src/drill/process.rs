@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::Path,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -15,6 +15,8 @@ use nix::{
     unistd::Pid,
 };
 
+use crate::port::process::{all, works_in};
+
 /// Within a run's folder, where the first process of its bubble works.
 pub const INIT: &str = "init";
 
@@ -22,21 +24,6 @@ pub const INIT: &str = "init";
 const END: Duration = Duration::from_secs(10);
 /// Between two looks.
 const AGAIN: Duration = Duration::from_millis(20);
-
-/// The numbers of all processes that this one sees.
-fn all() -> io::Result<impl Iterator<Item = i32>> {
-    Ok(fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
-}
-
-/// The folder that a process works in; none where it has ended, or is another user's.
-pub fn works_in(pid: i32) -> Option<PathBuf> {
-    let cwd = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
-    let text = cwd.to_str()?;
-    Some(match text.strip_suffix(" (deleted)") {
-        Some(gone) => PathBuf::from(gone),
-        None => cwd,
-    })
-}
 
 /// A namespace of a process: `net`, `pid`, ….
 pub fn namespace(pid: &str, which: &str) -> io::Result<u64> {

@@ -6,6 +6,8 @@ use std::{
     process::Command,
 };
 
+use crate::port::postgres::programs;
+
 /// Where Debian, Red Hat and others put them, a folder for each major version.
 const USUAL: [(&str, &str); 3] = [
     ("/usr/lib/postgresql/", "/bin"),
@@ -33,7 +35,9 @@ impl Programs {
             usual.into_iter().chain(env::split_paths(&path)).collect()
         };
         let folders: Vec<PathBuf> = named.map_or_else(usual, |named| vec![named.to_owned()]);
-        let fits = |folder: &PathBuf| version(folder) == Some(major);
+        let fits = |folder: &PathBuf| {
+            programs::version(folder, &NEEDED).and_then(|v| programs::major(&v)) == Some(major)
+        };
         match folders.into_iter().find(fits) {
             Some(folder) => Ok(Self { folder }),
             None => Err(format!(
@@ -70,19 +74,4 @@ impl Programs {
         };
         path.is_file() || PathBuf::from(format!("{}.so", path.display())).is_file()
     }
-}
-
-/// The major version of a folder that holds all that is needed.
-fn version(folder: &Path) -> Option<u32> {
-    if !NEEDED.iter().all(|name| folder.join(name).is_file()) {
-        return None;
-    }
-    let said = Command::new(folder.join("postgres"))
-        .arg("--version")
-        .output()
-        .ok()?;
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    let version = said.split_whitespace().nth(2)?;
-    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok()
 }

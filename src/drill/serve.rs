@@ -25,7 +25,7 @@ use super::{
     exchange::{self, Expected},
     folder::{Folder, blocking},
     process,
-    server::{PORT, last_words},
+    server::{PORT, SHOWN},
 };
 use crate::{
     model::{
@@ -40,6 +40,7 @@ use crate::{
         cause,
         command::argv_problems,
         kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
+        program::last_words,
         request::{BodyWith, StatusRange},
     },
 };
@@ -263,7 +264,7 @@ impl Serving {
                 Ok(Err(why)) => why,
                 Err(e) => cause::in_full(&e),
             };
-            let said = || last_words(&fs::read_to_string(&log).unwrap_or_default());
+            let said = || last_words(&fs::read_to_string(&log).unwrap_or_default(), SHOWN);
             if let Some(status) = ended(&mut child) {
                 let _ = end(step).await;
                 let program = &self.with.program;

@@ -25,6 +25,7 @@ use super::{
 use crate::port::{
     account::Account,
     postgres::{Conninfo, Login, PostgresError, Session, written},
+    program::last_words,
     secret::SharedSecrets,
 };
 
@@ -32,8 +33,8 @@ use crate::port::{
 pub const PORT: u16 = 5432;
 /// What the server says.
 const LOG: &str = "server.log";
-/// Characters of it that are shown.
-const SHOWN: usize = 400;
+/// Characters of what a program says that are shown.
+pub const SHOWN: usize = 400;
 
 /// What the data directory demands of its server: the name `pg_controldata` gives it, and the setting's.
 const DEMANDED: [(&str, &str); 6] = [
@@ -151,19 +152,7 @@ pub fn start(
 /// The last of what it said, in one line.
 pub fn complaint(folder: &Folder) -> String {
     let text = fs::read_to_string(folder.join(LOG)).unwrap_or_default();
-    last_words(&text)
-}
-
-/// The last of what a program said, in one line.
-pub fn last_words(text: &str) -> String {
-    let lines: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty())
-        .collect();
-    let joined = lines.join(" / ");
-    let skip = joined.chars().count().saturating_sub(SHOWN);
-    joined.chars().skip(skip).collect()
+    last_words(&text, SHOWN)
 }
 
 /// A way in over the socket of a clone.

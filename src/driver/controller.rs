@@ -16,7 +16,8 @@ use futures::{
 };
 
 use super::{
-    backups, drills,
+    backups,
+    drills::Sweep,
     fitting::{Fitting, FittingError},
     guards::{Post, Ward},
     metrics::Metrics,
@@ -228,9 +229,10 @@ impl Controller {
             version: env!("CARGO_PKG_VERSION"),
         };
         let looping = ServiceLoop::new(parts).await.map_err(StartError::Loop)?;
-        if self.means.upkeep {
-            let (core, began) = (looping.core().clone(), SystemTime::now());
-            let sweep = async move { drills::sweep(&core, began).await };
+        if self.means.upkeep
+            && let Some(sweep) = Sweep::of(looping.core())
+        {
+            let sweep = sweep.run(SystemTime::now());
             self.means.runtime.spawn("sweep", Box::pin(sweep));
         }
         Ok((fitted, inbox, looping))

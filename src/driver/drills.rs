@@ -5,34 +5,62 @@ use std::{collections::BTreeSet, path::PathBuf, time::SystemTime};
 use crate::{
     decide::core::Core,
     drill,
-    model::{plan::Action, service::Service},
+    model::{
+        id::{RunId, ServiceName},
+        plan::Action,
+        service::Service,
+    },
     port::cause,
 };
 
 /// The kind whose steps have a folder that outlives the process.
 const CLONE: &str = "drill/clone";
 
-/// Ends and removes what earlier drills of a service left where its documents clone, but for the one that goes on and
-/// those of this process, which began then. It may take long, beside everything else; what cannot be removed is logged.
-pub async fn sweep(core: &Core, began: SystemTime) {
-    for folder in folders(core.service()) {
-        let service = core.service().name.clone();
-        let goes_on = core.state().drills.open.as_ref().map(|d| d.id.clone());
-        let of = service.clone();
-        let swept = tokio::task::spawn_blocking(move || {
-            drill::sweep(folder.as_deref(), &of, goes_on.as_ref(), began)
-        });
-        match swept.await {
-            Ok(Ok(runs)) => {
-                for run in runs {
-                    tracing::warn!(%service, %run, "what an earlier drill had left was removed");
+/// What earlier drills of a service may have left, where its documents clone.
+pub struct Sweep {
+    service: ServiceName,
+    folders: BTreeSet<Option<PathBuf>>,
+    /// The drill that goes on.
+    except: Option<RunId>,
+}
+
+impl Sweep {
+    /// Of the service of this core; none where its documents clone nowhere.
+    pub fn of(core: &Core) -> Option<Self> {
+        let folders = folders(core.service());
+        let open = core.state().drills.open.as_ref();
+        (!folders.is_empty()).then(|| Self {
+            service: core.service().name.clone(),
+            folders,
+            except: open.map(|drill| drill.id.clone()),
+        })
+    }
+
+    /// Ends and removes it, but for the drill that goes on and those of this process, which began then. It may take long,
+    /// beside everything else; what cannot be removed is logged.
+    pub async fn run(self, began: SystemTime) {
+        let Self {
+            service,
+            folders,
+            except,
+        } = self;
+        for folder in folders {
+            let (of, except) = (service.clone(), except.clone());
+            let swept = tokio::task::spawn_blocking(move || {
+                drill::sweep(folder.as_deref(), &of, except.as_ref(), began)
+            });
+            match swept.await {
+                Ok(Ok(runs)) => {
+                    for run in runs {
+                        tracing::warn!(%service, %run, "what an earlier drill had left was removed");
+                    }
                 }
-            }
-            Ok(Err(error)) => {
-                tracing::error!(%service, error = %cause::in_full(&error), "what an earlier drill left is still there");
-            }
-            Err(error) => {
-                tracing::error!(%service, %error, "whether an earlier drill left anything is not known");
+                Ok(Err(error)) => {
+                    tracing::error!(%service, error = %cause::in_full(&error), "what an earlier drill left is still there");
+                }
+                Err(error) => {
+                    tracing::error!(%service, %error, "whether an earlier drill left anything is not known");
+                }
             }
         }
     }

@@ -175,8 +175,7 @@ impl GuardDrain {
     }
 
     fn report(&self, site: &SiteName) -> Option<Report> {
-        let heard = self.guards.heard(site).filter(|h| h.age < FRESH)?;
-        Some(heard.report)
+        self.guards.heard_within(site, FRESH)
     }
 
     /// Whether the other site follows closely enough: nothing is stopped for one that does not.

@@ -102,8 +102,8 @@ impl Action for GuardFence {
                 return Presence::InPlace(proof);
             }
             self.guards.news(AGAIN.to_std()).await;
-            let heard = self.guards.heard(site).filter(|h| h.age < SILENCE);
-            if heard.is_some_and(|h| h.report.promise.is_some_and(|p| p.epoch < epoch)) {
+            let report = self.guards.heard_within(site, SILENCE);
+            if report.is_some_and(|r| r.promise.is_some_and(|p| p.epoch < epoch)) {
                 return Presence::absent(format!("the guard of {site} has not promised it"));
             }
             if self.runtime.now() >= deadline {
@@ -184,7 +184,7 @@ impl GuardFence {
 
     /// Why a planned fence cannot come any more: the database was stopped in order, and is not so now.
     fn serves_again(&self, site: &SiteName) -> Option<String> {
-        let report = self.guards.heard(site).filter(|h| h.age < SILENCE)?.report;
+        let report = self.guards.heard_within(site, SILENCE)?;
         let serves = report.drained.is_none() && report.database == Some(Database::Writable);
         serves.then(|| {
             format!("{site} takes writes again: it was stopped in order for too short a time")
@@ -215,7 +215,7 @@ impl GuardFence {
 
     /// The epoch that a site holds and takes writes in.
     fn serves(&self, site: &SiteName) -> Option<Epoch> {
-        let report = self.guards.heard(site).filter(|h| h.age < SILENCE)?.report;
+        let report = self.guards.heard_within(site, SILENCE)?;
         let promise = report.promise?;
         let is_newest = self
             .guards
@@ -236,7 +236,7 @@ fn stray_deputy(terms: Terms, from: &SiteName, to: &SiteName) -> Option<SiteName
 /// What there is to say of a site's guard before it is needed.
 fn readiness(guards: &dyn Guards, site: &SiteName) -> CheckItem {
     let name = format!("guard/{site}");
-    let Some(heard) = guards.heard(site).filter(|h| h.age < SILENCE) else {
+    let Some(report) = guards.heard_within(site, SILENCE) else {
         return CheckItem::bad(
             name,
             CheckStatus::Fail,
@@ -244,7 +244,6 @@ fn readiness(guards: &dyn Guards, site: &SiteName) -> CheckItem {
             "start `failover guard run` there; see that UDP passes both ways and that the keys are those of the documents",
         );
     };
-    let report = heard.report;
     if !report.can_fence {
         return CheckItem::bad(
             name,

@@ -72,6 +72,12 @@ pub trait Guards: Send + Sync {
     /// What the guard of a site said last; none where this process never heard it.
     fn heard(&self, site: &SiteName) -> Option<Heard>;
 
+    /// The same where it was said no longer ago than this.
+    fn heard_within(&self, site: &SiteName, within: Span) -> Option<Report> {
+        let heard = self.heard(site).filter(|h| h.age < within)?;
+        Some(heard.report)
+    }
+
     /// The newest fence that the guard of a site acknowledged to this process.
     fn acknowledged(&self, site: &SiteName) -> Option<FenceAck>;
 

@@ -111,6 +111,18 @@ impl StoreWith {
         problems
     }
 
+    /// The same for a bucket alone; a folder has a kind of its own.
+    pub fn bucket_problems(&self, for_folders: &str) -> Vec<Problem> {
+        let mut problems = self.problems();
+        if self.url.starts_with("file:") {
+            problems.push(
+                Problem::new("url", "a folder is no bucket: expected s3://bucket/prefix")
+                    .hint(format!("use {for_folders} for a folder")),
+            );
+        }
+        problems
+    }
+
     /// The hosts that are connected to.
     pub fn hosts(&self) -> Vec<String> {
         match (&self.endpoint, self.place()) {

@@ -110,7 +110,7 @@ impl Action for GuardPromotion {
 
     async fn check(&self, _from: &Site, to: &Site) -> Vec<CheckItem> {
         let (site, name) = (&to.name, format!("guard/{}", to.name));
-        let Some(heard) = self.guards.heard(site).filter(|h| h.age < SILENCE) else {
+        let Some(report) = self.guards.heard_within(site, SILENCE) else {
             return vec![CheckItem::bad(
                 name,
                 CheckStatus::Fail,
@@ -119,7 +119,7 @@ impl Action for GuardPromotion {
                  documents",
             )];
         };
-        vec![readiness(name, site, &heard.report)]
+        vec![readiness(name, site, &report)]
     }
 }
 
@@ -133,10 +133,9 @@ enum Stands {
 
 impl GuardPromotion {
     fn stands(&self, site: &SiteName, epoch: Epoch) -> Stands {
-        let Some(heard) = self.guards.heard(site).filter(|h| h.age < SILENCE) else {
+        let Some(report) = self.guards.heard_within(site, SILENCE) else {
             return Stands::Unclear(format!("the guard of {site} does not answer"));
         };
-        let report = heard.report;
         let Some(promise) = report.promise else {
             return Stands::Before(format!("the guard of {site} lost its state"));
         };

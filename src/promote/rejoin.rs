@@ -142,10 +142,9 @@ impl GuardRejoin {
     }
 
     fn stands(&self, site: &SiteName) -> Stands {
-        let Some(heard) = self.guards.heard(site).filter(|h| h.age < FRESH) else {
+        let Some(report) = self.guards.heard_within(site, FRESH) else {
             return Stands::Waits(format!("the guard of {site} does not answer"));
         };
-        let report = heard.report;
         match report.resync {
             Some(Resync::UnderWay) => {
                 return Stands::UnderWay(format!("the data at {site} is being brought into line"));
@@ -182,8 +181,8 @@ impl GuardRejoin {
         let Some(serving) = self.guards.terms().map(|t| t.site).filter(|s| s != site) else {
             return false;
         };
-        let heard = self.guards.heard(&serving).filter(|h| h.age < FRESH);
-        let written = heard.and_then(|h| h.report.seen.position);
+        let there = self.guards.heard_within(&serving, FRESH);
+        let written = there.and_then(|r| r.seen.position);
         match (written, report.seen.position) {
             (Some(written), Some(has)) => written.0.saturating_sub(has.0) <= NEAR,
             (None, _) | (_, None) => false,

@@ -94,13 +94,7 @@ impl S3With {
 
 impl kind::With for S3With {
     fn problems(&self) -> Vec<Problem> {
-        let mut problems = self.store().problems();
-        if self.url.starts_with("file:") {
-            problems.push(
-                Problem::new("url", "a folder is no bucket: expected s3://bucket/prefix")
-                    .hint("use publish/folder for a folder"),
-            );
-        }
+        let mut problems = self.store().bucket_problems("publish/folder");
         if self.max_age > 300 {
             problems.push(Problem::new(
                 "maxAge",

@@ -16,16 +16,17 @@
 mod aftermath;
 mod controller;
 mod midway;
-pub mod point;
 pub mod world;
 
 use std::{os::unix::process::ExitStatusExt, panic::AssertUnwindSafe};
 
 use futures::{FutureExt, StreamExt, stream};
-use point::{Names, Point, Side};
 use world::World;
 
-use crate::stand::bind::Bind;
+use crate::stand::{
+    bind::Bind,
+    point::{Names, Point, Side},
+};
 
 /// How many stories are told at once: most of each is waiting for a look that is due.
 const AT_ONCE: usize = 16;

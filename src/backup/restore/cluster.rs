@@ -19,9 +19,13 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use super::{Fault, form, programs::Programs, scratch::Scratch};
 use crate::{
-    backup::program::{self, Group, ProgramError, one_line},
+    backup::program::{self, ProgramError, SHOWN},
     model::backup::VerifyQuery,
-    port::{account::Account, cause},
+    port::{
+        account::Account,
+        cause,
+        program::{Group, last_words},
+    },
 };
 
 /// The database that a dump is restored into.
@@ -68,7 +72,6 @@ impl Drop for Cluster<'_> {
         let _ = kill(pid, Signal::SIGQUIT);
         while Instant::now() < until {
             if !matches!(self.server.child.try_wait(), Ok(None)) {
-                self.server.alive = false;
                 return;
             }
             sleep(Duration::from_millis(10));
@@ -148,7 +151,6 @@ impl<'a> Cluster<'a> {
         }
         let status = self.server.child.wait().await;
         let status = status.map_err(|e| Fault::here("postgres", &e))?;
-        self.server.alive = false;
         if status.success() {
             Ok(())
         } else {
@@ -218,17 +220,15 @@ impl<'a> Cluster<'a> {
             .arg(data)
             .arg("-c")
             .arg(format!("config_file={}", config.display()))
-            .stderr(out)
-            .process_group(0);
-        let child = server
-            .spawn()
-            .map_err(|e| Fault::here("postgres cannot be started", &e))?;
+            .stderr(out);
+        let server =
+            Group::start(&mut server).map_err(|e| Fault::here("postgres cannot be started", &e))?;
         let mut cluster = Self {
             programs,
             scratch,
             sockets,
             log,
-            server: Group { child, alive: true },
+            server,
         };
         cluster.answers().await?;
         Ok(cluster)
@@ -238,7 +238,6 @@ impl<'a> Cluster<'a> {
     async fn answers(&mut self) -> Result<(), Fault> {
         loop {
             if let Ok(Some(status)) = self.server.child.try_wait() {
-                self.server.alive = false;
                 let text = format!(
                     "PostgreSQL does not start on it ({status}): {}",
                     self.complaint()
@@ -258,7 +257,7 @@ impl<'a> Cluster<'a> {
 
     /// The last of what the server says.
     fn complaint(&self) -> String {
-        one_line(&fs::read_to_string(&self.log).unwrap_or_default())
+        last_words(&fs::read_to_string(&self.log).unwrap_or_default(), SHOWN)
     }
 
     async fn connect(&self, database: &str) -> Result<Client, tokio_postgres::Error> {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::Fault;
+use crate::port::postgres::programs;
 
 /// Where Debian, Red Hat and the BSDs put them, a folder for each major version.
 const USUAL: [(&str, &str); 3] = [
@@ -13,6 +14,8 @@ const USUAL: [(&str, &str); 3] = [
     ("/usr/pgsql-", "bin"),
     ("/opt/postgresql", "bin"),
 ];
+/// What a trial runs.
+const NEEDED: [&str; 4] = ["postgres", "initdb", "pg_restore", "psql"];
 
 /// PostgreSQL's programs of one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,16 +89,5 @@ fn folders(named: Option<&Path>) -> Vec<PathBuf> {
 
 /// The major version of a folder that holds all that is needed.
 fn major(folder: &Path) -> Option<u32> {
-    let all = ["postgres", "initdb", "pg_restore", "psql"];
-    if !all.iter().all(|name| folder.join(name).is_file()) {
-        return None;
-    }
-    let said = std::process::Command::new(folder.join("postgres"))
-        .arg("--version")
-        .output()
-        .ok()?;
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    let version = said.split_whitespace().nth(2)?;
-    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok()
+    programs::version(folder, &NEEDED).and_then(|version| programs::major(&version))
 }

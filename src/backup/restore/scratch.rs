@@ -12,16 +12,16 @@ use std::{
 };
 
 use nix::{
-    sys::{
-        signal::{Signal, kill},
-        statvfs::statvfs,
-    },
+    sys::signal::{Signal, kill},
     unistd::{Pid, geteuid},
 };
 use tokio::time;
 
 use super::{Fault, Stop};
-use crate::{model::id::ServiceName, port::account::Account};
+use crate::{
+    model::id::ServiceName,
+    port::{account::Account, disk, process},
+};
 
 /// Bytes that an empty cluster takes.
 const CLUSTER: u64 = 128 << 20;
@@ -184,9 +184,7 @@ impl Scratch {
     }
 
     fn free(&self) -> Result<u64, Fault> {
-        let seen = statvfs(&self.path)
-            .map_err(|e| Fault::here(&self.path.display().to_string(), &e.into()))?;
-        Ok(seen.blocks_available().saturating_mul(seen.fragment_size()))
+        disk::free(&self.path).map_err(|e| Fault::here(&self.path.display().to_string(), &e))
     }
 }
 
@@ -225,32 +223,6 @@ fn clear(path: &Path) -> io::Result<()> {
 /// The processes whose working folder lies in a folder.
 fn running_in(path: &Path) -> io::Result<Vec<Pid>> {
     let path = path.canonicalize()?;
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
-            continue;
-        };
-        // A process that has ended, or is another user's, shows none.
-        if fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(&path)) {
-            found.push(Pid::from_raw(pid));
-        }
-    }
-    Ok(found)
-}
-
-/// Bytes of a file, or of all files of a folder.
-///
-/// # Errors
-/// Where it cannot be looked at.
-pub fn size_of(path: &Path) -> io::Result<u64> {
-    let seen = fs::symlink_metadata(path)?;
-    if !seen.is_dir() {
-        return Ok(seen.len());
-    }
-    let mut bytes = 0;
-    for entry in fs::read_dir(path)? {
-        bytes += size_of(&entry?.path())?;
-    }
-    Ok(bytes)
+    let here = |pid: &i32| process::works_in(*pid).is_some_and(|cwd| cwd.starts_with(&path));
+    Ok(process::all()?.filter(here).map(Pid::from_raw).collect())
 }

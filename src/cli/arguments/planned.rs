@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Failover, Identity, Kind};
+use super::{Begin, Failover, Kind};
 
 /// `failover switchover` and `failover failback`.
 #[derive(Debug, Args)]
@@ -18,21 +18,9 @@ pub struct Planned {
     /// Site to go to [default: the standby; for a failback the primary of the documents].
     #[arg(long, value_name = "SITE")]
     pub to: Option<String>,
-    /// Why; goes into the journal.
-    #[arg(long, value_name = "TEXT")]
-    pub reason: String,
-    /// Begin only if the plan still has this hash (its first 12 digits are enough).
-    #[arg(long, value_name = "HASH")]
-    pub plan: Option<String>,
-    /// Do not ask before it begins.
-    #[arg(long, short = 'y')]
-    pub yes: bool,
-    /// Stay and show what happens until the run ends.
-    #[arg(long, short = 'w')]
-    pub watch: bool,
-    /// Who you are.
+    /// How it is begun.
     #[command(flatten)]
-    pub identity: Identity,
+    pub begin: Begin,
 }
 
 impl Planned {
@@ -43,11 +31,7 @@ impl Planned {
             service: self.service,
             kind,
             to: self.to,
-            reason: self.reason,
-            plan: self.plan,
-            yes: self.yes,
-            watch: self.watch,
-            identity: self.identity,
+            begin: self.begin,
         }
     }
 }

@@ -17,10 +17,12 @@ use serde::{Deserialize, Serialize};
 use tokio::time;
 
 use super::{account::Account, process};
-use crate::model::observation::Lsn;
+use crate::{model::observation::Lsn, port::postgres::programs};
 
 /// The oldest version that the demo can use: `wal_keep_size` and `pg_basebackup -C` with its slot.
 const OLDEST: u32 = 13;
+/// What the demo runs.
+const NEEDED: [&str; 4] = ["postgres", "initdb", "pg_basebackup", "pg_controldata"];
 /// How long a command under way may take to end by itself when the demo is stopped.
 const END: Duration = Duration::from_secs(5);
 /// How often it is asked whether it has ended.
@@ -52,29 +54,14 @@ impl Programs {
     }
 
     fn in_folder(folder: PathBuf) -> Option<Self> {
-        let all = ["postgres", "initdb", "pg_basebackup", "pg_controldata"];
-        if !all.iter().all(|name| folder.join(name).is_file()) {
-            return None;
-        }
-        let said = Command::new(folder.join("postgres"))
-            .arg("--version")
-            .output()
-            .ok()?;
-        // "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"
-        let said = String::from_utf8_lossy(&said.stdout).into_owned();
-        let version = said.split_whitespace().nth(2)?.to_owned();
+        let version = programs::version(&folder, &NEEDED)?;
         Some(Self { folder, version })
     }
 
     /// `15`.
     #[must_use]
     pub fn major(&self) -> u32 {
-        let digits: String = self
-            .version
-            .chars()
-            .take_while(char::is_ascii_digit)
-            .collect();
-        digits.parse().unwrap_or(0)
+        programs::major(&self.version).unwrap_or(0)
     }
 
     /// A command of theirs, under the account that the database runs as. Whoever runs it gives it a working folder within

@@ -38,34 +38,39 @@ fn stage(service: Service) -> Stage {
     stage
 }
 
-const THERE: &str = "done fence
-    done attempt
+/// A switchover once its fence stands, and before its last step.
+const MOVE: &str = "done attempt
     done promote
     done repoint
     done verify
     done follow
-    done fallback
-    well
     ";
+const BEGUN: &str = "drill anna\n approve anna\n";
 const STAY: &str = "wait 4m58s
     well
     wait 2s
     ";
-const HOME: &str = "done return
-    done fence
-    done attempt
-    done promote
-    done repoint
-    done verify
-    done follow
-    done fallback
-    well
-    ";
+
+fn there() -> String {
+    format!("done fence\n{MOVE} done fallback\n well\n")
+}
+
+fn home() -> String {
+    format!("done return\n{}", there())
+}
+
+/// A stage on which a live drill was begun and approved, and has gone there.
+fn moved() -> Stage {
+    let mut stage = stage(service(live()));
+    stage.play(&format!("{BEGUN}{}", there()));
+    stage
+}
 
 #[test]
 fn it_goes_there_stays_and_comes_back() {
     let mut stage = stage(service(live()));
-    assert_snapshot!(stage.play(&format!("drill anna\n approve anna\n{THERE}{STAY}{HOME}")));
+    let (there, home) = (there(), home());
+    assert_snapshot!(stage.play(&format!("{BEGUN}{there}{STAY}{home}")));
     let known = stage.core.state();
     assert_eq!(known.active.as_ref().unwrap().as_str(), "ams");
     assert_eq!(
@@ -128,7 +133,7 @@ fn a_switchover_that_fails_ends_it_where_it_began() {
 #[test]
 fn whoever_stops_it_is_told_what_goes_on() {
     let mut stage = stage(service(live()));
-    assert_snapshot!(stage.play(&format!("drill anna\n approve anna\n stop ben\n{THERE}")));
+    assert_snapshot!(stage.play(&format!("{BEGUN} stop ben\n{}", there())));
     let known = stage.core.state();
     assert_eq!(known.active.as_ref().unwrap().as_str(), "fra");
     let left = &known.drills.ended.values().next().unwrap().left;
@@ -137,8 +142,7 @@ fn whoever_stops_it_is_told_what_goes_on() {
 
 #[test]
 fn an_outage_at_the_other_site_breaks_it_off() {
-    let mut stage = stage(service(live()));
-    stage.play(&format!("drill anna\n approve anna\n{THERE}"));
+    let mut stage = moved();
     assert_snapshot!(stage.play(
         "wait 2s
         well
@@ -160,11 +164,7 @@ fn a_controller_that_dies_in_the_middle_goes_on_with_it() {
         approve anna
         restart
         inplace fence
-        done attempt
-        done promote
-        done repoint
-        done verify
-        done follow
+        {MOVE}
         done fallback
         restart
         well
@@ -172,11 +172,7 @@ fn a_controller_that_dies_in_the_middle_goes_on_with_it() {
         restart
         inplace return
         done fence
-        done attempt
-        done promote
-        done repoint
-        done verify
-        done follow
+        {MOVE}
         restart
         inplace fallback
         well"
@@ -188,8 +184,7 @@ fn a_controller_that_dies_in_the_middle_goes_on_with_it() {
 
 #[test]
 fn a_way_back_that_cannot_be_begun_is_told() {
-    let mut stage = stage(service(live()));
-    stage.play(&format!("drill anna\n approve anna\n{THERE}"));
+    let mut stage = moved();
     assert_snapshot!(stage.play(&format!(
         "pause ben
         {STAY}

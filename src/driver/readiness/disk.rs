@@ -38,9 +38,9 @@ pub fn check(
     sites
         .filter(|site| servers.contains_key(*site) || guarded(*site))
         .map(|site| {
-            let heard = guards.and_then(|g| g.heard(site)).filter(|h| h.age < FRESH);
+            let report = guards.and_then(|g| g.heard_within(site, FRESH));
             let databases = servers.get(site).and_then(|s| s.size);
-            item(site, databases, heard.map(|h| h.report.seen))
+            item(site, databases, report.map(|r| r.seen))
         })
         .collect()
 }

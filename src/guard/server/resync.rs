@@ -18,7 +18,7 @@ use tokio::process::Command;
 
 use super::{
     Resting, ServerError, blocking,
-    control::{self, ControlError},
+    control::{self, Control, ControlError},
     fork::{self, Fork, Segment},
 };
 use crate::{
@@ -149,7 +149,8 @@ impl Work<'_> {
             ),
             None => None,
         };
-        let fork = self.fork(resync).await?;
+        let own = control::read(&self.database.data_dir).map_err(ResyncError::from)?;
+        let fork = self.fork(resync, &own).await?;
         let folder = folder(&resync.salvage, self.epoch);
         let half_done = folder.join(AT_WORK).exists();
         let salvage = match (fork::kept(&folder), fork) {
@@ -165,7 +166,6 @@ impl Work<'_> {
             },
             (None, None) => None,
         };
-        let own = control::read(&self.database.data_dir).map_err(ResyncError::from)?;
         let is_behind = salvage.is_some_and(|s| s.to <= s.from);
         if is_behind && own.is_clean && !half_done {
             tracing::info!("the data is part of the serving site's history: it follows as it is");
@@ -195,14 +195,17 @@ impl Work<'_> {
     }
 
     /// Where this site's log leaves the serving site's; none where that one's history does not know this timeline.
-    async fn fork(&self, resync: &config::Resync) -> Result<Option<Fork>, ServerError> {
+    async fn fork(
+        &self,
+        resync: &config::Resync,
+        own: &Control,
+    ) -> Result<Option<Fork>, ServerError> {
         let login = Login {
             conninfo: resync.conninfo().map_err(ResyncError::from)?,
             password: resync.password.clone(),
             secrets: self.secrets.clone(),
         };
         let session = login.open(SESSION).await?;
-        let own = control::read(&self.database.data_dir).map_err(ResyncError::from)?;
         let row = session
             .row(
                 "SELECT pg_is_in_recovery() AS standby, system_identifier AS system, \

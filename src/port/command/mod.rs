@@ -43,13 +43,9 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
 use tokio::{
     io::AsyncWriteExt,
-    process::{Child, ChildStdin, Command as Process},
+    process::{ChildStdin, Command as Process},
     time::{Instant, timeout_at},
 };
 
@@ -61,6 +57,7 @@ pub use steps::{Steps, StepsWith};
 use super::{
     cause,
     kind::Problem,
+    program::Group,
     secret::{SecretError, SharedSecrets},
 };
 use crate::model::{
@@ -207,9 +204,6 @@ impl Command {
                 }
             }
         };
-        if !matches!(ending, Ending::TimedOut(_)) {
-            group.alive = false;
-        }
         drop(group);
         let (said, facts) = out.finish();
         let (complaint, _) = err.finish();
@@ -244,32 +238,13 @@ impl Command {
                 process.env(name, DEFAULT_PATH);
             }
         }
-        let child = process
+        process
             .envs(&context.env)
             .envs(secrets.iter().map(|(name, s)| (name, s.expose())))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(|e| format!("cannot start {program}: {e}"))?;
-        Ok(Group { child, alive: true })
-    }
-}
-
-/// A program's process group; killed as a whole unless the program has ended by itself.
-struct Group {
-    child: Child,
-    alive: bool,
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // The leader was not waited for, so its number cannot have been given to anybody else.
-        let leader = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let (true, Some(leader)) = (self.alive, leader) {
-            let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
-        }
+            .stderr(Stdio::piped());
+        Group::start(&mut process).map_err(|e| format!("cannot start {program}: {e}"))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod conninfo;
 mod error;
+pub mod programs;
 mod server;
 mod session;
 mod tls;

@@ -6,56 +6,36 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     panic::AssertUnwindSafe,
-    path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
-    sync::Arc,
+    path::Path,
+    process::ExitStatus,
     time::{Duration, SystemTime},
 };
 
-use async_trait::async_trait;
 use failover::{
-    announce::ledger::SqliteLedger,
     decide::event::Command as Wish,
     drill,
-    driver::{
-        clock::HostRuntime,
-        controller::{Controller, Means},
-        metrics::Metrics,
-        registry::kinds,
-    },
-    journal::{file::JournalFile, sqlite::SqliteJournal, verify},
+    driver::controller::Controller,
+    journal::{file::JournalFile, verify},
     model::{
         drill::DrillOutcome,
         id::{Seq, ServiceName},
         record::{Record, RecordBody},
     },
-    port::{
-        journal::{Draft, Journal, JournalError},
-        secret::HostSecrets,
-    },
-    publish::listener::Pages,
-    spec,
 };
-use futures::{FutureExt, StreamExt, future::join_all};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::getpid,
-};
-use serde::{Deserialize, Serialize};
+use futures::{FutureExt, future::join_all};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::{process::Command, sync::Mutex};
 
 use super::{documents::documents, postgres};
-use crate::{
-    kill::point::Names,
-    stand::{controller::Stand, postgres::Pair},
+use crate::stand::{
+    controller::Stand,
+    life::{self, Orders},
+    point::{Names, Point, Side},
+    postgres::Pair,
 };
 
 /// Pairs that are drilled side by side: most of a story is waiting.
 const AT_ONCE: usize = 3;
-/// The variable that holds the [`Orders`].
-const ORDERS: &str = "FAILOVER_TEST_DRILL";
 /// No life is longer; a controller whose test is gone ends by itself.
 const LONGEST: Duration = Duration::from_mins(3);
 const SIGKILL: i32 = 9;
@@ -209,22 +189,14 @@ impl Life {
         let orders = Orders {
             documents: self.stand.documents(),
             state: self.stand.path("state"),
-            die: die.map(ToOwned::to_owned),
+            die: die.map(|record| Point {
+                record: record.to_owned(),
+                side: Side::After,
+            }),
+            end_primary: None,
         };
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.stand.path("log"))
-            .unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "drill::killed::life", "--nocapture"])
-            .env(ORDERS, serde_json::to_string(&orders).unwrap())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let mut process = orders.process("drill::killed::life", &self.stand.path("log"));
+        let mut child = process.spawn().unwrap();
         let ended = tokio::time::timeout(LONGEST, child.wait()).await;
         ended.unwrap_or_else(|_| panic!("{}", self.log())).unwrap()
     }
@@ -277,53 +249,18 @@ fn name(names: &mut Names, body: &RecordBody) -> Option<String> {
     is_its.then(|| names.of(body))
 }
 
-/// What a life is to do.
-#[derive(Debug, Serialize, Deserialize)]
-struct Orders {
-    documents: PathBuf,
-    state: PathBuf,
-    die: Option<String>,
-}
-
-/// Lives until its drill is over; or dies before. Without orders there is nothing to live for.
+/// Lives until its drill is over; or dies before.
 #[tokio::test]
 async fn life() {
-    let Ok(orders) = std::env::var(ORDERS) else {
-        return;
-    };
-    let orders: Orders = serde_json::from_str(&orders).unwrap();
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .init();
-    tokio::time::timeout(LONGEST, live(orders))
-        .await
-        .expect("the drill does not come to its end");
+    life::live(LONGEST, async |orders| {
+        let life = life::Life::begin(orders, name).await;
+        drilled(&life.controller).await;
+        life.end().await;
+    })
+    .await;
 }
 
-async fn live(orders: Orders) {
-    let loaded = spec::load(&[orders.documents], kinds());
-    assert!(loaded.is_usable(), "{:#?}", loaded.diagnostics);
-    let runtime = Arc::new(HostRuntime::new());
-    let means = Means {
-        kinds: kinds(),
-        journal: Arc::new(Deadly {
-            journal: SqliteJournal::open(&orders.state.join("journal.sqlite")).unwrap(),
-            die: orders.die,
-            names: Mutex::default(),
-        }),
-        copy: None,
-        ledger: Arc::new(SqliteLedger::open(&orders.state.join("ledger.sqlite")).unwrap()),
-        runtime: runtime.clone(),
-        secrets: Arc::new(HostSecrets),
-        state: orders.state,
-        metrics: Arc::new(Metrics::new(runtime, "test")),
-        guards: None,
-        pages: Pages::default(),
-        upkeep: true,
-    };
-    let (controller, mut ends) = Controller::start(loaded.services, means).await.unwrap();
+async fn drilled(controller: &Controller) {
     let shop = ServiceName::from("shop");
     loop {
         let core = controller.show(&shop).await.unwrap();
@@ -341,44 +278,6 @@ async fn live(orders: Orders) {
             drop(controller.command(&shop, drill).await.unwrap());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    controller.stop();
-    let (_, end) = ends.next().await.unwrap();
-    end.unwrap();
-}
-
-/// A journal that is the death of its process, right after a record is durable and before anybody is told.
-struct Deadly {
-    journal: SqliteJournal,
-    die: Option<String>,
-    names: Mutex<Names>,
-}
-
-#[async_trait]
-impl Journal for Deadly {
-    async fn append(
-        &self,
-        chain: &ServiceName,
-        after: Seq,
-        drafts: Vec<Draft>,
-    ) -> Result<Vec<Record>, JournalError> {
-        let mut names = self.names.lock().await;
-        let called: Vec<_> = drafts.iter().map(|d| name(&mut names, &d.body)).collect();
-        drop(names);
-        let appended = self.journal.append(chain, after, drafts).await;
-        if self.die.is_some() && called.contains(&self.die) {
-            kill(getpid(), Signal::SIGKILL).unwrap();
-            unreachable!("SIGKILL cannot be survived");
-        }
-        appended
-    }
-
-    async fn read(&self, chain: &ServiceName, from: Seq) -> Result<Vec<Record>, JournalError> {
-        self.journal.read(chain, from).await
-    }
-
-    async fn chains(&self) -> Result<Vec<ServiceName>, JournalError> {
-        self.journal.chains().await
     }
 }
 

@@ -1,176 +1,42 @@
-//! The controller that is killed: a process of its own, made of this test binary, with the product's controller in it
-//! and the people who work with it. Its journal sends SIGKILL to its own process where it was told to.
+//! The controller that is killed, and the people who work with it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use async_trait::async_trait;
 use failover::{
     announce::ledger::SqliteLedger,
     decide::{core::Core, event::Command},
-    driver::{
-        clock::HostRuntime,
-        controller::{Controller, Means},
-        metrics::Metrics,
-        registry::kinds,
-    },
-    journal::sqlite::SqliteJournal,
+    driver::controller::Controller,
     model::{
         announcement::Phase,
-        id::{ChannelName, PageId, Seq, ServiceName},
-        record::{Record, RunOutcome},
+        id::{ChannelName, PageId, ServiceName},
+        record::RunOutcome,
         verdict::Verdict,
     },
-    port::{
-        journal::{Draft, Journal, JournalError},
-        ledger::{Ledger, Mailing},
-        secret::HostSecrets,
-    },
-    publish::listener::Pages,
-    spec,
+    port::ledger::{Ledger, Mailing},
 };
-use futures::{StreamExt, poll};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::getpid,
-};
-use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
 
-use super::point::{Names, Point, Side};
-
-/// The variable that holds the [`Orders`].
-pub const ORDERS: &str = "FAILOVER_TEST_ORDERS";
+use crate::stand::life::{self, Life};
 
 /// No life is longer; a controller whose test is gone ends by itself.
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// What this process is to do.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Orders {
-    /// The documents that it runs with.
-    pub documents: PathBuf,
-    /// Its state folder.
-    pub state: PathBuf,
-    /// Fetching this ends the primary.
-    pub end_primary: String,
-    /// Where it dies.
-    pub die: Option<Point>,
-}
-
 /// Lives until the outage is over, everybody was told, and the failover is acknowledged; or dies before. Tests start
-/// it in a process of its own: without their orders there is nothing to live for.
+/// it in a process of its own.
 #[tokio::test]
 async fn life() {
-    let Ok(orders) = std::env::var(ORDERS) else {
-        return;
-    };
-    let orders: Orders = serde_json::from_str(&orders).unwrap();
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .init();
-    tokio::time::timeout(LONGEST, live(orders))
-        .await
-        .expect("the story does not come to its end");
-}
-
-async fn live(orders: Orders) {
-    let loaded = spec::load(&[orders.documents], kinds());
-    let wrong: Vec<&str> = loaded
-        .diagnostics
-        .iter()
-        .map(|d| d.message.as_str())
-        .collect();
-    assert!(loaded.is_usable(), "{wrong:#?}");
-    let runtime = Arc::new(HostRuntime::new());
-    let journal = SqliteJournal::open(&orders.state.join("journal.sqlite")).unwrap();
-    let ledger = Arc::new(SqliteLedger::open(&orders.state.join("ledger.sqlite")).unwrap());
-    let means = Means {
-        kinds: kinds(),
-        journal: Arc::new(Deadly {
-            journal,
-            die: orders.die,
-            names: Mutex::default(),
-        }),
-        copy: None,
-        ledger: ledger.clone(),
-        runtime: runtime.clone(),
-        secrets: Arc::new(HostSecrets),
-        state: orders.state.clone(),
-        metrics: Arc::new(Metrics::new(runtime, "test")),
-        guards: None,
-        pages: Pages::default(),
-        upkeep: true,
-    };
-    let (controller, mut ends) = Controller::start(loaded.services, means).await.unwrap();
-    People {
-        controller: &controller,
-        ledger: ledger.as_ref(),
-        end_primary: &orders.end_primary,
-    }
-    .work()
+    life::live(LONGEST, async |orders| {
+        let end_primary = orders.end_primary.clone().unwrap();
+        let life = Life::begin(orders, |names, body| Some(names.of(body))).await;
+        People {
+            controller: &life.controller,
+            ledger: life.ledger.as_ref(),
+            end_primary: &end_primary,
+        }
+        .work()
+        .await;
+        life.end().await;
+    })
     .await;
-    controller.stop();
-    let (_, end) = ends.next().await.unwrap();
-    end.unwrap();
-}
-
-/// A journal that is the death of its process.
-struct Deadly {
-    journal: SqliteJournal,
-    die: Option<Point>,
-    names: Mutex<Names>,
-}
-
-impl Deadly {
-    /// Where among these records it is time to die, if it is.
-    async fn moment(&self, drafts: &[Draft]) -> Option<(usize, Side)> {
-        let point = self.die.as_ref()?;
-        let mut names = self.names.lock().await;
-        let records: Vec<String> = drafts.iter().map(|d| names.of(&d.body)).collect();
-        let index = records.iter().position(|r| *r == point.record)?;
-        Some((index, point.side))
-    }
-}
-
-#[async_trait]
-impl Journal for Deadly {
-    async fn append(
-        &self,
-        chain: &ServiceName,
-        after: Seq,
-        drafts: Vec<Draft>,
-    ) -> Result<Vec<Record>, JournalError> {
-        let moment = self.moment(&drafts).await;
-        if let Some((0, Side::Before)) = moment {
-            die();
-        }
-        let mut appending = self.journal.append(chain, after, drafts);
-        if let Some((_, Side::Before)) = moment {
-            // Records that are appended together are durable together: in between is in the middle of writing them.
-            let _ = poll!(&mut appending);
-            die();
-        }
-        let appended = appending.await;
-        if moment.is_some() {
-            die();
-        }
-        appended
-    }
-
-    async fn read(&self, chain: &ServiceName, from: Seq) -> Result<Vec<Record>, JournalError> {
-        self.journal.read(chain, from).await
-    }
-
-    async fn chains(&self) -> Result<Vec<ServiceName>, JournalError> {
-        self.journal.chains().await
-    }
-}
-
-fn die() -> ! {
-    kill(getpid(), Signal::SIGKILL).unwrap();
-    unreachable!("SIGKILL cannot be survived");
 }
 
 /// The people of the service, and its fate: each does what is next, as soon as it can be seen to be next.

@@ -4,7 +4,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::ExitStatus,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicI32, Ordering},
@@ -18,15 +18,13 @@ use nix::{
     unistd::Pid,
 };
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
-use super::{
-    controller::{ORDERS, Orders},
-    point::Point,
-};
 use crate::stand::{
     bind,
     host::{Host, http},
+    life::Orders,
+    point::Point,
     smtp::Scripted,
     telegram::{self, Chat, Telegram},
     webhook::{self, Receiver},
@@ -229,25 +227,13 @@ impl World {
         let orders = Orders {
             documents,
             state: self.folder.path().to_owned(),
-            end_primary: self.end(),
             die: die.cloned(),
+            end_primary: Some(self.end()),
         };
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.at("log"))
-            .unwrap();
-        Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "kill::controller::life", "--nocapture"])
-            .env(ORDERS, serde_json::to_string(&orders).unwrap())
-            // Reading all authorities that the system trusts takes longer than everything else in such a life.
-            .env("SSL_CERT_FILE", self.authority())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
+        let mut process = orders.process("kill::controller::life", &self.at("log"));
+        // Reading all authorities that the system trusts takes longer than everything else in such a life.
+        process.env("SSL_CERT_FILE", self.authority());
+        process.spawn().unwrap()
     }
 
     fn authority(&self) -> PathBuf {
