@@ -1,5 +1,6 @@
 //! How long a database is away, fault by fault: from the fault until a database takes writes again, what a client with
-//! both hosts in its connection string sees, what it loses, and how long both sites took writes. Each beside the floor of
+//! both hosts in its connection string sees, and one that follows the public name, what they lose, and how long both sites
+//! took writes. Each beside the floor of
 //! the same run: somebody who polls every 50 ms and promotes at once, with no safety.
 //!
 //! `cargo bench --bench failover_time` prints a table, and the same figures as JSON; `-- --runs 5` takes fewer of each,
@@ -12,8 +13,10 @@
 #![expect(clippy::print_stdout, reason = "the figures are the output")]
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     env,
     fmt::{self, Write as _},
+    net::IpAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -28,8 +31,9 @@ use nix::{
 };
 use serde_json::json;
 use tokio::{runtime::Runtime, time::timeout};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::NoTls;
 
+mod follower;
 #[path = "../it/guard_agent/shop.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod shop;
@@ -47,6 +51,7 @@ mod stand {
     pub mod relay;
 }
 
+use follower::{Asker, Names};
 use shop::{Shop, Wanted};
 use stage::{Place, Site};
 use stand::{
@@ -139,6 +144,9 @@ fn main() {
         "client s",
         "p95",
         "floor",
+        "by name s",
+        "p95",
+        "floor",
         "lost",
         "of",
         "floor",
@@ -174,9 +182,11 @@ fn apart(fault: Fault, run: fn(Fault) -> Run) -> Run {
 struct Run {
     /// From the fault until a database took writes that was not hit.
     writable: f64,
-    /// The longest time that the client went without an acknowledged write.
+    /// The longest time that the client with both hosts went without an acknowledged write.
     client: f64,
-    /// Acknowledged writes of the client that are gone, and of how many.
+    /// The same of the one that follows the public name.
+    follower: f64,
+    /// Acknowledged writes of both that are gone, and of how many.
     lost: usize,
     of: usize,
     /// How long both sites took writes.
@@ -190,13 +200,17 @@ fn product(fault: Fault) -> Run {
         renewal: "150ms",
         every: "100ms",
         silence: ["300ms", "600ms"],
+        named: true,
         apart: Some(Duration::ZERO),
         ..Wanted::default()
     });
     shop.until_ready();
     let place = Place(Some(shop.network().host("client").clone()));
-    let client = Multi::start(&place, [&shop.hosts.a, &shop.hosts.b]);
-    client.until_steady();
+    let clients = Clients::start(
+        &place,
+        [&shop.hosts.a, &shop.hosts.b],
+        Names::Served(shop.names),
+    );
     let at = Instant::now();
     match fault {
         Fault::Killed => shop.hosts.a.kill_database(),
@@ -214,7 +228,7 @@ fn product(fault: Fault) -> Run {
             assert!(shop.act(&["switchover", "shop", "--reason", "a benchmark", "--yes"]));
         }
     }
-    client.until_written_after_pause(at);
+    clients.until_written_after_pause(at);
     // A database that was only killed may be started again where it was, or be replaced.
     let settled = Instant::now() + Duration::from_secs(2);
     while Instant::now() < settled {
@@ -225,7 +239,7 @@ fn product(fault: Fault) -> Run {
     } else {
         &shop.hosts.a
     };
-    measure(&shop.witness, client, served, at)
+    measure(&shop.witness, clients, served, at)
 }
 
 /// Two databases that nobody guards, and somebody who promotes at once.
@@ -261,9 +275,10 @@ fn bare(fault: Fault) -> Run {
     until("it streams", || b.cluster.streams());
     let witness = Witness::watch([&a, &b]);
     witness.until_written("a");
-    let client = Multi::start(&place("client"), [&a, &b]);
-    client.until_steady();
-    let promoter = promoter(&place("dr"), &a, &b);
+    let told = Arc::new(Mutex::new(a.database().ip()));
+    let names = Names::Told(Arc::clone(&told));
+    let clients = Clients::start(&place("client"), [&a, &b], names);
+    let promoter = promoter(&place("dr"), &a, &b, told);
     sleep(POLL * 4);
     let at = Instant::now();
     match fault {
@@ -276,10 +291,10 @@ fn bare(fault: Fault) -> Run {
         Fault::Parted => network.isolate("a"),
         Fault::Planned => a.cluster.end(Signal::SIGINT),
     }
-    client.until_written_after_pause(at);
+    clients.until_written_after_pause(at);
     promoter.join().unwrap();
     sleep(Duration::from_secs(2));
-    let run = measure(&witness, client, &b, at);
+    let run = measure(&witness, clients, &b, at);
     drop(witness);
     if !matches!(fault, Fault::Lost | Fault::Planned) {
         a.cluster.thaw();
@@ -287,8 +302,9 @@ fn bare(fault: Fault) -> Run {
     run
 }
 
-/// Promotes `b` as soon as `a` does not answer once.
-fn promoter(place: &Place, a: &Site, b: &Site) -> JoinHandle<()> {
+/// Promotes `b` as soon as `a` does not answer once, and has the public name lead there.
+fn promoter(place: &Place, a: &Site, b: &Site, told: Arc<Mutex<IpAddr>>) -> JoinHandle<()> {
+    let other = b.database().ip();
     let conninfo = |site: &Site| {
         let at = site.database();
         format!("host={} port={} user=postgres", at.ip(), at.port())
@@ -302,6 +318,7 @@ fn promoter(place: &Place, a: &Site, b: &Site) -> JoinHandle<()> {
                 let asked = async { connect(&a).await?.batch_execute("SELECT 1").await };
                 let Ok(Ok(())) = timeout(PATIENCE, asked).await else {
                     let promoted = standby.batch_execute("SELECT pg_promote(false)").await;
+                    *told.lock().unwrap() = other;
                     return promoted.unwrap();
                 };
                 tokio::time::sleep(POLL).await;
@@ -310,23 +327,24 @@ fn promoter(place: &Place, a: &Site, b: &Site) -> JoinHandle<()> {
     })
 }
 
-async fn connect(conninfo: &str) -> Result<Client, tokio_postgres::Error> {
+async fn connect(conninfo: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(conninfo, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
 }
 
-fn measure(witness: &Witness, client: Multi, served: &Site, at: Instant) -> Run {
+fn measure(witness: &Witness, clients: Clients, served: &Site, at: Instant) -> Run {
     let first = witness.first("b");
     let both = witness.last("a").zip(first).map_or(0.0, |(last, first)| {
         last.saturating_duration_since(first).as_secs_f64() * 1000.0
     });
-    let writes = client.end();
+    let [writes, followed] = clients.0.map(Client::end);
     let rows = served
         .cluster
         .sql("SELECT number FROM witness WHERE number < 0");
-    let kept: std::collections::BTreeSet<i64> = rows.lines().map(|r| r.parse().unwrap()).collect();
-    let lost = writes.iter().filter(|(n, _)| !kept.contains(n)).count();
+    let kept: BTreeSet<i64> = rows.lines().map(|r| r.parse().unwrap()).collect();
+    let all = || writes.iter().chain(&followed);
+    let lost = all().filter(|(n, _)| !kept.contains(n)).count();
     let again = first.unwrap_or_else(|| {
         pause(
             &witness.writes().iter().map(|w| w.at).collect::<Vec<_>>(),
@@ -334,12 +352,16 @@ fn measure(witness: &Witness, client: Multi, served: &Site, at: Instant) -> Run 
         )
         .1
     });
-    let (before, after) = pause(&writes.iter().map(|w| w.1).collect::<Vec<_>>(), at);
+    let without = |writes: &[(i64, Instant)]| {
+        let (before, after) = pause(&writes.iter().map(|w| w.1).collect::<Vec<_>>(), at);
+        (after - before).as_secs_f64()
+    };
     Run {
         writable: again.saturating_duration_since(at).as_secs_f64(),
-        client: (after - before).as_secs_f64(),
+        client: without(&writes),
+        follower: without(&followed),
         lost,
-        of: writes.len(),
+        of: all().count(),
         both,
     }
 }
@@ -353,30 +375,85 @@ fn pause(moments: &[Instant], at: Instant) -> (Instant, Instant) {
     (longest[0], longest[1])
 }
 
-/// A client that writes wherever it may, as one with `host=a,b target_session_attrs=read-write`.
-struct Multi {
+/// Two clients: one writes wherever it may, as with `host=a,b target_session_attrs=read-write`; the other follows the
+/// public name.
+struct Clients([Client; 2]);
+
+impl Clients {
+    /// Both write steadily.
+    fn start(place: &Place, sites: [&Site; 2], names: Names) -> Self {
+        let hosts: BTreeMap<IpAddr, String> = (sites.into_iter())
+            .map(|site| {
+                let at = site.database();
+                let (host, port) = (at.ip(), at.port());
+                let conninfo = format!(
+                    "host={host} port={port} user=postgres target_session_attrs=read-write"
+                );
+                (host, conninfo)
+            })
+            .collect();
+        let clients = Self([
+            Client::start(place, 0, hosts.clone(), None),
+            Client::start(place, FOLLOWER, hosts, Some(names)),
+        ]);
+        for client in &clients.0 {
+            client.until_steady();
+        }
+        clients
+    }
+
+    fn until_written_after_pause(&self, at: Instant) {
+        for client in &self.0 {
+            client.until_written_after_pause(at);
+        }
+    }
+}
+
+/// The second client's rows have smaller numbers than any of the first one.
+const FOLLOWER: i64 = -1_000_000_000;
+
+/// How a client finds where to write: by a name, else everywhere in turn.
+struct Finds {
+    hosts: BTreeMap<IpAddr, String>,
+    name: Option<Asker>,
+}
+
+impl Finds {
+    async fn next(&mut self) -> Vec<String> {
+        let Some(name) = &mut self.name else {
+            return self.hosts.values().cloned().collect();
+        };
+        let address = name.address().await;
+        let host = address.and_then(|a| self.hosts.get(&a));
+        host.cloned().into_iter().collect()
+    }
+}
+
+struct Client {
     writes: Arc<Mutex<Vec<(i64, Instant)>>>,
     ends: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
-impl Multi {
-    fn start(place: &Place, sites: [&Site; 2]) -> Self {
-        let hosts = sites.map(|site| {
-            let at = site.database();
-            let (host, port) = (at.ip(), at.port());
-            format!("host={host} port={port} user=postgres target_session_attrs=read-write")
-        });
+impl Client {
+    fn start(
+        place: &Place,
+        first: i64,
+        hosts: BTreeMap<IpAddr, String>,
+        names: Option<Names>,
+    ) -> Self {
         let writes = Arc::new(Mutex::new(Vec::new()));
         let ends = Arc::new(AtomicBool::new(false));
         let (list, end) = (Arc::clone(&writes), Arc::clone(&ends));
         let _inside = place.enter();
         let thread = thread::spawn(move || {
             Runtime::new().unwrap().block_on(async {
-                let mut number = 0;
+                let mut number = first;
+                let name = names.as_ref().map(Names::asker);
+                let mut finds = Finds { hosts, name };
                 while !end.load(Ordering::Relaxed) {
                     // libpq gives each host so long, the first steps of the session included.
-                    for host in &hosts {
+                    for host in &finds.next().await {
                         let Ok(Ok(client)) = timeout(CONNECT, connect(host)).await else {
                             continue;
                         };
@@ -429,6 +506,7 @@ impl Multi {
 struct Figures {
     writable: Spread,
     client: Spread,
+    follower: Spread,
     lost: usize,
     of: usize,
     both: f64,
@@ -457,6 +535,7 @@ impl Figures {
         Self {
             writable: Spread::of(runs.iter().map(|r| r.writable).collect()),
             client: Spread::of(runs.iter().map(|r| r.client).collect()),
+            follower: Spread::of(runs.iter().map(|r| r.follower).collect()),
             lost: runs.iter().map(|r| r.lost).sum(),
             of: runs.iter().map(|r| r.of).sum(),
             both: runs.iter().map(|r| r.both).fold(0.0, f64::max),
@@ -468,6 +547,7 @@ impl Figures {
         json!({
             "writable_s": spread(&self.writable),
             "client_s": spread(&self.client),
+            "follower_s": spread(&self.follower),
             "lost": self.lost,
             "of": self.of,
             "both_ms": self.both,
@@ -487,6 +567,9 @@ fn line(fault: Fault, ours: &Figures, floor: &Figures) -> String {
         seconds(ours.client.median),
         seconds(ours.client.p95),
         seconds(floor.client.median),
+        seconds(ours.follower.median),
+        seconds(ours.follower.p95),
+        seconds(floor.follower.median),
         count(ours.lost),
         count(ours.of),
         count(floor.lost),
@@ -495,7 +578,7 @@ fn line(fault: Fault, ours: &Figures, floor: &Figures) -> String {
     ])
 }
 
-fn row(cells: &[String; 13]) -> String {
+fn row(cells: &[String; 16]) -> String {
     let mut out = String::new();
     for cell in cells {
         let _: fmt::Result = write!(out, "{cell:>11}");

@@ -47,6 +47,8 @@ pub struct Wanted {
     pub drills: Value,
     /// What the guard of `b` is asked to run before it promotes.
     pub action: Option<&'static str>,
+    /// Whether a public name leads to the database that serves, by the controller's own DNS server and a TTL of 1 s.
+    pub named: bool,
     /// Whether each party stands on a host of its own, and how long everything is on its way between them.
     pub apart: Option<Duration>,
 }
@@ -65,6 +67,7 @@ impl Default for Wanted {
             besides: json!({}),
             drills: json!([]),
             action: None,
+            named: false,
             apart: None,
         }
     }
@@ -77,6 +80,8 @@ pub struct Shop {
     pub hosts: Hosts,
     folder: TempDir,
     guards: SocketAddr,
+    /// Where the controller answers for the public name, where there is one.
+    pub names: SocketAddr,
     place: Place,
     relays: Option<Relays>,
     network: Option<Network>,
@@ -105,6 +110,7 @@ impl Shop {
         };
         let own = place(CONTROLLER);
         let guards = SocketAddr::new(own.address(), free().port());
+        let names = SocketAddr::new(own.address(), free().port());
         let layout = Layout {
             places: [place("a"), place("b")],
             renewal: wanted.renewal,
@@ -129,6 +135,7 @@ impl Shop {
             hosts,
             folder,
             guards,
+            names,
             place: own,
             relays: None,
             network: None,
@@ -163,7 +170,7 @@ impl Shop {
         let hash = ring::digest::digest(&ring::digest::SHA256, TOKEN.as_bytes());
         let pager = pager(&self.place);
         let mode = if wanted.automatic { "automatic" } else { "ask" };
-        let service = json!({
+        let mut service = json!({
             "apiVersion": "failover.rs/v1alpha1",
             "kind": "ProtectedService",
             "metadata": {"name": "shop"},
@@ -202,6 +209,19 @@ impl Shop {
                 "drills": wanted.drills,
             },
         });
+        if wanted.named {
+            let names = self.names;
+            for (n, at) in databases.iter().enumerate() {
+                service["spec"]["sites"][n]["addresses"] = json!([at.ip()]);
+            }
+            service["spec"]["dns"] = json!({
+                "provider": {"uses": "dns/embedded", "with": {
+                    "listen": names, "nameServers": [{"name": "ns.demo.test.", "addresses": [names.ip()]}],
+                }},
+                "zone": "demo.test", "ttl": "1s", "records": [{"name": "shop.demo.test", "type": "A"}],
+                "authorities": [names], "resolvers": [names],
+            });
+        }
         let planned = ["switchover", "failback"];
         let moves = ["failover", "switchover", "failback"];
         let mut steps = vec![
@@ -215,8 +235,13 @@ impl Shop {
         if let Some(action) = wanted.action {
             steps.push(json!({"id": "grow", "phase": "promote", "uses": "guard/action", "with": {"site": "b", "action": action}, "needs": ["fence"]}));
         }
-        steps.extend([
+        steps.push(
             json!({"id": "promote", "uses": "guard/promote", "timeout": "1m", "runs": moves}),
+        );
+        if wanted.named {
+            steps.push(json!({"id": "repoint", "uses": "dns/repoint"}));
+        }
+        steps.extend([
             json!({"id": "verify", "uses": "service/verify"}),
             json!({"id": "follow", "uses": "guard/rejoin", "timeout": "1m"}),
         ]);
