@@ -15,35 +15,21 @@ use std::{
     env, fs,
     os::unix::process::CommandExt,
     process::Command,
-    thread::{self, sleep},
+    thread::sleep,
     time::{Duration, Instant},
 };
 
 use failover::model::time::Time;
-use nix::{
-    sched::{CloneFlags, unshare},
-    unistd::User,
-};
+use nix::unistd::User;
 use serde_json::{Value, json};
 
-#[path = "../it/guard_agent/shop.rs"]
-#[expect(dead_code, reason = "the tests use more of it")]
-mod shop;
-#[path = "../it/guard_agent/stage.rs"]
-#[expect(dead_code, reason = "the tests use more of it")]
-mod stage;
-#[path = "../it/guard_agent/witness.rs"]
-#[expect(dead_code, reason = "the tests use more of it")]
-mod witness;
-#[path = "../it/stand"]
-#[expect(dead_code, reason = "the tests use more of it")]
-mod stand {
-    pub mod network;
-    pub mod postgres;
-    pub mod relay;
-}
+mod guarded;
 
-use shop::{Shop, Wanted};
+use guarded::{
+    apart,
+    shop::{Shop, Wanted},
+    stand,
+};
 
 /// Size of the table, and how much of it the old primary changed that nobody else has.
 const MEGABYTES: u64 = 1024;
@@ -61,16 +47,7 @@ fn main() {
         at.map_or(usual, |at| args[at + 1].parse().unwrap())
     };
     let (megabytes, percent) = (after("--megabytes", MEGABYTES), after("--percent", PERCENT));
-    // In a network namespace of its own, with what it starts.
-    let thread = thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        let up = Command::new("ip")
-            .args(["link", "set", "lo", "up"])
-            .status();
-        assert!(up.unwrap().success());
-        measured(megabytes, percent)
-    });
-    let (floor, ours) = thread.join().unwrap();
+    let (floor, ours) = apart(move || measured(megabytes, percent));
     let ratio = ours / floor;
     for (what, figure) in [
         ("database, MB", megabytes.to_string()),

@@ -25,40 +25,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sched::{CloneFlags, unshare},
-    sys::signal::Signal,
-};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::{runtime::Runtime, time::timeout};
 use tokio_postgres::NoTls;
 
 mod follower;
-#[path = "../it/guard_agent/shop.rs"]
-#[expect(dead_code, reason = "the tests use more of it")]
-mod shop;
-#[path = "../it/guard_agent/stage.rs"]
-#[expect(dead_code, reason = "the tests use more of it")]
-mod stage;
-#[path = "../it/guard_agent/witness.rs"]
-#[expect(dead_code, reason = "the tests use more of it")]
-mod witness;
-#[path = "../it/stand"]
-#[expect(dead_code, reason = "the tests use more of it")]
-mod stand {
-    pub mod network;
-    pub mod postgres;
-    pub mod relay;
-}
+mod guarded;
 
 use follower::{Asker, Names};
-use shop::{Shop, Wanted};
-use stage::{Place, Site};
-use stand::{
-    network::Network,
-    postgres::{Cluster, Pair, until},
+use guarded::{
+    apart,
+    shop::{Shop, Wanted},
+    stage::{Place, Site},
+    stand::{
+        self,
+        network::Network,
+        postgres::{Cluster, Pair, until},
+    },
+    witness::Witness,
 };
-use witness::Witness;
 
 /// Runs of each fault.
 const RUNS: usize = 20;
@@ -156,26 +142,13 @@ fn main() {
     println!("{}", row(&heads.map(str::to_owned)));
     let mut figures = Vec::new();
     for fault in faults {
-        let ours: Vec<Run> = (0..runs).map(|_| apart(fault, product)).collect();
-        let floor: Vec<Run> = (0..runs).map(|_| apart(fault, bare)).collect();
+        let ours: Vec<Run> = (0..runs).map(|_| apart(move || product(fault))).collect();
+        let floor: Vec<Run> = (0..runs).map(|_| apart(move || bare(fault))).collect();
         let (ours, floor) = (Figures::of(&ours), Figures::of(&floor));
         println!("{}", line(fault, &ours, &floor));
         figures.push(json!({"fault": fault.name(), "runs": runs, "failover": ours.json(), "floor": floor.json()}));
     }
     println!("{}", json!(figures));
-}
-
-/// In a network namespace of its own, with what it starts.
-fn apart(fault: Fault, run: fn(Fault) -> Run) -> Run {
-    let thread = thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        let up = std::process::Command::new("ip")
-            .args(["link", "set", "lo", "up"])
-            .status();
-        assert!(up.unwrap().success());
-        run(fault)
-    });
-    thread.join().unwrap()
 }
 
 /// What one fault came to.
