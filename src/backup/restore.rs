@@ -47,6 +47,8 @@ pub struct Trial<'a> {
 pub(super) enum Fault {
     /// It is no backup.
     Bad(String),
+    /// It answers otherwise than it should.
+    Wrong(String),
     /// It cannot be told here and now.
     Unclear(String),
 }
@@ -85,6 +87,7 @@ pub async fn verify(trial: &Trial<'_>, place: &dyn Backups) -> Result<Verificati
         Ok(()) => Restored::Good,
         Err(Stop::Busy(busy)) => return Err(busy),
         Err(Stop::Fault(Fault::Bad(reason))) => Restored::Bad { reason },
+        Err(Stop::Fault(Fault::Wrong(reason))) => Restored::Wrong { reason },
         Err(Stop::Fault(Fault::Unclear(reason))) => Restored::Unknown { reason },
     };
     Ok(Verification {

@@ -65,7 +65,9 @@ impl Taking<'_> {
         match work {
             Ok(Ok(())) => {}
             Ok(Err(Stop::Busy(busy))) => return Err(busy),
-            Ok(Err(Stop::Fault(Fault::Bad(reason) | Fault::Unclear(reason)))) => {
+            Ok(Err(Stop::Fault(
+                Fault::Bad(reason) | Fault::Wrong(reason) | Fault::Unclear(reason),
+            ))) => {
                 taken.failed = Some(reason);
             }
             Err(_) => taken.failed = Some(format!("it was not done within {}", self.take.timeout)),

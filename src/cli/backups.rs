@@ -219,7 +219,12 @@ fn rows(source: &SourceView, now: Time, all: bool, widest: usize) -> String {
 
 /// The newest copy that was restored with success, and one that is bad where it is newer.
 fn last_restored(copies: &[&CopyView]) -> String {
-    let tried = |c: &&&CopyView| matches!(c.restored, Some(Restored::Good | Restored::Bad { .. }));
+    let tried = |c: &&&CopyView| {
+        matches!(
+            c.restored,
+            Some(Restored::Good | Restored::Bad { .. } | Restored::Wrong { .. })
+        )
+    };
     match copies.iter().filter(tried).max_by_key(|c| c.copy.at) {
         Some(copy) => restored(copy),
         None => "never".to_owned(),
@@ -231,6 +236,7 @@ fn restored(copy: &CopyView) -> String {
     match &copy.restored {
         Some(Restored::Good) => format!("good {when}"),
         Some(Restored::Bad { reason }) => format!("BAD {when}: {reason}"),
+        Some(Restored::Wrong { reason }) => format!("WRONG {when}: {reason}"),
         Some(Restored::Unknown { reason }) => format!("not to the end {when}: {reason}"),
         None => "never".to_owned(),
     }

@@ -461,6 +461,10 @@ fn restored(result: &Verification) -> Line {
             ),
         ),
         Restored::Bad { reason } => (Weight::Bad, format!("{what} cannot be used: {reason}")),
+        Restored::Wrong { reason } => (
+            Weight::Bad,
+            format!("{what} answers otherwise than it should: {reason}"),
+        ),
         Restored::Unknown { reason } => (
             Weight::Heavy,
             format!("{what} could not be tried to the end: {reason}"),

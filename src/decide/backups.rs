@@ -70,9 +70,16 @@ impl Backups {
     #[must_use]
     pub fn bad(&self, source: &SourceName, copy: &CopyId) -> Option<&str> {
         match &self.of(source, copy)?.outcome {
-            Restored::Bad { reason } => Some(reason),
+            Restored::Bad { reason } | Restored::Wrong { reason } => Some(reason),
             Restored::Good | Restored::Unknown { .. } => None,
         }
+    }
+
+    /// Whether a backup cannot be restored. One that answers otherwise than it should may yet be needed.
+    #[must_use]
+    pub fn is_damaged(&self, source: &SourceName, copy: &CopyId) -> bool {
+        let tried = self.of(source, copy);
+        tried.is_some_and(|v| matches!(v.outcome, Restored::Bad { .. }))
     }
 
     /// When a backup of a source was last restored and answered as it should, and which.

@@ -311,7 +311,12 @@ impl ServiceLoop {
             Input::Reload(new) => {
                 let records = self.core.reload(new.service);
                 self.pending.extend(records);
-                self.performer = new.performer;
+                // What is under way was begun by the old one, and can be broken off all the same.
+                let running = self.performer.running.clone();
+                self.performer = Performer {
+                    running,
+                    ..new.performer
+                };
                 self.ward = new.ward;
                 self.take_up_guards();
                 self.observations = new.observations.fuse();

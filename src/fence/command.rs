@@ -17,7 +17,7 @@ use crate::{
     },
     port::{
         action::{Action, SharedAction, StepContext},
-        command::{Steps, StepsWith},
+        command::{Steps, StepsWith, UndoneWith},
         kind::{Kind, Make, MakeError, Wiring, read},
     },
 };
@@ -39,7 +39,7 @@ pub const KIND: Kind = Kind::new::<StepsWith>(
 .reaching(Rung::Infrastructure);
 
 /// `command/drain`: without guards, how a planned move stops writes and loses none.
-pub const DRAIN: Kind = Kind::new::<StepsWith>(
+pub const DRAIN: Kind = Kind::new::<UndoneWith>(
     "command/drain",
     "runs a program that stops the database in order; done once `observe` says that the other site has all of its log",
     "perform: [/usr/local/sbin/stop-database, --in-order]\n\
@@ -50,19 +50,21 @@ pub const DRAIN: Kind = Kind::new::<StepsWith>(
 .in_phase(StepPhase::Fence);
 
 fn make(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
-    stop(with, wiring, Some(Rung::Infrastructure))
+    let with = read::<StepsWith>(with)?;
+    Ok(stop(with, wiring, Some(Rung::Infrastructure)))
 }
 
 fn make_drain(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
-    stop(with, wiring, None)
+    let with = read::<UndoneWith>(with)?;
+    Ok(stop(with.into(), wiring, None))
 }
 
-fn stop(with: &Value, wiring: &Wiring, rung: Option<Rung>) -> Result<SharedAction, MakeError> {
-    Ok(Arc::new(CommandStop {
-        steps: read::<StepsWith>(with)?.steps(&wiring.secrets),
+fn stop(with: StepsWith, wiring: &Wiring, rung: Option<Rung>) -> SharedAction {
+    Arc::new(CommandStop {
+        steps: with.steps(&wiring.secrets),
         service: wiring.service.name.clone(),
         rung,
-    }))
+    })
 }
 
 struct CommandStop {

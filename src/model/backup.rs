@@ -243,9 +243,15 @@ impl Verification {
 pub enum Restored {
     /// It was restored, and answered as it should.
     Good,
-    /// It cannot be restored, or does not answer as it should: it is no backup.
+    /// It cannot be restored: it is no backup.
     Bad {
         /// Why.
+        reason: String,
+    },
+    /// It was restored, and answers otherwise than it should: it counts for nothing, and is kept all the same, since the
+    /// question may be the wrong one.
+    Wrong {
+        /// How.
         reason: String,
     },
     /// It could not be tried, or not to the end: nothing is known of it.

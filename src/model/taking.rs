@@ -114,6 +114,13 @@ pub enum Placed {
 }
 
 impl Taken {
+    /// Whether there is one in any place.
+    #[must_use]
+    pub fn is_anywhere(&self) -> bool {
+        let is_stored = |placed: &Placed| matches!(placed, Placed::Stored { .. });
+        self.failed.is_none() && self.places.values().any(is_stored)
+    }
+
     /// Why it is not what it should be: there is none, or not everywhere; none where all is well.
     #[must_use]
     pub fn problem(&self) -> Option<String> {

@@ -332,8 +332,13 @@ async fn a_fence_is_proved_by_its_observe() {
 async fn a_drain_is_seen_to_be_done_and_proves_nothing() {
     let desk = Desk::new();
     let drain = |perform: &str, observe: &str| {
-        action("command/drain", &desk.steps(perform, observe), &desk.wiring)
+        let mut with = desk.steps(perform, observe);
+        with["undo"] = desk.sh("exit 0");
+        action("command/drain", &with, &desk.wiring)
     };
+    // Without `undo` a run that goes back would leave production stopped.
+    let strands = (kinds().get("command/drain").unwrap().check)(&desk.steps("exit 0", "exit 0"));
+    assert!(strands[0].message.contains("undo"), "{strands:?}");
     let result = drain("exit 0", "echo failover: lsn=0/3000028")
         .perform(&step(LONG))
         .await;

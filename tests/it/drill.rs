@@ -163,6 +163,12 @@ async fn an_outage_breaks_a_drill_off_and_does_not_wait_for_it() {
     let begun = drill(&stand, &["--detach"]);
     assert_eq!(begun.status.code(), Some(0), "{}", text(&begun));
     until("the clone is under way", || drilled(&stand) == "clone");
+    // Documents that come anew meanwhile change nothing of that.
+    let text = exercised(&stand, "").replace("title: The shop", "title: Our shop");
+    stand.write(&text);
+    until("the new documents are in force", || {
+        stand.timeline().contains("documents")
+    });
     stand.east_is_up(false);
     // The program still runs: nobody waits for it.
     until("it is broken off", || {

@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 use tokio::{process::Command as Process, time};
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, error::SqlState};
 
 use super::{Fault, form, programs::Programs, scratch::Scratch};
 use crate::{
@@ -343,7 +343,9 @@ impl<'a> Cluster<'a> {
         answers.insert("tables".to_owned(), tables.clone());
         answers.insert("bytes".to_owned(), size);
         if tables == "0" {
-            return Err(Fault::Bad(format!("{database} holds no table")));
+            return Err(Fault::Wrong(format!(
+                "the database {database} holds no table (verify.database names the one to ask)"
+            )));
         }
         for query in queries {
             let said = answer(&client, &query.name, &query.sql).await?;
@@ -357,7 +359,7 @@ impl<'a> Cluster<'a> {
                 reason = "a count of rows stays far below 2^52"
             )]
             if !enough.is_ok_and(|n| n >= least as f64) {
-                return Err(Fault::Bad(format!(
+                return Err(Fault::Wrong(format!(
                     "{} is {said}, and should be at least {least}",
                     query.name
                 )));
@@ -369,17 +371,33 @@ impl<'a> Cluster<'a> {
 
 /// The first column of the first row.
 async fn answer(client: &Client, name: &str, sql: &str) -> Result<String, Fault> {
-    let rows = client
-        .simple_query(sql)
-        .await
-        .map_err(|e| Fault::Bad(format!("{name} cannot be asked: {}", cause::in_full(&e))))?;
+    let rows = client.simple_query(sql).await.map_err(|e| {
+        let told = format!("{name} cannot be asked: {}", cause::in_full(&e));
+        match e.code() {
+            Some(code) if is_damage(code) => Fault::Bad(told),
+            Some(_) => Fault::Wrong(told),
+            // The server is gone.
+            None => Fault::Unclear(told),
+        }
+    })?;
     let first = rows.into_iter().find_map(|message| {
         let SimpleQueryMessage::Row(row) = message else {
             return None;
         };
         Some(row.get(0).unwrap_or("null").to_owned())
     });
-    first.ok_or_else(|| Fault::Bad(format!("{name} has no row")))
+    first.ok_or_else(|| Fault::Wrong(format!("{name} has no row")))
+}
+
+/// Whether the server found its data damaged, rather than the question wrong.
+fn is_damage(code: &SqlState) -> bool {
+    [
+        SqlState::DATA_CORRUPTED,
+        SqlState::INDEX_CORRUPTED,
+        SqlState::IO_ERROR,
+        SqlState::UNDEFINED_FILE,
+    ]
+    .contains(code)
 }
 
 fn is_of_host(text: &str) -> bool {

@@ -60,7 +60,7 @@ impl Programs {
     /// Where there are none that fit.
     pub fn for_data(data: &Path, named: Option<&Path>) -> Result<Self, String> {
         Self::of_data(data, named).map_err(|fault| match fault {
-            Fault::Bad(reason) | Fault::Unclear(reason) => reason,
+            Fault::Bad(reason) | Fault::Wrong(reason) | Fault::Unclear(reason) => reason,
         })
     }
 

@@ -133,7 +133,7 @@ impl From<Stop> for RecoveryError {
 impl From<Fault> for RecoveryError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Bad(reason) => Self::Bad(reason),
+            Fault::Bad(reason) | Fault::Wrong(reason) => Self::Bad(reason),
             Fault::Unclear(reason) => Self::Unclear(reason),
         }
     }
@@ -383,7 +383,7 @@ fn short(fault: Fault) -> Fault {
                     .to_owned(),
             )
         }
-        fault @ (Fault::Bad(_) | Fault::Unclear(_)) => fault,
+        fault @ (Fault::Bad(_) | Fault::Wrong(_) | Fault::Unclear(_)) => fault,
     }
 }
 

@@ -77,6 +77,12 @@ pub async fn verify(
         Restored::Bad { reason } => Err(Error::BadBackup {
             reason: format!("{} in {} is bad: {reason}", result.copy, result.source),
         }),
+        Restored::Wrong { reason } => Err(Error::BadBackup {
+            reason: format!(
+                "{} in {} was restored, and answers otherwise than it should: {reason}",
+                result.copy, result.source
+            ),
+        }),
         Restored::Unknown { reason } => Err(Error::BadBackup {
             reason: format!(
                 "{} in {} could not be tried to the end: {reason}",

@@ -136,6 +136,14 @@ fn the_last_verified_one_stays_and_a_bad_one_is_no_rung() {
     let gone = prune(&policy, &shelves, &known, &both(), now()).unwrap();
     let ids: Vec<_> = gone.iter().map(|(_, c)| c.id.as_str()).collect();
     assert_eq!(ids, ["h6000", "h61"]);
+    // One that answers otherwise than it should keeps its rung: the question may be the wrong one.
+    let wrong = Restored::Wrong {
+        reason: "a table was renamed".into(),
+    };
+    known.verified(&result("a", "h61", wrong), now());
+    let gone = prune(&policy, &shelves, &known, &both(), now()).unwrap();
+    let ids: Vec<_> = gone.iter().map(|(_, c)| c.id.as_str()).collect();
+    assert_eq!(ids, ["h6000", "h60"]);
 }
 
 proptest! {

@@ -72,7 +72,7 @@ pub fn moments(shelves: &[Shelf], known: &Backups, archive: Option<&SourceName>)
         for copy in full {
             let tried = known.of(&shelf.source, &copy.id);
             let is_other = tried.is_some_and(|v| {
-                matches!(v.outcome, Restored::Bad { .. })
+                matches!(v.outcome, Restored::Bad { .. } | Restored::Wrong { .. })
                     || (v.outcome == Restored::Good && !v.proves_base())
             });
             if is_other {

@@ -12,7 +12,8 @@ use crate::{
     },
     model::{
         id::{ServiceName, SourceName},
-        taking::{Take, Taken},
+        schedule::Schedule,
+        taking::Taken,
         time::Time,
     },
     port::{backup::SharedBackups, cause, runtime::SharedRuntime},
@@ -48,18 +49,15 @@ pub async fn take(core: &Core, fitting: &Fitting) -> Result<Taken, TrialError> {
     Ok(taking.run().await?)
 }
 
-/// Whether a backup is to be taken: a moment of the schedule has come since the last one that is everywhere, and the last
-/// try was a while ago. The first one of all is taken at the first moment after the documents began to ask for it.
-fn is_due(take: &Take, core: &Core, since: Time, now: Time) -> bool {
-    let schedule = take.schedule.as_ref();
-    let Some(moment) = schedule.and_then(|s| s.until(now)) else {
+/// Whether a backup is to be taken: a moment of the schedule has come since the last one that is anywhere, and the last try
+/// was a while ago. The first one of all is taken at the first moment after the documents began to ask for it. One that a
+/// place does not have is not taken anew for it: that would load the primary and fill the other places each time.
+fn is_due(schedule: &Schedule, last: Option<&Taken>, since: Time, now: Time) -> bool {
+    let Some(moment) = schedule.until(now) else {
         return false;
     };
-    let last = core.state().backups.taken.as_ref();
-    let done = last
-        .filter(|t| t.problem().is_none())
-        .map_or(since, |t| t.at);
-    let rested = last.is_none_or(|t| t.problem().is_none() || now.since(t.at) >= AGAIN);
+    let done = last.filter(|t| t.is_anywhere()).map_or(since, |t| t.at);
+    let rested = last.is_none_or(|t| t.is_anywhere() || now.since(t.at) >= AGAIN);
     done < moment && rested
 }
 
@@ -96,8 +94,10 @@ async fn take_due(
     let Some(plan) = policy.and_then(|p| p.take.as_ref()) else {
         return Ok(None);
     };
-    let is_calm = state.run.is_none() && state.incident.is_none();
-    if is_calm && is_due(plan, &core, since, runtime.now()) {
+    let schedule = plan.schedule.as_ref();
+    let last = state.backups.taken.as_ref();
+    let is_due = schedule.is_some_and(|s| is_due(s, last, since, runtime.now()));
+    if is_due && state.run.is_none() && state.incident.is_none() {
         let fitting = controller.fitting(service)?;
         match take(&core, &fitting).await {
             Ok(taken) => {
@@ -113,7 +113,6 @@ async fn take_due(
             }
         }
     }
-    let schedule = plan.schedule.as_ref();
     Ok(schedule.and_then(|s| s.after(runtime.now())))
 }
 
@@ -135,4 +134,53 @@ async fn thin_out(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        span::Span,
+        taking::{Placed, TakeForm},
+    };
+
+    fn taken(at: Time, places: &[bool]) -> Taken {
+        let placed = |(n, there): (usize, &bool)| {
+            let name = SourceName::new(&format!("place-{n}"));
+            let placed = if *there {
+                Placed::Stored { copy: "x".into() }
+            } else {
+                Placed::Failed {
+                    reason: "the key has expired".to_owned(),
+                }
+            };
+            (name, placed)
+        };
+        Taken {
+            at,
+            form: TakeForm::Base,
+            encrypted: false,
+            bytes: 1,
+            took: Span::from_secs(1),
+            failed: None,
+            places: places.iter().enumerate().map(placed).collect(),
+        }
+    }
+
+    #[test]
+    fn one_that_a_place_does_not_have_is_not_taken_anew_for_it() {
+        let nightly = Schedule::parse("0 2 * * *", "UTC").unwrap();
+        let night = |day: i64, hour: i64| Time::from_millis((day * 24 + hour) * 3_600_000);
+        let since = night(0, 0);
+        let due = |last: Option<&Taken>, now| is_due(&nightly, last, since, now);
+        assert!(!due(None, night(0, 1)));
+        assert!(due(None, night(0, 3)));
+        // Within the hour after a try that came to nothing nobody tries again.
+        let nowhere = taken(night(0, 2), &[false, false]);
+        assert!(!due(Some(&nowhere), night(0, 2)));
+        assert!(due(Some(&nowhere), night(0, 3)));
+        let partly = taken(night(0, 2), &[true, false]);
+        assert!(!due(Some(&partly), night(0, 9)));
+        assert!(due(Some(&partly), night(1, 2)));
+    }
 }

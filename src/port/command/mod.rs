@@ -52,7 +52,7 @@ use tokio::{
 pub use context::{Context, Verb, Why};
 pub use ending::{Ending, Run};
 use output::{Mask, Tail, Whole};
-pub use steps::{Steps, StepsWith};
+pub use steps::{Steps, StepsWith, UndoneWith};
 
 use super::{
     cause,

@@ -56,6 +56,42 @@ impl With for StepsWith {
     }
 }
 
+/// The same where nothing may stay as it is when a run goes back.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UndoneWith {
+    /// Program and arguments that make the effect. Exit status 0: done; 1: failed, nothing is left half-done;
+    /// 75: it cannot tell; any other end: it may or may not have happened.
+    pub perform: Vec<String>,
+    /// Program and arguments that look whether the effect is in place, without changing anything. Exit status 0:
+    /// in place; 1: not in place; any other end: it cannot tell.
+    pub observe: Vec<String>,
+    /// Program and arguments that take the effect back, with `perform`'s exit statuses: should a later step fail,
+    /// the run goes back by it.
+    pub undo: Vec<String>,
+    /// Secrets for the programs' environment, by the names they get there. What is no secret goes into the
+    /// argument lists.
+    #[serde(default)]
+    pub env: BTreeMap<String, SecretRef>,
+}
+
+impl With for UndoneWith {
+    fn problems(&self) -> Vec<Problem> {
+        StepsWith::from(self.clone()).problems()
+    }
+}
+
+impl From<UndoneWith> for StepsWith {
+    fn from(with: UndoneWith) -> Self {
+        Self {
+            perform: with.perform,
+            observe: with.observe,
+            undo: Some(with.undo),
+            env: with.env,
+        }
+    }
+}
+
 impl StepsWith {
     /// The programs, with what they need to run.
     #[must_use]

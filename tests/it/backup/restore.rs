@@ -198,14 +198,15 @@ async fn every_form_of_a_backup_is_restored_and_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_backup_is_found_and_called_bad() {
     let desk = Desk::new().await;
-    let bad = |copy: &str, why: &str| {
+    let found = |word: &str, copy: &str, why: &str| {
         let (code, result) = desk.verify(copy);
-        let reason = result["outcome"]["bad"]["reason"].as_str();
+        let reason = result["outcome"][word]["reason"].as_str();
         let reason = reason.unwrap_or_else(|| panic!("{copy}: {result:#}"));
         assert!(reason.contains(why), "{copy}: {reason}");
         assert_eq!(code, 1, "{copy}");
         desk.is_clean();
     };
+    let bad = |copy: &str, why: &str| found("bad", copy, why);
     desk.take("turned.dump", "pg_dump", &["-Fc", "-f", "OUT"]);
     damage(&desk.backup("turned.dump"));
     bad("turned.dump", "pg_restore cannot read it");
@@ -234,7 +235,14 @@ async fn a_damaged_backup_is_found_and_called_bad() {
 
     desk.cluster.sql("delete from orders where id > 4999");
     desk.take("fewer.dump", "pg_dump", &["-Fc", "-f", "OUT"]);
-    bad("fewer.dump", "orders is 4999, and should be at least 5000");
+    found(
+        "wrong",
+        "fewer.dump",
+        "orders is 4999, and should be at least 5000",
+    );
+    desk.cluster.sql("alter table orders rename to sales");
+    desk.take("renamed.dump", "pg_dump", &["-Fc", "-f", "OUT"]);
+    found("wrong", "renamed.dump", "orders cannot be asked");
 }
 
 #[tokio::test(flavor = "multi_thread")]

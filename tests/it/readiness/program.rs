@@ -41,7 +41,7 @@ spec:
   steps:
     - {{id: fence, name: Stop, uses: command/fence, runs: [failover], with: {{perform: [\"true\"], observe: [\"false\"]}}}}
     - {{id: promote, name: Promote, uses: postgres/promote, runs: [failover, switchover], with: {{connection: \"{b}\", password: {{env: DB}}}}}}
-    - {{id: drain, name: Drain, uses: command/drain, runs: [switchover], with: {{perform: [\"true\"], observe: [sh, -c, exit 9]}}}}
+    - {{id: drain, name: Drain, uses: command/drain, runs: [switchover], with: {{perform: [\"true\"], observe: [sh, -c, exit 9], undo: [\"true\"]}}}}
     - {{id: verify, name: Verify, uses: service/verify}}
 "
     )
