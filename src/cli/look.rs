@@ -330,13 +330,16 @@ fn explanation(report: &Report, output: Output) -> String {
             let _ = writeln!(text, "  {:<14} {}", guard.site, guard.says);
         }
     }
-    let _ = writeln!(text, "\n{}", bold("What the gates say to a failover now"));
-    for gate in &report.gates {
-        let _ = writeln!(text, "  {:<6} {:<12} {}", gate.says, gate.gate, gate.reason);
+    // Without a plan there is nothing to weigh; the sentences above say why there is none.
+    if !report.forecast.is_empty() {
+        let _ = writeln!(text, "\n{}", bold("What the gates say to a failover now"));
+        for gate in &report.gates {
+            let _ = writeln!(text, "  {:<6} {:<12} {}", gate.says, gate.gate, gate.reason);
+        }
+        let _ = writeln!(text, "\n{}", bold("What it would take and cost"));
+        text.push_str(&forecast_text(&report.forecast, report.rto));
+        let _ = writeln!(text, "  expected loss: {}", report.loss);
     }
-    let _ = writeln!(text, "\n{}", bold("What it would take and cost"));
-    text.push_str(&forecast_text(&report.forecast, report.rto));
-    let _ = writeln!(text, "  expected loss: {}", report.loss);
     let _ = writeln!(text, "  readiness: {}", report.readiness);
     for ask in &report.asks {
         text.push_str(&ask_text(ask));

@@ -2,15 +2,19 @@
 
 use std::{
     env, fs,
+    io::ErrorKind,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
 use super::arguments::Global;
-use crate::error::Error;
+use crate::{error::Error, journal::succession::Succession};
 
 /// The journal's file within the state folder.
 pub const JOURNAL: &str = "journal.sqlite";
+
+/// Who took over, within the state folder.
+const SUCCESSION: &str = "taken-over.json";
 
 /// Where a controller keeps its state and listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +51,37 @@ impl Place {
     #[must_use]
     pub fn journal(&self) -> PathBuf {
         self.state.join(JOURNAL)
+    }
+
+    /// Who took this controller's place, where it ever found that out: it does not begin again, with the journal's copy at
+    /// hand or without.
+    ///
+    /// # Errors
+    /// Where what is written there cannot be read.
+    pub fn succession(&self) -> Result<Option<Succession>, Error> {
+        let path = self.state.join(SUCCESSION);
+        let read = |verb, source| Error::File {
+            verb,
+            path: path.clone(),
+            source,
+        };
+        match fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|e| read("understand", e.into())),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(read("read", e)),
+        }
+    }
+
+    /// Keeps in mind who took this controller's place.
+    pub fn was_taken_over(&self, by: &Succession) {
+        let path = self.state.join(SUCCESSION);
+        let text = serde_json::to_string(by).unwrap_or_default();
+        if let Err(error) = fs::write(&path, text) {
+            let path = path.display();
+            tracing::error!(%path, %error, "the takeover could not be kept in mind: do not start this controller again");
+        }
     }
 
     /// Makes the state folder for its owner alone, where there is none.

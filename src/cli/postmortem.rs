@@ -358,6 +358,7 @@ fn decisions(text: &mut String, account: &Account<'_>) {
         match &record.body {
             RecordBody::AskOpened { ask, .. } => {
                 let subject = crate::decide::event::subject_words(&ask.subject);
+                lines.push(format!("{} people were asked about {subject}", record.at));
                 asked.insert(AskId::of(account.service, record.seq), subject);
             }
             RecordBody::Approved {

@@ -90,7 +90,7 @@ fn announcement(core: &Core, phase: Phase, text: Option<&str>, now: Time) -> Ann
         fallback_url: open
             .and_then(|i| phase::fallback(state, i, phase))
             .or(standby.filter(|_| serves)),
-        data_safety: None,
+        data_safety: open.and_then(|i| phase::data_safety(state, i, phase)),
         next_update: (phase != Phase::Recovered).then(|| now.after(service.announcements.cadence)),
         status_url: service.publication.as_ref().and_then(|p| p.url.clone()),
         drill: false,

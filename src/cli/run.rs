@@ -40,6 +40,17 @@ const STILL: Duration = Duration::from_millis(500);
 /// # Errors
 /// Where it cannot start, or a service's loop ends by itself.
 pub async fn run(args: &arguments::Run, place: &Place, output: Output) -> Result<(), Error> {
+    if let Some(succession) = place.succession()? {
+        return Err(Error::TakenOver(succession));
+    }
+    let ended = lead(args, place, output).await;
+    if let Err(Error::TakenOver(succession)) = &ended {
+        place.was_taken_over(succession);
+    }
+    ended
+}
+
+async fn lead(args: &arguments::Run, place: &Place, output: Output) -> Result<(), Error> {
     let on = |kind| signal(kind).map_err(|e| engine::cannot_start(&e));
     let (mut terminate, mut interrupt) =
         (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);

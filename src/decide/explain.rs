@@ -491,6 +491,13 @@ fn sentences(
         },
     }
     if need == Need::Nothing
+        && let Err(reason) = proposal
+    {
+        out.push(format!(
+            "No failover can be planned from here: {reason}. Should this site be lost now, only people can help."
+        ));
+    }
+    if need == Need::Nothing
         && let Ok(p) = proposal
     {
         let says = match (

@@ -246,8 +246,9 @@ pub fn fallback(state: &State, incident: &Incident, phase: Phase) -> Option<Stri
         })
 }
 
-/// Said only where it is known.
-fn data_safety(state: &State, incident: &Incident, phase: Phase) -> Option<String> {
+/// What is said of lost data, only where it is known.
+#[must_use]
+pub fn data_safety(state: &State, incident: &Incident, phase: Phase) -> Option<String> {
     if !matches!(phase, Phase::OnStandby | Phase::Recovered) {
         return None;
     }

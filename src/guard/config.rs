@@ -32,7 +32,7 @@ const NAMES: &str = "letters, digits, '-', '_' and '.'";
 pub enum ConfigError {
     /// The text is not right.
     #[error("{0}")]
-    Text(#[source] Box<serde_saphyr::Error>),
+    Text(String),
     /// A name cannot be used.
     #[error("{field} is {name:?}: expected 1 to {NAME} of {NAMES}")]
     Name {
@@ -253,8 +253,7 @@ impl Config {
     /// # Errors
     /// Where it is no such document, with what is wrong and where.
     pub fn read(text: &str) -> Result<Self, ConfigError> {
-        let config: Self =
-            serde_saphyr::from_str(text).map_err(|e| ConfigError::Text(Box::new(e)))?;
+        let config: Self = serde_saphyr::from_str(text).map_err(|e| ConfigError::Text(told(&e)))?;
         config.check()?;
         Ok(config)
     }
@@ -345,6 +344,26 @@ fn check_name(field: &'static str, name: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// What is wrong and where, without what stands there: it may be a secret.
+fn told(error: &serde_saphyr::Error) -> String {
+    let whole = error.without_snippet().to_string();
+    let first = whole.lines().next().unwrap_or_default();
+    // A scalar where a reference should be is taken for the name of its kind.
+    if first.starts_with("unknown variant `")
+        && first.contains("expected one of env, file, secretRef")
+    {
+        let place = first
+            .rsplit_once(" at line ")
+            .map_or("", |(_, place)| place);
+        return format!(
+            "a secret does not belong into the document: expected {{file: /PATH}} or {{env: NAME}} at line {place}"
+        );
+    }
+    let parts = first.split('"').enumerate();
+    let shown = parts.map(|(n, part)| if n % 2 == 0 { part } else { "…" });
+    shown.collect::<Vec<_>>().join("\"")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -417,6 +436,20 @@ mod tests {
         ] {
             let told = fault(&format!("{}actions: {{page: {{{program}}}}}\n", document()));
             assert!(told.contains(expected), "{told}");
+        }
+        for shown in [
+            "key: hunter2secret".to_owned(),
+            "controllerSilence: hunter2secret".to_owned(),
+        ] {
+            let (field, _) = shown.split_once(':').unwrap();
+            let lines = document();
+            let lines = lines.lines().filter(|l| !l.starts_with(field));
+            let text = lines.collect::<Vec<_>>().join("\n");
+            let told = fault(&format!("{text}\n{shown}\n"));
+            assert!(
+                told.contains("line ") && !told.contains("hunter2"),
+                "{told}"
+            );
         }
         let fast = fault(&format!("{}renewal: 1ms\n", document()));
         assert!(fast.contains("20ms"), "{fast}");

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use object_store::path::Path;
+use serde::{Deserialize, Serialize};
 
 use super::copy::{CopyError, read_segment};
 use crate::{
@@ -15,7 +16,8 @@ use crate::{
 };
 
 /// Another controller took this journal up, and the copy follows that one now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Succession {
     /// The chain that was taken up.
     pub chain: ServiceName,

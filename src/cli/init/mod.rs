@@ -300,16 +300,13 @@ fn grants(args: &arguments::Init, pair: &Pair) -> String {
         fence: pair.can_refuse_writers(),
     });
     let literal = database.replace('\'', "''");
-    let from = |server: Option<&String>| {
-        server
-            .map_or("the controller's address", String::as_str)
-            .to_owned()
-    };
+    let from = pair.first.from.as_deref().unwrap_or("ADDRESS/32");
+    let access = if pair.first.tls { "hostssl" } else { "host" };
     let shown = |text: &str| text.replace(char::is_control, " ");
     format!(
         "-- Written by `failover init`: what the role of probes, promotion and fence may do, and nothing else.\n\
          -- pg_hba.conf of both servers must let it in from where the controller runs, such as from here:\n\
-         --   hostssl {database} {role} {from} scram-sha-256\n\
+         --   {access} {database} {role} {from} scram-sha-256\n\
          BEGIN;\n\
          DO $$ BEGIN\n  \
            IF current_database() <> '{literal}' THEN\n    \
@@ -319,7 +316,6 @@ fn grants(args: &arguments::Init, pair: &Pair) -> String {
          {sql}COMMIT;\n",
         database = shown(database),
         role = shown(&args.role),
-        from = from(pair.first.from.as_ref()),
     )
 }
 

@@ -50,8 +50,10 @@ pub struct Server {
     pub privileged: bool,
     /// Whether the login is a superuser's.
     pub superuser: bool,
-    /// Where the server sees us; none over a Unix socket.
+    /// Where the server sees us, as `pg_hba.conf` has it; none over a Unix socket.
     pub from: Option<String>,
+    /// Whether it takes encrypted connections.
+    pub tls: bool,
     /// Settings by name.
     pub settings: BTreeMap<String, String>,
     /// Standbys that stream from it.
@@ -137,7 +139,7 @@ impl Server {
                         (SELECT system_identifier FROM pg_control_system()) AS system,
                         current_database() AS database, current_setting('is_superuser') = 'on' AS superuser,
                         pg_has_role('pg_read_all_stats', 'USAGE') AS privileged,
-                        host(inet_client_addr()) AS client",
+                        text(inet_client_addr()) AS client, current_setting('ssl') = 'on' AS tls",
             )
             .await?;
         let text = |column| row.get(column).unwrap_or_default().to_owned();
@@ -158,6 +160,7 @@ impl Server {
             privileged: row.get("privileged") == Some("t"),
             superuser: row.get("superuser") == Some("t"),
             from: row.get("client").map(ToOwned::to_owned),
+            tls: row.get("tls") == Some("t"),
             settings: BTreeMap::new(),
             senders: Vec::new(),
             slots: Vec::new(),

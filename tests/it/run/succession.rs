@@ -52,6 +52,8 @@ async fn a_frozen_controller_that_was_taken_over_does_nothing_when_it_wakes() {
     let documents = stand.documents();
     let run = ["run", "-f", documents.to_str().unwrap(), flags[0], flags[1]];
     refused(&stand.cli(&run), 3, "FO-089", &["it hangs"]);
+    // Without the copy it remembers.
+    refused(&stand.cli(&run[..3]), 3, "FO-089", &["it hangs"]);
     assert_eq!(stand.effects(), "stop");
 }
 
