@@ -467,7 +467,7 @@ impl Report {
         }
         if let Some(age) = self.rpo.measured.filter(|age| *age > self.rpo.objective) {
             out.push(format!(
-                "the newest data of the clone was {age} old, the RPO is {}",
+                "the newest data of the clone was {age} old, the RPO is {} (where nobody writes for so long, have a heartbeat row written)",
                 self.rpo.objective
             ));
         }
