@@ -2,7 +2,7 @@
 
 use super::{
     approve, drill,
-    event::{Command, Refusal},
+    event::{Command, Refusal, subject_words},
     gate::Says,
     incident, page, phase, readiness,
     state::State,
@@ -39,6 +39,8 @@ pub fn take(service: &Service, state: &State, view: &View, command: &Command, no
             reason,
             break_glass,
         } => {
+            let (_, question) = approve::find(state, ask.as_ref())?;
+            let subject = subject_words(&question.ask.subject);
             let records = approve::approve(
                 service,
                 state,
@@ -51,7 +53,7 @@ pub fn take(service: &Service, state: &State, view: &View, command: &Command, no
             Ok((
                 records,
                 if enough {
-                    "approved".to_owned()
+                    format!("approved: {subject}; `failover status` shows what comes of it")
                 } else {
                     "noted; another person must approve as well".to_owned()
                 },
@@ -247,6 +249,11 @@ fn acknowledge(state: &State, page: Option<&crate::model::id::PageId>, by: &Pers
         0 => "the last failover is acknowledged".to_owned(),
         1 => "one page acknowledged".to_owned(),
         n => format!("{n} pages acknowledged"),
+    };
+    let what = if page.is_none() && waits {
+        format!("{what}; from now on another run may begin by itself, as the mode allows")
+    } else {
+        what
     };
     Ok((records, what))
 }
