@@ -296,6 +296,17 @@ pub enum Listen {
     At(std::net::SocketAddr),
 }
 
+impl Listen {
+    /// The address, where it is listened at all.
+    #[must_use]
+    pub const fn address(self) -> Option<std::net::SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::At(address) => Some(address),
+        }
+    }
+}
+
 impl std::str::FromStr for Listen {
     type Err = String;
 

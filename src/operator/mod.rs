@@ -1,0 +1,7 @@
+//! The operator: the same controller in a cluster, on custom resources. Holds what is Kubernetes' own: the resources and
+//! their schemas, who of several replicas leads, and what is written back into statuses. Decides nothing: resources are
+//! compiled as files are (`spec/`), and driven by `driver/`.
+
+pub mod crd;
+pub mod resource;
+mod rule;
