@@ -78,6 +78,7 @@ pub async fn start(
         secrets,
         state: place.state.clone(),
         metrics,
+        leader: None,
     };
     let mut engine = Engine::start(services, ground, listening).await?;
     let desk = answer(&mut engine, socket, runtime);

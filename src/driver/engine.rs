@@ -11,7 +11,9 @@ use super::{
     controller::{Controller, Ends, Means, StartError},
     guards::Post,
     metrics::{self, Metrics},
-    registry, vantage,
+    registry,
+    service::Leader,
+    vantage,
 };
 use crate::{
     announce::email::unsubscribe,
@@ -100,6 +102,8 @@ pub struct Ground {
     pub state: PathBuf,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// How this process came to lead, where it was elected.
+    pub leader: Option<Leader>,
 }
 
 /// Everything that listens, before anybody is answered: what cannot be had is known before a journal is opened.
@@ -190,6 +194,7 @@ impl Engine {
             metrics: ground.metrics.clone(),
             guards: post.clone(),
             pages: pages.clone(),
+            leader: ground.leader,
             upkeep: true,
         };
         let (controller, ends) = Controller::start(services, means)

@@ -3,7 +3,11 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::schema::{OptionalEnum, OptionalIntOrString, StructuralSchemaRewriter};
-use schemars::{JsonSchema, generate::SchemaSettings, transform::AddNullable};
+use schemars::{
+    JsonSchema, Schema,
+    generate::SchemaSettings,
+    transform::{AddNullable, RecursiveTransform},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -25,7 +29,7 @@ use crate::{
 pub struct CrdError {
     kind: &'static str,
     #[source]
-    source: serde_json::Error,
+    source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 /// What a definition says besides its schema.
@@ -115,11 +119,11 @@ const ENTRY: Kind = Kind {
 const VALID: &str = ".status.conditions[?(@.type==\"Valid\")].status";
 const AGE: (&str, &str, &str, bool) = ("Age", "date", ".metadata.creationTimestamp", false);
 
-/// Every definition, by the file that it stands in.
+/// Every definition as YAML, with the file that it stands in.
 ///
 /// # Errors
 /// Where a schema is none; that is a fault of failover.
-pub fn all(kinds: Kinds) -> Result<Vec<(String, CustomResourceDefinition)>, CrdError> {
+pub fn all(kinds: Kinds) -> Result<Vec<(String, String)>, CrdError> {
     [
         define::<ProtectedServiceSpec>(&SERVICE, Some(schema::<ServiceStatus>(kinds)), kinds),
         define::<RunbookSpec>(&RUNBOOK, Some(schema::<DocumentStatus>(kinds)), kinds),
@@ -135,7 +139,7 @@ fn define<S: JsonSchema>(
     kind: &Kind,
     status: Option<Value>,
     kinds: Kinds,
-) -> Result<(String, CustomResourceDefinition), CrdError> {
+) -> Result<(String, String), CrdError> {
     let mut properties = json!({"spec": schema::<S>(kinds)});
     let mut version = json!({
         "name": VERSION,
@@ -171,13 +175,15 @@ fn define<S: JsonSchema>(
             "versions": [version],
         },
     });
-    let file = format!("{}.yaml", kind.plural);
-    serde_json::from_value(definition)
-        .map(|definition| (file, definition))
-        .map_err(|source| CrdError {
-            kind: kind.kind,
-            source,
-        })
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| CrdError {
+        kind: kind.kind,
+        source,
+    };
+    // Read as what the server takes it for, so that nothing is in it that is lost there.
+    let definition: CustomResourceDefinition =
+        serde_json::from_value(definition).map_err(|e| failed(e.into()))?;
+    let text = serde_saphyr::to_string(&definition).map_err(|e| failed(e.into()))?;
+    Ok((format!("{}.yaml", kind.plural), text))
 }
 
 fn column((name, kind, path, wide): &(&str, &str, &str, bool)) -> Value {
@@ -195,6 +201,7 @@ fn schema<S: JsonSchema>(kinds: Kinds) -> Value {
         settings.meta_schema = None;
     });
     let generator = settings
+        .with_transform(RecursiveTransform(loosen))
         .with_transform(AddNullable::default())
         .with_transform(StructuralSchemaRewriter)
         .with_transform(OptionalEnum)
@@ -203,6 +210,21 @@ fn schema<S: JsonSchema>(kinds: Kinds) -> Value {
     let mut schema = generator.into_root_schema_for::<S>().to_value();
     settle(&mut schema, kinds);
     schema
+}
+
+/// What is either a word or a map has no type that the server knows: the controller checks it.
+fn loosen(schema: &mut Schema) {
+    let Some(branches) = schema.get("oneOf").and_then(Value::as_array) else {
+        return;
+    };
+    let of = |kind: &str| branches.iter().any(|b| b.get("type") == Some(&json!(kind)));
+    if of("string") && of("object") {
+        schema.remove("oneOf");
+        schema.insert(
+            "x-kubernetes-preserve-unknown-fields".to_owned(),
+            true.into(),
+        );
+    }
 }
 
 /// What the server does not take, or must not do: it would write defaults into what people keep in their repositories,
@@ -240,5 +262,71 @@ fn settle(schema: &mut Value, kinds: Kinds) {
                 .for_each(|branch| settle(branch, kinds)),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+    use crate::driver::registry;
+
+    fn definitions() -> Vec<(String, Value)> {
+        let all = all(registry::kinds()).unwrap().into_iter();
+        all.map(|(file, text)| (file, serde_saphyr::from_str(&text).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn the_charts_definitions_are_those_of_the_types() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/failover/crds");
+        let made = all(registry::kinds()).unwrap();
+        let there = fs::read_dir(&folder).unwrap().count();
+        assert_eq!(there, made.len(), "files in {}", folder.display());
+        for (file, text) in made {
+            let there = fs::read_to_string(folder.join(&file)).unwrap_or_default();
+            assert!(
+                there == text,
+                "{file} is not what the types say: failover operator crds --to charts/failover/crds"
+            );
+        }
+    }
+
+    #[test]
+    fn each_rule_finds_its_place() {
+        let kinds = [SERVICE, RUNBOOK, POLICY, RUN, ENTRY];
+        for (kind, (_, definition)) in kinds.iter().zip(definitions()) {
+            let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+            let mut schema = schema.clone();
+            for (at, _) in kind.rules {
+                assert!(
+                    rule::find(&mut schema, at).is_some(),
+                    "{}: there is no {at}",
+                    kind.kind
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_into_what_people_keep() {
+        for (file, definition) in definitions() {
+            let text = definition.to_string();
+            for word in ["\"default\":", "x-uses", "$ref", "uint"] {
+                assert!(!text.contains(word), "{file} has {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn adapters_are_listed_where_they_are_named() {
+        let (_, service) = definitions().remove(0);
+        let spec =
+            &service["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let probe = &spec["properties"]["components"]["items"]["properties"]["probes"]["items"];
+        let uses = probe["properties"]["uses"]["enum"].as_array().unwrap();
+        assert!(uses.contains(&"probe/http".into()), "{uses:?}");
+        assert!(!uses.contains(&"command/fence".into()), "{uses:?}");
     }
 }
