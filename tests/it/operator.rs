@@ -1,0 +1,3 @@
+//! What runs in Kubernetes, against real API servers.
+
+mod cluster;
