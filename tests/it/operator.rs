@@ -1,3 +1,4 @@
 //! What runs in Kubernetes, against real API servers.
 
+mod chart;
 mod cluster;
