@@ -72,11 +72,13 @@ const LINES: usize = 800;
 
 const TOP_FOLDERS: &[&str] = &[".ci", "charts", "examples", "runbooks", "src", "tests"];
 const TOP_FILES: &[&str] = &[
+    ".dockerignore",
     ".gitignore",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "Cargo.lock",
     "Cargo.toml",
+    "Dockerfile",
     "LICENSE",
     "README.md",
     "clippy.toml",

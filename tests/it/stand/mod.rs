@@ -11,6 +11,7 @@ pub mod hetzner;
 pub mod host;
 pub mod json_schema;
 pub mod kinds;
+pub mod kubernetes;
 pub mod listener;
 pub mod name_server;
 pub mod network;
