@@ -1,6 +1,6 @@
 //! `failover operator`: a replica of the operator, and the definitions of its resources.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, pin::pin, sync::Arc, time::Duration};
 
 use kube::{
     Client, Config,
@@ -14,10 +14,11 @@ use super::{
     output::Output,
     place::Place,
     socket::server::Socket,
+    vantage,
 };
 use crate::{
     announce::ledger::SqliteLedger,
-    driver::{clock::HostRuntime, registry},
+    driver::{clock::HostRuntime, engine::Outlets, registry},
     error::Error,
     operator::{
         crd,
@@ -66,18 +67,18 @@ pub async fn run(args: &OperatorRun, place: &Place) -> Result<(), Error> {
         .unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config).map_err(|e| Error::Cluster(e.into()))?;
     place.prepare()?;
-    let socket = Socket::bind(&place.socket).await?;
     let runtime: SharedRuntime = Arc::new(HostRuntime::new());
-    let ledger: SharedLedger = Arc::new(
-        SqliteLedger::open(&place.state.join("ledger.sqlite"))
-            .map_err(|e| engine::cannot_start(&e))?,
-    );
     let settings = Settings {
         namespace,
         identity: identity(args.identity.as_deref()),
         lease: args.lease.clone(),
         times,
-        page: args.listen.address(),
+        outlets: Outlets {
+            page: args.listen.address(),
+            metrics: None,
+            guards: args.guard_listen.address(),
+            vantage: vantage::listen(&args.vantage)?,
+        },
         metrics: args.metrics.address(),
         state: place.state.clone(),
     };
@@ -88,10 +89,20 @@ pub async fn run(args: &OperatorRun, place: &Place) -> Result<(), Error> {
         }
         tracing::info!("stopping");
     };
-    let answering = runtime.clone();
-    let elected = move |engine: &mut _| drop(engine::answer(engine, socket, answering));
-    let ended = replica::run(client, settings, ledger, runtime, elected, stop).await;
-    ended.map_err(Error::from)
+    let mut stop = pin!(stop);
+    let elected = replica::elect(client, settings, runtime.clone(), stop.as_mut()).await?;
+    let Some(elected) = elected else {
+        return Ok(());
+    };
+    // Only a leader has them: candidates may stand in the same folder.
+    let socket = Socket::bind(&place.socket).await?;
+    let ledger: SharedLedger = Arc::new(
+        SqliteLedger::open(&place.state.join("ledger.sqlite"))
+            .map_err(|e| engine::cannot_start(&e))?,
+    );
+    let began = |engine: &mut _| drop(engine::answer(engine, socket, runtime));
+    elected.lead(ledger, began, stop).await?;
+    Ok(())
 }
 
 impl From<ReplicaError> for Error {

@@ -3,7 +3,8 @@
 //! The Lease only keeps replicas out of each other's way. That a deposed leader cannot write is the journal's doing
 //! (`journal/kubernetes`), so no clock has to be right: a replica takes the Lease when it has seen it unchanged for its whole
 //! duration by its own clock. A leader that cannot reach the server stays one: nobody else can become it without the
-//! server, and nothing is done that cannot be recorded.
+//! server, and nothing is done that cannot be recorded. Only one that grants leases to guards stops then, since grants are
+//! not recorded.
 
 use futures::{FutureExt, select_biased};
 use k8s_openapi::{
@@ -102,6 +103,9 @@ pub enum Lost {
     /// Another replica leads.
     #[error("{0} leads now")]
     Taken(String),
+    /// It could not be renewed, and this replica must not go on without.
+    #[error("the lease was not renewed for {0}")]
+    Silent(Span),
     /// The Lease was removed.
     #[error("the lease is gone")]
     Gone,
@@ -215,8 +219,8 @@ impl Election {
         }
     }
 
-    /// Renews until another replica leads. A server that does not answer deposes nobody.
-    pub async fn keep(&self, won: &mut Won) -> Lost {
+    /// Renews until another replica leads. A server that does not answer deposes nobody, unless this one `yields`.
+    pub async fn keep(&self, won: &mut Won, yields: bool) -> Lost {
         let mut renewed = self.runtime.now();
         let mut told = false;
         loop {
@@ -231,6 +235,9 @@ impl Election {
                 Ok(Err(lost)) => return lost,
                 Err(error) => {
                     let silent = self.runtime.now().since(renewed);
+                    if silent >= self.times.renew && yields {
+                        return Lost::Silent(silent);
+                    }
                     if silent >= self.times.renew && !std::mem::replace(&mut told, true) {
                         tracing::error!(error = %cause::in_full(&error), %silent, "the lease cannot be renewed: another replica may lead soon, and then this one stops");
                     }

@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 use super::{
     cluster::Cluster,
     leader::{Leader, LeaderError, Means},
-    lease::{Election, Lost, Times},
+    lease::{Election, Lost, Times, Won},
     secret::ClusterSecrets,
 };
 use crate::{
@@ -33,8 +33,8 @@ pub struct Settings {
     pub lease: String,
     /// How often the Lease is renewed, and when it may be taken.
     pub times: Times,
-    /// Where the leader's status page is.
-    pub page: Option<SocketAddr>,
+    /// Where the leader's status page is, and where guards and observers find it.
+    pub outlets: Outlets,
     /// Where every replica's figures, liveness and readiness are.
     pub metrics: Option<SocketAddr>,
     /// A folder for what adapters keep.
@@ -55,20 +55,30 @@ pub enum ReplicaError {
     Leader(#[source] LeaderError),
 }
 
-/// Waits to be elected, and leads until `stop` ends or another replica leads. `elected` gets the controller that begins.
-///
-/// # Errors
-/// Where it cannot listen, is deposed, or cannot go on; it is to be started again then.
-pub async fn run(
+/// A replica that is elected, and does not lead yet.
+pub struct Elected {
     client: Client,
     settings: Settings,
-    ledger: SharedLedger,
     runtime: SharedRuntime,
-    elected: impl FnOnce(&mut Engine),
+    metrics: Arc<Metrics>,
+    election: Election,
+    won: Won,
+    /// Its figures are there for as long as this.
+    _figures: Option<oneshot::Sender<()>>,
+}
+
+/// Waits to be elected; none where `stop` ends before.
+///
+/// # Errors
+/// Where it cannot listen.
+pub async fn elect(
+    client: Client,
+    settings: Settings,
+    runtime: SharedRuntime,
     stop: impl Future<Output = ()>,
-) -> Result<(), ReplicaError> {
+) -> Result<Option<Elected>, ReplicaError> {
     let metrics = Arc::new(Metrics::new(runtime.clone(), env!("CARGO_PKG_VERSION")));
-    let _figures = match settings.metrics {
+    let figures = match settings.metrics {
         Some(address) => Some(
             figures(address, &metrics)
                 .await
@@ -78,7 +88,6 @@ pub async fn run(
     };
     // A candidate is ready: it could lead at once.
     metrics.documents_loaded();
-    let mut stop = Box::pin(stop);
     let election = Election::new(
         client.clone(),
         &settings.namespace,
@@ -90,76 +99,106 @@ pub async fn run(
     tracing::info!(identity = %settings.identity, namespace = %settings.namespace, "waiting for the lease");
     let won = tokio::select! {
         won = election.win() => won,
-        () = &mut stop => return Ok(()),
+        () = stop => return Ok(None),
     };
     tracing::info!(term = %won.term, "this replica leads");
-    let secrets = Arc::new(ClusterSecrets::new(client.clone(), &settings.namespace));
-    let journal = Arc::new(KubernetesJournal::new(
-        client.clone(),
-        &settings.namespace,
-        &settings.identity,
-        runtime.clone(),
-    ));
-    let shared: SharedSecrets = secrets.clone();
-    let outlets = Outlets {
-        page: settings.page,
-        ..Outlets::default()
-    };
-    let listening = outlets.listen(&shared, &runtime).await;
-    let ground = Ground {
-        journal: journal.clone(),
-        copy: None,
-        ledger,
-        runtime: runtime.clone(),
-        secrets: shared,
-        state: settings.state,
-        metrics,
-        leader: Some(service::Leader {
-            term: won.term,
-            name: settings.identity.clone(),
-        }),
-    };
-    let listening = listening.map_err(ReplicaError::Engine)?;
-    let mut engine = Engine::start(Vec::new(), ground, listening)
-        .await
-        .map_err(ReplicaError::Engine)?;
-    elected(&mut engine);
-    let (mut leader, answered) = Leader::new(Means {
-        cluster: Cluster::new(client, &settings.namespace),
-        engine,
-        journal,
-        secrets,
+    Ok(Some(Elected {
+        client,
+        settings,
         runtime,
-        identity: settings.identity,
-    });
-    // In a task of its own: nothing that the leader waits for keeps it from renewing.
-    let (tell, mut lost) = oneshot::channel();
-    let (end, ended) = oneshot::channel::<()>();
-    let renewing = tokio::spawn(async move {
-        let mut won = won;
-        tokio::select! {
-            lost = election.keep(&mut won) => drop(tell.send(lost)),
-            _ = ended => election.release(won).await,
-        }
-    });
-    let until = async {
-        tokio::select! {
-            lost = &mut lost => lost.ok(),
-            () = &mut stop => None,
-        }
-    };
-    let led = leader.lead(answered, until).await;
-    leader.stop().await;
-    let led = match led {
-        Ok(Some(lost)) => return Err(ReplicaError::Deposed(lost)),
-        Ok(None) => Ok(()),
-        // Whoever cannot lead lets another one try.
-        Err(error) => Err(ReplicaError::Leader(error)),
-    };
-    drop(end);
-    // What it could not give up ends by itself.
-    drop(renewing.await);
-    led
+        metrics,
+        election,
+        won,
+        _figures: figures,
+    }))
+}
+
+impl Elected {
+    /// Leads until `stop` ends or another replica leads. `began` gets the controller that begins.
+    ///
+    /// # Errors
+    /// Where it cannot listen, is deposed, or cannot go on; it is to be started again then.
+    pub async fn lead(
+        self,
+        ledger: SharedLedger,
+        began: impl FnOnce(&mut Engine),
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), ReplicaError> {
+        let Self {
+            client,
+            settings,
+            runtime,
+            metrics,
+            election,
+            won,
+            _figures,
+        } = self;
+        let secrets = Arc::new(ClusterSecrets::new(client.clone(), &settings.namespace));
+        let journal = Arc::new(KubernetesJournal::new(
+            client.clone(),
+            &settings.namespace,
+            &settings.identity,
+            runtime.clone(),
+        ));
+        let shared: SharedSecrets = secrets.clone();
+        // What it grants to guards would not be recorded.
+        let yields = settings.outlets.guards.is_some();
+        let listening = settings.outlets.listen(&shared, &runtime).await;
+        let listening = listening.map_err(ReplicaError::Engine)?;
+        let ground = Ground {
+            journal: journal.clone(),
+            copy: None,
+            ledger,
+            runtime: runtime.clone(),
+            secrets: shared,
+            state: settings.state,
+            metrics,
+            leader: Some(service::Leader {
+                term: won.term,
+                name: settings.identity.clone(),
+            }),
+        };
+        let mut engine = Engine::start(Vec::new(), ground, listening)
+            .await
+            .map_err(ReplicaError::Engine)?;
+        began(&mut engine);
+        let (mut leader, answered) = Leader::new(Means {
+            cluster: Cluster::new(client, &settings.namespace),
+            engine,
+            journal,
+            secrets,
+            runtime,
+            identity: settings.identity,
+        });
+        // In a task of its own: nothing that the leader waits for keeps it from renewing.
+        let (tell, mut lost) = oneshot::channel();
+        let (end, ended) = oneshot::channel::<()>();
+        let renewing = tokio::spawn(async move {
+            let mut won = won;
+            tokio::select! {
+                lost = election.keep(&mut won, yields) => drop(tell.send(lost)),
+                _ = ended => election.release(won).await,
+            }
+        });
+        let until = async {
+            tokio::select! {
+                lost = &mut lost => lost.ok(),
+                () = stop => None,
+            }
+        };
+        let led = leader.lead(answered, until).await;
+        leader.stop().await;
+        let led = match led {
+            Ok(Some(lost)) => return Err(ReplicaError::Deposed(lost)),
+            Ok(None) => Ok(()),
+            // Whoever cannot lead lets another one try.
+            Err(error) => Err(ReplicaError::Leader(error)),
+        };
+        drop(end);
+        // What it could not give up ends by itself.
+        drop(renewing.await);
+        led
+    }
 }
 
 async fn figures(

@@ -15,6 +15,9 @@ use crate::{
 /// Whether a document can be used.
 pub const VALID: &str = "Valid";
 
+/// Errors of a document that its condition tells; all of them are seen with `failover validate`.
+const TOLD: usize = 10;
+
 /// A condition before it is known since when it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -83,9 +86,13 @@ pub fn valid(remarks: &Remarks, trouble: Option<&str>, runs: bool) -> Claim {
         ""
     };
     match (remarks.errors.as_slice(), trouble) {
-        ([first], _) => Claim::new(VALID, false, "Invalid", format!("{first}{kept}")),
-        ([first, more @ ..], _) => {
-            let message = format!("{first}; and {} more{kept}", more.len());
+        (errors @ [_, ..], _) => {
+            let told = errors.iter().take(TOLD).cloned().collect::<Vec<_>>();
+            let more = match errors.len() - told.len() {
+                0 => String::new(),
+                more => format!("; and {more} more"),
+            };
+            let message = format!("{}{more}{kept}", told.join("; "));
             Claim::new(VALID, false, "Invalid", message)
         }
         ([], Some(trouble)) => Claim::new(VALID, false, "CannotStart", format!("{trouble}{kept}")),
@@ -307,7 +314,7 @@ mod tests {
         assert_eq!(claim.status, Holds::False);
         assert_eq!(
             claim.message,
-            "one; and 1 more; what was in force before stays in force"
+            "one; two; what was in force before stays in force"
         );
     }
 

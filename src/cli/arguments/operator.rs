@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Listen;
+use super::{Listen, VantageListen};
 use crate::model::span::Span;
 
 /// `failover operator`.
@@ -14,11 +14,11 @@ use crate::model::span::Span;
     after_help = "Examples:\n  \
     failover operator crds | kubectl apply --server-side -f -\n  \
     failover operator --namespace failover\n\n\
-    The cluster is the one it runs in, else that of the kubeconfig. It works on the resources of one namespace, and keeps\n\
-    its journal there. Several replicas may run: one leads, and a deposed one cannot write. Who was told what is kept in\n\
-    the state folder: the replicas must share it, or an announcement under way may be sent again by the next leader.\n\
-    Commands, such as an approval, go through the leader's control socket: kubectl exec.\n\n\
-    Exit status: 0 it was told to stop, 1 another replica leads or it cannot go on (start it again), 2 used wrongly."
+    The cluster is the one it runs in, else that of the kubeconfig. It works on the resources of one namespace,\n\
+    and keeps its journal there. Several replicas may run: one leads, and a deposed one cannot write. Commands,\n\
+    such as an approval, go through the leader's control socket: kubectl exec. See 'failover help operator'.\n\n\
+    Exit status: 0 it was told to stop, 1 another replica leads or it cannot go on (start it again), 2 used\n\
+    wrongly."
 )]
 pub struct Operator {
     /// Something else than running it.
@@ -76,6 +76,12 @@ pub struct OperatorRun {
     /// Address of the leader's status page, for the public; 'off' for none.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "off")]
     pub listen: Listen,
+    /// UDP address that guards speak to the leader at ('failover guard'); 'off' for none.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "off")]
+    pub guard_listen: Listen,
+    /// Observers elsewhere.
+    #[command(flatten)]
+    pub vantage: VantageListen,
     /// Address of /metrics, /healthz and /readyz of every replica; 'off' for none.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9633")]
     pub metrics: Listen,

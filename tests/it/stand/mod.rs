@@ -16,6 +16,7 @@ pub mod listener;
 pub mod name_server;
 pub mod network;
 pub mod observer;
+pub mod operator;
 pub mod patience;
 pub mod postgres;
 pub mod proxy;
