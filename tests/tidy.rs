@@ -37,6 +37,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("drill", ADAPTER),
     ("driver", BELOW_DRIVER),
     ("sim", BELOW_SIM),
+    ("operator", BELOW_SIM),
     ("cli", BELOW_CLI),
 ];
 const ADAPTER: &[&str] = &["model", "port"];
@@ -50,7 +51,7 @@ const BELOW_SIM: &[&str] = &[
 ];
 const BELOW_CLI: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "drill", "driver", "sim",
+    "announce", "vantage", "guard", "backup", "drill", "driver", "sim", "operator",
 ];
 
 /// What rooms without IO may not name.
@@ -71,11 +72,13 @@ const LINES: usize = 800;
 
 const TOP_FOLDERS: &[&str] = &[".ci", "charts", "examples", "runbooks", "src", "tests"];
 const TOP_FILES: &[&str] = &[
+    ".dockerignore",
     ".gitignore",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "Cargo.lock",
     "Cargo.toml",
+    "Dockerfile",
     "LICENSE",
     "README.md",
     "clippy.toml",

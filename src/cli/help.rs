@@ -51,6 +51,11 @@ const TOPICS: &[Topic] = &[
         text: include_str!("help/guards.md"),
     },
     Topic {
+        name: "operator",
+        summary: "the controller in Kubernetes: resources, conditions, who asks and who approves, leaders",
+        text: include_str!("help/operator.md"),
+    },
+    Topic {
         name: "switchover",
         summary: "planned moves there and back, and what only the old primary has",
         text: include_str!("help/switchover.md"),

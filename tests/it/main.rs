@@ -21,6 +21,7 @@ mod guard_hold;
 mod init;
 mod journal;
 mod kill;
+mod operator;
 mod planned;
 mod postgres;
 mod postgres_tls;

@@ -182,13 +182,18 @@ impl Standings {
         };
     }
 
-    /// Loops that are stuck, a line each.
+    /// Loops that are stuck, a line each. One that waits for its journal is not: another start would not help it.
     pub fn stuck(&self) -> Vec<String> {
         let now = self.runtime.now();
+        let chains = lock(&self.chains);
+        let waits = |name| {
+            let chain = chains.get(name);
+            chain.is_some_and(|chain| chain.trouble.is_some())
+        };
         lock(&self.services)
             .iter()
             .map(|(name, s)| (name, now.since(s.turned)))
-            .filter(|(_, still)| *still >= STUCK)
+            .filter(|(name, still)| *still >= STUCK && !waits(*name))
             .map(|(name, still)| format!("{name}: its loop has not turned for {still}"))
             .collect()
     }

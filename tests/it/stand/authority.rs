@@ -51,6 +51,21 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// A client certificate that names a person and a group of theirs, and its key, both as PEM.
+    pub fn member(&self, name: &str, group: &str) -> (String, String) {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, group);
+        params
+            .extended_key_usages
+            .push(ExtendedKeyUsagePurpose::ClientAuth);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// A server's settings with a certificate for this name, valid from and up to these days.
     pub fn server(
         &self,

@@ -124,6 +124,7 @@ impl Life {
                 naming,
                 names: Mutex::default(),
             }),
+            leader: None,
             copy: None,
             ledger: ledger.clone(),
             runtime: runtime.clone(),

@@ -1,0 +1,8 @@
+//! What runs in Kubernetes, against real API servers.
+
+mod admission;
+mod chart;
+mod cluster;
+mod image;
+mod journal;
+mod replicas;

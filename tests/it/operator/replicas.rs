@@ -1,0 +1,228 @@
+//! Replicas of the operator: a request becomes a run and its status follows it, whoever leads, and whatever dies.
+
+use failover::{
+    model::{
+        id::Seq,
+        record::{Record, RecordBody},
+    },
+    port::journal::Journal as _,
+};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::journal::journal;
+use crate::stand::{kubernetes::Part, operator::Operators};
+
+/// The whole chain, checked.
+async fn records(operators: &Operators) -> Vec<Record> {
+    let journal = journal(&operators.cluster.kubeconfig(), "reader").await;
+    journal.read(&"shop".into(), Seq(1)).await.unwrap()
+}
+
+fn leaders(records: &[Record]) -> Vec<(u64, String)> {
+    let taken = records.iter().filter_map(|record| match &record.body {
+        RecordBody::LeaderTaken { term, leader } => {
+            let (name, _) = leader.rsplit_once('-').unwrap();
+            Some((term.0, name.to_owned()))
+        }
+        _ => None,
+    });
+    taken.collect()
+}
+
+fn count(records: &[Record], kind: &str) -> usize {
+    records.iter().filter(|r| r.body.kind() == kind).count()
+}
+
+fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
+    let conditions = status["conditions"].as_array().unwrap();
+    conditions.iter().find(|c| c["type"] == kind).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_becomes_a_run_and_its_status_follows_it() {
+    let mut operators = Operators::running().await;
+    assert_eq!(
+        condition(&operators.status("ps", "shop"), "Valid")["status"],
+        "True"
+    );
+    operators.approved("move-1", "one");
+    operators.until_run("move-1", "it is done", |status| {
+        status["progress"] == "Done"
+    });
+
+    let run = operators.status("failoverrun", "move-1");
+    assert_eq!(run["steps"], "5/5", "{run}");
+    assert_eq!(condition(&run, "Complete")["status"], "True", "{run}");
+    assert_eq!(condition(&run, "Succeeded")["status"], "True", "{run}");
+    operators.until_service("it is served from the standby", |status| {
+        status["active"] == "west" && status["run"].is_null()
+    });
+    assert_eq!(operators.stand.effects(), "stop promote");
+    let records = records(&operators).await;
+    assert_eq!(leaders(&records), [(1, "one".to_owned())]);
+    assert_eq!(records[0].body.kind(), "leaderTaken");
+    assert_eq!(count(&records, "runOpened"), 1);
+    operators.cluster.until("people see it", || {
+        let events = operators.cluster.kubectl(&["get", "events"]);
+        ["RunOpened", "RunClosed", "ApprovalNeeded"]
+            .iter()
+            .all(|reason| events.contains(reason))
+    });
+
+    operators.signal("one", Signal::SIGTERM);
+    assert!(operators.ended("one").success(), "{}", operators.log("one"));
+    operators.start("two");
+    operators
+        .cluster
+        .until("a lease that was given up is taken at once", || {
+            operators.log("two").contains("this replica leads term=2")
+        });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_told_and_asked_about_and_failed_over_on_approval() {
+    let operators = Operators::running().await;
+    operators.stand.east_is_up(false);
+    operators.until_service("people are asked", |status| {
+        status["verdict"] == "down" && status["asks"][0]["id"].is_string()
+    });
+    let status = operators.status("ps", "shop");
+    assert_eq!(condition(&status, "PrimaryHealthy")["status"], "False");
+    let asked = condition(&status, "AwaitingApproval");
+    assert_eq!(asked["status"], "True", "{status}");
+    let id = status["asks"][0]["id"].as_str().unwrap();
+    assert!(asked["message"].as_str().unwrap().contains(id), "{status}");
+
+    // What is asked already is not asked twice.
+    operators.ask("again", "failover");
+    operators.until_run("again", "it is refused", |status| {
+        let message = status["message"].as_str().unwrap_or_default();
+        status["progress"] == "Refused" && message.contains("is open already")
+    });
+    for person in ["ann", "ben"] {
+        operators.says("one", person, &["approve", id]);
+    }
+    operators.until_service("it is served from the standby", |status| {
+        status["active"] == "west" && status["run"].is_null()
+    });
+    assert_eq!(operators.stand.effects(), "stop promote");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_killed_midway_is_succeeded_and_nothing_happens_twice() {
+    let mut operators = Operators::running().await;
+    std::fs::remove_file(operators.stand.path("go")).unwrap();
+    operators.approved("move-1", "one");
+    operators.cluster.until("the fence is under way", || {
+        operators.stand.effects() == "stop"
+    });
+    operators.until_run("move-1", "it runs", |status| {
+        status["progress"] == "Running"
+    });
+    operators.signal("one", Signal::SIGKILL);
+    operators.ended("one");
+    // The fence that was under way ends after its controller.
+    operators.stand.file("go", "");
+    operators.start("two");
+    operators.until_run("move-1", "it is done", |status| {
+        status["progress"] == "Done"
+    });
+    assert_eq!(operators.stand.effects(), "stop promote");
+    let records = records(&operators).await;
+    assert_eq!(
+        leaders(&records),
+        [(1, "one".to_owned()), (2, "two".to_owned())]
+    );
+    assert_eq!(count(&records, "runOpened"), 1, "one request, one run");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_slept_through_its_lease_changes_nothing() {
+    let mut operators = Operators::running().await;
+    operators.start("two");
+    operators.signal("one", Signal::SIGSTOP);
+    operators.cluster.until("the other one leads", || {
+        operators.log("two").contains("this replica leads term=2")
+    });
+    let before = records(&operators).await.len();
+    operators.signal("one", Signal::SIGCONT);
+    let status = operators.ended("one");
+    assert_eq!(status.code(), Some(1), "{}", operators.log("one"));
+    assert!(
+        operators.log("one").contains("FO-093"),
+        "{}",
+        operators.log("one")
+    );
+    let records = records(&operators).await;
+    let after = &records[before..];
+    assert!(leaders(after).is_empty(), "{after:?}");
+    operators.approved("move-1", "two");
+    operators.until_run("move-1", "it is done", |status| {
+        status["progress"] == "Done"
+    });
+    assert_eq!(operators.stand.effects(), "stop promote");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_away_fails_nothing_over_and_a_run_goes_on_after() {
+    let operators = Operators::running().await;
+    operators.cluster.crash(Part::ApiServer);
+    // Longer than the lease: nobody else can take it.
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    operators.cluster.restart(Part::ApiServer);
+    operators.cluster.until("the leader renews", || {
+        operators.log("one").contains("this replica still leads")
+    });
+    let records = records(&operators).await;
+    assert_eq!(count(&records, "incidentOpened"), 0);
+    assert_eq!(leaders(&records), [(1, "one".to_owned())]);
+
+    std::fs::remove_file(operators.stand.path("go")).unwrap();
+    operators.approved("move-1", "one");
+    operators.cluster.until("the fence is under way", || {
+        operators.stand.effects() == "stop"
+    });
+    operators.cluster.crash(Part::ApiServer);
+    operators.stand.file("go", "");
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(
+        operators.stand.effects(),
+        "stop",
+        "nothing is done that cannot be recorded"
+    );
+    operators.cluster.restart(Part::ApiServer);
+    operators.until_run("move-1", "it is done", |status| {
+        status["progress"] == "Done"
+    });
+    assert_eq!(operators.stand.effects(), "stop promote");
+    assert_eq!(leaders(&self::records(&operators).await).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_is_not_let_go_while_a_run_is_open() {
+    let operators = Operators::running().await;
+    std::fs::remove_file(operators.stand.path("go")).unwrap();
+    operators.approved("move-1", "one");
+    operators.cluster.until("the fence is under way", || {
+        operators.stand.effects() == "stop"
+    });
+    operators
+        .cluster
+        .kubectl(&["delete", "ps", "shop", "--wait=false"]);
+    operators.until_run("move-1", "it still runs", |status| {
+        status["progress"] == "Running"
+    });
+    operators.stand.file("go", "");
+    operators.until_run("move-1", "it is done", |status| {
+        status["progress"] == "Done"
+    });
+    operators.cluster.until("the service goes", || {
+        operators
+            .cluster
+            .kubectl(&["get", "ps", "-o=name"])
+            .is_empty()
+    });
+    assert_eq!(operators.stand.effects(), "stop promote");
+    assert!(records(&operators).await.len() > 5, "its journal stays");
+}
