@@ -1,6 +1,7 @@
 //! The chart: linted, rendered, refused where its values are wrong, and installed into a real cluster.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -8,7 +9,10 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::stand::kubernetes::{Cluster, refused, succeeded, tool};
+use crate::stand::{
+    controller::Stand,
+    kubernetes::{Cluster, refused, succeeded, tool},
+};
 
 /// Values that turn on all that can be.
 const EVERYTHING: &str = "
@@ -24,8 +28,8 @@ workloads:
     networkPolicies: [failover-shop]
     custom: [{apiGroup: postgresql.cnpg.io, resource: clusters, names: [shop-db]}]
 externalDns: {namespaces: [shop]}
-guards: {enabled: true}
-vantagePoints: {enabled: true, tlsSecret: vantage-tls}
+leaderElection: {leaseDuration: 30s, renewDeadline: 20s, retryPeriod: 4s}
+state: {existingClaim: ledger}
 metrics: {serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}}
 networkPolicy:
   metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]
@@ -187,21 +191,45 @@ fn what_needs_the_prometheus_operator_is_there_only_on_demand() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_ask_for_figures_that_a_controller_has() {
+    let objects = rendered(EVERYTHING);
+    let rules = one(&objects, "PrometheusRule")["spec"].to_string();
+    let asked: BTreeSet<&str> = rules
+        .split(|c: char| !c.is_ascii_lowercase() && c != '_')
+        .filter(|word| word.starts_with("failover_"))
+        .collect();
+    assert!(asked.len() >= 7, "{asked:?}");
+    let controller = Stand::running().await;
+    let (status, figures) = controller.figures("/metrics").await;
+    assert_eq!(status, 200);
+    for name in asked {
+        assert!(
+            figures.contains(&format!("# HELP {name} ")),
+            "no {name} in {figures}"
+        );
+    }
+}
+
 #[test]
 fn wrong_values_are_refused_where_they_stand() {
     for (values, told) in [
         ("replicas: 0", "/replicas"),
         ("replica: 3", "'replica' not allowed"),
-        ("guards: {enabled: true, port: 53}", "/guards/port"),
+        ("metrics: {port: 53}", "/metrics/port"),
         ("workloads: [{namespace: shop}]", "/workloads/0"),
         (
             "workloads: [{namespace: shop, deployments: ['*']}]",
             "/workloads/0/deployments/0",
         ),
+        (
+            "workloads: [{namespace: a, services: [b]}, {namespace: a, services: [c]}]",
+            "workloads: name each namespace once",
+        ),
         ("runAsUser: 0", "/runAsUser"),
         (
-            "vantagePoints: {enabled: true}",
-            "vantagePoints.tlsSecret: name a Secret",
+            "leaderElection: {retryPeriod: soon}",
+            "/leaderElection/retryPeriod",
         ),
         (
             "serviceAccount: {create: false}",
@@ -260,6 +288,33 @@ fn define(cluster: &Cluster, definitions: &[Value]) {
     }
 }
 
+/// A claim that every replica can write, and what it is bound to.
+fn shared_folder(name: &str) -> Value {
+    let room = json!({"storage": "1Gi"});
+    let volume = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "capacity": room,
+            "nfs": {"server": "192.0.2.1", "path": "/ledger"},
+        },
+    });
+    let claim = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": "ops"},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "resources": {"requests": room},
+            "storageClassName": "",
+            "volumeName": name,
+        },
+    });
+    json!({"apiVersion": "v1", "kind": "List", "items": [volume, claim]})
+}
+
 #[test]
 fn it_is_installed_changed_and_removed_without_a_trace() {
     let cluster = Cluster::with_nodes(2);
@@ -288,6 +343,7 @@ fn it_is_installed_changed_and_removed_without_a_trace() {
     nodes.sort_unstable();
     assert_eq!(nodes, ["node-0", "node-1"]);
 
+    cluster.apply(&shared_folder("ledger").to_string());
     succeeded(&install(&cluster, "upgrade", EVERYTHING));
     cluster.until("both replicas are ready again", ready);
     let image = "-o=jsonpath={.spec.template.spec.containers[0].image}";
@@ -340,7 +396,7 @@ fn its_account_may_do_what_the_role_says_and_nothing_else() {
     let account = cluster.of_service_account("ops", "dr-failover");
     for allowed in [
         "create failover.rs/journalentries ops",
-        "update coordination.k8s.io/leases/failover ops",
+        "update coordination.k8s.io/leases/dr-failover ops",
         "watch failover.rs/protectedservices ops",
         "patch failover.rs/failoverruns:status ops",
         "create events.k8s.io/events ops",
