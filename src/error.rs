@@ -278,6 +278,14 @@ codes! {
         "The journal's copy went on after it was restored here: whoever wrote it is not gone. Nothing was taken over, and \
          no controller of this host leads from what was restored.",
         "Stop the other controller for good, delete the journal that was restored here, and take over again.";
+    /// No cluster.
+    CLUSTER = "FO-092", "The cluster cannot be reached.",
+        "There is no kubeconfig, it does not say how to log in, or the operator does not run in a pod.",
+        "Name one with --kubeconfig or $KUBECONFIG, and try it with kubectl.";
+    /// A replica that leads no more.
+    REPLICA = "FO-093", "This replica of the operator does not lead.",
+        "Another replica was elected or wrote to the journal, or the loop of a service ended. What it had begun is in the          journal, and whoever leads goes on with it.",
+        "Nothing, where its Deployment starts it again. The log of the replica that leads says how it goes on.";
 }
 
 /// What failed, for a person.
@@ -533,6 +541,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A cluster.
+    #[error("the cluster cannot be reached")]
+    Cluster(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A replica of the operator.
+    #[error(transparent)]
+    Replica(crate::operator::replica::ReplicaError),
     /// A certificate.
     #[error("a certificate cannot be used")]
     Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -638,6 +652,8 @@ impl Error {
             Self::Output(_) => &OUTPUT,
             Self::Listen { .. } => &LISTEN,
             Self::Start { .. } => &START,
+            Self::Cluster(_) => &CLUSTER,
+            Self::Replica(_) => &REPLICA,
             Self::Certificate(_) => &CERTIFICATE,
             Self::VantageKey { .. } => &VANTAGE_KEY,
             Self::GuardDocument { .. } => &GUARD_DOCUMENT,

@@ -14,6 +14,7 @@ pub mod fence;
 pub mod guard;
 pub mod journal;
 pub mod model;
+pub mod operator;
 pub mod port;
 pub mod probe;
 pub mod promote;

@@ -37,6 +37,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("drill", ADAPTER),
     ("driver", BELOW_DRIVER),
     ("sim", BELOW_SIM),
+    ("operator", BELOW_SIM),
     ("cli", BELOW_CLI),
 ];
 const ADAPTER: &[&str] = &["model", "port"];
@@ -50,7 +51,7 @@ const BELOW_SIM: &[&str] = &[
 ];
 const BELOW_CLI: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "drill", "driver", "sim",
+    "announce", "vantage", "guard", "backup", "drill", "driver", "sim", "operator",
 ];
 
 /// What rooms without IO may not name.

@@ -12,6 +12,7 @@ mod drill;
 mod guard;
 mod init;
 mod journal;
+mod operator;
 mod planned;
 mod postmortem;
 mod simulate;
@@ -26,6 +27,7 @@ pub use drill::{Drill, History, Report, ReportFormat};
 pub use guard::{Guard, GuardDocument, GuardKeygen, GuardRun};
 pub use init::Init;
 pub use journal::{Journal, JournalExport, JournalRestore, JournalShow, JournalVerify, Takeover};
+pub use operator::{Operator, OperatorCrds, OperatorPart, OperatorRun};
 pub use planned::Planned;
 pub use postmortem::Postmortem;
 pub use simulate::Simulate;
@@ -138,6 +140,8 @@ pub enum Command {
     Schema(Schema),
     /// Run the controller.
     Run(Run),
+    /// Run the controller in a Kubernetes cluster, on custom resources.
+    Operator(Operator),
     /// Look from here, and report to a controller elsewhere.
     Vantage(Vantage),
     /// Guard the database of this host: it writes only while it may.
@@ -294,6 +298,17 @@ pub enum Listen {
     Off,
     /// Here.
     At(std::net::SocketAddr),
+}
+
+impl Listen {
+    /// The address, where it is listened at all.
+    #[must_use]
+    pub const fn address(self) -> Option<std::net::SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::At(address) => Some(address),
+        }
+    }
 }
 
 impl std::str::FromStr for Listen {

@@ -51,6 +51,9 @@ pub fn of(record: &Record) -> Line {
             Normal,
             format!("controller {version} takes up the service, mode {mode}"),
         ),
+        RecordBody::LeaderTaken { term, leader } => {
+            line("controller", Normal, format!("{leader} leads, term {term}"))
+        }
         RecordBody::DocumentsChanged { mode, .. } => line(
             "documents",
             Normal,

@@ -20,6 +20,7 @@ mod journal;
 mod line;
 mod look;
 mod offline;
+mod operator;
 pub mod output;
 mod place;
 mod postmortem;
@@ -76,6 +77,14 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
         Command::Run(args) => {
             log(&global, if output.live { "warn" } else { "info" })?;
             wait(run::run(&args, &place()?, output))
+        }
+        Command::Operator(arguments::Operator {
+            part: Some(arguments::OperatorPart::Crds(args)),
+            ..
+        }) => operator::crds(&args, output),
+        Command::Operator(args) => {
+            log(&global, "info")?;
+            wait(operator::run(&args.run, &place()?))
         }
         Command::Vantage(args) => {
             log(&global, if output.live { "error" } else { "info" })?;

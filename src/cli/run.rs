@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,17 +16,18 @@ use tokio::{
 };
 
 use super::{
-    arguments::{self, Listen},
-    documents,
-    engine::{self, Engine, Outlets},
+    arguments, documents, engine,
     output::Output,
     place::Place,
     progress::Progress,
-    socket::message::Event,
+    socket::{desk::Desk, message::Event},
     vantage,
 };
 use crate::{
-    driver::registry,
+    driver::{
+        engine::{Engine, Outlets},
+        registry,
+    },
     error::Error,
     model::service::Service,
     port::{cause, supervisor::Supervisor},
@@ -48,18 +50,18 @@ pub async fn run(args: &arguments::Run, place: &Place, output: Output) -> Result
     let vantage = vantage::listen(&args.vantage)?;
     let services = load(paths, output)?;
     let outlets = Outlets {
-        page: args.listen,
-        metrics: args.metrics,
-        journal_copy: args.journal_copy.clone(),
-        guards: args.guard_listen,
+        page: args.listen.address(),
+        metrics: args.metrics.address(),
+        guards: args.guard_listen.address(),
         vantage,
     };
     let mut changes = Changes::of(paths);
-    let mut engine = Engine::start(services, place, &outlets).await?;
+    let copy = args.journal_copy.as_deref();
+    let (mut engine, desk) = engine::start(services, place, &outlets, copy).await?;
     engine.metrics.documents_loaded();
     greet(&engine, place, &outlets, output);
     let mut progress = Progress::new(output);
-    let mut events = follow(&engine);
+    let mut events = follow(&desk);
     let mut mute = false;
     let mut supervisor = Supervisor::of_this_process();
     supervisor.ready();
@@ -83,11 +85,11 @@ pub async fn run(args: &arguments::Run, place: &Place, output: Output) -> Result
             _ = hang_up.recv() => {
                 engine.renew_certificate();
                 reload(&engine, paths, output).await;
-                events = follow(&engine);
+                events = follow(&desk);
             }
             () = changes.next() => {
                 reload(&engine, paths, output).await;
-                events = follow(&engine);
+                events = follow(&desk);
             }
         }
     };
@@ -106,10 +108,10 @@ fn greet(engine: &Engine, place: &Place, outlets: &Outlets, output: Output) {
         .map(|s| format!("{} ({})", s.name, s.mode))
         .collect();
     say(output, &format!("protecting {}", names.join(", ")));
-    if let Listen::At(address) = outlets.page {
+    if let Some(address) = outlets.page {
         say(output, &format!("status page on http://{address}/"));
     }
-    if let Listen::At(address) = outlets.metrics {
+    if let Some(address) = outlets.metrics {
         say(output, &format!("figures on http://{address}/metrics"));
     }
     if let Some(address) = engine.guards {
@@ -162,8 +164,8 @@ fn load(paths: &[PathBuf], output: Output) -> Result<Vec<Service>, Error> {
 }
 
 /// Records of all services from now on.
-fn follow(engine: &Engine) -> BoxStream<'static, Event> {
-    match engine.desk.watch(None) {
+fn follow(desk: &Arc<Desk>) -> BoxStream<'static, Event> {
+    match desk.watch(None) {
         Ok(events) => events,
         // Every service that runs can be followed; one that has just ended is no reason to stop.
         Err(_) => futures::stream::pending().boxed(),

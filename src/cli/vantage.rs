@@ -12,13 +12,13 @@ use url::{Host, Url};
 
 use super::{
     arguments::{self, Listen},
-    documents,
-    engine::{self, VantageOutlet},
+    documents, engine,
     output::Output,
 };
 use crate::{
     driver::{
         clock::HostRuntime,
+        engine::VantageOutlet,
         observer::{Means, Observer, Told},
         registry,
     },

@@ -407,6 +407,12 @@ fn gate_report(answer: &gate::Answer) -> GateReport {
     }
 }
 
+/// Where a service stands, in one sentence.
+#[must_use]
+pub fn headline_of(core: &Core) -> String {
+    headline(core, detect::need(core.service(), &core.state().verdicts))
+}
+
 fn headline(core: &Core, need: Need) -> String {
     let (service, state) = (core.service(), core.state());
     if let Some(run) = &state.run {

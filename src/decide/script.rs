@@ -408,6 +408,7 @@ impl Stage {
             | RecordBody::BackupVerified { .. }
             | RecordBody::BackupTaken { .. }
             | RecordBody::BackupsJudged { .. }
+            | RecordBody::LeaderTaken { .. }
             | RecordBody::JournalResumed { .. }
             | RecordBody::LossMeasured { .. }
             | RecordBody::Note { .. } => return,

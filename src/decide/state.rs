@@ -509,6 +509,7 @@ impl State {
             RecordBody::DrillOpened { .. }
             | RecordBody::DrillJudged { .. }
             | RecordBody::DrillSkipped { .. }
+            | RecordBody::LeaderTaken { .. }
             | RecordBody::JournalResumed { .. }
             | RecordBody::Note { .. } => {}
         }

@@ -23,7 +23,7 @@ use super::{
     perform::{Performer, Underway},
     publisher::{self, Publisher, Slot},
     readiness::{self, Found, Scene},
-    service::{Input, LoopError, Parts, Reloaded, ServiceLoop},
+    service::{Input, Leader, LoopError, Parts, Reloaded, ServiceLoop},
     ttl, vantage,
     watch::{self, LookoutError, Lookouts, Watch},
 };
@@ -80,6 +80,8 @@ pub struct Means {
     pub guards: Option<Arc<Post>>,
     /// The built-in listener's pages.
     pub pages: Pages,
+    /// How this process came to lead, where it was elected.
+    pub leader: Option<Leader>,
     /// Whether checks and TTLs are looked after in the background.
     pub upkeep: bool,
 }
@@ -120,6 +122,24 @@ pub enum StartError {
     /// Its chain cannot be used.
     #[error(transparent)]
     Loop(LoopError),
+}
+
+impl StartError {
+    /// The service that it is about.
+    #[must_use]
+    pub fn service(&self) -> Option<ServiceName> {
+        match self {
+            Self::Fitting { service, .. }
+            | Self::Lookouts { service, .. }
+            | Self::SiteOfRun { service, .. } => Some(service.clone()),
+            Self::Loop(
+                LoopError::Replay { service, .. }
+                | LoopError::Panicked { service }
+                | LoopError::Deposed { service, .. },
+            ) => Some(service.as_str().into()),
+            Self::Loop(LoopError::TakenOver(_)) => None,
+        }
+    }
 }
 
 /// Why a command could not be given.
@@ -225,6 +245,7 @@ impl Controller {
             inbox: received,
             observations: self.watch(&service, &fitted),
             shown: self.slot.clone(),
+            leader: self.means.leader.clone(),
             version: env!("CARGO_PKG_VERSION"),
         };
         let looping = ServiceLoop::new(parts).await.map_err(StartError::Loop)?;

@@ -5,6 +5,7 @@ pub mod backups;
 pub mod clock;
 pub mod controller;
 pub mod drills;
+pub mod engine;
 pub mod fitting;
 pub mod guards;
 pub mod history;

@@ -13,7 +13,7 @@ use futures::{
 };
 
 use super::{
-    guards::{Term, Ward},
+    guards::{self, Ward},
     history::History,
     metrics::Metrics,
     perform::Performer,
@@ -26,7 +26,7 @@ use crate::{
     },
     journal::succession::Succession,
     model::{
-        id::ServiceName,
+        id::{ServiceName, Term},
         observation::Observation,
         page::{Page, PageTopic, Severity},
         record::{Record, RecordBody},
@@ -93,7 +93,7 @@ pub struct ServiceLoop {
     performer: Performer,
     ward: Option<Arc<Ward>>,
     /// Its own at the ward.
-    term: Option<Term>,
+    term: Option<guards::Term>,
     metrics: Arc<Metrics>,
     inbox: UnboundedReceiver<Input>,
     observations: Fuse<BoxStream<'static, Observation>>,
@@ -105,6 +105,7 @@ pub struct ServiceLoop {
     /// What nobody will say again, and could not be recorded yet, oldest first.
     backlog: VecDeque<Event>,
     trouble: Option<Trouble>,
+    leader: Option<Leader>,
     version: &'static str,
 }
 
@@ -216,8 +217,19 @@ pub struct Parts {
     pub observations: BoxStream<'static, Observation>,
     /// Where the status page takes its content from.
     pub shown: Slot,
+    /// How this process came to lead, where it was elected.
+    pub leader: Option<Leader>,
     /// The program's version, for the journal.
     pub version: &'static str,
+}
+
+/// How a process came to lead.
+#[derive(Clone, Debug)]
+pub struct Leader {
+    /// Its term.
+    pub term: Term,
+    /// What it is called.
+    pub name: String,
 }
 
 impl ServiceLoop {
@@ -256,6 +268,7 @@ impl ServiceLoop {
             pending: Vec::new(),
             backlog: VecDeque::new(),
             trouble: None,
+            leader: parts.leader,
             version: parts.version,
         })
     }
@@ -271,7 +284,12 @@ impl ServiceLoop {
     /// # Errors
     /// `Deposed` where another controller took over the chain.
     pub async fn run(mut self) -> Result<(), LoopError> {
-        self.pending = self.core.start(self.version, self.runtime.now());
+        let taken = self.leader.take().map(|leader| RecordBody::LeaderTaken {
+            term: leader.term,
+            leader: leader.name,
+        });
+        let started = self.core.start(self.version, self.runtime.now());
+        self.pending = taken.into_iter().chain(started).collect();
         self.take_up_guards();
         loop {
             let wake = self.settle(Event::Tick, None).await?;

@@ -5,6 +5,7 @@ pub mod chain;
 pub mod copy;
 pub mod export;
 pub mod file;
+pub mod kubernetes;
 pub mod memory;
 pub mod origin;
 pub mod restore;

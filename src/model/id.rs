@@ -136,6 +136,30 @@ impl fmt::Display for Epoch {
     }
 }
 
+/// How often replicas changed the leadership: the fencing token of a leader's records.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(transparent)]
+pub struct Term(pub u64);
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// Place of a record in its chain, from 1.
 #[derive(
     Clone,

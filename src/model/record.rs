@@ -13,7 +13,7 @@ use super::{
     id::{
         AnnouncementId, AskId, Attempt, ComponentName, ConfigHash, DrillName, Epoch,
         IdempotencyKey, IncidentId, PageId, PersonName, PlanHash, RunId, Seq, ServiceName,
-        SiteName, StepId,
+        SiteName, StepId, Term,
     },
     loss::LossForecast,
     page::Page,
@@ -68,6 +68,13 @@ pub enum RecordBody {
         active: Option<SiteName>,
         /// The mode that the documents ask for.
         mode: Mode,
+    },
+    /// One of several replicas was elected: from here on no earlier leader can write.
+    LeaderTaken {
+        /// Its term.
+        term: Term,
+        /// What it is called.
+        leader: String,
     },
     /// The documents changed.
     DocumentsChanged {
@@ -649,6 +656,7 @@ impl RecordBody {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::ControllerStarted { .. } => "controllerStarted",
+            Self::LeaderTaken { .. } => "leaderTaken",
             Self::DocumentsChanged { .. } => "documentsChanged",
             Self::ModeChanged { .. } => "modeChanged",
             Self::Checked { .. } => "checked",

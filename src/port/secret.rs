@@ -22,6 +22,14 @@ pub enum SecretError {
     /// Kubernetes secrets are read by the operator only.
     #[error("secretRef {0} can only be read by the operator: use env or file here")]
     NoCluster(String),
+    /// The cluster has no such key.
+    #[error("there is no key {key} in the Secret {secret} of the operator's namespace")]
+    NoKey {
+        /// The Secret.
+        secret: String,
+        /// The key.
+        key: String,
+    },
     /// It is there, but empty.
     #[error("the {0} is empty")]
     Empty(String),

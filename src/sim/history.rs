@@ -412,6 +412,7 @@ impl History {
             inbox: received,
             observations: Watch::new(&service, &lookouts, &runtime, 0).boxed(),
             shown,
+            leader: None,
             version: "simulated",
         };
         let end = Arc::new(Mutex::new(None));

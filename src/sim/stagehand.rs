@@ -163,6 +163,7 @@ fn words(record: &Record) -> String {
         RecordBody::PageRaised { page } => format!("{kind}: {}", page.title),
         RecordBody::Attested { by, statement, .. } => format!("{kind} by {by}: {statement}"),
         RecordBody::ControllerStarted { .. }
+        | RecordBody::LeaderTaken { .. }
         | RecordBody::DocumentsChanged { .. }
         | RecordBody::ModeChanged { .. }
         | RecordBody::Checked { .. }

@@ -288,6 +288,7 @@ impl Watchman {
             } => self.silence = *proceed,
             RecordBody::IncidentClosed { .. } => self.gates = None,
             RecordBody::ControllerStarted { .. }
+            | RecordBody::LeaderTaken { .. }
             | RecordBody::EpochHeld { .. }
             | RecordBody::TakenOver { .. }
             | RecordBody::DocumentsChanged { .. }

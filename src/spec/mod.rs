@@ -45,4 +45,4 @@ pub use code::{Code, CodePage, Severity};
 pub use diagnostic::{Diagnostic, Look, Related};
 pub use load::{Loaded, Source, load, read, read_text};
 pub use ready::{RUNBOOKS, ReadyMade, ReadyStep};
-pub use schema::schema;
+pub use schema::{adapters, schema};

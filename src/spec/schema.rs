@@ -57,6 +57,13 @@ pub fn schema(kinds: Kinds) -> Value {
     })
 }
 
+/// The adapters that fit where a type is marked so.
+#[must_use]
+pub fn adapters(kinds: Kinds, mark: &str) -> Vec<&'static str> {
+    let fitting = kinds.0.iter().filter(|k| Family::of(k).mark() == mark);
+    fitting.map(|kind| kind.name).collect()
+}
+
 fn envelope<S: JsonSchema>(generator: &mut SchemaGenerator, kind: &str) -> Value {
     let mut schema = Document::<S>::json_schema(generator).to_value();
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {

@@ -210,6 +210,7 @@ async fn decision() -> Duration {
     let means = Means {
         kinds: registry::kinds(),
         journal: Arc::new(SqliteJournal::open(&folder.path().join("journal.sqlite")).unwrap()),
+        leader: None,
         copy: None,
         ledger: Arc::new(SqliteLedger::open(&folder.path().join("ledger.sqlite")).unwrap()),
         runtime: runtime.clone(),

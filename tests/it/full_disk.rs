@@ -38,6 +38,7 @@ async fn start(world: &World, disk: &SmallDisk) -> (Arc<Controller>, Ends) {
     let means = Means {
         kinds: kinds(),
         journal: Arc::new(SqliteJournal::open(&disk.path().join("journal.sqlite")).unwrap()),
+        leader: None,
         copy: None,
         ledger: Arc::new(SqliteLedger::open(&disk.path().join("ledger.sqlite")).unwrap()),
         runtime: runtime.clone(),

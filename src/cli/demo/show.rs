@@ -20,16 +20,15 @@ use super::{
 };
 use crate::{
     cli::{
-        arguments::{self, Listen, Scenario},
-        documents as loading,
-        engine::{self, Engine, Outlets},
-        journal,
+        arguments::{self, Scenario},
+        documents as loading, engine, journal,
         line::Weight,
         output::Output,
         place::Place,
         socket::{desk::Events, message::Event},
     },
     decide::explain::Report,
+    driver::engine::{Engine, Outlets},
     error::Error,
     model::{
         announcement::{Announcement, Phase},
@@ -126,14 +125,11 @@ impl<'a> Show<'a> {
             state: kept,
         };
         let outlets = Outlets {
-            page: Listen::At(stage.addresses.page),
-            metrics: Listen::Off,
-            journal_copy: None,
-            guards: Listen::Off,
-            vantage: None,
+            page: Some(stage.addresses.page),
+            ..Outlets::default()
         };
-        let engine = Engine::start(services, &place, &outlets).await?;
-        let events = engine.desk.watch(None).map_err(|_| Error::DemoStart {
+        let (engine, desk) = engine::start(services, &place, &outlets, None).await?;
+        let events = desk.watch(None).map_err(|_| Error::DemoStart {
             part: "the controller".to_owned(),
             reason: "it does not know the service".to_owned(),
         })?;

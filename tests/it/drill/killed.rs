@@ -313,6 +313,7 @@ async fn live(orders: Orders) {
             die: orders.die,
             names: Mutex::default(),
         }),
+        leader: None,
         copy: None,
         ledger: Arc::new(SqliteLedger::open(&orders.state.join("ledger.sqlite")).unwrap()),
         runtime: runtime.clone(),

@@ -93,6 +93,7 @@ async fn live(orders: Orders) {
             die: orders.die,
             names: Mutex::default(),
         }),
+        leader: None,
         copy: None,
         ledger: ledger.clone(),
         runtime: runtime.clone(),

@@ -334,6 +334,7 @@ async fn begin(
     let means = Means {
         kinds: registry::kinds(),
         journal: journal.clone(),
+        leader: None,
         copy: None,
         ledger: Arc::new(SqliteLedger::open(&state.join("ledger.sqlite")).unwrap()),
         runtime: runtime.clone(),

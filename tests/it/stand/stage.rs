@@ -62,6 +62,7 @@ impl Stage {
             means: Means {
                 kinds: kinds(),
                 journal: journal.clone(),
+                leader: None,
                 copy: None,
                 ledger: Arc::new(MemoryLedger::default()),
                 runtime: runtime.clone(),

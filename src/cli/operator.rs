@@ -1,0 +1,132 @@
+//! `failover operator`: a replica of the operator, and the definitions of its resources.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    arguments::{OperatorCrds, OperatorRun},
+    engine,
+    output::Output,
+    place::Place,
+    socket::server::Socket,
+};
+use crate::{
+    announce::ledger::SqliteLedger,
+    driver::{clock::HostRuntime, registry},
+    error::Error,
+    operator::{
+        crd,
+        lease::Times,
+        replica::{self, ReplicaError, Settings},
+    },
+    port::{ledger::SharedLedger, runtime::SharedRuntime},
+};
+
+/// How long connecting to the API server may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// `failover operator crds`.
+///
+/// # Errors
+/// Where a definition cannot be made, which is a fault of failover.
+pub fn crds(args: &OperatorCrds, output: Output) -> Result<(), Error> {
+    let definitions = crd::all(registry::kinds()).map_err(|e| engine::cannot_start(&e))?;
+    for (file, text) in definitions {
+        match args.to.as_ref().map(|folder| folder.join(file)) {
+            None => output.text(&format!("---\n{text}"))?,
+            Some(path) => fs::write(&path, text).map_err(|source| Error::File {
+                verb: "write",
+                path,
+                source,
+            })?,
+        }
+    }
+    Ok(())
+}
+
+/// Runs a replica until SIGTERM or Ctrl-C, or until another one leads.
+///
+/// # Errors
+/// Where it cannot start, or cannot go on.
+pub async fn run(args: &OperatorRun, place: &Place) -> Result<(), Error> {
+    let on = |kind| signal(kind).map_err(|e| engine::cannot_start(&e));
+    let (mut terminate, mut interrupt) =
+        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    let times = Times::new(args.lease_duration, args.renew_deadline, args.retry_period)
+        .map_err(|e| Error::Usage(e.to_string()))?;
+    let config = config(args).await?;
+    let namespace = args
+        .namespace
+        .clone()
+        .unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config).map_err(|e| Error::Cluster(e.into()))?;
+    place.prepare()?;
+    let socket = Socket::bind(&place.socket).await?;
+    let runtime: SharedRuntime = Arc::new(HostRuntime::new());
+    let ledger: SharedLedger = Arc::new(
+        SqliteLedger::open(&place.state.join("ledger.sqlite"))
+            .map_err(|e| engine::cannot_start(&e))?,
+    );
+    let settings = Settings {
+        namespace,
+        identity: identity(args.identity.as_deref()),
+        lease: args.lease.clone(),
+        times,
+        page: args.listen.address(),
+        metrics: args.metrics.address(),
+        state: place.state.clone(),
+    };
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+    };
+    let answering = runtime.clone();
+    let elected = move |engine: &mut _| drop(engine::answer(engine, socket, answering));
+    let ended = replica::run(client, settings, ledger, runtime, elected, stop).await;
+    ended.map_err(Error::from)
+}
+
+impl From<ReplicaError> for Error {
+    fn from(error: ReplicaError) -> Self {
+        match error {
+            ReplicaError::Engine(error) => error.into(),
+            error @ (ReplicaError::Deposed(_) | ReplicaError::Leader(_)) => Self::Replica(error),
+        }
+    }
+}
+
+async fn config(args: &OperatorRun) -> Result<Config, Error> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| Error::Cluster(error);
+    let mut config = match &args.kubeconfig {
+        Some(path) => {
+            let kubeconfig = Kubeconfig::read_from(path).map_err(|e| failed(e.into()))?;
+            let options = KubeConfigOptions::default();
+            Config::from_custom_kubeconfig(kubeconfig, &options)
+                .await
+                .map_err(|e| failed(e.into()))?
+        }
+        None => Config::infer().await.map_err(|e| failed(e.into()))?,
+    };
+    config.connect_timeout = Some(CONNECT);
+    Ok(config)
+}
+
+/// A process that was started again under its old name is not the one before: it does not know what that one began.
+fn identity(name: Option<&str>) -> String {
+    let host = || {
+        nix::unistd::gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok())
+    };
+    let name = name.map(ToOwned::to_owned).or_else(host);
+    let name = name.unwrap_or_else(|| "failover".to_owned());
+    format!("{name}-{:08x}", rand::random::<u32>())
+}

@@ -1,0 +1,710 @@
+//! The replica that leads: what is seen of the resources becomes services, requests become commands, and what the services
+//! come to is written back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{
+    StreamExt,
+    channel::mpsc,
+    stream::{BoxStream, SelectAll},
+};
+use kube::{
+    Resource as _, ResourceExt as _,
+    api::DynamicObject,
+    runtime::{
+        events::{Recorder, Reporter},
+        watcher::Event,
+    },
+};
+use serde_json::{Value, json};
+use tokio::time;
+
+use super::{
+    cluster::{Cluster, Watched, Written},
+    document::{DocumentKind, Documents, Key, Remarks},
+    event,
+    request::{self, Request, Trace},
+    resource::{Condition, DocumentStatus, FailoverRunStatus, Progress, ServiceStatus},
+    secret::{self, ClusterSecrets},
+    standing::{self, Claim},
+};
+use crate::{
+    decide::{core::Core, event::Reply},
+    driver::{engine::Engine, registry, service::LoopError},
+    model::{
+        id::{Seq, ServiceName},
+        record::{Record, RecordBody},
+        service::Service,
+        span::Span,
+        time::Time,
+    },
+    port::{cause, journal::SharedJournal, runtime::SharedRuntime},
+};
+
+/// Keeps a service from going while a run is open: it would be left midway.
+const FINALIZER: &str = "failover.rs/run";
+/// Several changes are taken together when they come within this.
+const STILL: Span = Span::from_millis(200);
+/// What could not be written is tried again after this.
+const AGAIN: Span = Span::from_secs(2);
+/// A loop that has not answered after this waits for its journal.
+const ANSWER: Duration = Duration::from_secs(1);
+/// What changes without a record, such as a lag, is looked at so often.
+const LOOK: Span = Span::from_secs(30);
+
+/// Why a leader stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaderError {
+    /// A service's loop ended.
+    #[error("the loop of {service} ended")]
+    Loop {
+        /// The service.
+        service: ServiceName,
+        /// The cause.
+        #[source]
+        source: LoopError,
+    },
+}
+
+/// What a leader works with.
+pub struct Means {
+    /// The resources.
+    pub cluster: Cluster,
+    /// The controller, without a service yet.
+    pub engine: Engine,
+    /// Its journal, in which requests are looked for.
+    pub journal: SharedJournal,
+    /// Its secrets.
+    pub secrets: Arc<ClusterSecrets>,
+    /// Time.
+    pub runtime: SharedRuntime,
+    /// What this replica is called.
+    pub identity: String,
+}
+
+/// The replica that leads.
+pub struct Leader {
+    means: Means,
+    documents: Documents,
+    /// Names that were listed since a list began.
+    listed: BTreeMap<Watched, BTreeSet<String>>,
+    /// Kinds that were listed whole.
+    whole: BTreeSet<Watched>,
+    remarks: BTreeMap<Key, Remarks>,
+    troubles: BTreeMap<ServiceName, String>,
+    requests: BTreeMap<String, Asked>,
+    followed: BTreeSet<ServiceName>,
+    records: SelectAll<BoxStream<'static, Record>>,
+    answers: mpsc::UnboundedSender<(String, Result<Reply, String>)>,
+    /// Documents have changed.
+    changed: bool,
+    /// Services whose status may be another one.
+    stale: BTreeSet<ServiceName>,
+    /// When to settle all that.
+    due: Option<Time>,
+    recorder: Recorder,
+}
+
+/// A request and what became of it.
+struct Asked {
+    request: Request,
+    object: DynamicObject,
+    trace: Trace,
+    /// Whether the journal was looked through.
+    is_read: bool,
+    /// Whether the command was given.
+    is_given: bool,
+    refused: Option<String>,
+}
+
+/// What a service's loop said of itself.
+enum Shown {
+    Core(Box<Core>),
+    Absent,
+    Busy,
+}
+
+type Answers = mpsc::UnboundedReceiver<(String, Result<Reply, String>)>;
+
+impl Leader {
+    /// A leader that has seen nothing yet.
+    #[must_use]
+    pub fn new(means: Means) -> (Self, Answers) {
+        let (answers, answered) = mpsc::unbounded();
+        let reporter = Reporter {
+            controller: "failover".to_owned(),
+            instance: Some(means.identity.clone()),
+        };
+        let recorder = Recorder::new(means.cluster.client(), reporter);
+        let leader = Self {
+            means,
+            documents: Documents::default(),
+            listed: BTreeMap::new(),
+            whole: BTreeSet::new(),
+            remarks: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            followed: BTreeSet::new(),
+            records: SelectAll::new(),
+            answers,
+            changed: true,
+            stale: BTreeSet::new(),
+            due: None,
+            recorder,
+        };
+        (leader, answered)
+    }
+
+    /// Leads until `stop` ends, which it gives back.
+    ///
+    /// # Errors
+    /// Where a service's loop ends by itself: another leader writes to its chain, or failover is at fault.
+    pub async fn lead<T>(
+        &mut self,
+        mut answered: Answers,
+        stop: impl Future<Output = T>,
+    ) -> Result<T, LeaderError> {
+        let mut seen = self.means.cluster.watch();
+        let mut stop = Box::pin(stop);
+        loop {
+            let runtime = self.means.runtime.clone();
+            let wake = self.due.unwrap_or_else(|| runtime.now().after(LOOK));
+            tokio::select! {
+                biased;
+                end = &mut stop => return Ok(end),
+                Some((service, end)) = self.means.engine.ends.next() => {
+                    if let Err(source) = end {
+                        return Err(LeaderError::Loop { service, source });
+                    }
+                    self.look_again(service);
+                }
+                Some((watched, event)) = seen.next() => self.see(watched, event),
+                Some((name, answer)) = answered.next() => self.answered(&name, answer),
+                Some(record) = self.records.next(), if !self.records.is_empty() => self.recorded(&record),
+                () = runtime.sleep_until(wake) => self.settle().await,
+            }
+        }
+    }
+
+    /// Stops the controller; its loops end after what they are recording.
+    pub async fn stop(self) {
+        self.means.engine.stop().await;
+    }
+
+    fn soon(&mut self) {
+        let due = self.means.runtime.now().after(STILL);
+        self.due.get_or_insert(due);
+    }
+
+    fn look_again(&mut self, service: ServiceName) {
+        self.stale.insert(service);
+        self.soon();
+    }
+
+    fn see(&mut self, watched: Watched, event: Event<DynamicObject>) {
+        match event {
+            Event::Init => drop(self.listed.insert(watched, BTreeSet::new())),
+            Event::InitApply(object) => {
+                self.listed
+                    .entry(watched)
+                    .or_default()
+                    .insert(object.name_any());
+                self.put(watched, object);
+            }
+            Event::InitDone => {
+                let names = self.listed.remove(&watched).unwrap_or_default();
+                match watched {
+                    Watched::Document(kind) => self.changed |= self.documents.keep(kind, &names),
+                    Watched::Run => self.requests.retain(|name, _| names.contains(name)),
+                }
+                self.whole.insert(watched);
+            }
+            Event::Apply(object) => self.put(watched, object),
+            Event::Delete(object) => match watched {
+                Watched::Document(kind) => {
+                    let name = object.name_any();
+                    self.changed |= self.documents.remove(&Key { kind, name });
+                }
+                Watched::Run => drop(self.requests.remove(&object.name_any())),
+            },
+        }
+        self.soon();
+    }
+
+    fn put(&mut self, watched: Watched, object: DynamicObject) {
+        let name = object.name_any();
+        match watched {
+            Watched::Document(kind) => {
+                if kind == DocumentKind::Service {
+                    self.stale.insert(name.as_str().into());
+                }
+                self.changed |= self.documents.put(Key { kind, name }, object);
+            }
+            Watched::Run => {
+                let request = Request::of(&object);
+                match self.requests.get_mut(&name) {
+                    Some(asked) if asked.request.uid == request.uid => {
+                        asked.request = request;
+                        asked.object = object;
+                    }
+                    Some(_) | None => {
+                        let asked = Asked {
+                            trace: Trace::new(request.mark()),
+                            request,
+                            object,
+                            is_read: false,
+                            is_given: false,
+                            refused: None,
+                        };
+                        self.requests.insert(name, asked);
+                    }
+                }
+            }
+        }
+    }
+
+    fn recorded(&mut self, record: &Record) {
+        for asked in self.requests.values_mut() {
+            let is_of =
+                |spec: &super::resource::FailoverRunSpec| spec.service == record.chain.as_str();
+            if asked.request.asked.as_ref().is_ok_and(is_of) {
+                asked.trace.follow(record);
+            }
+        }
+        // A service that is to go waits for this.
+        if matches!(
+            record.body,
+            RecordBody::RunClosed { .. } | RecordBody::DrillClosed { .. }
+        ) {
+            self.changed = true;
+        }
+        self.tell(record);
+        self.look_again(record.chain.clone());
+    }
+
+    /// Beside the loop: nobody waits for an Event.
+    fn tell(&self, record: &Record) {
+        let key = Key::of_service(&record.chain);
+        let (Some(event), Some(held)) = (event::of(record), self.documents.get(&key)) else {
+            return;
+        };
+        let about = held
+            .object
+            .object_ref(&super::cluster::resource(Watched::Document(
+                DocumentKind::Service,
+            )));
+        let recorder = self.recorder.clone();
+        tokio::spawn(async move {
+            if let Err(error) = recorder.publish(&event, &about).await {
+                tracing::debug!(error = %cause::in_full(&error), "an Event could not be written");
+            }
+        });
+    }
+
+    fn answered(&mut self, name: &str, answer: Result<Reply, String>) {
+        let Some(asked) = self.requests.get_mut(name) else {
+            return;
+        };
+        match answer {
+            Ok(Reply::Ok(said)) => tracing::info!(run = name, said, "taken"),
+            Ok(Reply::Refused(refusal)) => asked.refused = Some(refusal.to_string()),
+            // Nothing was recorded: it is tried again.
+            Err(error) => {
+                tracing::warn!(run = name, error, "the command could not be given");
+                asked.is_given = false;
+            }
+        }
+        self.soon();
+    }
+
+    /// Everything that is due.
+    async fn settle(&mut self) {
+        self.due = None;
+        let kinds = DocumentKind::ALL.len() + 1;
+        if self.whole.len() < kinds {
+            return;
+        }
+        if std::mem::take(&mut self.changed) {
+            self.load().await;
+        } else if self.stale.is_empty() {
+            // What changes without a record.
+            self.stale.extend(self.followed.iter().cloned());
+        }
+        let mut works = self.keep_services().await;
+        works &= self.write_documents().await;
+        works &= self.write_services().await;
+        works &= self.write_requests().await;
+        if !works {
+            self.due = Some(self.means.runtime.now().after(AGAIN));
+        }
+    }
+
+    /// Puts changed documents in force.
+    async fn load(&mut self) {
+        let gone = self.gone().await;
+        let mut secrets = BTreeSet::new();
+        for (_, held) in self.documents.all() {
+            secret::named(&held.object.data, &mut secrets);
+        }
+        self.means.secrets.follow(&secrets).await;
+        let compiled = self.documents.compile(registry::kinds(), &gone);
+        self.remarks = compiled.remarks;
+        self.troubles.clear();
+        let mut wanted: BTreeMap<ServiceName, Service> = compiled
+            .services
+            .into_iter()
+            .map(|service| (service.name.clone(), service))
+            .collect();
+        let running = self.means.engine.controller.services();
+        // What cannot be used any more changes nothing of what is in force.
+        for old in &running {
+            let key = Key::of_service(&old.name);
+            if !gone.contains(&key) && self.documents.get(&key).is_some() {
+                wanted
+                    .entry(old.name.clone())
+                    .or_insert_with(|| old.as_ref().clone());
+            }
+        }
+        loop {
+            let services = wanted.values().cloned().collect();
+            let error = match self.means.engine.reload(services).await {
+                Ok(changes) => {
+                    for change in changes {
+                        tracing::info!("{change}");
+                    }
+                    break;
+                }
+                Err(error) => error,
+            };
+            let words = cause::in_full(&error);
+            tracing::error!(error = %words, "a service cannot be set up");
+            let Some(name) = error.service().filter(|name| wanted.contains_key(name)) else {
+                break;
+            };
+            self.troubles.insert(name.clone(), words);
+            match running.iter().find(|old| old.name == name) {
+                Some(old) if wanted.get(&name).map(|s| &s.config) != Some(&old.config) => {
+                    wanted.insert(name, old.as_ref().clone());
+                }
+                Some(_) | None => drop(wanted.remove(&name)),
+            }
+        }
+        self.means.engine.metrics.documents_loaded();
+        self.follow();
+    }
+
+    /// Where a service stands. A loop that waits for its journal is not waited for.
+    async fn show(&self, service: &ServiceName) -> Shown {
+        let shown = self.means.engine.controller.show(service);
+        match time::timeout(ANSWER, shown).await {
+            Ok(Ok(core)) => Shown::Core(core),
+            Ok(Err(_)) => Shown::Absent,
+            Err(_) => Shown::Busy,
+        }
+    }
+
+    /// Services that somebody wants to go, and that nothing keeps.
+    async fn gone(&self) -> BTreeSet<Key> {
+        let mut gone = BTreeSet::new();
+        for (key, held) in self.documents.all() {
+            if key.kind == DocumentKind::Service && held.is_going() {
+                let name = ServiceName::from(key.name.as_str());
+                let is_free = match self.show(&name).await {
+                    Shown::Core(core) => {
+                        core.state().run.is_none() && core.state().drills.open.is_none()
+                    }
+                    Shown::Absent => true,
+                    Shown::Busy => false,
+                };
+                if is_free {
+                    gone.insert(key.clone());
+                }
+            }
+        }
+        gone
+    }
+
+    /// Follows services that are new, and forgets those that are gone.
+    fn follow(&mut self) {
+        let controller = &self.means.engine.controller;
+        let running: BTreeSet<ServiceName> = controller
+            .services()
+            .iter()
+            .map(|s| s.name.clone())
+            .collect();
+        self.followed.retain(|name| running.contains(name));
+        for name in running {
+            if !self.followed.contains(&name)
+                && let Ok(records) = controller.follow(&name)
+            {
+                self.records.push(records.boxed());
+                self.followed.insert(name);
+            }
+        }
+        let all = self.documents.all();
+        let services = all.filter(|(key, _)| key.kind == DocumentKind::Service);
+        let names = services.map(|(key, _)| ServiceName::from(key.name.as_str()));
+        self.stale.extend(names.collect::<Vec<_>>());
+    }
+
+    /// Keeps services from going midway, and lets those go that nothing keeps. Whether all could be written.
+    async fn keep_services(&mut self) -> bool {
+        let mut works = true;
+        let gone = self.gone().await;
+        let mut written = Vec::new();
+        for (key, held) in self.documents.all() {
+            let runs = self
+                .followed
+                .contains(&ServiceName::from(key.name.as_str()));
+            let is_kept = held.is_kept_by(FINALIZER);
+            let others = held.object.finalizers().iter().filter(|f| *f != FINALIZER);
+            let mut wanted: Vec<String> = others.cloned().collect();
+            let is_due = match (key.kind, held.is_going()) {
+                (DocumentKind::Service, false) => runs && !is_kept,
+                (DocumentKind::Service, true) => is_kept && gone.contains(key),
+                (DocumentKind::Runbook | DocumentKind::Policy, _) => false,
+            };
+            if !is_due {
+                continue;
+            }
+            if !held.is_going() {
+                wanted.push(FINALIZER.to_owned());
+            }
+            let kind = Watched::Document(key.kind);
+            let cluster = &self.means.cluster;
+            match cluster.write_finalizers(kind, &held.object, &wanted).await {
+                Written::Done(object) => written.push((key.clone(), *object)),
+                Written::Same | Written::Overtaken => {}
+                Written::Later => works = false,
+            }
+        }
+        for (key, object) in written {
+            self.documents.put(key, object);
+        }
+        works
+    }
+
+    /// Writes what there is to say of runbooks and policies. Whether all could be written.
+    async fn write_documents(&mut self) -> bool {
+        let now = self.means.runtime.now();
+        let wanted: Vec<_> = self
+            .documents
+            .all()
+            .filter(|(key, _)| key.kind != DocumentKind::Service)
+            .map(|(key, held)| {
+                let remarks = self.remarks.get(key).cloned().unwrap_or_default();
+                let claims = vec![standing::valid(&remarks, None, false)];
+                let generation = held.generation();
+                let status = DocumentStatus {
+                    observed_generation: generation,
+                    conditions: standing::conditions(
+                        claims,
+                        &before(held.status()),
+                        generation,
+                        now,
+                    ),
+                };
+                (key.clone(), json!(status))
+            })
+            .collect();
+        let mut works = true;
+        for (key, status) in wanted {
+            works &= self.write(key, &status).await;
+        }
+        works
+    }
+
+    /// Writes the statuses of services that may be other ones. Whether all could be written.
+    async fn write_services(&mut self) -> bool {
+        let mut works = true;
+        for name in std::mem::take(&mut self.stale) {
+            let key = Key::of_service(&name);
+            let Some(held) = self.documents.get(&key) else {
+                continue;
+            };
+            let now = self.means.runtime.now();
+            let generation = held.generation();
+            let core = match self.show(&name).await {
+                Shown::Core(core) => Some(core),
+                Shown::Absent => None,
+                Shown::Busy => {
+                    self.stale.insert(name);
+                    works = false;
+                    continue;
+                }
+            };
+            let remarks = self.remarks.get(&key).cloned().unwrap_or_default();
+            let trouble = self.troubles.get(&name).cloned();
+            let trouble = trouble.or_else(|| (core.is_none()).then(|| unused(&remarks)));
+            let valid = standing::valid(&remarks, trouble.as_deref(), core.is_some());
+            let (mut status, claims) = core.as_ref().map_or_else(
+                || {
+                    let why = "it is not protected: see the condition Valid";
+                    let ready = Claim::new("Ready", false, "NotProtected", why);
+                    (ServiceStatus::default(), vec![ready])
+                },
+                |core| standing::status(core, now),
+            );
+            let claims = [valid].into_iter().chain(claims).collect();
+            status.observed_generation = generation;
+            status.conditions =
+                standing::conditions(claims, &before(held.status()), generation, now);
+            if !self.write(key, &json!(status)).await {
+                self.stale.insert(name);
+                works = false;
+            }
+        }
+        works
+    }
+
+    async fn write(&mut self, key: Key, status: &Value) -> bool {
+        let Some(held) = self.documents.get(&key) else {
+            return true;
+        };
+        let kind = Watched::Document(key.kind);
+        let cluster = &self.means.cluster;
+        match cluster.write_status(kind, &held.object, status).await {
+            Written::Done(object) => {
+                self.changed |= self.documents.put(key, *object);
+                true
+            }
+            Written::Same | Written::Overtaken => true,
+            Written::Later => false,
+        }
+    }
+
+    /// Gives commands that were asked for, and writes what became of them. Whether all could be written.
+    async fn write_requests(&mut self) -> bool {
+        let open: Vec<String> = self
+            .requests
+            .iter()
+            .filter(|(_, asked)| !asked.request.is_over())
+            .map(|(name, _)| name.clone())
+            .collect();
+        let mut works = true;
+        for name in open {
+            let status = self.advance(&name).await;
+            let Some(asked) = self.requests.get_mut(&name) else {
+                continue;
+            };
+            let Some(mut status) = status else {
+                works = false;
+                continue;
+            };
+            status.observed_generation = asked.request.generation;
+            let claims = outcome(&status);
+            let now = self.means.runtime.now();
+            let before = before(&asked.request.status);
+            status.conditions =
+                standing::conditions(claims, &before, asked.request.generation, now);
+            let cluster = &self.means.cluster;
+            let status = json!(status);
+            match cluster
+                .write_status(Watched::Run, &asked.object, &status)
+                .await
+            {
+                Written::Done(object) => {
+                    asked.request = Request::of(&object);
+                    asked.object = *object;
+                }
+                Written::Same | Written::Overtaken => {}
+                Written::Later => works = false,
+            }
+        }
+        works
+    }
+
+    /// Where a request stands, once it was given what it needs to go on; none where that cannot be told now.
+    async fn advance(&mut self, name: &str) -> Option<FailoverRunStatus> {
+        let asked = self.requests.get(name)?;
+        let at = |progress, message: String| {
+            Some(FailoverRunStatus {
+                progress,
+                message,
+                ..FailoverRunStatus::default()
+            })
+        };
+        let spec = match &asked.request.asked {
+            Ok(spec) => spec.clone(),
+            Err(error) => return at(Progress::Refused, error.clone()),
+        };
+        if let Some(refused) = &asked.refused {
+            return at(Progress::Refused, refused.clone());
+        }
+        let service = ServiceName::from(spec.service.as_str());
+        let core = match self.show(&service).await {
+            Shown::Core(core) => core,
+            Shown::Absent => {
+                let message = format!("no service {service} is protected here");
+                return at(Progress::Waiting, message);
+            }
+            Shown::Busy => return None,
+        };
+        let asked = self.requests.get_mut(name)?;
+        let controller = &self.means.engine.controller;
+        if !asked.is_read {
+            match self.means.journal.read(&service, Seq(1)).await {
+                Ok(records) => records.iter().for_each(|record| asked.trace.follow(record)),
+                Err(error) => {
+                    tracing::warn!(run = name, error = %cause::in_full(&error), "the journal cannot be read; trying again");
+                    return None;
+                }
+            }
+            asked.is_read = true;
+        }
+        if !asked.trace.is_begun() && !asked.is_given {
+            if let Err(reason) = request::same_plan(&spec, &core, self.means.runtime.now()) {
+                return at(Progress::Refused, reason);
+            }
+            asked.is_given = true;
+            let command = asked.request.command(&spec);
+            let (controller, answers) = (controller.clone(), self.answers.clone());
+            let name = name.to_owned();
+            tokio::spawn(async move {
+                let answer = controller.command(&service, command).await;
+                let answer = answer.map_err(|e| cause::in_full(&e));
+                drop(answers.unbounded_send((name, answer)));
+            });
+        }
+        Some(asked.trace.status(asked.request.generation, &core))
+    }
+}
+
+/// Why a service that nothing is wrong with does not run: something that it names is at fault.
+fn unused(remarks: &Remarks) -> String {
+    if remarks.errors.is_empty() {
+        "its runbook or its backup policy cannot be used: see their condition Valid".to_owned()
+    } else {
+        String::new()
+    }
+}
+
+fn before(status: &Value) -> Vec<Condition> {
+    let conditions = status.get("conditions").cloned().unwrap_or_default();
+    serde_json::from_value(conditions).unwrap_or_default()
+}
+
+/// The conditions of a request.
+fn outcome(status: &FailoverRunStatus) -> Vec<Claim> {
+    let reason = match status.progress {
+        Progress::Waiting => "Waiting",
+        Progress::Asking => "Asking",
+        Progress::Running => "Running",
+        Progress::Done => "Done",
+        Progress::Unwound => "Unwound",
+        Progress::Stuck => "Stuck",
+        Progress::Aborted => "Aborted",
+        Progress::Refused => "Refused",
+    };
+    let is_over = status.progress.is_over();
+    let mut claims = vec![Claim::new("Complete", is_over, reason, &status.message)];
+    if is_over {
+        let is_done = status.progress == Progress::Done;
+        claims.push(Claim::new("Succeeded", is_done, reason, &status.message));
+    }
+    claims
+}

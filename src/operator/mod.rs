@@ -1,0 +1,16 @@
+//! The operator: the same controller in a cluster, on custom resources. Holds what is Kubernetes' own: the resources and
+//! their schemas, who of several replicas leads, and what is written back into statuses. Decides nothing: resources are
+//! compiled as files are (`spec/`), and driven by `driver/`.
+
+mod cluster;
+pub mod crd;
+mod document;
+mod event;
+mod leader;
+pub mod lease;
+pub mod replica;
+mod request;
+pub mod resource;
+mod rule;
+mod secret;
+mod standing;

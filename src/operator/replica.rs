@@ -1,0 +1,184 @@
+//! One replica of the operator: a candidate, and the leader once it is elected.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use kube::Client;
+use tokio::{net::TcpListener, sync::oneshot};
+
+use super::{
+    cluster::Cluster,
+    leader::{Leader, LeaderError, Means},
+    lease::{Election, Lost, Times},
+    secret::ClusterSecrets,
+};
+use crate::{
+    driver::{
+        engine::{Engine, EngineError, Ground, Outlets},
+        metrics::{self, Metrics},
+        service,
+    },
+    journal::kubernetes::KubernetesJournal,
+    port::{ledger::SharedLedger, runtime::SharedRuntime, secret::SharedSecrets},
+    publish::listener::{self, Limits},
+};
+
+/// How a replica is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The namespace of its resources, its journal and its Lease.
+    pub namespace: String,
+    /// What it is called; no other process has the same name, not even this one after a restart.
+    pub identity: String,
+    /// The Lease.
+    pub lease: String,
+    /// How often the Lease is renewed, and when it may be taken.
+    pub times: Times,
+    /// Where the leader's status page is.
+    pub page: Option<SocketAddr>,
+    /// Where every replica's figures, liveness and readiness are.
+    pub metrics: Option<SocketAddr>,
+    /// A folder for what adapters keep.
+    pub state: PathBuf,
+}
+
+/// Why a replica ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// Its listeners.
+    #[error(transparent)]
+    Engine(EngineError),
+    /// It was deposed.
+    #[error("this replica does not lead any more")]
+    Deposed(#[source] Lost),
+    /// It cannot go on.
+    #[error("this replica cannot lead")]
+    Leader(#[source] LeaderError),
+}
+
+/// Waits to be elected, and leads until `stop` ends or another replica leads. `elected` gets the controller that begins.
+///
+/// # Errors
+/// Where it cannot listen, is deposed, or cannot go on; it is to be started again then.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    ledger: SharedLedger,
+    runtime: SharedRuntime,
+    elected: impl FnOnce(&mut Engine),
+    stop: impl Future<Output = ()>,
+) -> Result<(), ReplicaError> {
+    let metrics = Arc::new(Metrics::new(runtime.clone(), env!("CARGO_PKG_VERSION")));
+    let _figures = match settings.metrics {
+        Some(address) => Some(
+            figures(address, &metrics)
+                .await
+                .map_err(ReplicaError::Engine)?,
+        ),
+        None => None,
+    };
+    // A candidate is ready: it could lead at once.
+    metrics.documents_loaded();
+    let mut stop = Box::pin(stop);
+    let election = Election::new(
+        client.clone(),
+        &settings.namespace,
+        &settings.lease,
+        &settings.identity,
+        settings.times,
+        runtime.clone(),
+    );
+    tracing::info!(identity = %settings.identity, namespace = %settings.namespace, "waiting for the lease");
+    let won = tokio::select! {
+        won = election.win() => won,
+        () = &mut stop => return Ok(()),
+    };
+    tracing::info!(term = %won.term, "this replica leads");
+    let secrets = Arc::new(ClusterSecrets::new(client.clone(), &settings.namespace));
+    let journal = Arc::new(KubernetesJournal::new(
+        client.clone(),
+        &settings.namespace,
+        &settings.identity,
+        runtime.clone(),
+    ));
+    let shared: SharedSecrets = secrets.clone();
+    let outlets = Outlets {
+        page: settings.page,
+        ..Outlets::default()
+    };
+    let listening = outlets.listen(&shared, &runtime).await;
+    let ground = Ground {
+        journal: journal.clone(),
+        copy: None,
+        ledger,
+        runtime: runtime.clone(),
+        secrets: shared,
+        state: settings.state,
+        metrics,
+        leader: Some(service::Leader {
+            term: won.term,
+            name: settings.identity.clone(),
+        }),
+    };
+    let listening = listening.map_err(ReplicaError::Engine)?;
+    let mut engine = Engine::start(Vec::new(), ground, listening)
+        .await
+        .map_err(ReplicaError::Engine)?;
+    elected(&mut engine);
+    let (mut leader, answered) = Leader::new(Means {
+        cluster: Cluster::new(client, &settings.namespace),
+        engine,
+        journal,
+        secrets,
+        runtime,
+        identity: settings.identity,
+    });
+    // In a task of its own: nothing that the leader waits for keeps it from renewing.
+    let (tell, mut lost) = oneshot::channel();
+    let (end, ended) = oneshot::channel::<()>();
+    let renewing = tokio::spawn(async move {
+        let mut won = won;
+        tokio::select! {
+            lost = election.keep(&mut won) => drop(tell.send(lost)),
+            _ = ended => election.release(won).await,
+        }
+    });
+    let until = async {
+        tokio::select! {
+            lost = &mut lost => lost.ok(),
+            () = &mut stop => None,
+        }
+    };
+    let led = leader.lead(answered, until).await;
+    leader.stop().await;
+    let led = match led {
+        Ok(Some(lost)) => return Err(ReplicaError::Deposed(lost)),
+        Ok(None) => Ok(()),
+        // Whoever cannot lead lets another one try.
+        Err(error) => Err(ReplicaError::Leader(error)),
+    };
+    drop(end);
+    // What it could not give up ends by itself.
+    drop(renewing.await);
+    led
+}
+
+async fn figures(
+    address: SocketAddr,
+    metrics: &Arc<Metrics>,
+) -> Result<oneshot::Sender<()>, EngineError> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|source| EngineError::Listen { address, source })?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async {
+        let _ = stopped.await;
+    };
+    let routes = metrics::routes(metrics.clone());
+    tokio::spawn(listener::serve_over(
+        listener,
+        None,
+        routes,
+        Limits::default(),
+        stopped,
+    ));
+    Ok(stop)
+}

@@ -1,0 +1,291 @@
+//! What becomes of a `FailoverRun`: found in the service's journal by words that the command put there, so that a new
+//! leader knows what an earlier one began.
+
+use kube::{ResourceExt, api::DynamicObject};
+use serde_json::Value;
+
+use super::resource::{AskedRun, FailoverRunSpec, FailoverRunStatus, Progress};
+use crate::{
+    decide::{core::Core, event::Command, incident, state::Run},
+    model::{
+        drill::DrillOutcome,
+        id::{AskId, DrillName, PersonName, RunId, Seq, SiteName},
+        plan::RunKind,
+        record::{AskOutcome, Record, RecordBody, RunOutcome},
+        time::Time,
+    },
+};
+
+/// A `FailoverRun` as it was last seen.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its name.
+    pub name: String,
+    /// What the server calls it: no later one has the same.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
+    /// What is asked for; what is wrong with it where that cannot be read.
+    pub asked: Result<FailoverRunSpec, String>,
+    /// Its status as it was last seen.
+    pub status: Value,
+}
+
+impl Request {
+    /// Reads a resource.
+    #[must_use]
+    pub fn of(object: &DynamicObject) -> Self {
+        let spec = object.data.get("spec").cloned().unwrap_or_default();
+        Self {
+            name: object.name_any(),
+            uid: object.uid().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or_default(),
+            asked: serde_json::from_value(spec).map_err(|e| e.to_string()),
+            status: object.data.get("status").cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Whether nothing more will come of it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let progress = self.status.get("progress").cloned().unwrap_or_default();
+        serde_json::from_value(progress).is_ok_and(Progress::is_over)
+    }
+
+    /// The words by which it is found in the journal.
+    #[must_use]
+    pub fn mark(&self) -> String {
+        format!("[FailoverRun {}/{}]", self.name, self.uid)
+    }
+
+    /// The command that it is.
+    #[must_use]
+    pub fn command(&self, asked: &FailoverRunSpec) -> Command {
+        let by = PersonName::new(format!("kubernetes/{}", asked.requester));
+        let reason = format!("{} {}", asked.reason, self.mark());
+        match kind(asked.kind) {
+            None => Command::Drill {
+                policy: asked.drill.as_deref().map(DrillName::from),
+                by,
+                reason,
+            },
+            Some(kind) => Command::Open {
+                kind,
+                to: asked.to.as_deref().map(SiteName::from),
+                by,
+                reason,
+            },
+        }
+    }
+}
+
+const fn kind(asked: AskedRun) -> Option<RunKind> {
+    match asked {
+        AskedRun::Failover => Some(RunKind::Failover),
+        AskedRun::Redirect => Some(RunKind::Redirect),
+        AskedRun::Switchover => Some(RunKind::Switchover),
+        AskedRun::Failback => Some(RunKind::Failback),
+        AskedRun::Drill => None,
+    }
+}
+
+/// What speaks against a request: the plan that it means is not the one that would run now.
+///
+/// # Errors
+/// In a sentence.
+pub fn same_plan(asked: &FailoverRunSpec, core: &Core, now: Time) -> Result<(), String> {
+    let (Some(wanted), Some(kind)) = (&asked.plan, kind(asked.kind)) else {
+        return Ok(());
+    };
+    let (service, state) = (core.service(), core.state());
+    let to = asked.to.as_deref().map(SiteName::from);
+    let since = state.incident.as_ref().map_or(now, |i| i.outage);
+    let proposal = incident::propose(service, state, core.view(), kind, to.as_ref(), since, now)?;
+    let hash = proposal.plan.hash();
+    if hash.0.starts_with(wanted.as_str()) {
+        Ok(())
+    } else {
+        Err(format!(
+            "the plan has changed: it is {} now; look at it and ask again",
+            hash.short()
+        ))
+    }
+}
+
+/// What the journal says of a request so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    mark: String,
+    last: Seq,
+    ask: Option<AskId>,
+    granted: bool,
+    run: Option<(RunId, Time)>,
+    is_drill: bool,
+    verdict: Option<(DrillOutcome, Vec<String>)>,
+    end: Option<(Progress, String, Time)>,
+}
+
+impl Trace {
+    /// Of a request that nothing is known of yet.
+    #[must_use]
+    pub fn new(mark: String) -> Self {
+        Self {
+            mark,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the journal knows of it at all.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        self.ask.is_some() || self.run.is_some()
+    }
+
+    /// Takes in a record, each once.
+    pub fn follow(&mut self, record: &Record) {
+        if record.seq > self.last {
+            self.last = record.seq;
+            self.apply(record);
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a projection of seven kinds of record"
+    )]
+    fn apply(&mut self, record: &Record) {
+        let at = record.at;
+        let new = || RunId::of(&record.chain, record.seq);
+        match &record.body {
+            RecordBody::AskOpened { ask, .. } if self.is_in(&ask.reasons) => {
+                self.ask = Some(AskId::of(&record.chain, record.seq));
+            }
+            RecordBody::AskClosed { ask, outcome } if self.ask.as_ref() == Some(ask) => {
+                self.answered(outcome, at);
+            }
+            RecordBody::RunOpened { reason, drill, .. }
+                if self.run.is_none()
+                    && drill.is_none()
+                    && (self.granted || reason.contains(&self.mark)) =>
+            {
+                self.run = Some((new(), at));
+            }
+            RecordBody::DrillOpened { reason, .. } if reason.contains(&self.mark) => {
+                self.run = Some((new(), at));
+                self.is_drill = true;
+            }
+            RecordBody::RunClosed {
+                run,
+                outcome,
+                reason,
+                ..
+            } if self.is(run) => {
+                self.end = Some((ended(*outcome), reason.clone(), at));
+            }
+            RecordBody::DrillJudged {
+                drill,
+                outcome,
+                reasons,
+            } if self.is(drill) => self.verdict = Some((*outcome, reasons.clone())),
+            RecordBody::DrillClosed { drill, .. } if self.is(drill) => self.drill_ended(at),
+            _ => {}
+        }
+    }
+
+    fn is_in(&self, reasons: &[String]) -> bool {
+        reasons.iter().any(|reason| reason.contains(&self.mark))
+    }
+
+    fn is(&self, run: &RunId) -> bool {
+        self.run.as_ref().is_some_and(|(own, _)| own == run)
+    }
+
+    fn answered(&mut self, outcome: &AskOutcome, at: Time) {
+        let refused = match outcome {
+            AskOutcome::Approved | AskOutcome::Expired { proceed: true } => {
+                self.granted = true;
+                return;
+            }
+            AskOutcome::Denied { by, reason } => format!(
+                "{by} said no{}",
+                reason
+                    .as_deref()
+                    .map_or_else(String::new, |r| format!(": {r}"))
+            ),
+            AskOutcome::Expired { proceed: false } => "nobody answered in time".to_owned(),
+            AskOutcome::Void { reason } => reason.clone(),
+        };
+        self.end = Some((Progress::Refused, refused, at));
+    }
+
+    fn drill_ended(&mut self, at: Time) {
+        let (progress, message) = match self.verdict.take() {
+            Some((DrillOutcome::Passed, _)) => (Progress::Done, "it passed".to_owned()),
+            Some((outcome, reasons)) => (
+                Progress::Stuck,
+                format!("{outcome}: {}", reasons.join("; ")),
+            ),
+            None => (Progress::Stuck, "it ended without a verdict".to_owned()),
+        };
+        self.end = Some((progress, message, at));
+    }
+
+    /// Where the request stands.
+    #[must_use]
+    pub fn status(&self, generation: i64, core: &Core) -> FailoverRunStatus {
+        let state = core.state();
+        let runs = if self.is_drill {
+            [state.drills.run(), None]
+        } else {
+            [state.run.as_ref(), state.last_run.as_ref()]
+        };
+        let run = runs.into_iter().flatten().find(|run| self.is(&run.id));
+        let (progress, message) = match (&self.end, &self.run, &self.ask) {
+            (Some((progress, message, _)), _, _) => (*progress, message.clone()),
+            (None, Some(_), _) => (
+                Progress::Running,
+                run.map_or_else(|| "under way".to_owned(), under_way),
+            ),
+            (None, None, Some(ask)) => (
+                Progress::Asking,
+                format!("people have to approve it: failover approve {ask}"),
+            ),
+            (None, None, None) => (Progress::Waiting, "not taken yet".to_owned()),
+        };
+        FailoverRunStatus {
+            observed_generation: generation,
+            progress,
+            message,
+            ask: self.ask.as_ref().map(ToString::to_string),
+            run: self.run.as_ref().map(|(id, _)| id.to_string()),
+            steps: run.map(|run| {
+                let done = run
+                    .steps()
+                    .filter(|(_, s)| s.is_some_and(|s| s.is_settled()));
+                format!("{}/{}", done.count(), run.plan.steps.len())
+            }),
+            opened: self.run.as_ref().map(|(_, at)| at.to_string()),
+            ended: self.end.as_ref().map(|(_, _, at)| at.to_string()),
+            conditions: Vec::new(),
+        }
+    }
+}
+
+fn under_way(run: &Run) -> String {
+    let open = run
+        .steps()
+        .find(|(_, step)| step.is_some_and(|step| !step.is_settled()));
+    open.map_or_else(
+        || format!("from {} to {}", run.plan.from, run.plan.to),
+        |(step, _)| format!("from {} to {}: {}", run.plan.from, run.plan.to, step.name),
+    )
+}
+
+const fn ended(outcome: RunOutcome) -> Progress {
+    match outcome {
+        RunOutcome::Done => Progress::Done,
+        RunOutcome::Unwound => Progress::Unwound,
+        RunOutcome::Stuck => Progress::Stuck,
+        RunOutcome::Aborted => Progress::Aborted,
+    }
+}
