@@ -18,6 +18,7 @@ mod identity;
 mod locks;
 mod resting;
 mod resync;
+mod source;
 
 pub use self::{
     control::ControlError,

@@ -6,35 +6,28 @@
 
 use std::{
     fs::{self, DirBuilder, File},
-    io,
+    io::{self, Read},
     os::unix::fs::{DirBuilderExt, chown},
     path::{Path, PathBuf},
     process::{Output, Stdio},
-    time::Duration,
 };
 
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use super::{
     Resting, ServerError, blocking,
     control::{self, Control, ControlError},
-    fork::{self, Fork, Segment},
+    fork::{self, Dump, Fork, Segment},
+    source::Source,
 };
 use crate::{
     guard::config,
-    model::{guard::Salvage, id::Epoch, secret::Secret},
-    port::{
-        cause,
-        postgres::{Login, Session},
-        secret::SharedSecrets,
-    },
+    model::{guard::Salvage, id::Epoch, observation::Lsn, secret::Secret},
+    port::{cause, secret::SharedSecrets},
 };
 
-/// How long the session with the serving site may live.
-const SESSION: Duration = Duration::from_mins(30);
-/// Between two looks at the serving site's control file.
-const AGAIN: Duration = Duration::from_millis(200);
 /// Marks a data directory that `pg_rewind` was at work on.
 const AT_WORK: &str = "rewinding";
 /// What is kept of a program's last words.
@@ -77,7 +70,7 @@ pub enum ResyncError {
         source: io::Error,
     },
     /// It is not known what only this site has.
-    #[error("the serving site's history does not tell where the two part")]
+    #[error("the two histories do not tell where they part")]
     Apart,
     /// `pg_rewind` was ended half-way.
     #[error("an earlier pg_rewind did not come to its end")]
@@ -118,6 +111,16 @@ pub struct Work<'a> {
     pub epoch: Epoch,
 }
 
+/// How the log of this site stands to the serving site's.
+enum Log {
+    /// All of it is there too: it follows as it is.
+    Part,
+    /// It goes no further, but the data has to be brought to an end first.
+    Behind,
+    /// It left it, and this was kept.
+    Beyond(Salvage),
+}
+
 /// What stands beside the log that was kept.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -150,38 +153,45 @@ impl Work<'_> {
             None => None,
         };
         let own = control::read(&self.database.data_dir).map_err(ResyncError::from)?;
-        let fork = self.fork(resync, &own).await?;
+        let source = Source::open(resync, self.secrets, &own).await?;
         let folder = folder(&resync.salvage, self.epoch);
-        let half_done = folder.join(AT_WORK).exists();
-        let salvage = match (fork::kept(&folder), fork) {
-            // An earlier try kept it, and may have changed the data since.
-            (Some(kept), _) => Some(kept),
-            (None, _) if half_done => Some(Salvage::default()),
-            (None, Some(fork)) => match self.keep(fork, &folder).await {
-                Ok(salvage) => Some(salvage),
-                Err(error) => {
-                    tracing::warn!(error = %cause::in_full(&error), "what only this site has cannot be told apart");
-                    None
-                }
-            },
-            (None, None) => None,
+        // What an earlier try kept; it may have changed the data since.
+        let before = fork::kept(&folder);
+        let found = if folder.join(AT_WORK).exists() {
+            Err(ResyncError::HalfDone.into())
+        } else {
+            self.keep(&source, &own, &folder).await
         };
-        let is_behind = salvage.is_some_and(|s| s.to <= s.from);
-        if is_behind && own.is_clean && !half_done {
-            tracing::info!("the data is part of the serving site's history: it follows as it is");
-            return Ok(salvage.unwrap_or_default());
-        }
-        // Only what was kept may be changed in its place.
-        let rewound = match salvage {
-            None => Err(ResyncError::Apart),
-            Some(_) if half_done => Err(ResyncError::HalfDone),
-            Some(_) => self.rewind(resync, password.as_ref(), &folder).await,
+        let salvage = before.unwrap_or_default();
+        let (salvage, brought) = match found {
+            Ok(Log::Part) => {
+                tracing::info!(
+                    "the data is part of the serving site's history: it follows as it is"
+                );
+                return Ok(salvage);
+            }
+            // Only what was kept may be changed in its place.
+            Ok(Log::Behind) => (
+                salvage,
+                self.rewind(resync, password.as_ref(), &folder).await,
+            ),
+            Ok(Log::Beyond(salvage)) => (
+                salvage,
+                self.rewind(resync, password.as_ref(), &folder).await,
+            ),
+            Err(ServerError::Resync(error @ ResyncError::HalfDone)) => (salvage, Err(error)),
+            Err(error) => {
+                tracing::warn!(error = %cause::in_full(&error), "what only this site has cannot be told apart");
+                let whole = Salvage {
+                    is_whole: true,
+                    ..salvage
+                };
+                (whole, Err(ResyncError::Apart))
+            }
         };
-        let mut salvage = salvage.unwrap_or_default();
-        if let Err(error) = rewound {
+        if let Err(error) = brought {
             tracing::warn!(error = %cause::in_full(&error), "a new copy is made instead");
             self.copy_anew(resync, password.as_ref()).await?;
-            salvage.is_whole = matches!(error, ResyncError::Apart);
         }
         let _ = fs::remove_file(folder.join(AT_WORK));
         Ok(salvage)
@@ -194,86 +204,107 @@ impl Work<'_> {
             .ok_or(ResyncError::Undescribed)
     }
 
-    /// Where this site's log leaves the serving site's; none where that one's history does not know this timeline.
-    async fn fork(
+    /// Looks at every timeline that this site has log of, and keeps what leaves the serving site's.
+    ///
+    /// # Errors
+    /// Where it cannot be told what the serving site lacks.
+    async fn keep(
         &self,
-        resync: &config::Resync,
+        source: &Source,
         own: &Control,
-    ) -> Result<Option<Fork>, ServerError> {
-        let login = Login {
-            conninfo: resync.conninfo().map_err(ResyncError::from)?,
-            password: resync.password.clone(),
-            secrets: self.secrets.clone(),
-        };
-        let session = login.open(SESSION).await?;
-        let row = session
-            .row(
-                "SELECT pg_is_in_recovery() AS standby, system_identifier AS system, \
-                 CASE WHEN pg_is_in_recovery() THEN NULL ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END \
-                 AS timeline FROM pg_control_system()",
-            )
-            .await?;
-        if row.get("standby") != Some("f") {
-            return Err(ResyncError::Standby.into());
-        }
-        let system = row.get("system").and_then(|s| s.parse().ok());
-        let other: u64 = system.ok_or(ResyncError::Answer(
-            "the system identifier of the serving site",
-        ))?;
-        if other != own.system {
-            return Err(ResyncError::Stranger {
-                own: own.system,
-                other,
+        folder: &Path,
+    ) -> Result<Log, ServerError> {
+        let wal = self.database.data_dir.join("pg_wal");
+        let mut timelines = fork::timelines(&wal).map_err(disk("cannot read", &wal))?;
+        timelines.insert(own.timeline);
+        let mut log = if own.is_clean { Log::Part } else { Log::Behind };
+        for timeline in timelines {
+            // What goes on elsewhere after it went its own way has had both.
+            let is_mixed = matches!(log, Log::Beyond(_));
+            let fork = fork::of(timeline, &source.history).filter(|_| !is_mixed);
+            let fork = fork.ok_or(ResyncError::Apart)?;
+            if !fork::agrees(&own_history(&wal, timeline)?, &source.history) {
+                return Err(ResyncError::Apart.into());
             }
-            .into());
+            if timeline == source.timeline {
+                if self.is_part(&wal, source, own).await? {
+                    log = Log::Part;
+                }
+            } else if let Some(salvage) = self.keep_after(fork, &wal, folder).await? {
+                log = Log::Beyond(salvage);
+            }
         }
-        let timeline = row
-            .get("timeline")
-            .ok_or(ResyncError::Answer("the timeline of the serving site"))?;
-        let number = u32::from_str_radix(timeline, 16);
-        let number = number.map_err(|_| ResyncError::Answer("the timeline of the serving site"))?;
-        let history = history(&session, timeline, number).await?;
-        settled(&session, number).await?;
-        // The control file may be older than the last change of timeline that this site saw.
-        let own_timeline = fork::newest_timeline(&self.database.data_dir).max(own.timeline);
-        Ok(fork::of(own_timeline, &history))
+        Ok(log)
     }
 
-    /// Copies the log from the fork on, and counts what it holds.
-    async fn keep(&self, fork: Fork, folder: &Path) -> Result<Salvage, ServerError> {
-        let (wal, to) = (self.database.data_dir.join("pg_wal"), folder.to_owned());
-        let segments = blocking(move || Ok(copy_log(&wal, &to, fork)?)).await?;
-        let mut salvage = Salvage {
-            from: fork.at,
-            to: fork.at,
-            ..Salvage::default()
+    /// Whether the log of the timeline that the serving site writes is the beginning of that site's; not where there is
+    /// none of it.
+    ///
+    /// # Errors
+    /// Where it is not.
+    async fn is_part(
+        &self,
+        wal: &Path,
+        source: &Source,
+        own: &Control,
+    ) -> Result<bool, ServerError> {
+        let is_known = own.timeline == source.timeline;
+        let start = if is_known {
+            Some(own.redo)
+        } else {
+            source.began()
         };
+        let start = start.ok_or(ResyncError::Apart)?;
+        let dumped = self.dump(wal, start, source.timeline).await?;
+        let Some(dump) = dumped else {
+            // Files that were made for it and hold nothing yet.
+            return if is_known {
+                Err(ResyncError::Apart.into())
+            } else {
+                Ok(false)
+            };
+        };
+        let last = Fork {
+            timeline: source.timeline,
+            at: Lsn(dump.end.ok_or(ResyncError::Apart)?.0.saturating_sub(1)),
+        };
+        let segments = fork::segments(wal, last).map_err(disk("cannot read", wal))?;
+        let segment = segments.first().filter(|s| s.begin <= last.at);
+        let segment = segment.ok_or(ResyncError::Apart)?;
+        let bytes = last.at.0 + 1 - segment.begin.0;
+        let path = wal.join(&segment.name);
+        let own = blocking(move || Ok(digest(&path, bytes)?)).await?;
+        if source.digest(&segment.name, bytes).await? == Some(own) {
+            return Ok(true);
+        }
+        Err(ResyncError::Apart.into())
+    }
+
+    /// Copies the log from a fork on, where it holds anything, and counts what that is.
+    async fn keep_after(
+        &self,
+        fork: Fork,
+        wal: &Path,
+        folder: &Path,
+    ) -> Result<Option<Salvage>, ServerError> {
+        let segments = fork::segments(wal, fork).map_err(disk("cannot read", wal))?;
         if segments.is_empty() {
-            return Ok(salvage);
+            return Ok(None);
         }
-        let out = self
-            .tool("pg_waldump", |command| {
-                command
-                    .arg(format!("--path={}", folder.display()))
-                    .arg(format!("--start={}", fork.at))
-                    .arg(format!("--timeline={}", fork.timeline))
-                    .arg("--rmgr=Transaction");
-            })
-            .await?;
-        let said = String::from_utf8_lossy(&out.stderr);
-        if said.contains(fork::NOTHING) {
-            // Nothing but what the serving site has.
-            let _ = fs::remove_dir_all(folder);
-            return Ok(salvage);
-        }
-        // Else it ends with an error at the end of the log, always.
-        let dump = fork::dumped(&String::from_utf8_lossy(&out.stdout), &said);
-        let Some(end) = dump.end.filter(|end| *end > fork.at) else {
-            succeeded("pg_waldump", &out)?;
-            return Err(ResyncError::Answer("the end of its own log").into());
+        let Some(dump) = self.dump(wal, fork.at, fork.timeline).await? else {
+            return Ok(None);
         };
-        salvage.to = end;
-        salvage.commits = dump.commits;
+        let end = dump.end.filter(|end| *end > fork.at);
+        let end = end.ok_or(ResyncError::Answer("the end of its own log"))?;
+        let files = segments.iter().map(|s| s.name.clone()).collect();
+        let (from, to) = (wal.to_owned(), folder.to_owned());
+        blocking(move || Ok(copy_log(&from, &to, &segments)?)).await?;
+        let salvage = Salvage {
+            from: fork.at,
+            to: end,
+            commits: dump.commits,
+            is_whole: false,
+        };
         let manifest = Manifest {
             epoch: self.epoch,
             timeline: fork.timeline,
@@ -281,7 +312,7 @@ impl Work<'_> {
             to: salvage.to.to_string(),
             commits: salvage.commits,
             bytes: salvage.to.0 - salvage.from.0,
-            files: segments.into_iter().map(|s| s.name).collect(),
+            files,
         };
         let path = folder.join("salvage.json");
         write_synced(
@@ -292,7 +323,35 @@ impl Work<'_> {
             folder = %folder.display(), commits = salvage.commits, from = %salvage.from, to = %salvage.to,
             "what the serving site never got is kept"
         );
-        Ok(salvage)
+        Ok(Some(salvage))
+    }
+
+    /// What a timeline's log holds from there on; none where nothing begins there.
+    async fn dump(
+        &self,
+        wal: &Path,
+        start: Lsn,
+        timeline: u32,
+    ) -> Result<Option<Dump>, ServerError> {
+        let out = self
+            .tool("pg_waldump", |command| {
+                command
+                    .arg(format!("--path={}", wal.display()))
+                    .arg(format!("--start={start}"))
+                    .arg(format!("--timeline={timeline}"))
+                    .arg("--rmgr=Transaction");
+            })
+            .await?;
+        let said = String::from_utf8_lossy(&out.stderr);
+        if said.contains(fork::NOTHING) {
+            return Ok(None);
+        }
+        // Else it ends with an error at the end of the log, always.
+        let dump = fork::dumped(&String::from_utf8_lossy(&out.stdout), &said);
+        if dump.end.is_none() {
+            succeeded("pg_waldump", &out)?;
+        }
+        Ok(Some(dump))
     }
 
     async fn rewind(
@@ -445,52 +504,33 @@ impl Settings {
     }
 }
 
-/// Waits until the serving site's control file knows the timeline that it writes: `pg_rewind` goes by that file, and
-/// after a promotion the first checkpoint brings it up to date.
-async fn settled(session: &Session, number: u32) -> Result<(), ServerError> {
-    // Whoever may not order one waits for the one that the promotion began.
-    if let Err(error) = session.rows("CHECKPOINT").await {
-        tracing::debug!(error = %cause::in_full(&error), "no checkpoint can be ordered");
+/// What a site says of the timelines before one of its own.
+fn own_history(wal: &Path, timeline: u32) -> Result<String, ResyncError> {
+    if timeline <= 1 {
+        return Ok(String::new());
     }
-    loop {
-        let row = session
-            .row("SELECT timeline_id FROM pg_control_checkpoint()")
-            .await?;
-        if row.get("timeline_id").and_then(|t| t.parse().ok()) == Some(number) {
-            return Ok(());
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
+    let path = wal.join(format!("{timeline:08X}.history"));
+    fs::read_to_string(&path).map_err(disk("cannot read", &path))
 }
 
-/// The lines of a timeline's history; the first timeline has none.
-async fn history(session: &Session, timeline: &str, number: u32) -> Result<String, ServerError> {
-    let own = format!("{number}\tFFFFFFFF/FFFFFFFF\n");
-    if number <= 1 {
-        return Ok(own);
-    }
-    // Only hexadecimal digits came from the server.
-    let sql = format!("SELECT pg_read_file('pg_wal/{timeline}.history') AS history");
-    let row = session.row(&sql).await?;
-    let text = row.get("history").unwrap_or_default();
-    Ok(format!("{text}\n{own}"))
+/// SHA-256 of the first bytes of a file, in hexadecimal digits.
+fn digest(path: &Path, bytes: u64) -> Result<String, ResyncError> {
+    let mut read = Vec::new();
+    let done = File::open(path).and_then(|file| file.take(bytes).read_to_end(&mut read));
+    done.map_err(disk("cannot read", path))?;
+    Ok(hex::encode(Sha256::digest(&read)))
 }
 
-fn copy_log(wal: &Path, folder: &Path, fork: Fork) -> Result<Vec<Segment>, ResyncError> {
-    let segments = fork::segments(wal, fork).map_err(disk("cannot read", wal))?;
-    if segments.is_empty() {
-        return Ok(segments);
-    }
+fn copy_log(wal: &Path, folder: &Path, segments: &[Segment]) -> Result<(), ResyncError> {
     make_folder(folder)?;
-    for segment in &segments {
+    for segment in segments {
         let (from, to) = (wal.join(&segment.name), folder.join(&segment.name));
         fs::copy(&from, &to).map_err(disk("cannot keep", &from))?;
         let synced = File::open(&to).and_then(|file| file.sync_all());
         synced.map_err(disk("cannot sync", &to))?;
     }
     let synced = File::open(folder).and_then(|file| file.sync_all());
-    synced.map_err(disk("cannot sync", folder))?;
-    Ok(segments)
+    synced.map_err(disk("cannot sync", folder))
 }
 
 /// Where what only a site has is kept when it was fenced in that epoch.
