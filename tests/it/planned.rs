@@ -258,3 +258,47 @@ fn writes_of_a_crashed_primary_are_kept_though_it_was_started_by_hand_and_heard_
         assert_eq!(salvage_asked(&shop), 1);
     });
 }
+
+#[test]
+fn what_was_kept_is_asked_about_again_where_nobody_settled_it_before_the_guard_was_started_anew() {
+    apart(|| {
+        let (mut shop, lost_before) = crashed();
+        shop.hosts.a.start();
+        until("a failback is begun", || {
+            shop.act(&["failback", "shop", "--reason", "a test", "--yes"])
+        });
+        until("a person is asked, and says no", || {
+            let status = shop.json(&["explain", "shop"]);
+            let id = status["asks"][0]["id"].as_str();
+            id.is_some_and(|id| shop.act(&["deny", id, "--reason", "a test"]))
+        });
+        assert_eq!(salvage_asked(&shop), 1);
+        until("the failback is over", || {
+            shop.records("runClosed").len() == 2
+        });
+        // It follows, so that it may be a deputy: that takes a new epoch, which its guard promises.
+        let fenced_in = kept(&shop)["epoch"].as_u64().unwrap();
+        until("a later epoch is promised", || {
+            let promise = &shop.hosts.a.status()["report"]["promise"];
+            promise["epoch"].as_u64() > Some(fenced_in)
+        });
+        shop.hosts.a.lose();
+        shop.hosts.a.start();
+
+        run(&shop, "failback");
+        shop.witness.until_written("a");
+        assert_eq!(lost(&shop, "a"), lost_before);
+        assert_eq!(salvage_asked(&shop), 2);
+        let told = outcome(&shop, "return");
+        let told = &told["done"]["facts"]["salvage.commits"];
+        assert_eq!(told.as_str().unwrap(), kept(&shop)["commits"].to_string());
+
+        // Settled now: of what follows as it is nobody asks anything.
+        run(&shop, "switchover");
+        shop.witness.until_written("b");
+        shop.hosts.a.kill();
+        shop.hosts.a.start();
+        run(&shop, "failback");
+        assert_eq!(salvage_asked(&shop), 2);
+    });
+}

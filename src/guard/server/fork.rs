@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, io, path::Path};
 
-use crate::model::{guard::Salvage, observation::Lsn};
+use crate::model::observation::Lsn;
 
 /// Where a log leaves another one's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,20 +141,6 @@ fn ends(line: &str) -> Option<Lsn> {
         .parse()
         .ok()?;
     Some(Lsn(begin.0 + total))
-}
-
-/// What an earlier try kept in a folder.
-#[must_use]
-pub fn kept(folder: &Path) -> Option<Salvage> {
-    let text = fs::read(folder.join("salvage.json")).ok()?;
-    let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
-    let lsn = |key: &str| Lsn::parse(value[key].as_str()?);
-    Some(Salvage {
-        from: lsn("from")?,
-        to: lsn("to")?,
-        commits: value["commits"].as_u64()?,
-        is_whole: false,
-    })
 }
 
 #[cfg(test)]

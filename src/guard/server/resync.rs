@@ -5,14 +5,13 @@
 //! sites part is copied and synced; where a new copy is made, the old data directory stays beside it.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io::{self, Read},
-    os::unix::fs::{DirBuilderExt, chown},
+    os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Output, Stdio},
 };
 
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
@@ -20,6 +19,7 @@ use super::{
     Resting, ServerError, blocking,
     control::{self, Control, ControlError},
     fork::{self, Dump, Fork, Segment},
+    salvage::{Manifest, Store, make_folder, write_synced},
     source::Source,
 };
 use crate::{
@@ -28,8 +28,6 @@ use crate::{
     port::{cause, secret::SharedSecrets},
 };
 
-/// Marks a data directory that `pg_rewind` was at work on.
-const AT_WORK: &str = "rewinding";
 /// What is kept of a program's last words.
 const LAST_WORDS: usize = 600;
 
@@ -117,21 +115,8 @@ enum Log {
     Part,
     /// It goes no further, but the data has to be brought to an end first.
     Behind,
-    /// It left it, and this was kept.
-    Beyond(Salvage),
-}
-
-/// What stands beside the log that was kept.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest {
-    epoch: Epoch,
-    timeline: u32,
-    from: String,
-    to: String,
-    commits: u64,
-    bytes: u64,
-    files: Vec<String>,
+    /// It left it, and what is beyond was kept.
+    Beyond,
 }
 
 impl Work<'_> {
@@ -154,47 +139,37 @@ impl Work<'_> {
         };
         let own = control::read(&self.database.data_dir).map_err(ResyncError::from)?;
         let source = Source::open(resync, self.secrets, &own).await?;
-        let folder = folder(&resync.salvage, self.epoch);
-        // What an earlier try kept; it may have changed the data since.
-        let before = fork::kept(&folder);
-        let found = if folder.join(AT_WORK).exists() {
+        let store = Store::new(&resync.salvage);
+        let found = if store.is_half_done() {
             Err(ResyncError::HalfDone.into())
         } else {
-            self.keep(&source, &own, &folder).await
+            self.keep(&source, &own, &store).await
         };
-        let salvage = before.unwrap_or_default();
-        let (salvage, brought) = match found {
+        let brought = match found {
             Ok(Log::Part) => {
                 tracing::info!(
                     "the data is part of the serving site's history: it follows as it is"
                 );
-                return Ok(salvage);
+                return Ok(store.unsettled().unwrap_or_default());
             }
             // Only what was kept may be changed in its place.
-            Ok(Log::Behind) => (
-                salvage,
-                self.rewind(resync, password.as_ref(), &folder).await,
-            ),
-            Ok(Log::Beyond(salvage)) => (
-                salvage,
-                self.rewind(resync, password.as_ref(), &folder).await,
-            ),
-            Err(ServerError::Resync(error @ ResyncError::HalfDone)) => (salvage, Err(error)),
+            Ok(Log::Behind | Log::Beyond) => self.rewind(resync, password.as_ref(), &store).await,
+            Err(ServerError::Resync(error @ ResyncError::HalfDone)) => Err(error),
             Err(error) => {
                 tracing::warn!(error = %cause::in_full(&error), "what only this site has cannot be told apart");
-                let whole = Salvage {
-                    is_whole: true,
-                    ..salvage
-                };
-                (whole, Err(ResyncError::Apart))
+                Err(ResyncError::Apart)
             }
         };
         if let Err(error) = brought {
             tracing::warn!(error = %cause::in_full(&error), "a new copy is made instead");
-            self.copy_anew(resync, password.as_ref()).await?;
+            // One that was broken off had kept before what was to be kept.
+            let whole = matches!(error, ResyncError::Apart)
+                .then(|| Manifest::whole(self.epoch, own.timeline));
+            self.copy_anew(resync, password.as_ref(), &store, whole)
+                .await?;
         }
-        let _ = fs::remove_file(folder.join(AT_WORK));
-        Ok(salvage)
+        store.done()?;
+        Ok(store.unsettled().unwrap_or_default())
     }
 
     fn resync(&self) -> Result<&config::Resync, ResyncError> {
@@ -212,7 +187,7 @@ impl Work<'_> {
         &self,
         source: &Source,
         own: &Control,
-        folder: &Path,
+        store: &Store,
     ) -> Result<Log, ServerError> {
         let wal = self.database.data_dir.join("pg_wal");
         let mut timelines = fork::timelines(&wal).map_err(disk("cannot read", &wal))?;
@@ -220,7 +195,7 @@ impl Work<'_> {
         let mut log = if own.is_clean { Log::Part } else { Log::Behind };
         for timeline in timelines {
             // What goes on elsewhere after it went its own way has had both.
-            let is_mixed = matches!(log, Log::Beyond(_));
+            let is_mixed = matches!(log, Log::Beyond);
             let fork = fork::of(timeline, &source.history).filter(|_| !is_mixed);
             let fork = fork.ok_or(ResyncError::Apart)?;
             if !fork::agrees(&own_history(&wal, timeline)?, &source.history) {
@@ -230,8 +205,8 @@ impl Work<'_> {
                 if self.is_part(&wal, source, own).await? {
                     log = Log::Part;
                 }
-            } else if let Some(salvage) = self.keep_after(fork, &wal, folder).await? {
-                log = Log::Beyond(salvage);
+            } else if self.keep_after(fork, &wal, store).await? {
+                log = Log::Beyond;
             }
         }
         Ok(log)
@@ -281,49 +256,34 @@ impl Work<'_> {
     }
 
     /// Copies the log from a fork on, where it holds anything, and counts what that is.
-    async fn keep_after(
-        &self,
-        fork: Fork,
-        wal: &Path,
-        folder: &Path,
-    ) -> Result<Option<Salvage>, ServerError> {
+    async fn keep_after(&self, fork: Fork, wal: &Path, store: &Store) -> Result<bool, ServerError> {
         let segments = fork::segments(wal, fork).map_err(disk("cannot read", wal))?;
         if segments.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
         let Some(dump) = self.dump(wal, fork.at, fork.timeline).await? else {
-            return Ok(None);
+            return Ok(false);
         };
         let end = dump.end.filter(|end| *end > fork.at);
         let end = end.ok_or(ResyncError::Answer("the end of its own log"))?;
         let files = segments.iter().map(|s| s.name.clone()).collect();
-        let (from, to) = (wal.to_owned(), folder.to_owned());
+        let (from, to) = (wal.to_owned(), store.folder(self.epoch));
         blocking(move || Ok(copy_log(&from, &to, &segments)?)).await?;
-        let salvage = Salvage {
-            from: fork.at,
-            to: end,
-            commits: dump.commits,
-            is_whole: false,
-        };
-        let manifest = Manifest {
+        store.keep(&Manifest {
             epoch: self.epoch,
             timeline: fork.timeline,
-            from: salvage.from.to_string(),
-            to: salvage.to.to_string(),
-            commits: salvage.commits,
-            bytes: salvage.to.0 - salvage.from.0,
+            from: fork.at.to_string(),
+            to: end.to_string(),
+            commits: dump.commits,
+            bytes: end.0 - fork.at.0,
+            is_whole: false,
             files,
-        };
-        let path = folder.join("salvage.json");
-        write_synced(
-            &path,
-            &serde_json::to_vec_pretty(&manifest).unwrap_or_default(),
-        )?;
+        })?;
         tracing::warn!(
-            folder = %folder.display(), commits = salvage.commits, from = %salvage.from, to = %salvage.to,
+            folder = %store.folder(self.epoch).display(), commits = dump.commits, from = %fork.at, to = %end,
             "what the serving site never got is kept"
         );
-        Ok(Some(salvage))
+        Ok(true)
     }
 
     /// What a timeline's log holds from there on; none where nothing begins there.
@@ -358,13 +318,10 @@ impl Work<'_> {
         &self,
         resync: &config::Resync,
         password: Option<&Secret>,
-        folder: &Path,
+        store: &Store,
     ) -> Result<(), ResyncError> {
         let data = &self.database.data_dir;
-        make_folder(folder)?;
-        write_synced(&folder.join(AT_WORK), b"")?;
-        sync_parent(&folder.join(AT_WORK))?;
-        sync_parent(folder)?;
+        store.begin(self.epoch)?;
         let own_files = Settings::read(data)?;
         let take = disk("cannot take standby.signal from", data);
         self.resting.take().map_err(take)?;
@@ -392,11 +349,13 @@ impl Work<'_> {
         rewound
     }
 
-    /// A new copy beside the old one, which is kept.
+    /// A new copy beside the old one, which is kept; that is said where nothing else was kept of it.
     async fn copy_anew(
         &self,
         resync: &config::Resync,
         password: Option<&Secret>,
+        store: &Store,
+        whole: Option<Manifest>,
     ) -> Result<(), ResyncError> {
         let data = &self.database.data_dir;
         let new = beside(data, "new");
@@ -428,6 +387,9 @@ impl Work<'_> {
         write_synced(&resting, b"")?;
         chown(&resting, Some(self.owner.0), Some(self.owner.1))
             .map_err(disk("cannot give away", &resting))?;
+        if let Some(whole) = whole {
+            store.keep(&whole)?;
+        }
         fs::rename(data, &old).map_err(disk("cannot put aside", data))?;
         fs::rename(&new, data).map_err(disk("cannot put into place", &new))?;
         sync_parent(data)?;
@@ -533,44 +495,13 @@ fn copy_log(wal: &Path, folder: &Path, segments: &[Segment]) -> Result<(), Resyn
     synced.map_err(disk("cannot sync", folder))
 }
 
-/// Where what only a site has is kept when it was fenced in that epoch.
-fn folder(salvage: &Path, epoch: Epoch) -> PathBuf {
-    salvage.join(format!("epoch-{}", epoch.0))
-}
-
-/// What was kept when a site was fenced in that epoch; none where nothing was.
-#[must_use]
-pub fn kept(salvage: &Path, epoch: Epoch) -> Option<Salvage> {
-    fork::kept(&folder(salvage, epoch))
-}
-
-/// Whether `pg_rewind` was broken off here: then the data is neither the old nor the new, and only another resync may touch
-/// it.
-#[must_use]
-pub fn is_half_done(salvage: &Path) -> bool {
-    let folders = fs::read_dir(salvage).into_iter().flatten().flatten();
-    folders
-        .map(|folder| folder.path())
-        .any(|folder| folder.join(AT_WORK).exists())
-}
-
-fn make_folder(folder: &Path) -> Result<(), ResyncError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(disk("cannot make", folder))
-}
-
-fn write_synced(path: &Path, text: &[u8]) -> Result<(), ResyncError> {
-    let written = fs::write(path, text).and_then(|()| File::open(path)?.sync_all());
-    written.map_err(disk("cannot write", path))
-}
-
-fn sync_parent(path: &Path) -> Result<(), ResyncError> {
+pub(super) fn sync_parent(path: &Path) -> Result<(), ResyncError> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     let synced = File::open(parent).and_then(|file| file.sync_all());
     synced.map_err(disk("cannot sync", parent))
 }
 
-fn disk(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ResyncError {
+pub(super) fn disk(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ResyncError {
     let path = path.to_owned();
     move |source| ResyncError::Disk { what, path, source }
 }
@@ -598,17 +529,6 @@ fn succeeded(program: &'static str, out: &Output) -> Result<(), ResyncError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn data_that_a_rewind_was_broken_off_at_is_known_whatever_the_epoch() {
-        let salvage = tempfile::tempdir().unwrap();
-        assert!(!is_half_done(&salvage.path().join("none")));
-        let folder = folder(salvage.path(), Epoch(7));
-        make_folder(&folder).unwrap();
-        assert!(!is_half_done(salvage.path()));
-        fs::write(folder.join(AT_WORK), b"").unwrap();
-        assert!(is_half_done(salvage.path()));
-    }
 
     #[test]
     fn the_configuration_is_found_in_the_arguments() {
