@@ -28,7 +28,7 @@ use super::{
     machine::{Event, Machine},
     proof::{self, Trial},
     runs::Runs,
-    server::{self, Server, ServerError, SharedServer, Turn},
+    server::{self, Server, ServerError, SharedServer, Store, Turn},
     state::{Kept, State, StateError},
     wire::{
         Allowance, Certificate, Counts, Dropped, KeyError, KeyPair, LARGEST, Message, Party, Way,
@@ -38,7 +38,7 @@ use super::{
 use crate::{
     model::{
         check::CheckStatus,
-        guard::{Boot, Promise},
+        guard::{Boot, Promise, Role},
         id::Epoch,
         secret::SecretRef,
         silence::Silence,
@@ -165,11 +165,16 @@ impl Agent {
             clock::now(),
         );
         let resync = config.database.resync.as_ref();
-        let kept_apart = resync
-            .zip(kept.as_ref())
-            .and_then(|(resync, kept)| server::salvaged(&resync.salvage, kept.promise.epoch));
-        if let Some(salvage) = kept_apart {
-            machine.recall(salvage);
+        let store = resync.map(|resync| Store::new(&resync.salvage));
+        match (&store, &kept) {
+            // Its life before may have ended before it had said so.
+            (Some(store), Some(kept)) if kept.promise.role == Role::Primary => settle(store),
+            (Some(store), Some(_)) => {
+                if let Some(salvage) = store.unsettled() {
+                    machine.recall(salvage);
+                }
+            }
+            (_, None) | (None, _) => {}
         }
         let (tell, told) = mpsc::unbounded_channel();
         Ok(Self {
@@ -404,6 +409,16 @@ impl Agent {
     fn next_turn(&mut self) -> Turn {
         self.turn.send_modify(|turn| turn.0 += 1);
         *self.turn.borrow()
+    }
+}
+
+/// A site that is to serve again was looked after: nobody is asked any more about what it had.
+fn settle(store: &Store) {
+    if let Err(error) = store.settle() {
+        tracing::error!(
+            error = %cause::in_full(&error),
+            "it cannot be written down that the salvage is settled: it will be asked about again"
+        );
     }
 }
 

@@ -18,11 +18,11 @@ mod identity;
 mod locks;
 mod resting;
 mod resync;
+mod salvage;
+mod source;
 
 pub use self::{
-    control::ControlError,
-    identity::IdentityError,
-    resync::{ResyncError, kept as salvaged},
+    control::ControlError, identity::IdentityError, resync::ResyncError, salvage::Store,
 };
 use self::{
     control::{LastRun, end_of_log, last_run},
@@ -438,7 +438,7 @@ impl Server {
     /// Data that `pg_rewind` was at work on may look sound and is not: no server is started on it.
     fn is_whole(&self) -> Result<(), ServerError> {
         match &self.document.resync {
-            Some(with) if resync::is_half_done(&with.salvage) => Err(ServerError::HalfDone),
+            Some(with) if Store::new(&with.salvage).is_half_done() => Err(ServerError::HalfDone),
             Some(_) | None => Ok(()),
         }
     }

@@ -233,6 +233,19 @@ pub struct Salvage {
     pub is_whole: bool,
 }
 
+impl Salvage {
+    /// Both together: their transactions, and all the log from the first to the last.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            from: self.from.min(other.from),
+            to: self.to.max(other.to),
+            commits: self.commits.saturating_add(other.commits),
+            is_whole: self.is_whole || other.is_whole,
+        }
+    }
+}
+
 impl Report {
     /// The same without what nobody decides by, where every byte counts: a request has to fit into one datagram.
     #[must_use]

@@ -20,7 +20,7 @@ use crate::{
     driver::guards::{Said, Told},
     guard::machine::{Clocks, Effect, Event, Machine, Until},
     model::{
-        guard::{Boot, Database, FirstHand, Promise, Salvage},
+        guard::{Boot, Database, FirstHand, Promise, Role, Salvage},
         id::{Epoch, SiteName},
         observation::DatabaseRole,
         span::Span,
@@ -133,8 +133,8 @@ pub struct Host {
     draining: Option<u64>,
     /// When a standby was there last, as a primary knows it.
     contact: Option<Time>,
-    /// What was kept before the data was brought into line, and the epoch that it was fenced in.
-    salvage: Option<(Epoch, Salvage)>,
+    /// What was kept before the data was brought into line, until the site serves again.
+    salvage: Option<Salvage>,
     /// A resync was broken off: the data is neither the old nor the new.
     is_half_done: bool,
 }
@@ -384,8 +384,7 @@ impl World {
             host.kept.clone(),
             clocks,
         );
-        let fenced_in = host.kept.as_ref().map(|p| p.epoch);
-        if let Some((_, salvage)) = host.salvage.filter(|(epoch, _)| Some(*epoch) == fenced_in) {
+        if let Some(salvage) = host.salvage {
             machine.recall(salvage);
         }
         host.guard = Some(weakened(machine, weakness, clocks));
@@ -647,6 +646,9 @@ impl World {
                 format!("site-{n} promises epoch {epoch}: {role:?}")
             });
             if let Some(host) = self.host(n) {
+                if role == Role::Primary {
+                    host.salvage = None;
+                }
                 host.kept = Some(promise);
             }
         }

@@ -142,31 +142,51 @@ fn a_live_drill_goes_there_and_back_under_load_and_loses_nothing() {
     });
 }
 
+/// A primary that crashed, and what it had acknowledged that the site which serves now never got.
+fn crashed() -> (Shop, Vec<i64>) {
+    let mut shop = Shop::open(&asking());
+    shop.until_ready();
+    // What it acknowledges from now on, the other site never gets.
+    let standby = &shop.hosts.b.cluster;
+    standby.sql("ALTER SYSTEM SET primary_conninfo = ''");
+    standby.sql("SELECT pg_reload_conf()");
+    until("the stream ends", || !standby.streams());
+    shop.witness.until_written("a");
+    std::thread::sleep(Duration::from_millis(300));
+    shop.hosts.a.lose();
+    shop.approve();
+    shop.witness.until_written("b");
+    shop.until_closed("done");
+    let lost = lost(&shop, "b");
+    assert!(!lost.is_empty());
+    assert!(shop.act(&["ack", "shop"]));
+
+    let serving = &shop.hosts.b.cluster;
+    serving.sql("ALTER SYSTEM RESET primary_conninfo");
+    serving.sql("SELECT pg_reload_conf()");
+    (shop, lost)
+}
+
+/// How often a person was asked what becomes of what was kept.
+fn salvage_asked(shop: &Shop) -> usize {
+    let asked = shop.records("askOpened");
+    let is_salvage = |a: &&Value| !a["ask"]["subject"]["salvage"].is_null();
+    asked.iter().filter(is_salvage).count()
+}
+
+/// What the site that came back kept: how many transactions, as its guard's folder says.
+fn kept(shop: &Shop) -> Value {
+    let salvage = shop.hosts.a.folder.join("salvage");
+    let folders: Vec<_> = fs::read_dir(&salvage).unwrap().flatten().collect();
+    assert_eq!(folders.len(), 1);
+    let manifest = fs::read_to_string(folders[0].path().join("salvage.json")).unwrap();
+    serde_json::from_str(&manifest).unwrap()
+}
+
 #[test]
 fn writes_of_a_crashed_primary_are_kept_when_it_is_brought_back() {
     apart(|| {
-        let mut shop = Shop::open(&asking());
-        shop.until_ready();
-        // What it acknowledges from now on, the other site never gets.
-        let standby = &shop.hosts.b.cluster;
-        standby.sql("ALTER SYSTEM SET primary_conninfo = ''");
-        standby.sql("SELECT pg_reload_conf()");
-        until("the stream ends", || !standby.streams());
-        shop.witness.until_written("a");
-        std::thread::sleep(Duration::from_millis(300));
-        shop.hosts.a.lose();
-        shop.approve();
-        shop.witness.until_written("b");
-        shop.until_closed("done");
-        let lost_before = lost(&shop, "b");
-        assert!(!lost_before.is_empty());
-        assert!(shop.act(&["ack", "shop"]));
-
-        shop.hosts
-            .b
-            .cluster
-            .sql("ALTER SYSTEM RESET primary_conninfo");
-        shop.hosts.b.cluster.sql("SELECT pg_reload_conf()");
+        let (mut shop, lost_before) = crashed();
         shop.hosts.a.start();
         run(&shop, "failback");
         shop.witness.until_written("a");
@@ -174,11 +194,9 @@ fn writes_of_a_crashed_primary_are_kept_when_it_is_brought_back() {
         assert_eq!(lost(&shop, "a"), lost_before);
         let measured = shop.records("lossMeasured");
         assert_eq!(measured.len(), 1);
-        let asked = shop.records("askOpened");
-        let is_salvage = |a: &&Value| !a["ask"]["subject"]["salvage"].is_null();
-        assert_eq!(asked.iter().filter(is_salvage).count(), 1, "{asked:?}");
-        let kept = outcome(&shop, "return");
-        let commits: usize = kept["done"]["facts"]["salvage.commits"]
+        assert_eq!(salvage_asked(&shop), 1);
+        let told = outcome(&shop, "return");
+        let commits: usize = told["done"]["facts"]["salvage.commits"]
             .as_str()
             .unwrap()
             .parse()
@@ -188,11 +206,7 @@ fn writes_of_a_crashed_primary_are_kept_when_it_is_brought_back() {
             "{commits} of {}",
             lost_before.len()
         );
-        let salvage = shop.hosts.a.folder.join("salvage");
-        let folders: Vec<_> = fs::read_dir(&salvage).unwrap().flatten().collect();
-        assert_eq!(folders.len(), 1);
-        let manifest = fs::read_to_string(folders[0].path().join("salvage.json")).unwrap();
-        let manifest: Value = serde_json::from_str(&manifest).unwrap();
+        let manifest = kept(&shop);
         assert_eq!(manifest["commits"], commits);
         assert_eq!(measured[0]["commits"], commits);
 
@@ -215,5 +229,76 @@ fn writes_of_a_crashed_primary_are_kept_when_it_is_brought_back() {
             .unwrap();
         assert_eq!(unknown.status.code(), Some(2));
         assert!(!manifest["files"].as_array().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn writes_of_a_crashed_primary_are_kept_though_it_was_started_by_hand_and_heard_of_the_new_history()
+{
+    apart(|| {
+        let (mut shop, lost_before) = crashed();
+        // As its guard left it, it is a standby that asks the other one for its log, and that has gone another way.
+        let cluster = &mut shop.hosts.a.cluster;
+        cluster.restart();
+        let history = cluster.data().join("pg_wal/00000002.history");
+        until("it hears of the new history", || history.exists());
+        until("it sees that this is not its own", || {
+            cluster
+                .log()
+                .contains("forked off current database system timeline")
+        });
+        cluster.stop_immediate();
+
+        shop.hosts.a.start();
+        run(&shop, "failback");
+        shop.witness.until_written("a");
+        assert_eq!(lost(&shop, "a"), lost_before);
+        let commits = kept(&shop)["commits"].as_u64().unwrap();
+        assert!(commits >= lost_before.len() as u64, "{commits}");
+        assert_eq!(salvage_asked(&shop), 1);
+    });
+}
+
+#[test]
+fn what_was_kept_is_asked_about_again_where_nobody_settled_it_before_the_guard_was_started_anew() {
+    apart(|| {
+        let (mut shop, lost_before) = crashed();
+        shop.hosts.a.start();
+        until("a failback is begun", || {
+            shop.act(&["failback", "shop", "--reason", "a test", "--yes"])
+        });
+        until("a person is asked, and says no", || {
+            let status = shop.json(&["explain", "shop"]);
+            let id = status["asks"][0]["id"].as_str();
+            id.is_some_and(|id| shop.act(&["deny", id, "--reason", "a test"]))
+        });
+        assert_eq!(salvage_asked(&shop), 1);
+        until("the failback is over", || {
+            shop.records("runClosed").len() == 2
+        });
+        // It follows, so that it may be a deputy: that takes a new epoch, which its guard promises.
+        let fenced_in = kept(&shop)["epoch"].as_u64().unwrap();
+        until("a later epoch is promised", || {
+            let promise = &shop.hosts.a.status()["report"]["promise"];
+            promise["epoch"].as_u64() > Some(fenced_in)
+        });
+        shop.hosts.a.lose();
+        shop.hosts.a.start();
+
+        run(&shop, "failback");
+        shop.witness.until_written("a");
+        assert_eq!(lost(&shop, "a"), lost_before);
+        assert_eq!(salvage_asked(&shop), 2);
+        let told = outcome(&shop, "return");
+        let told = &told["done"]["facts"]["salvage.commits"];
+        assert_eq!(told.as_str().unwrap(), kept(&shop)["commits"].to_string());
+
+        // Settled now: of what follows as it is nobody asks anything.
+        run(&shop, "switchover");
+        shop.witness.until_written("b");
+        shop.hosts.a.kill();
+        shop.hosts.a.start();
+        run(&shop, "failback");
+        assert_eq!(salvage_asked(&shop), 2);
     });
 }

@@ -5,7 +5,7 @@ use crate::{
     guard::{
         clock,
         machine::Until,
-        server::{Seen, ServerError, Turn},
+        server::{Seen, ServerError, Store, Turn},
         state::{Kept, StateError},
     },
     model::{
@@ -112,6 +112,9 @@ impl Agent {
     fn written(&mut self, written: Result<Box<Kept>, StateError>) {
         let event = match written {
             Ok(kept) => {
+                if kept.promise.role == Role::Primary {
+                    self.settle();
+                }
                 self.kept = Some(*kept);
                 Event::Written
             }
@@ -121,6 +124,13 @@ impl Agent {
             }
         };
         self.step(event);
+    }
+
+    fn settle(&self) {
+        if let Some(resync) = &self.config.database.resync {
+            let store = Store::new(&resync.salvage);
+            tokio::task::spawn_blocking(move || super::settle(&store));
+        }
     }
 
     fn armed(&mut self, turn: Turn, armed: Result<Until, ServerError>) {

@@ -68,8 +68,10 @@ pub struct Control {
     pub system: u64,
     /// Whether a primary was stopped in order.
     pub is_clean: bool,
-    /// The timeline of that checkpoint.
+    /// The timeline of the last checkpoint.
     pub timeline: u32,
+    /// Where a recovery from it would begin.
+    pub redo: Lsn,
 }
 
 /// Reads the control file.
@@ -86,6 +88,7 @@ pub fn read(data: &Path) -> Result<Control, ControlError> {
         system: position(&head, 0),
         is_clean: number(&head, STATE) == SHUT_DOWN,
         timeline: number(&head, TIMELINE),
+        redo: Lsn(position(&head, REDO)),
     })
 }
 

@@ -1,8 +1,8 @@
 //! Where the logs of two sites part, and what one of them holds beyond that.
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeSet, fs, io, path::Path};
 
-use crate::model::{guard::Salvage, observation::Lsn};
+use crate::model::observation::Lsn;
 
 /// Where a log leaves another one's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,28 +37,45 @@ pub const NOTHING: &str = "could not find a valid record after";
 /// Where a timeline was left, by the history of the one that serves; none where that does not know it.
 #[must_use]
 pub fn of(timeline: u32, history: &str) -> Option<Fork> {
-    history.lines().find_map(|line| {
+    before(history).find(|fork| fork.timeline == timeline)
+}
+
+/// Whether one history tells of every timeline before what another one does.
+#[must_use]
+pub fn agrees(history: &str, with: &str) -> bool {
+    before(history).all(|fork| of(fork.timeline, with) == Some(fork))
+}
+
+/// Where a timeline began, by its own history; none where no other was before it.
+#[must_use]
+pub fn began(timeline: u32, history: &str) -> Option<Lsn> {
+    let earlier = before(history).filter(|fork| fork.timeline < timeline);
+    earlier.max_by_key(|fork| fork.timeline).map(|fork| fork.at)
+}
+
+fn before(history: &str) -> impl Iterator<Item = Fork> {
+    history.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
-        let number: u32 = words.next()?.parse().ok()?;
+        let timeline = words.next()?.parse().ok()?;
         let at = Lsn::parse(words.next()?)?;
-        (number == timeline).then_some(Fork { timeline, at })
+        Some(Fork { timeline, at })
     })
 }
 
-/// The newest timeline that a data directory has log of; 0 where it has none.
-#[must_use]
-pub fn newest_timeline(data: &Path) -> u32 {
-    let Ok(entries) = fs::read_dir(data.join("pg_wal")) else {
-        return 0;
-    };
-    let names = entries
-        .flatten()
-        .map(|e| e.file_name().to_string_lossy().into_owned());
-    names
-        .filter_map(|name| name.strip_suffix(".history").map(str::to_owned))
-        .filter_map(|name| u32::from_str_radix(&name, 16).ok())
-        .max()
-        .unwrap_or_default()
+/// The timelines that a folder has log of. A history alone is none: a server fetches that before it sees whether its own
+/// log fits to it.
+///
+/// # Errors
+/// Where the folder cannot be read.
+pub fn timelines(wal: &Path) -> io::Result<BTreeSet<u32>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(wal)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if is_log(&name) {
+            found.extend(name.get(..8).and_then(|n| u32::from_str_radix(n, 16).ok()));
+        }
+    }
+    Ok(found)
 }
 
 /// The files of a timeline's log that hold anything after the fork, in order.
@@ -71,8 +88,7 @@ pub fn segments(wal: &Path, fork: Fork) -> io::Result<Vec<Segment>> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let size = entry.metadata()?.len();
-        let is_log = name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit());
-        let Some(begin) = is_log.then(|| begin(&name, fork.timeline, size)).flatten() else {
+        let Some(begin) = begin(&name, fork.timeline, size).filter(|_| is_log(&name)) else {
             continue;
         };
         if begin.0.saturating_add(size) > fork.at.0 {
@@ -81,6 +97,10 @@ pub fn segments(wal: &Path, fork: Fork) -> io::Result<Vec<Segment>> {
     }
     found.sort_by_key(|s| s.begin);
     Ok(found)
+}
+
+fn is_log(name: &str) -> bool {
+    name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Where a file of the log begins; none where it is of another timeline.
@@ -123,20 +143,6 @@ fn ends(line: &str) -> Option<Lsn> {
     Some(Lsn(begin.0 + total))
 }
 
-/// What an earlier try kept in a folder.
-#[must_use]
-pub fn kept(folder: &Path) -> Option<Salvage> {
-    let text = fs::read(folder.join("salvage.json")).ok()?;
-    let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
-    let lsn = |key: &str| Lsn::parse(value[key].as_str()?);
-    Some(Salvage {
-        from: lsn("from")?,
-        to: lsn("to")?,
-        commits: value["commits"].as_u64()?,
-        is_whole: false,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +155,35 @@ mod tests {
         assert_eq!(at(2).as_deref(), Some("0/5000028"));
         assert_eq!(at(3).as_deref(), Some("FFFFFFFF/FFFFFFFF"));
         assert_eq!(at(4), None);
+        assert_eq!(began(3, history), Lsn::parse("0/5000028"));
+        assert_eq!(began(1, history), None);
+    }
+
+    #[test]
+    fn two_histories_agree_where_one_goes_on_from_the_other() {
+        let serving =
+            "1\t0/3000098\tno recovery\n2\t0/5000028\tno recovery\n3\tFFFFFFFF/FFFFFFFF\n";
+        assert!(agrees("", serving));
+        assert!(agrees("1\t0/3000098\tno recovery\n", serving));
+        assert!(!agrees("1\t0/3000100\tno recovery\n", serving));
+        assert!(!agrees("1\t0/3000098\tby hand\n4\t0/6000000\t\n", serving));
+    }
+
+    #[test]
+    fn a_history_without_log_is_no_timeline_of_a_site() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = [
+            "000000010000000000000003",
+            "0000000A0000000000000003",
+            "00000002.history",
+            "000000040000000000000003.partial",
+            "archive_status",
+        ];
+        for name in names {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let found = timelines(folder.path()).unwrap();
+        assert_eq!(found, BTreeSet::from([1, 10]));
     }
 
     #[test]

@@ -5,38 +5,29 @@
 //! sites part is copied and synced; where a new copy is made, the old data directory stays beside it.
 
 use std::{
-    fs::{self, DirBuilder, File},
-    io,
-    os::unix::fs::{DirBuilderExt, chown},
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Output, Stdio},
-    time::Duration,
 };
 
-use serde::Serialize;
+use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use super::{
     Resting, ServerError, blocking,
     control::{self, Control, ControlError},
-    fork::{self, Fork, Segment},
+    fork::{self, Dump, Fork, Segment},
+    salvage::{Manifest, Store, make_folder, write_synced},
+    source::Source,
 };
 use crate::{
     guard::config,
-    model::{guard::Salvage, id::Epoch, secret::Secret},
-    port::{
-        cause,
-        postgres::{Login, Session},
-        secret::SharedSecrets,
-    },
+    model::{guard::Salvage, id::Epoch, observation::Lsn, secret::Secret},
+    port::{cause, secret::SharedSecrets},
 };
 
-/// How long the session with the serving site may live.
-const SESSION: Duration = Duration::from_mins(30);
-/// Between two looks at the serving site's control file.
-const AGAIN: Duration = Duration::from_millis(200);
-/// Marks a data directory that `pg_rewind` was at work on.
-const AT_WORK: &str = "rewinding";
 /// What is kept of a program's last words.
 const LAST_WORDS: usize = 600;
 
@@ -77,7 +68,7 @@ pub enum ResyncError {
         source: io::Error,
     },
     /// It is not known what only this site has.
-    #[error("the serving site's history does not tell where the two part")]
+    #[error("the two histories do not tell where they part")]
     Apart,
     /// `pg_rewind` was ended half-way.
     #[error("an earlier pg_rewind did not come to its end")]
@@ -118,17 +109,14 @@ pub struct Work<'a> {
     pub epoch: Epoch,
 }
 
-/// What stands beside the log that was kept.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest {
-    epoch: Epoch,
-    timeline: u32,
-    from: String,
-    to: String,
-    commits: u64,
-    bytes: u64,
-    files: Vec<String>,
+/// How the log of this site stands to the serving site's.
+enum Log {
+    /// All of it is there too: it follows as it is.
+    Part,
+    /// It goes no further, but the data has to be brought to an end first.
+    Behind,
+    /// It left it, and what is beyond was kept.
+    Beyond,
 }
 
 impl Work<'_> {
@@ -150,41 +138,38 @@ impl Work<'_> {
             None => None,
         };
         let own = control::read(&self.database.data_dir).map_err(ResyncError::from)?;
-        let fork = self.fork(resync, &own).await?;
-        let folder = folder(&resync.salvage, self.epoch);
-        let half_done = folder.join(AT_WORK).exists();
-        let salvage = match (fork::kept(&folder), fork) {
-            // An earlier try kept it, and may have changed the data since.
-            (Some(kept), _) => Some(kept),
-            (None, _) if half_done => Some(Salvage::default()),
-            (None, Some(fork)) => match self.keep(fork, &folder).await {
-                Ok(salvage) => Some(salvage),
-                Err(error) => {
-                    tracing::warn!(error = %cause::in_full(&error), "what only this site has cannot be told apart");
-                    None
-                }
-            },
-            (None, None) => None,
+        let source = Source::open(resync, self.secrets, &own).await?;
+        let store = Store::new(&resync.salvage);
+        let found = if store.is_half_done() {
+            Err(ResyncError::HalfDone.into())
+        } else {
+            self.keep(&source, &own, &store).await
         };
-        let is_behind = salvage.is_some_and(|s| s.to <= s.from);
-        if is_behind && own.is_clean && !half_done {
-            tracing::info!("the data is part of the serving site's history: it follows as it is");
-            return Ok(salvage.unwrap_or_default());
-        }
-        // Only what was kept may be changed in its place.
-        let rewound = match salvage {
-            None => Err(ResyncError::Apart),
-            Some(_) if half_done => Err(ResyncError::HalfDone),
-            Some(_) => self.rewind(resync, password.as_ref(), &folder).await,
+        let brought = match found {
+            Ok(Log::Part) => {
+                tracing::info!(
+                    "the data is part of the serving site's history: it follows as it is"
+                );
+                return Ok(store.unsettled().unwrap_or_default());
+            }
+            // Only what was kept may be changed in its place.
+            Ok(Log::Behind | Log::Beyond) => self.rewind(resync, password.as_ref(), &store).await,
+            Err(ServerError::Resync(error @ ResyncError::HalfDone)) => Err(error),
+            Err(error) => {
+                tracing::warn!(error = %cause::in_full(&error), "what only this site has cannot be told apart");
+                Err(ResyncError::Apart)
+            }
         };
-        let mut salvage = salvage.unwrap_or_default();
-        if let Err(error) = rewound {
+        if let Err(error) = brought {
             tracing::warn!(error = %cause::in_full(&error), "a new copy is made instead");
-            self.copy_anew(resync, password.as_ref()).await?;
-            salvage.is_whole = matches!(error, ResyncError::Apart);
+            // One that was broken off had kept before what was to be kept.
+            let whole = matches!(error, ResyncError::Apart)
+                .then(|| Manifest::whole(self.epoch, own.timeline));
+            self.copy_anew(resync, password.as_ref(), &store, whole)
+                .await?;
         }
-        let _ = fs::remove_file(folder.join(AT_WORK));
-        Ok(salvage)
+        store.done()?;
+        Ok(store.unsettled().unwrap_or_default())
     }
 
     fn resync(&self) -> Result<&config::Resync, ResyncError> {
@@ -194,118 +179,149 @@ impl Work<'_> {
             .ok_or(ResyncError::Undescribed)
     }
 
-    /// Where this site's log leaves the serving site's; none where that one's history does not know this timeline.
-    async fn fork(
+    /// Looks at every timeline that this site has log of, and keeps what leaves the serving site's.
+    ///
+    /// # Errors
+    /// Where it cannot be told what the serving site lacks.
+    async fn keep(
         &self,
-        resync: &config::Resync,
+        source: &Source,
         own: &Control,
-    ) -> Result<Option<Fork>, ServerError> {
-        let login = Login {
-            conninfo: resync.conninfo().map_err(ResyncError::from)?,
-            password: resync.password.clone(),
-            secrets: self.secrets.clone(),
-        };
-        let session = login.open(SESSION).await?;
-        let row = session
-            .row(
-                "SELECT pg_is_in_recovery() AS standby, system_identifier AS system, \
-                 CASE WHEN pg_is_in_recovery() THEN NULL ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END \
-                 AS timeline FROM pg_control_system()",
-            )
-            .await?;
-        if row.get("standby") != Some("f") {
-            return Err(ResyncError::Standby.into());
-        }
-        let system = row.get("system").and_then(|s| s.parse().ok());
-        let other: u64 = system.ok_or(ResyncError::Answer(
-            "the system identifier of the serving site",
-        ))?;
-        if other != own.system {
-            return Err(ResyncError::Stranger {
-                own: own.system,
-                other,
+        store: &Store,
+    ) -> Result<Log, ServerError> {
+        let wal = self.database.data_dir.join("pg_wal");
+        let mut timelines = fork::timelines(&wal).map_err(disk("cannot read", &wal))?;
+        timelines.insert(own.timeline);
+        let mut log = if own.is_clean { Log::Part } else { Log::Behind };
+        for timeline in timelines {
+            // What goes on elsewhere after it went its own way has had both.
+            let is_mixed = matches!(log, Log::Beyond);
+            let fork = fork::of(timeline, &source.history).filter(|_| !is_mixed);
+            let fork = fork.ok_or(ResyncError::Apart)?;
+            if !fork::agrees(&own_history(&wal, timeline)?, &source.history) {
+                return Err(ResyncError::Apart.into());
             }
-            .into());
+            if timeline == source.timeline {
+                if self.is_part(&wal, source, own).await? {
+                    log = Log::Part;
+                }
+            } else if self.keep_after(fork, &wal, store).await? {
+                log = Log::Beyond;
+            }
         }
-        let timeline = row
-            .get("timeline")
-            .ok_or(ResyncError::Answer("the timeline of the serving site"))?;
-        let number = u32::from_str_radix(timeline, 16);
-        let number = number.map_err(|_| ResyncError::Answer("the timeline of the serving site"))?;
-        let history = history(&session, timeline, number).await?;
-        settled(&session, number).await?;
-        // The control file may be older than the last change of timeline that this site saw.
-        let own_timeline = fork::newest_timeline(&self.database.data_dir).max(own.timeline);
-        Ok(fork::of(own_timeline, &history))
+        Ok(log)
     }
 
-    /// Copies the log from the fork on, and counts what it holds.
-    async fn keep(&self, fork: Fork, folder: &Path) -> Result<Salvage, ServerError> {
-        let (wal, to) = (self.database.data_dir.join("pg_wal"), folder.to_owned());
-        let segments = blocking(move || Ok(copy_log(&wal, &to, fork)?)).await?;
-        let mut salvage = Salvage {
-            from: fork.at,
-            to: fork.at,
-            ..Salvage::default()
+    /// Whether the log of the timeline that the serving site writes is the beginning of that site's; not where there is
+    /// none of it.
+    ///
+    /// # Errors
+    /// Where it is not.
+    async fn is_part(
+        &self,
+        wal: &Path,
+        source: &Source,
+        own: &Control,
+    ) -> Result<bool, ServerError> {
+        let is_known = own.timeline == source.timeline;
+        let start = if is_known {
+            Some(own.redo)
+        } else {
+            source.began()
         };
-        if segments.is_empty() {
-            return Ok(salvage);
+        let start = start.ok_or(ResyncError::Apart)?;
+        let dumped = self.dump(wal, start, source.timeline).await?;
+        let Some(dump) = dumped else {
+            // Files that were made for it and hold nothing yet.
+            return if is_known {
+                Err(ResyncError::Apart.into())
+            } else {
+                Ok(false)
+            };
+        };
+        let last = Fork {
+            timeline: source.timeline,
+            at: Lsn(dump.end.ok_or(ResyncError::Apart)?.0.saturating_sub(1)),
+        };
+        let segments = fork::segments(wal, last).map_err(disk("cannot read", wal))?;
+        let segment = segments.first().filter(|s| s.begin <= last.at);
+        let segment = segment.ok_or(ResyncError::Apart)?;
+        let bytes = last.at.0 + 1 - segment.begin.0;
+        let path = wal.join(&segment.name);
+        let own = blocking(move || Ok(digest(&path, bytes)?)).await?;
+        if source.digest(&segment.name, bytes).await? == Some(own) {
+            return Ok(true);
         }
+        Err(ResyncError::Apart.into())
+    }
+
+    /// Copies the log from a fork on, where it holds anything, and counts what that is.
+    async fn keep_after(&self, fork: Fork, wal: &Path, store: &Store) -> Result<bool, ServerError> {
+        let segments = fork::segments(wal, fork).map_err(disk("cannot read", wal))?;
+        if segments.is_empty() {
+            return Ok(false);
+        }
+        let Some(dump) = self.dump(wal, fork.at, fork.timeline).await? else {
+            return Ok(false);
+        };
+        let end = dump.end.filter(|end| *end > fork.at);
+        let end = end.ok_or(ResyncError::Answer("the end of its own log"))?;
+        let files = segments.iter().map(|s| s.name.clone()).collect();
+        let (from, to) = (wal.to_owned(), store.folder(self.epoch));
+        blocking(move || Ok(copy_log(&from, &to, &segments)?)).await?;
+        store.keep(&Manifest {
+            epoch: self.epoch,
+            timeline: fork.timeline,
+            from: fork.at.to_string(),
+            to: end.to_string(),
+            commits: dump.commits,
+            bytes: end.0 - fork.at.0,
+            is_whole: false,
+            files,
+        })?;
+        tracing::warn!(
+            folder = %store.folder(self.epoch).display(), commits = dump.commits, from = %fork.at, to = %end,
+            "what the serving site never got is kept"
+        );
+        Ok(true)
+    }
+
+    /// What a timeline's log holds from there on; none where nothing begins there.
+    async fn dump(
+        &self,
+        wal: &Path,
+        start: Lsn,
+        timeline: u32,
+    ) -> Result<Option<Dump>, ServerError> {
         let out = self
             .tool("pg_waldump", |command| {
                 command
-                    .arg(format!("--path={}", folder.display()))
-                    .arg(format!("--start={}", fork.at))
-                    .arg(format!("--timeline={}", fork.timeline))
+                    .arg(format!("--path={}", wal.display()))
+                    .arg(format!("--start={start}"))
+                    .arg(format!("--timeline={timeline}"))
                     .arg("--rmgr=Transaction");
             })
             .await?;
         let said = String::from_utf8_lossy(&out.stderr);
         if said.contains(fork::NOTHING) {
-            // Nothing but what the serving site has.
-            let _ = fs::remove_dir_all(folder);
-            return Ok(salvage);
+            return Ok(None);
         }
         // Else it ends with an error at the end of the log, always.
         let dump = fork::dumped(&String::from_utf8_lossy(&out.stdout), &said);
-        let Some(end) = dump.end.filter(|end| *end > fork.at) else {
+        if dump.end.is_none() {
             succeeded("pg_waldump", &out)?;
-            return Err(ResyncError::Answer("the end of its own log").into());
-        };
-        salvage.to = end;
-        salvage.commits = dump.commits;
-        let manifest = Manifest {
-            epoch: self.epoch,
-            timeline: fork.timeline,
-            from: salvage.from.to_string(),
-            to: salvage.to.to_string(),
-            commits: salvage.commits,
-            bytes: salvage.to.0 - salvage.from.0,
-            files: segments.into_iter().map(|s| s.name).collect(),
-        };
-        let path = folder.join("salvage.json");
-        write_synced(
-            &path,
-            &serde_json::to_vec_pretty(&manifest).unwrap_or_default(),
-        )?;
-        tracing::warn!(
-            folder = %folder.display(), commits = salvage.commits, from = %salvage.from, to = %salvage.to,
-            "what the serving site never got is kept"
-        );
-        Ok(salvage)
+        }
+        Ok(Some(dump))
     }
 
     async fn rewind(
         &self,
         resync: &config::Resync,
         password: Option<&Secret>,
-        folder: &Path,
+        store: &Store,
     ) -> Result<(), ResyncError> {
         let data = &self.database.data_dir;
-        make_folder(folder)?;
-        write_synced(&folder.join(AT_WORK), b"")?;
-        sync_parent(&folder.join(AT_WORK))?;
-        sync_parent(folder)?;
+        store.begin(self.epoch)?;
         let own_files = Settings::read(data)?;
         let take = disk("cannot take standby.signal from", data);
         self.resting.take().map_err(take)?;
@@ -333,11 +349,13 @@ impl Work<'_> {
         rewound
     }
 
-    /// A new copy beside the old one, which is kept.
+    /// A new copy beside the old one, which is kept; that is said where nothing else was kept of it.
     async fn copy_anew(
         &self,
         resync: &config::Resync,
         password: Option<&Secret>,
+        store: &Store,
+        whole: Option<Manifest>,
     ) -> Result<(), ResyncError> {
         let data = &self.database.data_dir;
         let new = beside(data, "new");
@@ -369,6 +387,9 @@ impl Work<'_> {
         write_synced(&resting, b"")?;
         chown(&resting, Some(self.owner.0), Some(self.owner.1))
             .map_err(disk("cannot give away", &resting))?;
+        if let Some(whole) = whole {
+            store.keep(&whole)?;
+        }
         fs::rename(data, &old).map_err(disk("cannot put aside", data))?;
         fs::rename(&new, data).map_err(disk("cannot put into place", &new))?;
         sync_parent(data)?;
@@ -445,92 +466,42 @@ impl Settings {
     }
 }
 
-/// Waits until the serving site's control file knows the timeline that it writes: `pg_rewind` goes by that file, and
-/// after a promotion the first checkpoint brings it up to date.
-async fn settled(session: &Session, number: u32) -> Result<(), ServerError> {
-    // Whoever may not order one waits for the one that the promotion began.
-    if let Err(error) = session.rows("CHECKPOINT").await {
-        tracing::debug!(error = %cause::in_full(&error), "no checkpoint can be ordered");
+/// What a site says of the timelines before one of its own.
+fn own_history(wal: &Path, timeline: u32) -> Result<String, ResyncError> {
+    if timeline <= 1 {
+        return Ok(String::new());
     }
-    loop {
-        let row = session
-            .row("SELECT timeline_id FROM pg_control_checkpoint()")
-            .await?;
-        if row.get("timeline_id").and_then(|t| t.parse().ok()) == Some(number) {
-            return Ok(());
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
+    let path = wal.join(format!("{timeline:08X}.history"));
+    fs::read_to_string(&path).map_err(disk("cannot read", &path))
 }
 
-/// The lines of a timeline's history; the first timeline has none.
-async fn history(session: &Session, timeline: &str, number: u32) -> Result<String, ServerError> {
-    let own = format!("{number}\tFFFFFFFF/FFFFFFFF\n");
-    if number <= 1 {
-        return Ok(own);
-    }
-    // Only hexadecimal digits came from the server.
-    let sql = format!("SELECT pg_read_file('pg_wal/{timeline}.history') AS history");
-    let row = session.row(&sql).await?;
-    let text = row.get("history").unwrap_or_default();
-    Ok(format!("{text}\n{own}"))
+/// SHA-256 of the first bytes of a file, in hexadecimal digits.
+fn digest(path: &Path, bytes: u64) -> Result<String, ResyncError> {
+    let mut read = Vec::new();
+    let done = File::open(path).and_then(|file| file.take(bytes).read_to_end(&mut read));
+    done.map_err(disk("cannot read", path))?;
+    Ok(hex::encode(Sha256::digest(&read)))
 }
 
-fn copy_log(wal: &Path, folder: &Path, fork: Fork) -> Result<Vec<Segment>, ResyncError> {
-    let segments = fork::segments(wal, fork).map_err(disk("cannot read", wal))?;
-    if segments.is_empty() {
-        return Ok(segments);
-    }
+fn copy_log(wal: &Path, folder: &Path, segments: &[Segment]) -> Result<(), ResyncError> {
     make_folder(folder)?;
-    for segment in &segments {
+    for segment in segments {
         let (from, to) = (wal.join(&segment.name), folder.join(&segment.name));
         fs::copy(&from, &to).map_err(disk("cannot keep", &from))?;
         let synced = File::open(&to).and_then(|file| file.sync_all());
         synced.map_err(disk("cannot sync", &to))?;
     }
     let synced = File::open(folder).and_then(|file| file.sync_all());
-    synced.map_err(disk("cannot sync", folder))?;
-    Ok(segments)
+    synced.map_err(disk("cannot sync", folder))
 }
 
-/// Where what only a site has is kept when it was fenced in that epoch.
-fn folder(salvage: &Path, epoch: Epoch) -> PathBuf {
-    salvage.join(format!("epoch-{}", epoch.0))
-}
-
-/// What was kept when a site was fenced in that epoch; none where nothing was.
-#[must_use]
-pub fn kept(salvage: &Path, epoch: Epoch) -> Option<Salvage> {
-    fork::kept(&folder(salvage, epoch))
-}
-
-/// Whether `pg_rewind` was broken off here: then the data is neither the old nor the new, and only another resync may touch
-/// it.
-#[must_use]
-pub fn is_half_done(salvage: &Path) -> bool {
-    let folders = fs::read_dir(salvage).into_iter().flatten().flatten();
-    folders
-        .map(|folder| folder.path())
-        .any(|folder| folder.join(AT_WORK).exists())
-}
-
-fn make_folder(folder: &Path) -> Result<(), ResyncError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(disk("cannot make", folder))
-}
-
-fn write_synced(path: &Path, text: &[u8]) -> Result<(), ResyncError> {
-    let written = fs::write(path, text).and_then(|()| File::open(path)?.sync_all());
-    written.map_err(disk("cannot write", path))
-}
-
-fn sync_parent(path: &Path) -> Result<(), ResyncError> {
+pub(super) fn sync_parent(path: &Path) -> Result<(), ResyncError> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     let synced = File::open(parent).and_then(|file| file.sync_all());
     synced.map_err(disk("cannot sync", parent))
 }
 
-fn disk(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ResyncError {
+pub(super) fn disk(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ResyncError {
     let path = path.to_owned();
     move |source| ResyncError::Disk { what, path, source }
 }
@@ -558,17 +529,6 @@ fn succeeded(program: &'static str, out: &Output) -> Result<(), ResyncError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn data_that_a_rewind_was_broken_off_at_is_known_whatever_the_epoch() {
-        let salvage = tempfile::tempdir().unwrap();
-        assert!(!is_half_done(&salvage.path().join("none")));
-        let folder = folder(salvage.path(), Epoch(7));
-        make_folder(&folder).unwrap();
-        assert!(!is_half_done(salvage.path()));
-        fs::write(folder.join(AT_WORK), b"").unwrap();
-        assert!(is_half_done(salvage.path()));
-    }
 
     #[test]
     fn the_configuration_is_found_in_the_arguments() {

@@ -111,16 +111,19 @@ impl World {
             self.tell(n, Event::Resynced(None));
             return;
         };
-        let salvage = salvage(&own.log, &source.log);
+        let found = salvage(&own.log, &source.log);
         own.log = source.log;
         own.timeline = source.timeline;
         own.role = DatabaseRole::Standby;
         own.heard = (self.now, own.log.len());
+        let mut salvage = found;
         if let Some(host) = self.host(n) {
             host.was_primary = false;
             host.is_half_done = false;
-            let epoch = host.kept.as_ref().map_or(host.epoch, |p| p.epoch);
-            host.salvage = Some((epoch, salvage));
+            // What was kept before is still to be asked about.
+            let kept = (found.to > found.from).then_some(found);
+            host.salvage = kept.into_iter().chain(host.salvage).reduce(Salvage::with);
+            salvage = host.salvage.unwrap_or(found);
         }
         self.trace.note(self.now, 27, || {
             format!("the data of site-{n} is in line: {salvage:?}")
