@@ -42,7 +42,7 @@ pub use vantage::{Vantage, VantageListen};
     max_term_width = 100,
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "Exit status: 0 done, 1 it failed, 2 used wrongly.\n\
+    after_help = "Exit status: 0 done, 1 it failed, 2 used wrongly, 3 another controller took over from this one.\n\
                   See 'failover help quickstart' for a first walk, 'failover help' for all topics."
 )]
 pub struct Arguments {
@@ -209,7 +209,8 @@ pub enum Command {
     /// Print the completions of a shell.
     Completions(Completions),
     /// A part of the demo, started by it.
-    #[command(hide = true, subcommand)]
+    // Named like no other command: whoever mistypes one would be led to it.
+    #[command(name = "part-of-demo", hide = true, subcommand)]
     DemoPart(DemoPart),
     /// A process between the guard and its database, started by it.
     #[command(hide = true, subcommand)]
@@ -279,7 +280,8 @@ pub struct Run {
     #[arg(
         long,
         value_name = "URL",
-        help = "Where a copy of the journal follows it: s3://bucket/prefix or file:///folder [S3: AWS_ACCESS_KEY_ID, \
+        help = "Where a copy of the journal follows it: s3://bucket/prefix, or file:///folder, which has to be there \
+                [S3: AWS_ACCESS_KEY_ID, \
                 AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL]"
     )]
     pub journal_copy: Option<String>,

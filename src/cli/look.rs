@@ -233,6 +233,9 @@ fn overview(report: &Report, output: Output) -> String {
     }
     let _ = writeln!(text, "  loss now   {}", report.loss);
     let _ = writeln!(text, "  readiness  {}", report.readiness);
+    if let Some(next) = &report.next {
+        let _ = writeln!(text, "  next       {next}");
+    }
     if let Some(run) = &report.run {
         text.push_str(&run_text(run, report));
     }
@@ -242,7 +245,7 @@ fn overview(report: &Report, output: Output) -> String {
     for page in &report.pages {
         let _ = writeln!(
             text,
-            "  page       {} since {}\n             failover ack {}",
+            "  page       {} (told at {})\n             failover ack {}",
             page.title,
             page.raised.clock(),
             page.id
@@ -404,7 +407,9 @@ fn forecast_text(parts: &[ForecastPart], rto: Span) -> String {
     let mut total = Span::ZERO;
     for part in parts {
         total = total.saturating_add(part.expected);
-        let how = if part.measured {
+        let how = if part.rehearsed {
+            "measured in drills"
+        } else if part.measured {
             "measured"
         } else if part.expected == Span::ZERO {
             "beside the others"
