@@ -6,7 +6,12 @@ use serde_json::Value;
 
 use super::resource::{AskedRun, FailoverRunSpec, FailoverRunStatus, Progress};
 use crate::{
-    decide::{core::Core, event::Command, incident, state::Run},
+    decide::{
+        core::Core,
+        event::Command,
+        incident,
+        state::{Run, Step},
+    },
     model::{
         drill::DrillOutcome,
         id::{AskId, DrillName, PersonName, RunId, Seq, SiteName},
@@ -259,9 +264,7 @@ impl Trace {
             ask: self.ask.as_ref().map(ToString::to_string),
             run: self.run.as_ref().map(|(id, _)| id.to_string()),
             steps: run.map(|run| {
-                let done = run
-                    .steps()
-                    .filter(|(_, s)| s.is_some_and(|s| s.is_settled()));
+                let done = run.steps().filter(|(_, s)| s.is_some_and(Step::is_settled));
                 format!("{}/{}", done.count(), run.plan.steps.len())
             }),
             opened: self.run.as_ref().map(|(_, at)| at.to_string()),
