@@ -235,15 +235,16 @@ impl Trace {
         self.end = Some((progress, message, at));
     }
 
-    /// Where the request stands.
+    /// Where the request stands; of a service that is gone the journal still knows.
     #[must_use]
-    pub fn status(&self, generation: i64, core: &Core) -> FailoverRunStatus {
-        let state = core.state();
-        let runs = if self.is_drill {
-            [state.drills.run(), None]
-        } else {
-            [state.run.as_ref(), state.last_run.as_ref()]
-        };
+    pub fn status(&self, generation: i64, core: Option<&Core>) -> FailoverRunStatus {
+        let runs = core.map(Core::state).map_or([None, None], |state| {
+            if self.is_drill {
+                [state.drills.run(), None]
+            } else {
+                [state.run.as_ref(), state.last_run.as_ref()]
+            }
+        });
         let run = runs.into_iter().flatten().find(|run| self.is(&run.id));
         let (progress, message) = match (&self.end, &self.run, &self.ask) {
             (Some((progress, message, _)), _, _) => (*progress, message.clone()),
