@@ -14,6 +14,6 @@ RUN ldd /image/usr/local/bin/failover | grep -o '/[^ ]*' | xargs cp --parents --
 
 FROM scratch
 COPY --from=build /image /
-ENV FAILOVER_STATE=/var/lib/failover
+ENV PATH=/usr/local/bin FAILOVER_STATE=/var/lib/failover
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/failover"]

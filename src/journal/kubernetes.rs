@@ -296,7 +296,12 @@ impl Journal for KubernetesJournal {
             seq: line.seq,
             hash: line.hash.clone(),
         });
-        self.heads().insert(chain.clone(), head);
+        let mut heads = self.heads();
+        // What was appended while this was listed is not forgotten again.
+        if heads.get(chain).is_none_or(|known| known.seq <= head.seq) {
+            heads.insert(chain.clone(), head);
+        }
+        drop(heads);
         records.retain(|record| record.seq >= from);
         Ok(records)
     }

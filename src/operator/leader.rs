@@ -637,11 +637,8 @@ impl Leader {
         }
         let service = ServiceName::from(spec.service.as_str());
         let core = match self.show(&service).await {
-            Shown::Core(core) => core,
-            Shown::Absent => {
-                let message = format!("no service {service} is protected here");
-                return at(Progress::Waiting, message);
-            }
+            Shown::Core(core) => Some(core),
+            Shown::Absent => None,
             Shown::Busy => return None,
         };
         let asked = self.requests.get_mut(name)?;
@@ -657,7 +654,11 @@ impl Leader {
             asked.is_read = true;
         }
         if !asked.trace.is_begun() && !asked.is_given {
-            if let Err(reason) = request::same_plan(&spec, &core, self.means.runtime.now()) {
+            let Some(core) = &core else {
+                let message = format!("no service {service} is protected here");
+                return at(Progress::Waiting, message);
+            };
+            if let Err(reason) = request::same_plan(&spec, core, self.means.runtime.now()) {
                 return at(Progress::Refused, reason);
             }
             asked.is_given = true;
@@ -670,7 +671,11 @@ impl Leader {
                 drop(answers.unbounded_send((name, answer)));
             });
         }
-        Some(asked.trace.status(asked.request.generation, &core))
+        Some(
+            asked
+                .trace
+                .status(asked.request.generation, core.as_deref()),
+        )
     }
 }
 

@@ -6,7 +6,12 @@ use serde_json::Value;
 
 use super::resource::{AskedRun, FailoverRunSpec, FailoverRunStatus, Progress};
 use crate::{
-    decide::{core::Core, event::Command, incident, state::Run},
+    decide::{
+        core::Core,
+        event::Command,
+        incident,
+        state::{Run, Step},
+    },
     model::{
         drill::DrillOutcome,
         id::{AskId, DrillName, PersonName, RunId, Seq, SiteName},
@@ -230,15 +235,16 @@ impl Trace {
         self.end = Some((progress, message, at));
     }
 
-    /// Where the request stands.
+    /// Where the request stands; of a service that is gone the journal still knows.
     #[must_use]
-    pub fn status(&self, generation: i64, core: &Core) -> FailoverRunStatus {
-        let state = core.state();
-        let runs = if self.is_drill {
-            [state.drills.run(), None]
-        } else {
-            [state.run.as_ref(), state.last_run.as_ref()]
-        };
+    pub fn status(&self, generation: i64, core: Option<&Core>) -> FailoverRunStatus {
+        let runs = core.map(Core::state).map_or([None, None], |state| {
+            if self.is_drill {
+                [state.drills.run(), None]
+            } else {
+                [state.run.as_ref(), state.last_run.as_ref()]
+            }
+        });
         let run = runs.into_iter().flatten().find(|run| self.is(&run.id));
         let (progress, message) = match (&self.end, &self.run, &self.ask) {
             (Some((progress, message, _)), _, _) => (*progress, message.clone()),
@@ -259,9 +265,7 @@ impl Trace {
             ask: self.ask.as_ref().map(ToString::to_string),
             run: self.run.as_ref().map(|(id, _)| id.to_string()),
             steps: run.map(|run| {
-                let done = run
-                    .steps()
-                    .filter(|(_, s)| s.is_some_and(|s| s.is_settled()));
+                let done = run.steps().filter(|(_, s)| s.is_some_and(Step::is_settled));
                 format!("{}/{}", done.count(), run.plan.steps.len())
             }),
             opened: self.run.as_ref().map(|(_, at)| at.to_string()),

@@ -1,5 +1,6 @@
 //! What runs in Kubernetes, against real API servers.
 
+mod account;
 mod admission;
 mod chart;
 mod cluster;

@@ -40,11 +40,6 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
-{{/* The Lease of whoever leads. */}}
-{{- define "failover.lease" -}}
-failover
-{{- end -}}
-
 {{/* Names of objects elsewhere tell releases of two namespaces apart. */}}
 {{- define "failover.wide" -}}
 {{- printf "%s-%s" .Release.Namespace (include "failover.fullname" .) -}}

@@ -1,14 +1,20 @@
 //! The chart: linted, rendered, refused where its values are wrong, and installed into a real cluster.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
 
+use clap::{CommandFactory as _, Parser as _};
+use failover::cli::arguments::{self as cli, Arguments};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::stand::kubernetes::{Cluster, refused, succeeded, tool};
+use crate::stand::{
+    controller::Stand,
+    kubernetes::{Cluster, refused, succeeded, tool},
+};
 
 /// Values that turn on all that can be.
 const EVERYTHING: &str = "
@@ -24,8 +30,7 @@ workloads:
     networkPolicies: [failover-shop]
     custom: [{apiGroup: postgresql.cnpg.io, resource: clusters, names: [shop-db]}]
 externalDns: {namespaces: [shop]}
-guards: {enabled: true}
-vantagePoints: {enabled: true, tlsSecret: vantage-tls}
+leaderElection: {leaseDuration: 30s, renewDeadline: 20s, retryPeriod: 4s}
 metrics: {serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}}
 networkPolicy:
   metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]
@@ -178,6 +183,29 @@ fn its_pods_have_no_rights_on_their_node_and_stand_apart() {
 }
 
 #[test]
+fn the_program_takes_its_arguments_and_variables() {
+    for values in ["", EVERYTHING] {
+        let objects = rendered(values);
+        let container = &one(&objects, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+        let typed = ["failover"].into_iter().chain(words(&container["args"]));
+        let parsed = Arguments::try_parse_from(typed).unwrap_or_else(|e| panic!("{e}"));
+        assert!(matches!(parsed.command, cli::Command::Operator(_)));
+
+        let mut command = Arguments::command();
+        command.build();
+        let operator = command.find_subcommand("operator").unwrap();
+        let read: BTreeSet<&str> = operator
+            .get_arguments()
+            .filter_map(|a| a.get_env()?.to_str())
+            .collect();
+        for variable in container["env"].as_array().unwrap() {
+            let name = variable["name"].as_str().unwrap();
+            assert!(read.contains(name), "{name} is none of {read:?}");
+        }
+    }
+}
+
+#[test]
 fn what_needs_the_prometheus_operator_is_there_only_on_demand() {
     let kinds =
         |values| -> Vec<Value> { rendered(values).iter().map(|o| o["kind"].clone()).collect() };
@@ -187,21 +215,45 @@ fn what_needs_the_prometheus_operator_is_there_only_on_demand() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_ask_for_figures_that_a_controller_has() {
+    let objects = rendered(EVERYTHING);
+    let rules = one(&objects, "PrometheusRule")["spec"].to_string();
+    let asked: BTreeSet<&str> = rules
+        .split(|c: char| !c.is_ascii_lowercase() && c != '_')
+        .filter(|word| word.starts_with("failover_"))
+        .collect();
+    assert!(asked.len() >= 7, "{asked:?}");
+    let controller = Stand::running().await;
+    let (status, figures) = controller.figures("/metrics").await;
+    assert_eq!(status, 200);
+    for name in asked {
+        assert!(
+            figures.contains(&format!("# HELP {name} ")),
+            "no {name} in {figures}"
+        );
+    }
+}
+
 #[test]
 fn wrong_values_are_refused_where_they_stand() {
     for (values, told) in [
         ("replicas: 0", "/replicas"),
         ("replica: 3", "'replica' not allowed"),
-        ("guards: {enabled: true, port: 53}", "/guards/port"),
+        ("metrics: {port: 53}", "/metrics/port"),
         ("workloads: [{namespace: shop}]", "/workloads/0"),
         (
             "workloads: [{namespace: shop, deployments: ['*']}]",
             "/workloads/0/deployments/0",
         ),
+        (
+            "workloads: [{namespace: a, services: [b]}, {namespace: a, services: [c]}]",
+            "workloads: name each namespace once",
+        ),
         ("runAsUser: 0", "/runAsUser"),
         (
-            "vantagePoints: {enabled: true}",
-            "vantagePoints.tlsSecret: name a Secret",
+            "leaderElection: {retryPeriod: soon}",
+            "/leaderElection/retryPeriod",
         ),
         (
             "serviceAccount: {create: false}",
@@ -235,7 +287,8 @@ fn definition(group: &str, version: &str, kind: &str) -> Value {
     })
 }
 
-fn install(cluster: &Cluster, verb: &str, values: &str) -> Output {
+/// Installs or upgrades the chart in the namespace `ops`, as the release `dr`.
+pub fn install(cluster: &Cluster, verb: &str, values: &str) -> Output {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("values.yaml");
     std::fs::write(&file, values).unwrap();
@@ -340,7 +393,7 @@ fn its_account_may_do_what_the_role_says_and_nothing_else() {
     let account = cluster.of_service_account("ops", "dr-failover");
     for allowed in [
         "create failover.rs/journalentries ops",
-        "update coordination.k8s.io/leases/failover ops",
+        "update coordination.k8s.io/leases/dr-failover ops",
         "watch failover.rs/protectedservices ops",
         "patch failover.rs/failoverruns:status ops",
         "create events.k8s.io/events ops",
@@ -360,6 +413,7 @@ fn its_account_may_do_what_the_role_says_and_nothing_else() {
         "update coordination.k8s.io/leases/other ops",
         "watch failover.rs/protectedservices shop",
         "create failover.rs/failoverruns ops",
+        "patch failover.rs/failoverruns ops",
         "update failover.rs/protectedservices ops",
         "patch apps/deployments/other shop",
         "patch apps/deployments/shop books",
@@ -407,10 +461,6 @@ fn may(cluster: &Cluster, who: &Path, question: &str) -> bool {
 #[test]
 fn who_asks_for_a_run_is_who_the_server_knows() {
     let cluster = Cluster::start();
-    define(
-        &cluster,
-        &[definition("failover.rs", "v1alpha1", "FailoverRun")],
-    );
     succeeded(&install(&cluster, "install", ""));
     cluster.kubectl(&[
         "create",
@@ -450,18 +500,16 @@ fn who_asks_for_a_run_is_who_the_server_knows() {
 
     let admin = cluster.kubeconfig();
     let signed = r#"--patch={"spec": {"requester": "admin"}}"#;
-    for who in [&admin, &controller] {
-        let change = [
-            "patch",
-            "failoverrun",
-            "a",
-            "-n=ops",
-            "--type=merge",
-            signed,
-        ];
-        let told = refused(&cluster.kubectl_by(who, &change, ""));
-        assert!(told.contains("create another FailoverRun"), "{told}");
-    }
+    let change = [
+        "patch",
+        "failoverrun",
+        "a",
+        "-n=ops",
+        "--type=merge",
+        signed,
+    ];
+    let told = refused(&cluster.kubectl_by(&admin, &change, ""));
+    assert!(told.contains("create another one"), "{told}");
     let labelled = ["label", "failoverrun", "a", "-n=ops", "seen=yes"];
     succeeded(&cluster.kubectl_by(&admin, &labelled, ""));
 }

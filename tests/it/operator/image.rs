@@ -40,13 +40,9 @@ fn the_image_holds_all_that_the_program_needs_and_no_shell() {
     let failover = "/usr/local/bin/failover";
     let said = succeeded(&inside(own, &[failover, "--version"]));
     assert!(said.starts_with("failover "), "{said}");
-    // It trusts whom the system trusts, so it has to find the certificates: this one is not among them, or not there.
-    let looked = inside(
-        own,
-        &[failover, "validate", "/etc/ssl/certs/ca-certificates.crt"],
-    );
-    let told = refused(&looked);
-    assert!(!told.contains("No such file"), "{told}");
+    let trusted = folder.path().join("etc/ssl/certs/ca-certificates.crt");
+    let trusted = fs::read_to_string(trusted).unwrap();
+    assert!(trusted.contains("-----BEGIN CERTIFICATE-----"));
     refused(&inside("0:0", &["/bin/sh", "-c", "true"]));
     let kept = folder.path().join("etc/nsswitch.conf");
     assert_eq!(fs::read_to_string(kept).unwrap(), "hosts: files dns\n");

@@ -20,12 +20,12 @@ async fn records(operators: &Operators) -> Vec<Record> {
 }
 
 fn leaders(records: &[Record]) -> Vec<(u64, String)> {
-    let taken = records.iter().filter_map(|record| match &record.body {
-        RecordBody::LeaderTaken { term, leader } => {
-            let (name, _) = leader.rsplit_once('-').unwrap();
-            Some((term.0, name.to_owned()))
-        }
-        _ => None,
+    let taken = records.iter().filter_map(|record| {
+        let RecordBody::LeaderTaken { term, leader } = &record.body else {
+            return None;
+        };
+        let (name, _) = leader.rsplit_once('-').unwrap();
+        Some((term.0, name.to_owned()))
     });
     taken.collect()
 }
