@@ -27,7 +27,7 @@ use super::{
     cluster::{Cluster, Watched, Written},
     document::{DocumentKind, Documents, Key, Remarks},
     event,
-    request::{self, Request, Trace},
+    request::{self, Asked, Request},
     resource::{Condition, DocumentStatus, FailoverRunStatus, Progress, ServiceStatus},
     secret::{self, ClusterSecrets},
     standing::{self, Claim},
@@ -107,18 +107,6 @@ pub struct Leader {
     /// When to settle all that.
     due: Option<Time>,
     recorder: Recorder,
-}
-
-/// A request and what became of it.
-struct Asked {
-    request: Request,
-    object: DynamicObject,
-    trace: Trace,
-    /// Whether the journal was looked through.
-    is_read: bool,
-    /// Whether the command was given.
-    is_given: bool,
-    refused: Option<String>,
 }
 
 /// What a service's loop said of itself.
@@ -247,21 +235,8 @@ impl Leader {
             Watched::Run => {
                 let request = Request::of(&object);
                 match self.requests.get_mut(&name) {
-                    Some(asked) if asked.request.uid == request.uid => {
-                        asked.request = request;
-                        asked.object = object;
-                    }
-                    Some(_) | None => {
-                        let asked = Asked {
-                            trace: Trace::new(request.mark()),
-                            request,
-                            object,
-                            is_read: false,
-                            is_given: false,
-                            refused: None,
-                        };
-                        self.requests.insert(name, asked);
-                    }
+                    Some(asked) if asked.request.uid == request.uid => asked.see(object),
+                    Some(_) | None => drop(self.requests.insert(name, Asked::new(object))),
                 }
             }
         }
@@ -269,11 +244,7 @@ impl Leader {
 
     fn recorded(&mut self, record: &Record) {
         for asked in self.requests.values_mut() {
-            let is_of =
-                |spec: &super::resource::FailoverRunSpec| spec.service == record.chain.as_str();
-            if asked.request.asked.as_ref().is_ok_and(is_of) {
-                asked.trace.follow(record);
-            }
+            asked.follow(record);
         }
         // A service that is to go waits for this.
         if matches!(
@@ -607,10 +578,7 @@ impl Leader {
                 .write_status(Watched::Run, &asked.object, &status)
                 .await
             {
-                Written::Done(object) => {
-                    asked.request = Request::of(&object);
-                    asked.object = *object;
-                }
+                Written::Done(object) => asked.see(*object),
                 Written::Same | Written::Overtaken => {}
                 Written::Later => works = false,
             }
@@ -643,15 +611,14 @@ impl Leader {
         };
         let asked = self.requests.get_mut(name)?;
         let controller = &self.means.engine.controller;
-        if !asked.is_read {
+        if !asked.is_read() {
             match self.means.journal.read(&service, Seq(1)).await {
-                Ok(records) => records.iter().for_each(|record| asked.trace.follow(record)),
+                Ok(records) => asked.read(&records),
                 Err(error) => {
                     tracing::warn!(run = name, error = %cause::in_full(&error), "the journal cannot be read; trying again");
                     return None;
                 }
             }
-            asked.is_read = true;
         }
         if !asked.trace.is_begun() && !asked.is_given {
             let Some(core) = &core else {

@@ -117,6 +117,65 @@ pub fn same_plan(asked: &FailoverRunSpec, core: &Core, now: Time) -> Result<(), 
     }
 }
 
+/// A request and what became of it.
+pub struct Asked {
+    /// The request.
+    pub request: Request,
+    /// The resource.
+    pub object: DynamicObject,
+    /// What the journal says of it.
+    pub trace: Trace,
+    /// Whether the journal was looked through.
+    is_read: bool,
+    /// Whether the command was given.
+    pub is_given: bool,
+    /// Why it was refused.
+    pub refused: Option<String>,
+}
+
+impl Asked {
+    /// A request that was just seen.
+    #[must_use]
+    pub fn new(object: DynamicObject) -> Self {
+        let request = Request::of(&object);
+        Self {
+            trace: Trace::new(request.mark()),
+            request,
+            object,
+            is_read: false,
+            is_given: false,
+            refused: None,
+        }
+    }
+
+    /// Takes in the resource as it is now.
+    pub fn see(&mut self, object: DynamicObject) {
+        self.request = Request::of(&object);
+        self.object = object;
+    }
+
+    /// Whether the journal was looked through.
+    #[must_use]
+    pub const fn is_read(&self) -> bool {
+        self.is_read
+    }
+
+    /// Takes in the whole chain.
+    pub fn read(&mut self, records: &[Record]) {
+        records.iter().for_each(|record| self.trace.follow(record));
+        self.is_read = true;
+    }
+
+    /// Takes in a record as it is written. Before the chain was read nothing is taken in: it would hide what came before,
+    /// and the chain holds it.
+    pub fn follow(&mut self, record: &Record) {
+        let asked = self.request.asked.as_ref();
+        if self.is_read && asked.is_ok_and(|spec| spec.service == record.chain.as_str()) {
+            self.trace.follow(record);
+        }
+    }
+}
+
 /// What the journal says of a request so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
@@ -291,5 +350,74 @@ const fn ended(outcome: RunOutcome) -> Progress {
         RunOutcome::Unwound => Progress::Unwound,
         RunOutcome::Stuck => Progress::Stuck,
         RunOutcome::Aborted => Progress::Aborted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{
+        approval::{Ask, AskSubject},
+        id::{Epoch, PlanHash, Term},
+        loss::LossForecast,
+        record::FORMAT,
+    };
+
+    fn asked() -> Asked {
+        let object = json!({
+            "apiVersion": "failover.rs/v1alpha1",
+            "kind": "FailoverRun",
+            "metadata": {"name": "move-1", "uid": "u1"},
+            "spec": {"service": "shop", "kind": "failover", "reason": "a test", "requester": "ann"},
+        });
+        Asked::new(serde_json::from_value(object).unwrap())
+    }
+
+    fn record(seq: u64, body: RecordBody) -> Record {
+        Record {
+            chain: "shop".into(),
+            seq: Seq(seq),
+            epoch: Epoch(1),
+            at: Time::from_millis(1),
+            prev: String::new(),
+            format: FORMAT,
+            body,
+        }
+    }
+
+    fn ask_of(reason: &str) -> RecordBody {
+        RecordBody::AskOpened {
+            ask: Box::new(Ask {
+                subject: AskSubject::Open {
+                    kind: RunKind::Failover,
+                },
+                plan: PlanHash::from("p"),
+                reasons: vec![reason.to_owned()],
+                loss: LossForecast::Unknown {
+                    reason: "nobody looked".to_owned(),
+                },
+                forecast: String::new(),
+                required: 1,
+                requester: None,
+            }),
+            plan: None,
+            expires: Time::from_millis(2),
+        }
+    }
+
+    #[test]
+    fn what_is_written_before_the_chain_was_read_hides_nothing_of_it() {
+        let mut asked = asked();
+        let taken = RecordBody::LeaderTaken {
+            term: Term(2),
+            leader: "two".to_owned(),
+        };
+        let chain = [record(1, ask_of("a test [FailoverRun move-1/u1]")), record(2, taken)];
+        asked.follow(&chain[1]);
+        assert!(!asked.is_read());
+        asked.read(&chain);
+        assert!(asked.trace.is_begun(), "it is not asked for a second time");
     }
 }
