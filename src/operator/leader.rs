@@ -33,7 +33,7 @@ use super::{
     standing::{self, Claim},
 };
 use crate::{
-    decide::{core::Core, event::Reply},
+    decide::{core::Core, event::Reply, state::State},
     driver::{engine::Engine, registry, service::LoopError},
     model::{
         id::{Seq, ServiceName},
@@ -388,7 +388,8 @@ impl Leader {
                     Shown::Core(core) => {
                         core.state().run.is_none() && core.state().drills.open.is_none()
                     }
-                    Shown::Absent => true,
+                    // Nobody has taken it up yet, or nobody can: its chain says what is open.
+                    Shown::Absent => self.is_at_rest(&name).await,
                     Shown::Busy => false,
                 };
                 if is_free {
@@ -397,6 +398,17 @@ impl Leader {
             }
         }
         gone
+    }
+
+    /// Whether the journal holds nothing open of a service. What cannot be read may be open.
+    async fn is_at_rest(&self, service: &ServiceName) -> bool {
+        match self.means.journal.read(service, Seq(1)).await {
+            Ok(records) => is_at_rest(&records),
+            Err(error) => {
+                tracing::warn!(%service, error = %cause::in_full(&error), "the journal cannot be read: the service is kept");
+                false
+            }
+        }
     }
 
     /// Follows services that are new, and forgets those that are gone.
@@ -413,6 +425,10 @@ impl Leader {
                 && let Ok(records) = controller.follow(&name)
             {
                 self.records.push(records.boxed());
+                // Whatever was written until now was not told.
+                for asked in self.requests.values_mut() {
+                    asked.doubt(&name);
+                }
                 self.followed.insert(name);
             }
         }
@@ -644,6 +660,14 @@ impl Leader {
                 .status(asked.request.generation, core.as_deref()),
         )
     }
+}
+
+fn is_at_rest(records: &[Record]) -> bool {
+    let mut state = State::default();
+    for record in records {
+        state.apply(record);
+    }
+    state.run.is_none() && state.drills.open.is_none()
 }
 
 /// Why a service that nothing is wrong with does not run: something that it names is at fault.

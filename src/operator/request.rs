@@ -14,7 +14,7 @@ use crate::{
     },
     model::{
         drill::DrillOutcome,
-        id::{AskId, DrillName, PersonName, RunId, Seq, SiteName},
+        id::{AskId, DrillName, PersonName, RunId, Seq, ServiceName, SiteName},
         plan::RunKind,
         record::{AskOutcome, Record, RecordBody, RunOutcome},
         time::Time,
@@ -160,6 +160,18 @@ impl Asked {
         self.is_read
     }
 
+    /// The chain may have grown unseen: it has to be read again.
+    pub fn doubt(&mut self, chain: &ServiceName) {
+        if self.is_of(chain) {
+            self.is_read = false;
+        }
+    }
+
+    fn is_of(&self, chain: &ServiceName) -> bool {
+        let asked = self.request.asked.as_ref();
+        asked.is_ok_and(|spec| spec.service == chain.as_str())
+    }
+
     /// Takes in the whole chain.
     pub fn read(&mut self, records: &[Record]) {
         records.iter().for_each(|record| self.trace.follow(record));
@@ -169,8 +181,7 @@ impl Asked {
     /// Takes in a record as it is written. Before the chain was read nothing is taken in: it would hide what came before,
     /// and the chain holds it.
     pub fn follow(&mut self, record: &Record) {
-        let asked = self.request.asked.as_ref();
-        if self.is_read && asked.is_ok_and(|spec| spec.service == record.chain.as_str()) {
+        if self.is_read && self.is_of(&record.chain) {
             self.trace.follow(record);
         }
     }
