@@ -173,7 +173,14 @@ impl Leader {
                 Some((watched, event)) = seen.next() => self.see(watched, event),
                 Some((name, answer)) = answered.next() => self.answered(&name, answer),
                 Some(record) = self.records.next(), if !self.records.is_empty() => self.recorded(&record),
-                () = runtime.sleep_until(wake) => self.settle().await,
+                () = runtime.sleep_until(wake) => {
+                    // Whoever leads no longer waits for nobody's answer.
+                    tokio::select! {
+                        biased;
+                        end = &mut stop => return Ok(end),
+                        () = self.settle() => {}
+                    }
+                }
             }
         }
     }
