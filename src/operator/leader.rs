@@ -51,6 +51,8 @@ const FINALIZER: &str = "failover.rs/run";
 const STILL: Span = Span::from_millis(200);
 /// What could not be written is tried again after this.
 const AGAIN: Span = Span::from_secs(2);
+/// The longest wait before a service that could not be set up is tried again; the first is [`AGAIN`].
+const LONGEST_WAIT: Span = Span::from_secs(60);
 /// A loop that has not answered after this waits for its journal.
 const ANSWER: Duration = Duration::from_secs(1);
 /// What changes without a record, such as a lag, is looked at so often.
@@ -106,6 +108,9 @@ pub struct Leader {
     stale: BTreeSet<ServiceName>,
     /// When to settle all that.
     due: Option<Time>,
+    /// When to try services again that could not be set up, and the wait until then: what was missing may come without any
+    /// document's changing.
+    retry: Option<(Time, Span)>,
     recorder: Recorder,
 }
 
@@ -142,6 +147,7 @@ impl Leader {
             changed: true,
             stale: BTreeSet::new(),
             due: None,
+            retry: None,
             recorder,
         };
         (leader, answered)
@@ -161,6 +167,7 @@ impl Leader {
         loop {
             let runtime = self.means.runtime.clone();
             let wake = self.due.unwrap_or_else(|| runtime.now().after(LOOK));
+            let wake = self.retry.map_or(wake, |(at, _)| wake.min(at));
             tokio::select! {
                 biased;
                 end = &mut stop => return Ok(end),
@@ -306,8 +313,10 @@ impl Leader {
         if self.whole.len() < kinds {
             return;
         }
-        if std::mem::take(&mut self.changed) {
+        let now = self.means.runtime.now();
+        if std::mem::take(&mut self.changed) || self.retry.is_some_and(|(at, _)| at <= now) {
             self.load().await;
+            self.plan_retry();
         } else if self.stale.is_empty() {
             // What changes without a record.
             self.stale.extend(self.followed.iter().cloned());
@@ -319,6 +328,20 @@ impl Leader {
         if !works {
             self.due = Some(self.means.runtime.now().after(AGAIN));
         }
+    }
+
+    /// What could not be set up is tried again, each time after twice the wait.
+    fn plan_retry(&mut self) {
+        let now = self.means.runtime.now();
+        self.retry = (!self.troubles.is_empty()).then(|| {
+            let wait = match self.retry {
+                // A document changed meanwhile: that was no try of its own.
+                Some((at, wait)) if now < at => wait,
+                Some((_, wait)) => wait.saturating_mul(2).min(LONGEST_WAIT),
+                None => AGAIN,
+            };
+            (now.after(wait), wait)
+        });
     }
 
     /// Puts changed documents in force.
