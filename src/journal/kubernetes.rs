@@ -121,8 +121,7 @@ impl KubernetesJournal {
         let mut entries = Vec::new();
         let mut page = ListParams::default().labels(&wanted).limit(PAGE);
         loop {
-            let listed = self.entries.list(&page).await;
-            let listed = listed.map_err(|e| self.failed(e))?;
+            let listed = self.asked(self.entries.list(&page)).await?;
             let next = listed.metadata.continue_.filter(|token| !token.is_empty());
             entries.extend(listed.items.into_iter().map(|entry| entry.spec));
             match next {
@@ -180,6 +179,22 @@ impl KubernetesJournal {
         select_biased! {
             answer = Box::pin(asked).fuse() => Told::of(answer),
             () = limit => Told::Nothing(format!("no answer within {ANSWER}")),
+        }
+    }
+
+    /// What may fail; a server that does not answer is not waited for without end.
+    async fn asked<T>(
+        &self,
+        asked: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, JournalError> {
+        let limit = self.runtime.now().after(ANSWER);
+        let mut limit = self.runtime.sleep_until(limit).fuse();
+        select_biased! {
+            answer = Box::pin(asked).fuse() => answer.map_err(|e| self.failed(e)),
+            () = limit => Err(JournalError::Io {
+                place: self.place.clone(),
+                source: format!("the API server has not answered within {ANSWER}").into(),
+            }),
         }
     }
 
@@ -296,7 +311,12 @@ impl Journal for KubernetesJournal {
             seq: line.seq,
             hash: line.hash.clone(),
         });
-        self.heads().insert(chain.clone(), head);
+        let mut heads = self.heads();
+        // What was appended while this was listed is not forgotten again.
+        if heads.get(chain).is_none_or(|known| known.seq <= head.seq) {
+            heads.insert(chain.clone(), head);
+        }
+        drop(heads);
         records.retain(|record| record.seq >= from);
         Ok(records)
     }
@@ -324,8 +344,7 @@ impl Lines for KubernetesJournal {
         let mut heads: BTreeMap<ServiceName, Seq> = BTreeMap::new();
         let mut page = ListParams::default().labels(CHAIN).limit(PAGE);
         loop {
-            let listed = self.entries.list_metadata(&page).await;
-            let listed = listed.map_err(|e| self.failed(e))?;
+            let listed = self.asked(self.entries.list_metadata(&page)).await?;
             for entry in listed.items {
                 let labels = entry.metadata.labels.unwrap_or_default();
                 let last = labels.get(LAST).and_then(|last| last.parse().ok()).map(Seq);

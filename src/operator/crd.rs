@@ -34,7 +34,7 @@ pub struct CrdError {
 
 /// What a definition says besides its schema.
 struct Kind {
-    kind: &'static str,
+    word: &'static str,
     plural: &'static str,
     singular: &'static str,
     short: &'static [&'static str],
@@ -44,7 +44,7 @@ struct Kind {
 }
 
 const SERVICE: Kind = Kind {
-    kind: "ProtectedService",
+    word: "ProtectedService",
     plural: "protectedservices",
     singular: "protectedservice",
     short: &["ps", "protected"],
@@ -64,7 +64,7 @@ const SERVICE: Kind = Kind {
     rules: rule::SERVICE,
 };
 const RUNBOOK: Kind = Kind {
-    kind: "Runbook",
+    word: "Runbook",
     plural: "runbooks",
     singular: "runbook",
     short: &["rb"],
@@ -76,7 +76,7 @@ const RUNBOOK: Kind = Kind {
     rules: rule::RUNBOOK,
 };
 const POLICY: Kind = Kind {
-    kind: "BackupPolicy",
+    word: "BackupPolicy",
     plural: "backuppolicies",
     singular: "backuppolicy",
     short: &["bp"],
@@ -88,7 +88,7 @@ const POLICY: Kind = Kind {
     rules: rule::POLICY,
 };
 const RUN: Kind = Kind {
-    kind: "FailoverRun",
+    word: "FailoverRun",
     plural: "failoverruns",
     singular: "failoverrun",
     short: &["fr"],
@@ -104,7 +104,7 @@ const RUN: Kind = Kind {
     rules: rule::RUN,
 };
 const ENTRY: Kind = Kind {
-    kind: "JournalEntry",
+    word: "JournalEntry",
     plural: "journalentries",
     singular: "journalentry",
     short: &["je"],
@@ -166,7 +166,7 @@ fn define<S: JsonSchema>(
             "group": GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": kind.kind,
+                "kind": kind.word,
                 "plural": kind.plural,
                 "singular": kind.singular,
                 "shortNames": kind.short,
@@ -176,7 +176,7 @@ fn define<S: JsonSchema>(
         },
     });
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| CrdError {
-        kind: kind.kind,
+        kind: kind.word,
         source,
     };
     // Read as what the server takes it for, so that nothing is in it that is lost there.
@@ -303,7 +303,7 @@ mod tests {
                 assert!(
                     rule::find(&mut schema, at).is_some(),
                     "{}: there is no {at}",
-                    kind.kind
+                    kind.word
                 );
             }
         }

@@ -205,18 +205,19 @@ impl Documents {
 
 /// A diagnostic without its place in a text that nobody wrote.
 fn sentence(found: &spec::Diagnostic) -> String {
-    let mut text = if found.path.is_empty() {
-        found.message.clone()
+    let place = if found.path.is_empty() {
+        String::new()
     } else {
-        format!("{}: {}", found.path, found.message)
+        format!("{}: ", found.path)
     };
-    if let Some(expected) = &found.expected {
-        text += &format!("; expected {expected}");
-    }
-    if let Some(hint) = &found.hint {
-        text += &format!("; {hint}");
-    }
-    text + &format!(" [{}]", found.code)
+    let expected = found.expected.as_ref().map(|e| format!("expected {e}"));
+    let all = [
+        Some(format!("{place}{}", found.message)),
+        expected,
+        found.hint.clone(),
+    ];
+    let told: Vec<_> = all.into_iter().flatten().collect();
+    format!("{} [{}]", told.join("; "), found.code)
 }
 
 /// What a resource says as a document: nothing that the server or other programs added. JSON is YAML as well.
@@ -244,7 +245,7 @@ mod tests {
         }
     }
 
-    fn object(key: &Key, spec: Value) -> DynamicObject {
+    fn object(key: &Key, spec: &Value) -> DynamicObject {
         let gvk = GroupVersionKind::gvk("failover.rs", "v1alpha1", key.kind.word());
         let resource = ApiResource::from_gvk_with_plural(&gvk, key.kind.plural());
         DynamicObject::new(&key.name, &resource).data(json!({"spec": spec}))
@@ -270,7 +271,7 @@ mod tests {
     fn what_the_server_adds_changes_no_document() {
         let mut documents = Documents::default();
         let key = key(DocumentKind::Service, "shop");
-        let mut seen = object(&key, shop("redirect"));
+        let mut seen = object(&key, &shop("redirect"));
         assert!(documents.put(key.clone(), seen.clone()));
         seen.metadata.resource_version = Some("2".to_owned());
         seen.metadata.labels = Some(BTreeMap::from([("a".to_owned(), "b".to_owned())]));
@@ -285,10 +286,10 @@ mod tests {
     fn errors_stand_with_the_document_that_has_them() {
         let mut documents = Documents::default();
         let service = key(DocumentKind::Service, "shop");
-        documents.put(service.clone(), object(&service, shop("mine")));
+        documents.put(service.clone(), object(&service, &shop("mine")));
         let runbook = key(DocumentKind::Runbook, "mine");
         let steps = json!({"steps": [{"id": "a", "uses": "command/run", "needs": ["b"]}]});
-        documents.put(runbook.clone(), object(&runbook, steps));
+        documents.put(runbook.clone(), object(&runbook, &steps));
         let compiled = documents.compile(registry::kinds(), &BTreeSet::new());
         assert!(compiled.services.is_empty());
         let errors = compiled.remarks[&runbook].errors.join("\n");

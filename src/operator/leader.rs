@@ -27,13 +27,13 @@ use super::{
     cluster::{Cluster, Watched, Written},
     document::{DocumentKind, Documents, Key, Remarks},
     event,
-    request::{self, Request, Trace},
+    request::{self, Asked, Request},
     resource::{Condition, DocumentStatus, FailoverRunStatus, Progress, ServiceStatus},
     secret::{self, ClusterSecrets},
     standing::{self, Claim},
 };
 use crate::{
-    decide::{core::Core, event::Reply},
+    decide::{core::Core, event::Reply, state::State},
     driver::{engine::Engine, registry, service::LoopError},
     model::{
         id::{Seq, ServiceName},
@@ -51,6 +51,8 @@ const FINALIZER: &str = "failover.rs/run";
 const STILL: Span = Span::from_millis(200);
 /// What could not be written is tried again after this.
 const AGAIN: Span = Span::from_secs(2);
+/// The longest wait before a service that could not be set up is tried again; the first is [`AGAIN`].
+const LONGEST_WAIT: Span = Span::from_secs(60);
 /// A loop that has not answered after this waits for its journal.
 const ANSWER: Duration = Duration::from_secs(1);
 /// What changes without a record, such as a lag, is looked at so often.
@@ -106,19 +108,10 @@ pub struct Leader {
     stale: BTreeSet<ServiceName>,
     /// When to settle all that.
     due: Option<Time>,
+    /// When to try services again that could not be set up, and the wait until then: what was missing may come without any
+    /// document's changing.
+    retry: Option<(Time, Span)>,
     recorder: Recorder,
-}
-
-/// A request and what became of it.
-struct Asked {
-    request: Request,
-    object: DynamicObject,
-    trace: Trace,
-    /// Whether the journal was looked through.
-    is_read: bool,
-    /// Whether the command was given.
-    is_given: bool,
-    refused: Option<String>,
 }
 
 /// What a service's loop said of itself.
@@ -154,6 +147,7 @@ impl Leader {
             changed: true,
             stale: BTreeSet::new(),
             due: None,
+            retry: None,
             recorder,
         };
         (leader, answered)
@@ -173,6 +167,7 @@ impl Leader {
         loop {
             let runtime = self.means.runtime.clone();
             let wake = self.due.unwrap_or_else(|| runtime.now().after(LOOK));
+            let wake = self.retry.map_or(wake, |(at, _)| wake.min(at));
             tokio::select! {
                 biased;
                 end = &mut stop => return Ok(end),
@@ -185,7 +180,14 @@ impl Leader {
                 Some((watched, event)) = seen.next() => self.see(watched, event),
                 Some((name, answer)) = answered.next() => self.answered(&name, answer),
                 Some(record) = self.records.next(), if !self.records.is_empty() => self.recorded(&record),
-                () = runtime.sleep_until(wake) => self.settle().await,
+                () = runtime.sleep_until(wake) => {
+                    // Whoever leads no longer waits for nobody's answer.
+                    tokio::select! {
+                        biased;
+                        end = &mut stop => return Ok(end),
+                        () = self.settle() => {}
+                    }
+                }
             }
         }
     }
@@ -247,21 +249,8 @@ impl Leader {
             Watched::Run => {
                 let request = Request::of(&object);
                 match self.requests.get_mut(&name) {
-                    Some(asked) if asked.request.uid == request.uid => {
-                        asked.request = request;
-                        asked.object = object;
-                    }
-                    Some(_) | None => {
-                        let asked = Asked {
-                            trace: Trace::new(request.mark()),
-                            request,
-                            object,
-                            is_read: false,
-                            is_given: false,
-                            refused: None,
-                        };
-                        self.requests.insert(name, asked);
-                    }
+                    Some(asked) if asked.request.uid == request.uid => asked.see(object),
+                    Some(_) | None => drop(self.requests.insert(name, Asked::new(object))),
                 }
             }
         }
@@ -269,11 +258,7 @@ impl Leader {
 
     fn recorded(&mut self, record: &Record) {
         for asked in self.requests.values_mut() {
-            let is_of =
-                |spec: &super::resource::FailoverRunSpec| spec.service == record.chain.as_str();
-            if asked.request.asked.as_ref().is_ok_and(is_of) {
-                asked.trace.follow(record);
-            }
+            asked.follow(record);
         }
         // A service that is to go waits for this.
         if matches!(
@@ -328,8 +313,10 @@ impl Leader {
         if self.whole.len() < kinds {
             return;
         }
-        if std::mem::take(&mut self.changed) {
+        let now = self.means.runtime.now();
+        if std::mem::take(&mut self.changed) || self.retry.is_some_and(|(at, _)| at <= now) {
             self.load().await;
+            self.plan_retry();
         } else if self.stale.is_empty() {
             // What changes without a record.
             self.stale.extend(self.followed.iter().cloned());
@@ -341,6 +328,20 @@ impl Leader {
         if !works {
             self.due = Some(self.means.runtime.now().after(AGAIN));
         }
+    }
+
+    /// What could not be set up is tried again, each time after twice the wait.
+    fn plan_retry(&mut self) {
+        let now = self.means.runtime.now();
+        self.retry = (!self.troubles.is_empty()).then(|| {
+            let wait = match self.retry {
+                // A document changed meanwhile: that was no try of its own.
+                Some((at, wait)) if now < at => wait,
+                Some((_, wait)) => wait.saturating_mul(2).min(LONGEST_WAIT),
+                None => AGAIN,
+            };
+            (now.after(wait), wait)
+        });
     }
 
     /// Puts changed documents in force.
@@ -417,7 +418,8 @@ impl Leader {
                     Shown::Core(core) => {
                         core.state().run.is_none() && core.state().drills.open.is_none()
                     }
-                    Shown::Absent => true,
+                    // Nobody has taken it up yet, or nobody can: its chain says what is open.
+                    Shown::Absent => self.is_at_rest(&name).await,
                     Shown::Busy => false,
                 };
                 if is_free {
@@ -426,6 +428,17 @@ impl Leader {
             }
         }
         gone
+    }
+
+    /// Whether the journal holds nothing open of a service. What cannot be read may be open.
+    async fn is_at_rest(&self, service: &ServiceName) -> bool {
+        match self.means.journal.read(service, Seq(1)).await {
+            Ok(records) => is_at_rest(&records),
+            Err(error) => {
+                tracing::warn!(%service, error = %cause::in_full(&error), "the journal cannot be read: the service is kept");
+                false
+            }
+        }
     }
 
     /// Follows services that are new, and forgets those that are gone.
@@ -442,6 +455,10 @@ impl Leader {
                 && let Ok(records) = controller.follow(&name)
             {
                 self.records.push(records.boxed());
+                // Whatever was written until now was not told.
+                for asked in self.requests.values_mut() {
+                    asked.doubt(&name);
+                }
                 self.followed.insert(name);
             }
         }
@@ -607,10 +624,7 @@ impl Leader {
                 .write_status(Watched::Run, &asked.object, &status)
                 .await
             {
-                Written::Done(object) => {
-                    asked.request = Request::of(&object);
-                    asked.object = *object;
-                }
+                Written::Done(object) => asked.see(*object),
                 Written::Same | Written::Overtaken => {}
                 Written::Later => works = false,
             }
@@ -637,27 +651,27 @@ impl Leader {
         }
         let service = ServiceName::from(spec.service.as_str());
         let core = match self.show(&service).await {
-            Shown::Core(core) => core,
-            Shown::Absent => {
-                let message = format!("no service {service} is protected here");
-                return at(Progress::Waiting, message);
-            }
+            Shown::Core(core) => Some(core),
+            Shown::Absent => None,
             Shown::Busy => return None,
         };
         let asked = self.requests.get_mut(name)?;
         let controller = &self.means.engine.controller;
-        if !asked.is_read {
+        if !asked.is_read() {
             match self.means.journal.read(&service, Seq(1)).await {
-                Ok(records) => records.iter().for_each(|record| asked.trace.follow(record)),
+                Ok(records) => asked.read(&records),
                 Err(error) => {
                     tracing::warn!(run = name, error = %cause::in_full(&error), "the journal cannot be read; trying again");
                     return None;
                 }
             }
-            asked.is_read = true;
         }
         if !asked.trace.is_begun() && !asked.is_given {
-            if let Err(reason) = request::same_plan(&spec, &core, self.means.runtime.now()) {
+            let Some(core) = &core else {
+                let message = format!("no service {service} is protected here");
+                return at(Progress::Waiting, message);
+            };
+            if let Err(reason) = request::same_plan(&spec, core, self.means.runtime.now()) {
                 return at(Progress::Refused, reason);
             }
             asked.is_given = true;
@@ -670,8 +684,20 @@ impl Leader {
                 drop(answers.unbounded_send((name, answer)));
             });
         }
-        Some(asked.trace.status(asked.request.generation, &core))
+        Some(
+            asked
+                .trace
+                .status(asked.request.generation, core.as_deref()),
+        )
     }
+}
+
+fn is_at_rest(records: &[Record]) -> bool {
+    let mut state = State::default();
+    for record in records {
+        state.apply(record);
+    }
+    state.run.is_none() && state.drills.open.is_none()
 }
 
 /// Why a service that nothing is wrong with does not run: something that it names is at fault.

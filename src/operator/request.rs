@@ -6,10 +6,15 @@ use serde_json::Value;
 
 use super::resource::{AskedRun, FailoverRunSpec, FailoverRunStatus, Progress};
 use crate::{
-    decide::{core::Core, event::Command, incident, state::Run},
+    decide::{
+        core::Core,
+        event::Command,
+        incident,
+        state::{Run, Step},
+    },
     model::{
         drill::DrillOutcome,
-        id::{AskId, DrillName, PersonName, RunId, Seq, SiteName},
+        id::{AskId, DrillName, PersonName, RunId, Seq, ServiceName, SiteName},
         plan::RunKind,
         record::{AskOutcome, Record, RecordBody, RunOutcome},
         time::Time,
@@ -109,6 +114,76 @@ pub fn same_plan(asked: &FailoverRunSpec, core: &Core, now: Time) -> Result<(), 
             "the plan has changed: it is {} now; look at it and ask again",
             hash.short()
         ))
+    }
+}
+
+/// A request and what became of it.
+pub struct Asked {
+    /// The request.
+    pub request: Request,
+    /// The resource.
+    pub object: DynamicObject,
+    /// What the journal says of it.
+    pub trace: Trace,
+    /// Whether the journal was looked through.
+    is_read: bool,
+    /// Whether the command was given.
+    pub is_given: bool,
+    /// Why it was refused.
+    pub refused: Option<String>,
+}
+
+impl Asked {
+    /// A request that was just seen.
+    #[must_use]
+    pub fn new(object: DynamicObject) -> Self {
+        let request = Request::of(&object);
+        Self {
+            trace: Trace::new(request.mark()),
+            request,
+            object,
+            is_read: false,
+            is_given: false,
+            refused: None,
+        }
+    }
+
+    /// Takes in the resource as it is now.
+    pub fn see(&mut self, object: DynamicObject) {
+        self.request = Request::of(&object);
+        self.object = object;
+    }
+
+    /// Whether the journal was looked through.
+    #[must_use]
+    pub const fn is_read(&self) -> bool {
+        self.is_read
+    }
+
+    /// The chain may have grown unseen: it has to be read again.
+    pub fn doubt(&mut self, chain: &ServiceName) {
+        if self.is_of(chain) {
+            self.is_read = false;
+        }
+    }
+
+    fn is_of(&self, chain: &ServiceName) -> bool {
+        let asked = self.request.asked.as_ref();
+        asked.is_ok_and(|spec| spec.service == chain.as_str())
+    }
+
+    /// Takes in the whole chain.
+    pub fn read(&mut self, records: &[Record]) {
+        records.iter().for_each(|record| self.trace.follow(record));
+        self.is_read = true;
+    }
+
+    /// Takes in a record as it is written. Before the chain was read nothing is taken in: it would hide what came before,
+    /// and the chain holds it.
+    pub fn follow(&mut self, record: &Record) {
+        if self.is_read && self.is_of(&record.chain) {
+            self.trace.follow(record);
+        }
     }
 }
 
@@ -230,15 +305,16 @@ impl Trace {
         self.end = Some((progress, message, at));
     }
 
-    /// Where the request stands.
+    /// Where the request stands; of a service that is gone the journal still knows.
     #[must_use]
-    pub fn status(&self, generation: i64, core: &Core) -> FailoverRunStatus {
-        let state = core.state();
-        let runs = if self.is_drill {
-            [state.drills.run(), None]
-        } else {
-            [state.run.as_ref(), state.last_run.as_ref()]
-        };
+    pub fn status(&self, generation: i64, core: Option<&Core>) -> FailoverRunStatus {
+        let runs = core.map(Core::state).map_or([None, None], |state| {
+            if self.is_drill {
+                [state.drills.run(), None]
+            } else {
+                [state.run.as_ref(), state.last_run.as_ref()]
+            }
+        });
         let run = runs.into_iter().flatten().find(|run| self.is(&run.id));
         let (progress, message) = match (&self.end, &self.run, &self.ask) {
             (Some((progress, message, _)), _, _) => (*progress, message.clone()),
@@ -259,9 +335,7 @@ impl Trace {
             ask: self.ask.as_ref().map(ToString::to_string),
             run: self.run.as_ref().map(|(id, _)| id.to_string()),
             steps: run.map(|run| {
-                let done = run
-                    .steps()
-                    .filter(|(_, s)| s.is_some_and(|s| s.is_settled()));
+                let done = run.steps().filter(|(_, s)| s.is_some_and(Step::is_settled));
                 format!("{}/{}", done.count(), run.plan.steps.len())
             }),
             opened: self.run.as_ref().map(|(_, at)| at.to_string()),
@@ -287,5 +361,74 @@ const fn ended(outcome: RunOutcome) -> Progress {
         RunOutcome::Unwound => Progress::Unwound,
         RunOutcome::Stuck => Progress::Stuck,
         RunOutcome::Aborted => Progress::Aborted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{
+        approval::{Ask, AskSubject},
+        id::{Epoch, PlanHash, Term},
+        loss::LossForecast,
+        record::FORMAT,
+    };
+
+    fn asked() -> Asked {
+        let object = json!({
+            "apiVersion": "failover.rs/v1alpha1",
+            "kind": "FailoverRun",
+            "metadata": {"name": "move-1", "uid": "u1"},
+            "spec": {"service": "shop", "kind": "failover", "reason": "a test", "requester": "ann"},
+        });
+        Asked::new(serde_json::from_value(object).unwrap())
+    }
+
+    fn record(seq: u64, body: RecordBody) -> Record {
+        Record {
+            chain: "shop".into(),
+            seq: Seq(seq),
+            epoch: Epoch(1),
+            at: Time::from_millis(1),
+            prev: String::new(),
+            format: FORMAT,
+            body,
+        }
+    }
+
+    fn ask_of(reason: &str) -> RecordBody {
+        RecordBody::AskOpened {
+            ask: Box::new(Ask {
+                subject: AskSubject::Open {
+                    kind: RunKind::Failover,
+                },
+                plan: PlanHash::from("p"),
+                reasons: vec![reason.to_owned()],
+                loss: LossForecast::Unknown {
+                    reason: "nobody looked".to_owned(),
+                },
+                forecast: String::new(),
+                required: 1,
+                requester: None,
+            }),
+            plan: None,
+            expires: Time::from_millis(2),
+        }
+    }
+
+    #[test]
+    fn what_is_written_before_the_chain_was_read_hides_nothing_of_it() {
+        let mut asked = asked();
+        let taken = RecordBody::LeaderTaken {
+            term: Term(2),
+            leader: "two".to_owned(),
+        };
+        let chain = [record(1, ask_of("a test [FailoverRun move-1/u1]")), record(2, taken)];
+        asked.follow(&chain[1]);
+        assert!(!asked.is_read());
+        asked.read(&chain);
+        assert!(asked.trace.is_begun(), "it is not asked for a second time");
     }
 }

@@ -107,7 +107,7 @@ impl ClusterSecrets {
                 };
                 match event {
                     Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                        put(Some(values(object)))
+                        put(Some(values(object)));
                     }
                     Ok(Event::Delete(_)) => put(None),
                     Ok(Event::Init) => {}
@@ -128,7 +128,9 @@ impl Drop for ClusterSecrets {
             .watching
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
-        watching.values().for_each(|w| w.task.abort());
+        for watching in watching.values() {
+            watching.task.abort();
+        }
     }
 }
 

@@ -51,9 +51,7 @@ fn run() -> Value {
 
 /// The object with something else in one place.
 fn with(mut object: Value, place: &str, value: Value) -> Value {
-    *object
-        .pointer_mut(place)
-        .unwrap_or_else(|| panic!("{place}")) = value;
+    *object.pointer_mut(place).unwrap() = value;
     object
 }
 
@@ -98,7 +96,11 @@ fn what_an_object_alone_shows_is_refused_with_what_is_wrong() {
             "a step needs one that is not in this runbook",
         ),
         (
-            with(runbook(), "/spec/steps/0/uses", Value::Null),
+            with(
+                runbook(),
+                "/spec/steps/1",
+                json!({"id": "call", "uses": "service/verify", "manual": "Call.", "phase": "tell"}),
+            ),
             "a step has either uses or manual",
         ),
         (

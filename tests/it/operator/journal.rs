@@ -52,9 +52,11 @@ fn notes(texts: &[&str]) -> Vec<Draft> {
 }
 
 fn texts(records: &[Record]) -> Vec<String> {
-    let text = |record: &Record| match &record.body {
-        RecordBody::Note { text, .. } => text.clone(),
-        other => panic!("{other:?}"),
+    let text = |record: &Record| {
+        let RecordBody::Note { text, .. } = &record.body else {
+            panic!("{record:?}")
+        };
+        text.clone()
     };
     records.iter().map(text).collect()
 }

@@ -20,12 +20,12 @@ async fn records(operators: &Operators) -> Vec<Record> {
 }
 
 fn leaders(records: &[Record]) -> Vec<(u64, String)> {
-    let taken = records.iter().filter_map(|record| match &record.body {
-        RecordBody::LeaderTaken { term, leader } => {
-            let (name, _) = leader.rsplit_once('-').unwrap();
-            Some((term.0, name.to_owned()))
-        }
-        _ => None,
+    let taken = records.iter().filter_map(|record| {
+        let RecordBody::LeaderTaken { term, leader } = &record.body else {
+            return None;
+        };
+        let (name, _) = leader.rsplit_once('-').unwrap();
+        Some((term.0, name.to_owned()))
     });
     taken.collect()
 }
@@ -225,4 +225,31 @@ async fn a_service_is_not_let_go_while_a_run_is_open() {
     });
     assert_eq!(operators.stand.effects(), "stop promote");
     assert!(records(&operators).await.len() > 5, "its journal stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_to_go_is_kept_by_the_next_leader_until_its_run_has_ended() {
+    let mut operators = Operators::running().await;
+    std::fs::remove_file(operators.stand.path("go")).unwrap();
+    operators.approved("move-1", "one");
+    operators.cluster.until("the fence is under way", || {
+        operators.stand.effects() == "stop"
+    });
+    operators
+        .cluster
+        .kubectl(&["delete", "ps", "shop", "--wait=false"]);
+    operators.signal("one", Signal::SIGKILL);
+    operators.ended("one");
+    operators.stand.file("go", "");
+    operators.start("two");
+    operators.until_run("move-1", "it is done", |status| {
+        status["progress"] == "Done"
+    });
+    assert_eq!(operators.stand.effects(), "stop promote");
+    operators.cluster.until("the service goes", || {
+        operators
+            .cluster
+            .kubectl(&["get", "ps", "-o=name"])
+            .is_empty()
+    });
 }
