@@ -204,7 +204,10 @@ pub fn propose(
         ) => match lag::forecast(service, state, view, &to, since, now) {
             LossForecast::Stateless => LossForecast::Stateless,
             _ if kind.is_planned() && drains(&plan) => LossForecast::Drained,
-            forecast => forecast,
+            forecast @ (LossForecast::Drained
+            | LossForecast::Known(_)
+            | LossForecast::Restored(_)
+            | LossForecast::Unknown { .. }) => forecast,
         },
     };
     let parts = budget::forecast(service, state, &plan);

@@ -174,7 +174,9 @@ impl Asked {
 
     /// Takes in the whole chain.
     pub fn read(&mut self, records: &[Record]) {
-        records.iter().for_each(|record| self.trace.follow(record));
+        for record in records {
+            self.trace.follow(record);
+        }
         self.is_read = true;
     }
 
@@ -425,7 +427,10 @@ mod tests {
             term: Term(2),
             leader: "two".to_owned(),
         };
-        let chain = [record(1, ask_of("a test [FailoverRun move-1/u1]")), record(2, taken)];
+        let chain = [
+            record(1, ask_of("a test [FailoverRun move-1/u1]")),
+            record(2, taken),
+        ];
         asked.follow(&chain[1]);
         assert!(!asked.is_read());
         asked.read(&chain);

@@ -301,7 +301,7 @@ fn grants(args: &arguments::Init, pair: &Pair) -> String {
     });
     let literal = database.replace('\'', "''");
     let from = pair.first.from.as_deref().unwrap_or("ADDRESS/32");
-    let access = if pair.first.tls { "hostssl" } else { "host" };
+    let access = pair.first.access;
     let shown = |text: &str| text.replace(char::is_control, " ");
     format!(
         "-- Written by `failover init`: what the role of probes, promotion and fence may do, and nothing else.\n\

@@ -52,8 +52,8 @@ pub struct Server {
     pub superuser: bool,
     /// Where the server sees us, as `pg_hba.conf` has it; none over a Unix socket.
     pub from: Option<String>,
-    /// Whether it takes encrypted connections.
-    pub tls: bool,
+    /// What a line of `pg_hba.conf` begins with that lets us in: `hostssl` where it takes encrypted connections.
+    pub access: &'static str,
     /// Settings by name.
     pub settings: BTreeMap<String, String>,
     /// Standbys that stream from it.
@@ -160,7 +160,10 @@ impl Server {
             privileged: row.get("privileged") == Some("t"),
             superuser: row.get("superuser") == Some("t"),
             from: row.get("client").map(ToOwned::to_owned),
-            tls: row.get("tls") == Some("t"),
+            access: match row.get("tls") {
+                Some("t") => "hostssl",
+                Some(_) | None => "host",
+            },
             settings: BTreeMap::new(),
             senders: Vec::new(),
             slots: Vec::new(),

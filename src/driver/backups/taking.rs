@@ -145,16 +145,16 @@ mod tests {
     };
 
     fn taken(at: Time, places: &[bool]) -> Taken {
-        let placed = |(n, there): (usize, &bool)| {
-            let name = SourceName::new(&format!("place-{n}"));
-            let placed = if *there {
+        let put = |(n, there): (usize, &bool)| {
+            let name = SourceName::new(format!("place-{n}"));
+            let outcome = if *there {
                 Placed::Stored { copy: "x".into() }
             } else {
                 Placed::Failed {
                     reason: "the key has expired".to_owned(),
                 }
             };
-            (name, placed)
+            (name, outcome)
         };
         Taken {
             at,
@@ -163,7 +163,7 @@ mod tests {
             bytes: 1,
             took: Span::from_secs(1),
             failed: None,
-            places: places.iter().enumerate().map(placed).collect(),
+            places: places.iter().enumerate().map(put).collect(),
         }
     }
 
