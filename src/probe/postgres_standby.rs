@@ -105,7 +105,7 @@ impl Probe for StandbyProbe {
     async fn look(&self, context: &LookContext) -> Look {
         let started = Instant::now();
         let mut look = match self.ask(context).await {
-            Ok(look) => look,
+            Ok((_, look)) => look,
             // Whatever ails the standby says nothing about the primary.
             Err(e) => Look::new(
                 Sight::Unknown,
@@ -119,86 +119,121 @@ impl Probe for StandbyProbe {
     async fn check(&self, context: &LookContext) -> Vec<CheckItem> {
         let name = format!("probe/postgres-standby {}", self.login.conninfo.server());
         vec![match self.ask(context).await {
-            Ok(look) => match look.sight {
-                Sight::Up => CheckItem::ok(name, look.detail),
-                Sight::Down | Sight::Unknown => CheckItem::bad(
-                    name,
-                    CheckStatus::Fail,
-                    look.detail,
-                    "look into the standby's log; check primary_conninfo and the role's grants (pg_monitor)",
-                ),
-            },
+            Ok((stream, look)) => self.item(stream, name, look.detail),
             Err(e) => e.into_item(name),
         }]
     }
 }
 
+/// What the standby says of its stream.
+#[derive(Clone, Copy)]
+enum Stream {
+    /// The primary was heard.
+    Heard,
+    /// It was not heard for a while, as an idle one is not.
+    Quiet,
+    /// The primary cannot be heard, or did not answer.
+    Broken,
+    /// It is the stream of another server.
+    Elsewhere,
+    /// The role may not see it.
+    Hidden,
+    /// The server is no standby.
+    Primary,
+}
+
+impl Stream {
+    const fn sight(self) -> Sight {
+        match self {
+            Self::Heard => Sight::Up,
+            Self::Broken => Sight::Down,
+            Self::Quiet | Self::Elsewhere | Self::Hidden | Self::Primary => Sight::Unknown,
+        }
+    }
+}
+
 impl StandbyProbe {
-    async fn ask(&self, context: &LookContext) -> Result<Look, NoAnswer> {
+    async fn ask(&self, context: &LookContext) -> Result<(Stream, Look), NoAnswer> {
         fairly(&self.login, context, self.ask_at_once(context)).await
     }
 
-    async fn ask_at_once(&self, context: &LookContext) -> Result<Look, NoAnswer> {
+    async fn ask_at_once(&self, context: &LookContext) -> Result<(Stream, Look), NoAnswer> {
         let session = enter(&self.login, context).await?;
         let row = session.row(LOOK).await?;
-        let mut look = self.judge(&row);
+        let (stream, detail) = self.judge(&row);
+        let mut look = Look::new(stream.sight(), detail);
         look.facts.database = Some(facts(&row));
-        Ok(look)
+        Ok((stream, look))
     }
 
-    fn judge(&self, row: &SimpleQueryRow) -> Look {
+    fn item(&self, stream: Stream, name: String, detail: String) -> CheckItem {
+        let fix = match stream {
+            Stream::Heard => return CheckItem::ok(name, detail),
+            Stream::Quiet => {
+                let fix = format!(
+                    "an idle primary is no fault; to have it heard within {}, on the primary: ALTER SYSTEM SET \
+                     wal_sender_timeout = '{}ms'; SELECT pg_reload_conf()",
+                    self.heard_within,
+                    self.heard_within.as_millis()
+                );
+                return CheckItem::untold(name, detail, fix);
+            }
+            Stream::Broken => "look into the standby's log; check its primary_conninfo",
+            Stream::Elsewhere => {
+                "name as `sender` the host that the standby's primary_conninfo names, or leave it out"
+            }
+            Stream::Hidden => "grant pg_monitor to the role, on the primary",
+            Stream::Primary => "name the standby in `connection`",
+        };
+        CheckItem::bad(name, CheckStatus::Fail, detail, fix)
+    }
+
+    fn judge(&self, row: &SimpleQueryRow) -> (Stream, String) {
         let yes = |column| row.get(column) == Some("t");
         if !yes("recovery") {
-            return Look::new(
-                Sight::Unknown,
-                "it is a primary itself, and streams from nobody",
-            );
+            let detail = "it is a primary itself, and streams from nobody";
+            return (Stream::Primary, detail.to_owned());
         }
         if !yes("receiving") {
-            return Look::new(
-                Sight::Down,
-                "the standby's stream from the primary is broken: no WAL receiver",
-            );
+            let detail = "the standby's stream from the primary is broken: no WAL receiver";
+            return (Stream::Broken, detail.to_owned());
         }
         let Some(status) = row.get("status") else {
-            return Look::new(
-                Sight::Unknown,
-                "the state of the WAL receiver may not be seen: grant pg_monitor",
-            );
+            let detail = "the state of the WAL receiver may not be seen: grant pg_monitor";
+            return (Stream::Hidden, detail.to_owned());
         };
         let sender = row.get("sender_host").unwrap_or("an unknown host");
         if let Some(expected) = self.sender.as_deref().filter(|s| *s != sender) {
-            return Look::new(
-                Sight::Unknown,
-                format!("it streams from {sender}, not from {expected}"),
-            );
+            let detail = format!("it streams from {sender}, not from {expected}");
+            return (Stream::Elsewhere, detail);
         }
         let Some(silence) = seconds(row.get("silence")).filter(|_| status == "streaming") else {
-            return Look::new(
-                Sight::Down,
-                format!("the standby's WAL receiver is {status}, not streaming"),
-            );
+            let detail = format!("the standby's WAL receiver is {status}, not streaming");
+            return (Stream::Broken, detail);
         };
         self.heard(sender, silence, timeout(row))
     }
 
-    fn heard(&self, sender: &str, silence: Span, receiver_timeout: Option<Duration>) -> Look {
+    fn heard(
+        &self,
+        sender: &str,
+        silence: Span,
+        receiver_timeout: Option<Duration>,
+    ) -> (Stream, String) {
         if silence <= self.heard_within {
-            return Look::new(
-                Sight::Up,
-                format!("streams from {sender}, heard {silence} ago"),
-            );
+            let detail = format!("streams from {sender}, heard {silence} ago");
+            return (Stream::Heard, detail);
         }
         // After half of its time-out the receiver asks for a sign of life.
         match receiver_timeout.map(|t| Span::from(t / 2 + LATE)) {
-            Some(limit) if silence > limit => Look::new(
-                Sight::Down,
+            Some(limit) if silence > limit => (
+                Stream::Broken,
                 format!(
                     "{sender} has been silent for {silence} and did not answer the standby's question"
                 ),
             ),
-            Some(_) | None => Look::new(
-                Sight::Unknown,
+            Some(_) | None => (
+                Stream::Quiet,
                 format!("{sender} has been silent for {silence}: idle or dead"),
             ),
         }
