@@ -88,10 +88,6 @@ fn make(with: &Value, wiring: &Wiring) -> Result<SharedBackups, MakeError> {
         identity: with.identity.clone(),
         folder: Some(folder.clone()),
     };
-    // Opening a store makes its folder, and an empty one where a disk should be mounted hides that it is not.
-    if !folder.is_dir() {
-        return Err(MakeError(format!("there is no folder {}", with.folder)));
-    }
     let url = Url::from_file_path(&folder)
         .map_err(|()| MakeError(format!("{} is no path from /", with.folder)))?;
     let store = StoreWith {

@@ -275,7 +275,8 @@ pub struct Run {
     #[arg(
         long,
         value_name = "URL",
-        help = "Where a copy of the journal follows it: s3://bucket/prefix or file:///folder [S3: AWS_ACCESS_KEY_ID, \
+        help = "Where a copy of the journal follows it: s3://bucket/prefix, or file:///folder, which has to be there \
+                [S3: AWS_ACCESS_KEY_ID, \
                 AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL]"
     )]
     pub journal_copy: Option<String>,

@@ -235,11 +235,11 @@ pub async fn restore_from(url: &str, place: &Place, output: Output) -> Result<()
         url: url.to_owned(),
         source,
     };
-    place.prepare()?;
     let secrets: SharedSecrets = Arc::new(HostSecrets);
     let store = engine::store(url)
         .open(&secrets)
         .map_err(|e| copy(Box::new(e)))?;
+    place.prepare()?;
     let findings = restore::restore(&store, &place.journal())
         .await
         .map_err(|e| copy(Box::new(e)))?;

@@ -66,8 +66,10 @@ pub enum StoreError {
         /// What is wrong.
         message: String,
     },
-    /// The folder cannot be made.
-    #[error("cannot make the folder {folder}")]
+    /// The folder is not there. It is never made: below the mount point of a disk that is missing it would hide that.
+    #[error(
+        "the folder {folder} cannot be used: it has to be there already, so make it, or mount its disk"
+    )]
     Folder {
         /// Which.
         folder: String,
@@ -260,7 +262,7 @@ impl StoreWith {
 }
 
 fn open_folder(name: &str, folder: &PathBuf) -> Result<Arc<dyn ObjectStore>, StoreError> {
-    std::fs::create_dir_all(folder).map_err(|source| StoreError::Folder {
+    std::fs::read_dir(folder).map_err(|source| StoreError::Folder {
         folder: folder.display().to_string(),
         source,
     })?;

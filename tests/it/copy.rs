@@ -149,7 +149,7 @@ async fn a_bucket_follows_and_gives_the_journal_back() {
 #[tokio::test]
 async fn a_folder_follows_and_gives_the_journal_back() {
     let folder = tempfile::tempdir().unwrap();
-    follows_and_restores(&folder_store(&folder.path().join("copy"))).await;
+    follows_and_restores(&folder_store(folder.path())).await;
 }
 
 #[tokio::test]

@@ -234,6 +234,7 @@ async fn figures_are_what_prometheus_reads() {
 async fn the_journals_copy_is_watched() {
     let mut stand = Stand::new().await;
     let copy = stand.path("copy");
+    std::fs::create_dir(&copy).unwrap();
     let url = format!("file://{}", copy.display());
     stand.start(&["--journal-copy", &url]);
     until("the copy holds the chain", || copy.join("shop").exists());
@@ -247,8 +248,34 @@ async fn the_journals_copy_is_watched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_never_made_where_its_disk_may_be_missing() {
+    let stand = Stand::new().await;
+    let (disk, state) = (stand.path("disk"), stand.path("elsewhere"));
+    let url = format!("file://{}/copy", disk.display());
+    let ended = |args: &[&str]| {
+        let mut command = stand.command(args);
+        command.env("FAILOVER_STATE", &state).output().unwrap()
+    };
+    let words = [disk.to_str().unwrap(), "mount its disk"];
+    let takeover = ended(&["takeover", "--from", &url, "--reason", "it burnt", "--yes"]);
+    refused(&takeover, 1, "FO-039", &words);
+    assert!(!state.exists());
+    let documents = stand.documents();
+    let run = [
+        "run",
+        "-f",
+        documents.to_str().unwrap(),
+        "--journal-copy",
+        &url,
+    ];
+    refused(&ended(&run), 1, "FO-082", &words);
+    assert!(!disk.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_journal_is_restored_from_its_copy() {
     let mut stand = Stand::new().await;
+    std::fs::create_dir(stand.path("copy")).unwrap();
     let url = format!("file://{}", stand.path("copy").display());
     stand.start(&["--journal-copy", &url]);
     until("the copy holds the chain", || {

@@ -10,6 +10,7 @@ const FROZEN: Duration = Duration::from_secs(11);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_controller_that_was_taken_over_does_nothing_when_it_wakes() {
     let mut stand = Stand::new().await;
+    fs::create_dir(stand.path("copy")).unwrap();
     let url = format!("file://{}", stand.path("copy").display());
     let flags = ["--journal-copy", &url];
     stand.start(&flags);
