@@ -220,10 +220,11 @@ fn rows(source: &SourceView, now: Time, all: bool, widest: usize) -> String {
 /// The newest copy that was restored with success, and one that is bad where it is newer.
 fn last_restored(copies: &[&CopyView]) -> String {
     let tried = |c: &&&CopyView| {
-        matches!(
-            c.restored,
-            Some(Restored::Good | Restored::Bad { .. } | Restored::Wrong { .. })
-        )
+        c.copy.is_empty()
+            || matches!(
+                c.restored,
+                Some(Restored::Good | Restored::Bad { .. } | Restored::Wrong { .. })
+            )
     };
     match copies.iter().filter(tried).max_by_key(|c| c.copy.at) {
         Some(copy) => restored(copy),
@@ -232,6 +233,9 @@ fn last_restored(copies: &[&CopyView]) -> String {
 }
 
 fn restored(copy: &CopyView) -> String {
+    if copy.copy.is_empty() {
+        return format!("EMPTY: {} is no backup", copy.copy.id);
+    }
     let when = copy.tried.map(Time::date).unwrap_or_default();
     match &copy.restored {
         Some(Restored::Good) => format!("good {when}"),

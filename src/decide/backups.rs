@@ -68,8 +68,11 @@ impl Backups {
 
     /// Why a copy is no backup, where that was found.
     #[must_use]
-    pub fn bad(&self, source: &SourceName, copy: &CopyId) -> Option<&str> {
-        match &self.of(source, copy)?.outcome {
+    pub fn bad(&self, source: &SourceName, copy: &BackupCopy) -> Option<&str> {
+        if copy.is_empty() {
+            return Some("it is empty");
+        }
+        match &self.of(source, &copy.id)?.outcome {
             Restored::Bad { reason } | Restored::Wrong { reason } => Some(reason),
             Restored::Good | Restored::Unknown { .. } => None,
         }
@@ -77,9 +80,9 @@ impl Backups {
 
     /// Whether a backup cannot be restored. One that answers otherwise than it should may yet be needed.
     #[must_use]
-    pub fn is_damaged(&self, source: &SourceName, copy: &CopyId) -> bool {
-        let tried = self.of(source, copy);
-        tried.is_some_and(|v| matches!(v.outcome, Restored::Bad { .. }))
+    pub fn is_damaged(&self, source: &SourceName, copy: &BackupCopy) -> bool {
+        let tried = self.of(source, &copy.id);
+        copy.is_empty() || tried.is_some_and(|v| matches!(v.outcome, Restored::Bad { .. }))
     }
 
     /// When a backup of a source was last restored and answered as it should, and which.
@@ -156,7 +159,7 @@ impl<'a> Judge<'a> {
             Listed::Copies(copies) => Some(
                 copies
                     .iter()
-                    .filter(|c| c.kind == kind && self.known.bad(&source.name, &c.id).is_none())
+                    .filter(|c| c.kind == kind && self.known.bad(&source.name, c).is_none())
                     .collect(),
             ),
         }
@@ -247,7 +250,7 @@ impl<'a> Judge<'a> {
         let Some(newest) = of_kind.max_by_key(|c| c.at) else {
             return;
         };
-        if let Some(reason) = self.known.bad(&source.name, &newest.id) {
+        if let Some(reason) = self.known.bad(&source.name, newest) {
             let text = format!(
                 "the newest {kind} backup in {}, {}, cannot be used: {reason}",
                 source.name, newest.id
@@ -476,7 +479,7 @@ fn some(names: Vec<String>) -> String {
 #[must_use]
 pub fn to_try<'s>(shelf: &'s Shelf, known: &Backups) -> Option<&'s BackupCopy> {
     let full = shelf.copies().iter().filter(|c| c.kind == BackupKind::Full);
-    full.filter(|c| known.bad(&shelf.source, &c.id).is_none())
+    full.filter(|c| known.bad(&shelf.source, c).is_none())
         .max_by_key(|c| c.at)
 }
 

@@ -73,7 +73,9 @@ pub fn shelved(shelves: &[Shelf]) -> BTreeMap<SourceName, Shelved> {
     let told = |shelf: &&Shelf| matches!(shelf.listed, Listed::Copies(_));
     let known = shelves.iter().filter(told).map(|shelf| {
         let copies = shelf.copies();
-        let full = copies.iter().filter(|c| c.kind == BackupKind::Full);
+        let full = copies
+            .iter()
+            .filter(|c| c.kind == BackupKind::Full && !c.is_empty());
         let what = Shelved {
             full: full.map(|c| c.id.clone()).collect(),
             stretches: stretches(copies),
@@ -86,7 +88,9 @@ pub fn shelved(shelves: &[Shelf]) -> BTreeMap<SourceName, Shelved> {
 /// Archived WAL, cut where a segment is missing.
 #[must_use]
 pub fn stretches(copies: &[BackupCopy]) -> Vec<(Time, Time)> {
-    let logs = copies.iter().filter(|c| c.kind == BackupKind::Log);
+    let logs = copies
+        .iter()
+        .filter(|c| c.kind == BackupKind::Log && !c.is_empty());
     let mut segments: Vec<(Segment, Time)> = logs
         .filter_map(|c| Some((Segment::of_path(c.id.as_str())?, c.at)))
         .collect();

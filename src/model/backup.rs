@@ -149,6 +149,14 @@ pub struct BackupCopy {
     pub encrypted: Option<bool>,
 }
 
+impl BackupCopy {
+    /// Whether it is known to hold nothing, as what a failed job leaves behind: it is no backup, whatever it is called.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        matches!(self.bytes, Some(0))
+    }
+}
+
 /// What one source holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -85,7 +85,7 @@ fn off_ladder<'s>(
         .filter(|c| c.kind == BackupKind::Full)
         .collect();
     full.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
-    let is_good = |c: &&&BackupCopy| !known.is_damaged(&shelf.source, &c.id);
+    let is_good = |c: &&&BackupCopy| !known.is_damaged(&shelf.source, c);
     let mut first_of_day: BTreeMap<i64, &BackupCopy> = BTreeMap::new();
     let mut first_of_month: BTreeMap<i64, &BackupCopy> = BTreeMap::new();
     for copy in full.iter().filter(is_good) {

@@ -215,9 +215,25 @@ fn a_bad_backup_does_not_count() {
         reason: "no disk".into(),
     };
     known.verified(&result("a", "new", unclear), time(NOW));
-    assert_eq!(known.bad(&"a".into(), &"new".into()), Some("truncated"));
+    let new = &shelves[0].copies()[1];
+    assert_eq!(known.bad(&"a".into(), new), Some("truncated"));
     known.verified(&result("a", "new", Restored::Good), time(NOW));
     assert_eq!(rules(&judge(&policy, &shelves, &known, time(NOW))), [""; 0]);
+}
+
+#[test]
+fn an_empty_file_is_no_backup() {
+    let policy = policy(vec![source("a", "r1", Some(HOUR.saturating_mul(30)))]);
+    let mut empty = copy("new", time("2026-11-20T02:00:00Z"));
+    empty.bytes = Some(0);
+    let old = copy("old", time("2026-11-18T02:00:00Z"));
+    let shelves = [shelf("a", vec![old, empty])];
+    let known = Backups::default();
+    let judged = judge(&policy, &shelves, &known, time(NOW));
+    assert_eq!(rules(&judged), ["bad/a/full", "freshness/a/full", "copies"]);
+    let text = &judged.breaches[0].text;
+    assert!(text.contains("new, cannot be used: it is empty"), "{text}");
+    assert_eq!(to_try(&shelves[0], &known).unwrap().id.as_str(), "old");
 }
 
 #[test]

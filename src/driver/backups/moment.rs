@@ -60,15 +60,18 @@ impl Moments {
     }
 }
 
-/// The moments of each backup that may be a base backup, by what the sources hold; oldest first. One that was found to be
-/// bad, or a dump, is none of them.
+/// The moments of each backup that may be a base backup, by what the sources hold; oldest first. One that is
+/// empty, was found to be bad, or a dump, is none of them.
 #[must_use]
 pub fn moments(shelves: &[Shelf], known: &Backups, archive: Option<&SourceName>) -> Vec<Moments> {
     let logs = shelves.iter().find(|s| Some(&s.source) == archive);
     let stretches = logs.map(|s| stretches(s.copies())).unwrap_or_default();
     let mut out = Vec::new();
     for shelf in shelves {
-        let full = shelf.copies().iter().filter(|c| c.kind == BackupKind::Full);
+        let full = shelf
+            .copies()
+            .iter()
+            .filter(|c| c.kind == BackupKind::Full && !c.is_empty());
         for copy in full {
             let tried = known.of(&shelf.source, &copy.id);
             let is_other = tried.is_some_and(|v| {
