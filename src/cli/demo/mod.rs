@@ -4,7 +4,10 @@
 //! makes the outage and finds out what came of it, [`story`] tells it. The controller is the same as under
 //! `failover run`.
 
-use std::path::Path;
+use std::{
+    fs::{self, File},
+    path::Path,
+};
 
 use tokio::{
     runtime::Runtime,
@@ -146,6 +149,26 @@ fn possible(args: &arguments::Demo, database: bool) -> Result<(), Error> {
     if let Some(path) = &args.report {
         drill::format_of(path)?;
     }
+    if let Some(path) = &args.journal {
+        if path.exists() {
+            return Err(Error::Exists { path: path.clone() });
+        }
+        writable(path)?;
+    }
+    if args.scenario == Scenario::Drill {
+        writable(args.report.as_deref().unwrap_or(Path::new(show::REPORT)))?;
+    }
+    if let Some(folder) = args.postgres.as_ref().filter(|_| !database)
+        && !args.without_database
+    {
+        return Err(Error::DemoStart {
+            part: "the database".to_owned(),
+            reason: format!(
+                "no PostgreSQL 13 or newer was found in {}, which --postgres names",
+                folder.display()
+            ),
+        });
+    }
     if args.scenario != Scenario::Switchover || database {
         return Ok(());
     }
@@ -159,6 +182,24 @@ fn possible(args: &arguments::Demo, database: bool) -> Result<(), Error> {
             "it moves a real database, and no PostgreSQL 13 or newer was found; {}, or name the folder of its programs with --postgres",
             install()
         ),
+    })
+}
+
+/// Whether a file can be written there at the end; what is there stays, and nothing is left.
+fn writable(path: &Path) -> Result<(), Error> {
+    let is_there = path.exists();
+    let opened = File::options().write(true).create_new(!is_there).open(path);
+    let tried = opened.and_then(|_| {
+        if is_there {
+            Ok(())
+        } else {
+            fs::remove_file(path)
+        }
+    });
+    tried.map_err(|source| Error::File {
+        verb: "write",
+        path: path.to_owned(),
+        source,
     })
 }
 

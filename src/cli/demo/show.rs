@@ -61,7 +61,7 @@ const FLAPS: usize = 3;
 /// How long customers go on after the failover.
 const AFTER: Duration = Duration::from_secs(2);
 /// Where the report of a drill is written unless it is said.
-const REPORT: &str = "failover-drill.html";
+pub const REPORT: &str = "failover-drill.html";
 /// Records and messages of one moment come within this time.
 const TOGETHER: Duration = Duration::from_millis(250);
 

@@ -32,8 +32,8 @@ use crate::{
 
 /// Why a frozen or cut-off primary ends in a question, and what would change that.
 const NO_GUARD: &str = "from outside nobody can tell a dead primary from one that will wake up or still serves others, \
-     and this version has no guard: on the primary's host it would stop the database by itself once its lease has run \
-     out, and that is proof enough to go on without a person";
+     and no guard stands beside the databases of this demo: it would end a primary whose lease has run out, which is \
+     proof enough to go on without a person (failover help guards)";
 
 impl Show<'_> {
     /// Looks at everything from outside.
