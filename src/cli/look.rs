@@ -401,7 +401,9 @@ fn forecast_text(parts: &[ForecastPart], rto: Span) -> String {
     let mut total = Span::ZERO;
     for part in parts {
         total = total.saturating_add(part.expected);
-        let how = if part.measured {
+        let how = if part.rehearsed {
+            "measured in drills"
+        } else if part.measured {
             "measured"
         } else if part.expected == Span::ZERO {
             "beside the others"

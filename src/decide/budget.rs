@@ -25,6 +25,7 @@ pub fn forecast(service: &Service, state: &State, plan: &Plan) -> Vec<ForecastPa
             part: "detect".to_owned(),
             expected: detect.unwrap_or_else(|| slowest_detection(service)),
             measured: detect.is_some(),
+            rehearsed: false,
         });
     }
     // Users notice nothing of what is made ready while the old site serves.
@@ -42,10 +43,16 @@ pub fn forecast(service: &Service, state: &State, plan: &Plan) -> Vec<ForecastPa
         }
         // What a phase adds to the longest path of needs: steps side by side are not counted twice.
         let until = longest(state, plan, phase);
+        let has_run = |s: &PlanStep| state.durations.contains_key(&s.id);
         parts.push(ForecastPart {
             part: phase.to_string(),
             expected: until.saturating_sub(done),
-            measured: steps.iter().all(|s| state.durations.contains_key(&s.id)),
+            measured: steps
+                .iter()
+                .all(|s| has_run(s) || rehearsed(state, s).is_some()),
+            rehearsed: steps
+                .iter()
+                .any(|s| !has_run(s) && rehearsed(state, s).is_some()),
         });
         done = done.max(until);
         if phase == StepPhase::Traffic
@@ -55,6 +62,7 @@ pub fn forecast(service: &Service, state: &State, plan: &Plan) -> Vec<ForecastPa
                 part: "dnsTtl".to_owned(),
                 expected: dns.ttl,
                 measured: true,
+                rehearsed: false,
             });
         }
     }
@@ -74,7 +82,14 @@ pub fn total(parts: &[ForecastPart]) -> Span {
 #[must_use]
 pub fn expected(state: &State, step: &PlanStep) -> Span {
     let measured = state.durations.get(&step.id).and_then(|d| p95(d));
-    let rehearsed = || match step.phase {
+    measured
+        .or_else(|| rehearsed(state, step))
+        .unwrap_or(step.timeout)
+}
+
+/// What drills measured of a step.
+fn rehearsed(state: &State, step: &PlanStep) -> Option<Span> {
+    match step.phase {
         StepPhase::Promote => p95(&state.drills.promotions),
         StepPhase::Prepare
         | StepPhase::Fence
@@ -82,8 +97,7 @@ pub fn expected(state: &State, step: &PlanStep) -> Span {
         | StepPhase::Verify
         | StepPhase::Protect
         | StepPhase::Tell => None,
-    };
-    measured.or_else(rehearsed).unwrap_or(step.timeout)
+    }
 }
 
 /// When a failover begins, and why then; none where only a person may begin it.

@@ -559,8 +559,11 @@ pub struct ForecastPart {
     pub part: String,
     /// 95th percentile of what was measured; the time-out where nothing was.
     pub expected: Span,
-    /// Whether it was ever measured.
+    /// Whether it was ever measured, in a run or in a drill.
     pub measured: bool,
+    /// Whether part of that was measured in drills alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rehearsed: bool,
 }
 
 /// How a question ended.

@@ -104,6 +104,10 @@ async fn a_drill_is_done_taken_back_and_reported() {
     assert!(junit.contains("<testsuite name=\"shop-r"), "{junit}");
     assert!(junit.contains("failures=\"0\""), "{junit}");
 
+    let plan = stand.shows(&["plan", "shop"]);
+    let promote = plan.lines().find(|l| l.starts_with("  promote "));
+    assert!(promote.unwrap().ends_with("measured in drills"), "{plan}");
+
     // The second one knows what to expect.
     assert_eq!(drill(&stand, &[]).status.code(), Some(0));
     let history = stand.json(&["history", "shop"]);
