@@ -233,6 +233,9 @@ fn overview(report: &Report, output: Output) -> String {
     }
     let _ = writeln!(text, "  loss now   {}", report.loss);
     let _ = writeln!(text, "  readiness  {}", report.readiness);
+    if let Some(next) = &report.next {
+        let _ = writeln!(text, "  next       {next}");
+    }
     if let Some(run) = &report.run {
         text.push_str(&run_text(run, report));
     }
@@ -242,7 +245,7 @@ fn overview(report: &Report, output: Output) -> String {
     for page in &report.pages {
         let _ = writeln!(
             text,
-            "  page       {} since {}\n             failover ack {}",
+            "  page       {} (told at {})\n             failover ack {}",
             page.title,
             page.raised.clock(),
             page.id

@@ -52,6 +52,9 @@ pub struct Report {
     pub headline: String,
     /// Why it did, did not, or would fail over.
     pub sentences: Vec<String>,
+    /// What it does next, and when, where it waits for nothing but time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
     /// Each component with its evidence.
     pub components: Vec<ComponentReport>,
     /// What each site's guard says.
@@ -276,6 +279,14 @@ pub fn report(core: &Core, now: Time) -> Report {
         epoch: state.epoch,
         headline: headline(core, need),
         sentences: sentences(core, need, &proposal, now),
+        next: match (&proposal, need, mode) {
+            (Ok(p), Need::Failover | Need::Redirect, Mode::Ask | Mode::Automatic)
+                if state.run.is_none() =>
+            {
+                next(core, p, now)
+            }
+            (Ok(_) | Err(_), _, _) => None,
+        },
         components,
         guards: guards(core),
         gates,
@@ -522,7 +533,6 @@ fn sentences(
 
 fn prospects(core: &Core, proposal: &incident::Proposal, now: Time) -> Vec<String> {
     let (service, state) = (core.service(), core.state());
-    let since = state.incident.as_ref().map_or(now, |i| i.outage);
     let mut out = Vec::new();
     if readiness::mode(service, state, now) == Mode::Observe {
         out.push("It does nothing because the mode is observe; the journal holds what it would have done.".to_owned());
@@ -531,26 +541,10 @@ fn prospects(core: &Core, proposal: &incident::Proposal, now: Time) -> Vec<Strin
     let ask = gate::reasons(&proposal.answers, Says::Ask);
     match gate::strictest(&proposal.answers) {
         Says::Hold => out.push(format!("It is held back: {}.", hold.join("; "))),
-        Says::Ask => {
-            out.push(format!("It asks before it acts: {}.", ask.join("; ")));
-            if let Some((at, _)) =
-                budget::due(service, since, &proposal.parts).filter(|d| d.0 > now)
-            {
-                out.push(format!(
-                    "It asks at {} unless the primary comes back.",
-                    at.clock()
-                ));
-            }
-        }
-        Says::Allow => match budget::due(service, since, &proposal.parts) {
-            Some((at, why)) if at > now => out.push(format!(
-                "It begins at {} unless the primary comes back, because then {why}.",
-                at.clock()
-            )),
-            Some((_, why)) => out.push(format!("It begins now: {why}.")),
-            None => out.push("It waits for a person to begin.".to_owned()),
-        },
+        Says::Ask => out.push(format!("It asks before it acts: {}.", ask.join("; "))),
+        Says::Allow => {}
     }
+    out.extend(next(core, proposal, now));
     if let Some(incident) = &state.incident
         && incident.denied.is_some()
     {
@@ -558,6 +552,26 @@ fn prospects(core: &Core, proposal: &incident::Proposal, now: Time) -> Vec<Strin
     }
     out.push(format!("Expected loss: {}.", proposal.loss));
     out
+}
+
+/// What it does once its patience ends.
+fn next(core: &Core, proposal: &incident::Proposal, now: Time) -> Option<String> {
+    let (service, state) = (core.service(), core.state());
+    let since = state.incident.as_ref().map_or(now, |i| i.outage);
+    let due = budget::due(service, since, &proposal.parts);
+    match (gate::strictest(&proposal.answers), due) {
+        (Says::Ask, Some((at, _))) if at > now => Some(format!(
+            "It asks at {} unless the primary comes back.",
+            at.clock()
+        )),
+        (Says::Allow, Some((at, why))) if at > now => Some(format!(
+            "It begins at {} unless the primary comes back, because then {why}.",
+            at.clock()
+        )),
+        (Says::Allow, Some((_, why))) => Some(format!("It begins now: {why}.")),
+        (Says::Allow, None) => Some("It waits for a person to begin.".to_owned()),
+        (Says::Ask, Some(_) | None) | (Says::Hold, _) => None,
+    }
 }
 
 fn waiting_for(run: &Run) -> Option<String> {
