@@ -3,7 +3,7 @@
 use super::socket::message::{PlanView, RemarkView};
 use crate::{
     decide::{budget, core::Core, incident, lint},
-    model::{id::SiteName, plan::RunKind, time::Time},
+    model::{id::SiteName, loss::LossForecast, plan::RunKind, time::Time},
 };
 
 /// The plan of a run that could be begun now.
@@ -33,7 +33,7 @@ pub fn plan(
         forecast: proposal.parts,
         total,
         rto: service.objectives.rto,
-        loss: proposal.loss.to_string(),
+        loss: loss(core, &proposal.loss),
         remarks: remarks
             .into_iter()
             .map(|r| RemarkView {
@@ -42,4 +42,18 @@ pub fn plan(
             })
             .collect(),
     })
+}
+
+/// What cannot be told where nobody looked is no finding about the standby.
+fn loss(core: &Core, loss: &LossForecast) -> String {
+    match loss {
+        LossForecast::Unknown { .. } if core.view().voices.is_empty() => {
+            "unknown: not looked at without a controller".to_owned()
+        }
+        LossForecast::Unknown { .. }
+        | LossForecast::Stateless
+        | LossForecast::Drained
+        | LossForecast::Restored(_)
+        | LossForecast::Known(_) => loss.to_string(),
+    }
 }
