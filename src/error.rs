@@ -109,7 +109,8 @@ codes! {
     /// The engine said no.
     REFUSED = "FO-023", "The controller refused.",
         "The command is understood but not possible now: the reason is in the message.",
-        "'failover explain SERVICE' says what stands in the way and with what evidence.";
+        "The help beside the message names the command that shows more. 'failover explain SERVICE' says what stands in \
+         the way of a run, and with what evidence.";
     /// A person said no to the prompt.
     NOT_CONFIRMED = "FO-024", "It was not confirmed.",
         "The command asks before it begins, and the answer was not 'yes', or there was no terminal to ask on.",
@@ -390,6 +391,8 @@ pub enum Error {
     Refused {
         /// In the engine's words.
         reason: String,
+        /// Which command shows more.
+        help: String,
     },
     /// A person said no.
     #[error("not confirmed: nothing was done")]
@@ -574,6 +577,8 @@ pub enum Error {
     Guard {
         /// `run`.
         what: &'static str,
+        /// What to do, where more is known than that it failed.
+        help: Option<String>,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -678,6 +683,13 @@ impl Error {
         if let Self::NoController { .. } = self {
             return "start it with 'failover run -f DIR', or name the right one with --socket or --state"
                 .to_owned();
+        }
+        if let Self::Refused { help, .. }
+        | Self::Guard {
+            help: Some(help), ..
+        } = self
+        {
+            return help.clone();
         }
         first_sentence(self.code().fix)
     }

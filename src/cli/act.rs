@@ -61,6 +61,7 @@ pub async fn act(deed: Deed<'_>, place: &Place, output: Output) -> Result<(), Er
         services: deed.services,
         wish: deed.wish,
     };
+    let advice = request.advice();
     let token = identity::given(deed.identity)?;
     let answer = match ask(place, request.clone(), token.as_ref()).await {
         Err(Error::TokenNeeded { what }) => match identity::asked()? {
@@ -76,6 +77,7 @@ pub async fn act(deed: Deed<'_>, place: &Place, output: Output) -> Result<(), Er
     if let Some((service, reason)) = refused.into_iter().next() {
         return Err(Error::Refused {
             reason: format!("{service}: not done: {reason}"),
+            help: advice,
         });
     }
     match watcher {
@@ -97,20 +99,22 @@ pub async fn failover(
     let kind = look::run_kind(args.kind);
     let to = args.to.as_deref().map(SiteName::from);
     let begin = &args.begin;
-    let mut plan = begin.plan.clone();
+    let mut wish = Wish::Open {
+        kind,
+        to: to.clone(),
+        reason: begin.reason.clone(),
+        plan: begin.plan.clone(),
+    };
     if !begin.yes {
+        possible(place, &service, &wish, &begin.identity).await?;
         let mut client = Client::connect(&place.socket).await?;
-        let view = look::plan_of(&mut client, service.clone(), kind, to.clone()).await?;
+        let view = look::plan_of(&mut client, service.clone(), kind, to).await?;
         output.note(&look::plan_text(&view, output));
         identity::confirm("Begin exactly this?")?;
-        plan.get_or_insert_with(|| view.hash.to_string());
+        if let Wish::Open { plan, .. } = &mut wish {
+            plan.get_or_insert_with(|| view.hash.to_string());
+        }
     }
-    let wish = Wish::Open {
-        kind,
-        to,
-        reason: begin.reason.clone(),
-        plan,
-    };
     let deed = Deed {
         services: vec![service],
         wish,
@@ -272,7 +276,12 @@ pub async fn announce(
 ) -> Result<(), Error> {
     let service = ServiceName::from(args.service.as_str());
     let phase = phase(args.phase);
+    let wish = Wish::Announce {
+        phase,
+        text: args.text.clone(),
+    };
     if !args.yes {
+        possible(place, &service, &wish, &args.identity).await?;
         let mut client = Client::connect(&place.socket).await?;
         let text = args.text.clone();
         let items = messages(&mut client, service.clone(), vec![phase], text).await?;
@@ -281,10 +290,6 @@ pub async fn announce(
         }
         identity::confirm("Send these?")?;
     }
-    let wish = Wish::Announce {
-        phase,
-        text: args.text.clone(),
-    };
     let deed = Deed::new(vec![service], wish, &args.identity);
     act(deed, place, output).await
 }
@@ -320,6 +325,25 @@ fn message(item: &PreviewItem) -> String {
     text.push_str(item.text.trim_end());
     text.push('\n');
     text
+}
+
+/// Whether a command would be taken, so that nobody confirms what is refused.
+async fn possible(
+    place: &Place,
+    service: &ServiceName,
+    wish: &Wish,
+    identity: &Identity,
+) -> Result<(), Error> {
+    let request = Request::Try {
+        service: service.clone(),
+        wish: wish.clone(),
+    };
+    let token = identity::given(identity)?;
+    match ask(place, request, token.as_ref()).await {
+        // Whoever has to type the token does so once, with the command itself.
+        Ok(_) | Err(Error::TokenNeeded { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Gives a command; asks for the token on the terminal where the controller wants one and none was given. The

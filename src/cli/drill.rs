@@ -66,6 +66,7 @@ pub async fn drill(args: &arguments::Drill, place: &Place, output: Output) -> Re
         Some(DrillOutcome::Passed | DrillOutcome::Failed | DrillOutcome::BrokenOff) | None => {
             Err(Error::Refused {
                 reason: format!("drill {drill} was not passed"),
+                help: format!("'failover report {drill}' says why"),
             })
         }
     }
@@ -141,6 +142,7 @@ pub(super) fn find(place: &Place, id: &str) -> Result<Told, Error> {
                 "the report of {} is not the one that was recorded: was the journal changed, or written by another version?",
                 found.report.drill
             ),
+            help: "'failover journal verify' says whether the journal is whole".to_owned(),
         });
     }
     Ok(found)

@@ -21,11 +21,11 @@ use super::{
 use crate::{
     error::Error,
     guard::{
-        agent::{Agent, AtEnd, status},
+        agent::{Agent, AgentError, AtEnd, status},
         config::Config,
         hold::{init, keeper},
         proof::{LeaseRung, Trial, prove},
-        state::State,
+        state::{State, StateError},
         wire::KeyPair,
     },
     model::check::CheckStatus,
@@ -43,7 +43,16 @@ pub async fn run(args: &GuardRun) -> Result<(), Error> {
     let config = read(&args.document.file)?;
     let agent = Agent::start(config, Arc::new(HostSecrets))
         .await
-        .map_err(|e| failed("run", e))?;
+        .map_err(|e| {
+            let is_new = matches!(e, AgentError::State(StateError::NotEnrolled(_)));
+            let file = args.document.file.display();
+            let init = || format!("enrol it, once: 'failover guard init -f {file}'");
+            Error::Guard {
+                what: "run",
+                help: is_new.then(init),
+                source: Box::new(e),
+            }
+        })?;
     let at_end = if args.stop_database {
         AtEnd::Stop
     } else {
@@ -84,7 +93,7 @@ pub async fn other(args: &Guard, output: Output) -> Result<(), Error> {
                 config.site, config.service
             ))
         }
-        Guard::Status(args) => tell_status(&read(&args.file)?, output).await,
+        Guard::Status(args) => tell_status(&args.file, output).await,
         Guard::Keygen(args) => keygen(args, output),
         Guard::Prove(args) => tell_proof(&read(&args.file)?, output).await,
     }
@@ -102,10 +111,16 @@ fn read(path: &Path) -> Result<Config, Error> {
     })
 }
 
-async fn tell_status(config: &Config, output: Output) -> Result<(), Error> {
-    let status = status::ask(&config.state)
-        .await
-        .map_err(|e| failed("be asked", e))?;
+async fn tell_status(file: &Path, output: Output) -> Result<(), Error> {
+    let asked = status::ask(&read(file)?.state).await;
+    let status = asked.map_err(|e| Error::Guard {
+        what: "be asked",
+        help: Some(format!(
+            "start it with 'failover guard run -f {}', or ask as its user",
+            file.display()
+        )),
+        source: Box::new(e),
+    })?;
     if output.json() {
         return output.value_line(&status);
     }
@@ -203,6 +218,7 @@ async fn tell_proof(config: &Config, output: Output) -> Result<(), Error> {
 fn failed(what: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Guard {
         what,
+        help: None,
         source: Box::new(error),
     }
 }

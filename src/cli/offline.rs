@@ -181,6 +181,10 @@ impl Offline {
         let tried = backups::verify(&self.core, &self.fitting()?, choice).await;
         tried.map_err(|e| Error::Refused {
             reason: cause::in_full(&e),
+            help: format!(
+                "'failover backups {}' shows the sources and what they hold",
+                self.service()
+            ),
         })
     }
 
@@ -192,6 +196,7 @@ impl Offline {
         let taken = taking::take(&self.core, &self.fitting()?).await;
         taken.map_err(|e| Error::Refused {
             reason: cause::in_full(&e),
+            help: "'failover help backups' has the settings of `take`".to_owned(),
         })
     }
 
@@ -203,6 +208,10 @@ impl Offline {
         let planned = prune::plan(&self.core, &self.fitting()?).await;
         let planned = planned.map_err(|e| Error::Refused {
             reason: cause::in_full(&e),
+            help: format!(
+                "'failover backups {}' shows what there is, and what breaks the policy",
+                self.service()
+            ),
         })?;
         if delete {
             return Ok(prune::apply(planned).await);
@@ -224,6 +233,7 @@ impl Offline {
         let offer = moment::offer(&self.core, &self.fitting()?, wish).await;
         offer.map_err(|e| Error::Refused {
             reason: cause::in_full(&e),
+            help: format!("'failover backups restore {}' without --at and --copy shows what can be brought back", self.service()),
         })
     }
 

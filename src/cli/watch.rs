@@ -84,7 +84,11 @@ impl Watcher {
 
 /// Whether a record ends the wait, and how.
 fn end(event: &Event) -> Option<Result<(), Error>> {
-    let refused = |reason: String| Some(Err(Error::Refused { reason }));
+    let refused = |reason: String| {
+        let chain = &event.record.chain;
+        let help = format!("'failover timeline {chain}' shows how it went");
+        Some(Err(Error::Refused { reason, help }))
+    };
     if let RecordBody::RunClosed {
         outcome, reason, ..
     } = &event.record.body

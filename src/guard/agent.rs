@@ -77,6 +77,14 @@ pub enum AgentError {
         /// Why.
         source: io::Error,
     },
+    /// It is asked how it stands.
+    #[error("no guard answers at {path}")]
+    Ask {
+        /// Its socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Its state.
     #[error("the guard's state cannot be used")]
     State(#[from] StateError),

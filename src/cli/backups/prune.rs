@@ -28,7 +28,10 @@ pub async fn prune(
     let failed = pruned.iter().filter(|p| p.error.is_some()).count();
     if failed > 0 {
         let reason = format!("{} could not be deleted", counted(failed, "backup"));
-        return Err(Error::Refused { reason });
+        return Err(Error::Refused {
+            reason,
+            help: "the cause stands beside each; the same command tries again".to_owned(),
+        });
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ impl Client {
     /// # Errors
     /// Where the controller refuses or goes away.
     pub async fn ask(&mut self, request: Request, token: Option<&Secret>) -> Result<Answer, Error> {
-        let what = wanted(&request);
+        let (what, advice) = (wanted(&request), request.advice());
         let envelope = Envelope {
             version: VERSION,
             token: token.map(Token::new),
@@ -61,7 +61,7 @@ impl Client {
         line.push(b'\n');
         self.write.write_all(&line).await.map_err(lost)?;
         match self.next::<Answer>().await? {
-            Some(Answer::Refused(refusal)) => Err(refused(refusal, what)),
+            Some(Answer::Refused(refusal)) => Err(refused(refusal, what, advice)),
             Some(answer) => Ok(answer),
             None => Err(lost(io::Error::from(io::ErrorKind::UnexpectedEof))),
         }
@@ -89,7 +89,7 @@ impl Client {
 /// What a request wants, for the sentence that asks for a token.
 fn wanted(request: &Request) -> &'static str {
     match request {
-        Request::Command { .. } => "give commands",
+        Request::Command { .. } | Request::Try { .. } => "give commands",
         Request::Status { .. }
         | Request::Plan { .. }
         | Request::Check { .. }
@@ -102,7 +102,7 @@ fn wanted(request: &Request) -> &'static str {
     }
 }
 
-fn refused(refusal: Refusal, what: &str) -> Error {
+fn refused(refusal: Refusal, what: &str, advice: String) -> Error {
     match refusal {
         Refusal::Version { ours } => Error::Version {
             theirs: ours,
@@ -119,6 +119,9 @@ fn refused(refusal: Refusal, what: &str) -> Error {
             service: service.to_string(),
             reason,
         },
-        Refusal::Engine { reason } => Error::Refused { reason },
+        Refusal::Engine { reason } => Error::Refused {
+            reason,
+            help: advice,
+        },
     }
 }

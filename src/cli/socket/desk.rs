@@ -13,6 +13,7 @@ use super::message::{Answer, Envelope, Event as Followed, Refusal, Request, Wish
 use crate::{
     cli::{preview, token, view},
     decide::{
+        command,
         event::{Command, Event, Reply},
         explain,
     },
@@ -88,6 +89,9 @@ impl Desk {
             } => self.preview(&service, &phases, text).await,
             Request::Command { services, wish } => {
                 self.command(services, &wish, token.as_ref(), peer).await
+            }
+            Request::Try { service, wish } => {
+                self.possible(&service, &wish, token.as_ref(), peer).await
             }
         };
         (answered.unwrap_or_else(Answer::Refused), None)
@@ -200,12 +204,49 @@ impl Desk {
         Ok(Answer::Done { done, refused })
     }
 
+    /// Whether a command would be taken as things stand.
+    async fn possible(
+        &self,
+        service: &ServiceName,
+        wish: &Wish,
+        token: Option<&Secret>,
+        peer: Uid,
+    ) -> Result<Answer, Refusal> {
+        let core = self.core(service).await?;
+        let by = speaker(core.service(), wish, token, peer)?;
+        let wanted = self.wanted(core.service(), wish, by).await?;
+        let (state, view) = (core.state(), core.view());
+        match command::take(core.service(), state, view, &wanted, self.runtime.now()) {
+            Ok(_) => Ok(Answer::Possible),
+            Err(refusal) => Err(Refusal::Engine {
+                reason: refusal.to_string(),
+            }),
+        }
+    }
+
     async fn give(
         &self,
         service: &Service,
         wish: &Wish,
         by: PersonName,
     ) -> Result<String, Refusal> {
+        let wanted = self.wanted(service, wish, by).await?;
+        match self.controller.command(&service.name, wanted).await {
+            Ok(Reply::Ok(said)) => Ok(said),
+            Ok(Reply::Refused(refusal)) => Err(Refusal::Engine {
+                reason: refusal.to_string(),
+            }),
+            Err(error) => Err(self.refuse(&error)),
+        }
+    }
+
+    /// The command that a wish comes to.
+    async fn wanted(
+        &self,
+        service: &Service,
+        wish: &Wish,
+        by: PersonName,
+    ) -> Result<Command, Refusal> {
         let engine = |reason: String| Refusal::Engine { reason };
         let mut drill = None;
         match wish {
@@ -245,18 +286,13 @@ impl Desk {
             | Wish::Drill { .. }
             | Wish::SetMode { .. } => {}
         }
-        let wanted = match (wish, &drill) {
+        Ok(match (wish, &drill) {
             (Wish::Abort { run, reason }, Some(open)) if run == open => Command::StopDrill {
                 by,
                 reason: reason.clone(),
             },
-            _ => command(wish.clone(), by),
-        };
-        match self.controller.command(&service.name, wanted).await {
-            Ok(Reply::Ok(said)) => Ok(said),
-            Ok(Reply::Refused(refusal)) => Err(engine(refusal.to_string())),
-            Err(error) => Err(self.refuse(&error)),
-        }
+            _ => command_of(wish.clone(), by),
+        })
     }
 
     /// The services that are named; all of them where none is.
@@ -329,7 +365,7 @@ fn speaker(
     Ok(PersonName::new(format!("local/{name}")))
 }
 
-fn command(wish: Wish, by: PersonName) -> Command {
+fn command_of(wish: Wish, by: PersonName) -> Command {
     match wish {
         Wish::Open {
             kind, to, reason, ..

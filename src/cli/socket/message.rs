@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Version of these messages; both ends are one program, and a restart after an update makes them agree again.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What a client sends.
 #[derive(Debug, Serialize, Deserialize)]
@@ -127,11 +127,41 @@ pub enum Request {
         /// What.
         wish: Wish,
     },
+    /// Whether a command would be taken, before people are asked to confirm it.
+    Try {
+        /// Of which service.
+        service: ServiceName,
+        /// What.
+        wish: Wish,
+    },
     /// Records as they are written, until the client goes away.
     Watch {
         /// Of which service; none: all.
         service: Option<ServiceName>,
     },
+}
+
+impl Request {
+    /// Which command shows more, where it is refused.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        match self {
+            Self::Command { services, wish } => {
+                wish.advice(services.first().map_or("SERVICE", ServiceName::as_str))
+            }
+            Self::Try { service, wish } => wish.advice(service.as_str()),
+            Self::VerifyBackup { service, .. } | Self::Backups { service } => {
+                format!("'failover backups {service}' shows the sources and what they hold")
+            }
+            Self::Status { .. }
+            | Self::Plan { .. }
+            | Self::Check { .. }
+            | Self::BackupVerified { .. }
+            | Self::BackupTaken { .. }
+            | Self::Preview { .. }
+            | Self::Watch { .. } => "see the controller's log".to_owned(),
+        }
+    }
 }
 
 /// What a person wants changed; who it is comes with the token.
@@ -214,6 +244,30 @@ pub enum Wish {
     },
 }
 
+impl Wish {
+    fn advice(&self, service: &str) -> String {
+        match self {
+            Self::Approve { .. } | Self::Deny { .. } => {
+                format!("'failover status {service}' shows the open questions")
+            }
+            Self::Abort { .. } => format!("'failover status {service}' shows what is in progress"),
+            Self::Acknowledge { page: Some(_) } => {
+                format!("'failover status {service}' shows the open pages")
+            }
+            Self::Open { .. }
+            | Self::Pause { .. }
+            | Self::Resume
+            | Self::Acknowledge { page: None }
+            | Self::Announce { .. }
+            | Self::Moved { .. }
+            | Self::Drill { .. }
+            | Self::SetMode { .. } => format!(
+                "'failover explain {service}' says what stands in the way and with what evidence"
+            ),
+        }
+    }
+}
+
 /// What a controller answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -232,6 +286,8 @@ pub enum Answer {
     BackupTaken(Box<Taken>),
     /// The messages.
     Preview(Vec<PreviewItem>),
+    /// It would be taken.
+    Possible,
     /// A command was given.
     Done {
         /// What each service said that took it.

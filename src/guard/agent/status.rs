@@ -64,16 +64,18 @@ impl Agent {
 ///
 /// # Errors
 /// Where none answers.
-pub async fn ask(state: &Path) -> io::Result<Status> {
+pub async fn ask(state: &Path) -> Result<Status, AgentError> {
+    let path = path(state);
     let asked = async {
         let mut said = Vec::new();
-        let mut stream = UnixStream::connect(path(state)).await?;
+        let mut stream = UnixStream::connect(&path).await?;
         stream.read_to_end(&mut said).await?;
         Ok(serde_json::from_slice(&said)?)
     };
-    timeout(ANSWER, asked)
+    let answered: io::Result<Status> = timeout(ANSWER, asked)
         .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    answered.map_err(|source| AgentError::Ask { path, source })
 }
 
 /// Listens, in place of a guard that is no more: the state's lock is held.

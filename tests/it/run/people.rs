@@ -122,7 +122,7 @@ async fn two_people_are_two_tokens() {
         &stand.cli_as("ann", &["ack", "shop-p9999"]),
         1,
         "FO-023",
-        &["shop-p9999"],
+        &["shop-p9999", "'failover status shop'"],
     );
     assert!(stand.cli(&["journal", "verify"]).status.success());
     assert_eq!(stand.leaks(), [""; 0]);
@@ -162,7 +162,12 @@ async fn people_say_no() {
     let down = stand.cli_as("ann", &["mode", "shop", "observe", "--reason", "rest"]);
     assert_eq!(down.status.code(), Some(0), "{}", text(&down));
     let ask = ["failover", "shop", "--yes", "--reason", "x"];
-    refused(&stand.cli_as("ann", &ask), 1, "FO-023", &["observe mode"]);
+    let words = ["observe mode", "'failover explain shop'"];
+    refused(&stand.cli_as("ann", &ask), 1, "FO-023", &words);
+    // Nobody is shown a plan, or a message, to confirm what is refused.
+    let unconfirmed = stand.cli_as("ann", &["failover", "shop", "--reason", "x"]);
+    refused(&unconfirmed, 1, "FO-023", &words);
+    assert!(!text(&unconfirmed).contains("Forecast"));
     refused(
         &stand.cli_as("ann", &["abort", "shop-r1", "--reason", "x"]),
         1,
