@@ -498,7 +498,14 @@ fn not_ready(service: &Service, state: &State, now: Time) -> Option<Page> {
     Some(Page {
         topic: PageTopic::NotReady,
         severity: Severity::Warning,
-        title: format!("{}: not ready to fail over", service.title),
+        title: match verdict {
+            Readiness::NotReady => format!("{}: not ready to fail over", service.title),
+            Readiness::Unknown => format!(
+                "{}: whether it is ready to fail over is not known",
+                service.title
+            ),
+            Readiness::Ready => format!("{}: the last check was not green", service.title),
+        },
         body,
         commands: vec![format!("failover check {}", service.name)],
     })
