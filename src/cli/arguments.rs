@@ -40,7 +40,7 @@ pub use vantage::{Vantage, VantageListen};
     max_term_width = 100,
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "Exit status: 0 done, 1 it failed, 2 used wrongly.\n\
+    after_help = "Exit status: 0 done, 1 it failed, 2 used wrongly, 3 another controller took over from this one.\n\
                   See 'failover help quickstart' for a first walk, 'failover help' for all topics."
 )]
 pub struct Arguments {
@@ -205,7 +205,8 @@ pub enum Command {
     /// Print the completions of a shell.
     Completions(Completions),
     /// A part of the demo, started by it.
-    #[command(hide = true, subcommand)]
+    // Named like no other command: whoever mistypes one would be led to it.
+    #[command(name = "part-of-demo", hide = true, subcommand)]
     DemoPart(DemoPart),
     /// A process between the guard and its database, started by it.
     #[command(hide = true, subcommand)]

@@ -402,6 +402,6 @@ mod tests {
     #[test]
     fn a_command_within_a_command_has_its_page() {
         assert!(command(&["journal", "verify"]).unwrap().contains("--from"));
-        assert!(command(&["demo-part"]).is_err());
+        assert!(command(&["part-of-demo"]).is_err());
     }
 }

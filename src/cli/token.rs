@@ -18,10 +18,19 @@ const PREFIX: &str = "fot_";
 /// `failover token`.
 ///
 /// # Errors
-/// Where the file of `--hash-of` cannot be read.
+/// Where the file of `--hash-of` cannot be read, or holds no token.
 pub fn token(args: &arguments::Token, output: Output) -> Result<(), Error> {
     if let Some(path) = &args.hash_of {
-        let hash = hash(&read(path)?);
+        let token = read(path)?;
+        if !token.expose().starts_with(PREFIX) {
+            return Err(Error::TokenRead {
+                place: path.display().to_string(),
+                source: std::io::Error::other(format!(
+                    "it holds no token: one begins with {PREFIX}, as 'failover token' prints it"
+                )),
+            });
+        }
+        let hash = hash(&token);
         return if output.json() {
             output.value(&serde_json::json!({ "tokenHash": hash }))
         } else {

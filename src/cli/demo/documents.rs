@@ -300,8 +300,8 @@ fn steps(stage: &Stage, scenario: Scenario) -> io::Result<String> {
         "  steps:
     stop-primary:
       with:
-        perform: [{program}, demo-part, fence, perform, --agent, \"{agent}\"]
-        observe: [{program}, demo-part, fence, observe, --agent, \"{agent}\"]
+        perform: [{program}, part-of-demo, fence, perform, --agent, \"{agent}\"]
+        observe: [{program}, part-of-demo, fence, observe, --agent, \"{agent}\"]
       timeout: 5s
 "
     );

@@ -326,7 +326,7 @@ impl Host {
         }
         if parts.shop.as_mut().and_then(running).is_none() {
             let mut shop = Command::new(std::env::current_exe()?);
-            shop.args(["demo-part", "shop", "--settings"])
+            shop.args(["part-of-demo", "shop", "--settings"])
                 .arg(&self.settings.shop_settings)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null());

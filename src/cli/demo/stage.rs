@@ -442,7 +442,7 @@ impl Stage {
         fs::write(&path, text).map_err(io_failed)?;
         let log = fs::File::create(folder.join("host.log")).map_err(io_failed)?;
         let child = Command::new(env::current_exe().map_err(io_failed)?)
-            .args(["demo-part", "host", "--settings"])
+            .args(["part-of-demo", "host", "--settings"])
             .arg(&path)
             .current_dir(&folder)
             .stdin(Stdio::piped())

@@ -42,7 +42,17 @@ impl Given {
     /// # Errors
     /// Where it is none, or names no single server.
     pub fn read(which: &'static str, text: &str, role: &str) -> Result<Self, Error> {
-        let wrong = |e: ConninfoError| Error::Usage(format!("--{which}: {e}"));
+        let wrong = |e: ConninfoError| {
+            let more = match e {
+                ConninfoError::Key(_) => format!("; init also takes {}", LEFT_OUT.join(", ")),
+                ConninfoError::Shape
+                | ConninfoError::Elsewhere(..)
+                | ConninfoError::Value { .. }
+                | ConninfoError::Missing(_)
+                | ConninfoError::Hosts => String::new(),
+            };
+            Error::Usage(format!("--{which}: {e}{more}"))
+        };
         let given = keys(text).map_err(wrong)?;
         let mut kept = given.clone();
         kept.retain(|key, _| !LEFT_OUT.contains(&key.as_str()));

@@ -342,10 +342,53 @@ fn tokens_are_made_and_hashed() {
     let output = failover(home.path(), &["token", "-o", "json"]);
     let made: Value = serde_json::from_slice(&output.stdout).unwrap();
     fs::write(home.path().join("token"), made["token"].as_str().unwrap()).unwrap();
+    fs::write(home.path().join("note"), "buy milk").unwrap();
+    let said = shown(home.path(), &["token", "--hash-of", "note"]);
+    assert!(said.contains("one begins with fot_"), "{said}");
     let output = failover(home.path(), &["token", "--hash-of", "token"]);
     let hash = String::from_utf8(output.stdout).unwrap();
     assert_eq!(hash.trim(), made["tokenHash"].as_str().unwrap());
     let again: Value =
         serde_json::from_slice(&failover(home.path(), &["token", "-o", "json"]).stdout).unwrap();
     assert_ne!(again["token"], made["token"]);
+}
+
+#[test]
+fn a_guard_that_is_not_there_is_named_and_a_new_one_is_to_be_enrolled() {
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("guard");
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let document = format!(
+        "service: shop\nsite: paris\nlisten: 127.0.0.1:0\nkey: {{file: /nowhere/guard.key}}\n\
+         controller: {{name: dr, address: '127.0.0.1:1', publicKey: {key}}}\nstate: {}\n\
+         database:\n  program: /usr/bin/postgres\n  args: [-D, /srv/pg]\n  user: postgres\n  dataDir: /srv/pg\n  \
+         listen: ['127.0.0.1:5432']\n  connection: host=/run/postgresql user=failover\n",
+        state.display()
+    );
+    fs::write(home.path().join("guard.yaml"), document).unwrap();
+    let said = shown(home.path(), &["guard", "status", "-f", "guard.yaml"]);
+    assert!(
+        said.contains("no guard answers at [home]/guard/guard.sock"),
+        "{said}"
+    );
+    assert!(
+        said.contains("'failover guard run -f guard.yaml'"),
+        "{said}"
+    );
+    let said = shown(home.path(), &["guard", "run", "-f", "guard.yaml"]);
+    assert!(
+        said.contains("'failover guard init -f guard.yaml'"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_plan_without_a_controller_says_that_nobody_looked() {
+    let home = tempfile::tempdir().unwrap();
+    let documents = repository("examples/bookkeeping");
+    let plan = shown(home.path(), &["plan", "bookkeeping", "-f", &documents]);
+    assert!(
+        plan.contains("expected loss: unknown: not looked at without a controller"),
+        "{plan}"
+    );
 }

@@ -79,7 +79,7 @@ fn switchover(stage: &Stage) -> io::Result<String> {
     let (agent, standby) = (at.agent, at.standby_agent);
     let primary = at.standby_database;
     let verb = |part: &str, verb: &str, more: &str| {
-        format!("{verb}: [{program}, demo-part, {part}, {verb}, --agent, \"{agent}\"{more}]")
+        format!("{verb}: [{program}, part-of-demo, {part}, {verb}, --agent, \"{agent}\"{more}]")
     };
     let other = format!(", --standby, \"{standby}\"");
     let new = format!(", --primary, \"{primary}\"");
