@@ -2,6 +2,7 @@
 
 mod desk;
 mod follow;
+mod idle;
 
 use std::{fs, time::Duration};
 
