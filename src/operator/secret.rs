@@ -71,12 +71,16 @@ impl ClusterSecrets {
             });
             let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
             known.retain(|name, _| names.contains(name));
+            let mut fresh = Vec::new();
+            // One that cannot be read is waited for once, not each time that a document changes.
             for name in names {
                 if !watching.contains_key(name) {
-                    watching.insert(name.clone(), self.watch(name.clone()));
+                    let begun = self.watch(name.clone());
+                    fresh.push(begun.seen.clone());
+                    watching.insert(name.clone(), begun);
                 }
             }
-            watching.values().map(|w| w.seen.clone()).collect()
+            fresh
         };
         let all = async {
             for mut seen in fresh {
