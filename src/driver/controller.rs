@@ -225,6 +225,7 @@ impl Controller {
             pages: means.pages.clone(),
             runtime: means.runtime.clone(),
             metrics: means.metrics.clone(),
+            tenure: means.leader.as_ref().map(|l| l.tenure.clone()),
         };
         means.runtime.spawn("publish", Box::pin(publisher.run()));
         Ok((controller, ends))
@@ -437,6 +438,7 @@ impl Controller {
             metrics: self.means.metrics.clone(),
             running: Underway::default(),
             copy: self.means.copy.clone(),
+            tenure: self.means.leader.as_ref().map(|l| l.tenure.clone()),
         }
     }
 
@@ -595,7 +597,8 @@ impl Controller {
             tracing::warn!(error = %cause::in_full(&error), "old addresses could not be forgotten");
         }
         let core = self.show(service).await?;
-        if earned::mode(core.service(), core.state(), self.means.runtime.now()) != Mode::Observe {
+        let mode = earned::mode(core.service(), core.state(), self.means.runtime.now());
+        if mode != Mode::Observe && self.leads() {
             ttl::keep(&core, &running.fitted.fitting, &running.inbox).await;
         }
         self.check(service).await.map(drop)
@@ -737,6 +740,13 @@ impl Controller {
         if let Err(error) = self.send(&chain, Input::Deposed(succession)) {
             tracing::debug!(error = %cause::in_full(&error), "already ended");
         }
+    }
+
+    /// Whether no other process can lead now; upkeep that changes anything waits for that.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        let leader = self.means.leader.as_ref();
+        leader.is_none_or(|leader| leader.tenure.lasts())
     }
 
     /// Asks every loop to stop; they end after what they are recording.

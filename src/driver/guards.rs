@@ -17,7 +17,7 @@ use futures::{FutureExt, channel::mpsc::UnboundedSender, select_biased};
 use tokio::sync::Notify;
 
 pub use self::post::Post;
-use super::service::Input;
+use super::{service::Input, tenure::Tenure};
 use crate::{
     decide::{
         event::Event,
@@ -141,9 +141,18 @@ struct Stand {
     is_fencing: bool,
     is_moving: bool,
     leads: bool,
+    /// How long this process leads for sure; none where it was not elected.
+    tenure: Option<Arc<Tenure>>,
     held: Option<Epoch>,
     /// When the loop was told last that the epoch is held.
     told: Option<Time>,
+}
+
+impl Stand {
+    /// Grants are not recorded: whoever was frozen would not find out that they are another's to make.
+    fn leads_now(&self) -> bool {
+        self.leads && self.tenure.as_ref().is_none_or(|tenure| tenure.lasts())
+    }
 }
 
 impl Ward {
@@ -160,7 +169,13 @@ impl Ward {
 
     /// The loop of the service takes up its journal: grants of an earlier process, or of an earlier loop, are assumed to
     /// have been made just now. What was heard before is told. Gives what [`Ward::leave`] is to be called with.
-    pub fn take_up(&self, state: &State, tell: UnboundedSender<Input>) -> Term {
+    /// Where this process was elected, nothing is granted beyond its `tenure`.
+    pub fn take_up(
+        &self,
+        state: &State,
+        tell: UnboundedSender<Input>,
+        tenure: Option<Arc<Tenure>>,
+    ) -> Term {
         let mut inner = lock(&self.inner);
         inner.tell = Some(tell);
         let is_led = inner.standing.as_ref().is_some_and(|s| s.leads);
@@ -173,6 +188,7 @@ impl Ward {
                 is_fencing: true,
                 is_moving: false,
                 leads: true,
+                tenure,
                 held: None,
                 told: None,
             });
@@ -360,7 +376,7 @@ impl Inner {
         let standing = Standing {
             terms: &terms,
             is_fencing: stand.is_fencing,
-            leads: stand.leads,
+            leads: stand.leads_now(),
         };
         match stand.grants.grant(standing, request, now) {
             Ok(grant) => {
@@ -386,7 +402,7 @@ impl Inner {
     /// The order that a guard should have had: the newest epoch of its site, or, where it lost its state, that it has no
     /// part in what was before.
     fn overdue(&self, site: &SiteName) -> Option<Order> {
-        let stand = self.standing.as_ref().filter(|s| s.leads && !s.is_moving)?;
+        let stand = self.standing.as_ref().filter(|s| s.leads_now() && !s.is_moving)?;
         let terms = stand.terms.as_ref()?;
         let report = &self.heard.get(site)?.report;
         let promote = Order::Promote {

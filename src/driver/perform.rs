@@ -16,7 +16,11 @@ use futures::{
 use tracing::Instrument;
 
 use super::metrics::Metrics;
-use super::{fitting::Fitting, service::Input};
+use super::{
+    fitting::Fitting,
+    service::Input,
+    tenure::{Ended, Tenure},
+};
 use crate::{
     announce::{
         fanout::{self, Fanout, FanoutError, Patience},
@@ -32,7 +36,7 @@ use crate::{
     journal::copy::Copy,
     model::{
         announcement::Announcement,
-        id::{ChannelName, PageId, RunId, ServiceName, SiteName},
+        id::{ChannelName, PageId, RunId, Seq, ServiceName, SiteName},
         page::Page,
         plan::{Action as Doing, End, PlanStep},
         service::Template,
@@ -73,6 +77,8 @@ pub struct Performer {
     pub running: Underway,
     /// The journal's copy, which knows whether another controller leads; none where there is none.
     pub copy: Option<Arc<Copy>>,
+    /// How long this process leads for sure; none where it was not elected.
+    pub tenure: Option<Arc<Tenure>>,
 }
 
 /// Steps that are performed or looked for now, and can be broken off.
@@ -124,6 +130,7 @@ impl Performer {
         let prepared = prepared(core, &call);
         let span = tracing::info_span!("step", %service, run = %call.run, step = %call.step, attempt = call.attempt.0);
         let performer = self.clone();
+        let known = core.state().seq;
         let task = async move {
             if doing.acts(&prepared) && performer.is_deposed().await {
                 return;
@@ -136,15 +143,23 @@ impl Performer {
                     let stopped = doing.unanswered(&call, true, "it was broken off");
                     let of = (call.run.clone(), call.step.clone());
                     let answered = caught(async {
+                        if doing.changes() && performer.is_overtaken(known).await {
+                            return None;
+                        }
+                        let began = runtime.now();
                         let action = performer.action(&planned);
-                        match doing {
+                        Some(match doing {
                             Deed::Perform => perform(action, &context, runtime, call, began).await,
                             Deed::Observe => observe(action, &context, runtime, call, began).await,
                             Deed::Undo => undo(action, &context, runtime, call).await,
-                        }
+                        })
                     });
-                    let answered = performer.running.until_broken_off(of, answered).await;
-                    answered.map_or(stopped, |event| event.unwrap_or(broken))
+                    match performer.running.until_broken_off(of, answered).await {
+                        None => stopped,
+                        Some(None) => broken,
+                        Some(Some(None)) => return,
+                        Some(Some(Some(event))) => event,
+                    }
                 }
                 Err(reason) => doing.unanswered(&call, false, &reason),
             };
@@ -169,6 +184,23 @@ impl Performer {
         }
     }
 
+    /// Whether another replica was elected and has begun, as far as the journal beyond `known` says.
+    async fn is_overtaken(&self, known: Seq) -> bool {
+        let Some(tenure) = &self.tenure else {
+            return false;
+        };
+        match tenure.confirm(&self.fitting.wiring().service.name, known).await {
+            Ok(()) => false,
+            Err(ended) => {
+                tracing::error!(?ended, "another replica leads: nothing more is done");
+                if let Ended::Overtaken(seq) = ended {
+                    drop(self.results.unbounded_send(Input::Overtaken(seq)));
+                }
+                true
+            }
+        }
+    }
+
     fn action(&self, step: &PlanStep) -> Result<SharedAction, String> {
         match &step.action {
             Doing::Adapter(uses) => self.fitting.action(uses).map_err(|e| cause::in_full(&e)),
@@ -180,8 +212,9 @@ impl Performer {
         let template = template::of(&core.service().announcements, announcement.phase);
         let service = core.service().name.clone();
         let (results, performer) = (self.results.clone(), self.clone());
+        let known = core.state().seq;
         let task = async move {
-            if performer.is_deposed().await {
+            if performer.is_overtaken(known).await || performer.is_deposed().await {
                 return;
             }
             let id = announcement.id.clone();
@@ -427,6 +460,14 @@ impl Deed {
         });
         match self {
             Self::Perform | Self::Undo => !is_fence,
+            Self::Observe => false,
+        }
+    }
+
+    /// Whether it does anything to the outside.
+    const fn changes(self) -> bool {
+        match self {
+            Self::Perform | Self::Undo => true,
             Self::Observe => false,
         }
     }

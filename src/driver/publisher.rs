@@ -13,6 +13,7 @@ use futures::{
 use super::{
     history::{History, PastIncident},
     metrics::Metrics,
+    tenure::Tenure,
 };
 use crate::{
     announce::{message::Message, template},
@@ -116,6 +117,8 @@ pub struct Publisher {
     pub runtime: SharedRuntime,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// How long this process leads for sure; none where it was not elected.
+    pub tenure: Option<Arc<Tenure>>,
 }
 
 /// A target: whose, and which of them.
@@ -171,6 +174,11 @@ impl Publisher {
             let mut pages: BTreeMap<ServiceName, Arc<[PageFile]>> = BTreeMap::new();
             for place in ready {
                 due.remove(&place);
+                // Another replica may lead, and know better.
+                if self.tenure.as_ref().is_some_and(|tenure| !tenure.lasts()) {
+                    due.insert(place, now.after(RETRY));
+                    continue;
+                }
                 let Some(own) = shown.iter().find(|s| s.0.service().name == place.0) else {
                     continue;
                 };

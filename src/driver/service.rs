@@ -18,6 +18,7 @@ use super::{
     metrics::Metrics,
     perform::Performer,
     publisher::Slot,
+    tenure::Tenure,
 };
 use crate::{
     decide::{
@@ -26,7 +27,7 @@ use crate::{
     },
     journal::succession::Succession,
     model::{
-        id::{ServiceName, Term},
+        id::{Seq, ServiceName, Term},
         observation::Observation,
         page::{Page, PageTopic, Severity},
         record::{Record, RecordBody},
@@ -69,6 +70,8 @@ pub enum Input {
     Reload(Box<Reloaded>),
     /// Another controller took the chain up.
     Deposed(Succession),
+    /// Another controller wrote this to the chain.
+    Overtaken(Seq),
     /// Stop cleanly.
     Stop,
 }
@@ -92,7 +95,7 @@ pub struct ServiceLoop {
     runtime: SharedRuntime,
     performer: Performer,
     ward: Option<Arc<Ward>>,
-    /// Its own at the ward.
+    /// Its own at the ward; none until it has taken that up.
     term: Option<guards::Term>,
     metrics: Arc<Metrics>,
     inbox: UnboundedReceiver<Input>,
@@ -230,6 +233,8 @@ pub struct Leader {
     pub term: Term,
     /// What it is called.
     pub name: String,
+    /// How long it leads for sure.
+    pub tenure: Arc<Tenure>,
 }
 
 impl ServiceLoop {
@@ -290,7 +295,6 @@ impl ServiceLoop {
         });
         let started = self.core.start(self.version, self.runtime.now());
         self.pending = taken.into_iter().chain(started).collect();
-        self.take_up_guards();
         loop {
             let wake = self.settle(Event::Tick, None).await?;
             self.metrics.turned(&self.core, self.runtime.now());
@@ -311,7 +315,9 @@ impl ServiceLoop {
     fn take_up_guards(&mut self) {
         let tell = &self.performer.results;
         let ward = self.ward.as_ref();
-        self.term = ward.map(|ward| ward.take_up(self.core.state(), tell.clone()));
+        let tenure = self.performer.tenure.as_ref();
+        self.term =
+            ward.map(|ward| ward.take_up(self.core.state(), tell.clone(), tenure.cloned()));
     }
 
     async fn take(&mut self, input: Input) -> Result<(), LoopError> {
@@ -336,12 +342,21 @@ impl ServiceLoop {
                     ..new.performer
                 };
                 self.ward = new.ward;
-                self.take_up_guards();
+                if self.term.take().is_some() {
+                    self.take_up_guards();
+                }
                 self.observations = new.observations.fuse();
             }
             Input::Deposed(succession) => {
                 self.page_that_it_was_deposed(&succession).await;
                 return Err(LoopError::TakenOver(succession));
+            }
+            Input::Overtaken(seq) => {
+                let chain = self.core.service().name.clone();
+                return Err(LoopError::Deposed {
+                    service: chain.to_string(),
+                    source: JournalError::Conflict { chain, seq },
+                });
             }
             Input::Stop => {}
         }
@@ -372,6 +387,10 @@ impl ServiceLoop {
         answer: Option<oneshot::Sender<Result<Reply, String>>>,
     ) -> Result<Time, LoopError> {
         let mut works = self.prove().await?;
+        // Whoever may have a successor grants nothing before it has proved otherwise.
+        if works && self.term.is_none() {
+            self.take_up_guards();
+        }
         while works && let Some(event) = self.backlog.pop_front() {
             works = self.step(event, None).await?.is_some();
         }

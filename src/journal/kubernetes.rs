@@ -30,7 +30,7 @@ use crate::{
         span::Span,
     },
     port::{
-        journal::{Draft, Journal, JournalError, Line, Lines},
+        journal::{Draft, Journal, JournalError, Line, Lines, Rivals},
         runtime::SharedRuntime,
     },
 };
@@ -324,6 +324,29 @@ impl Journal for KubernetesJournal {
     async fn chains(&self) -> Result<Vec<ServiceName>, JournalError> {
         let heads = Lines::heads(self).await?;
         Ok(heads.into_iter().map(|(chain, _)| chain).collect())
+    }
+}
+
+#[async_trait]
+impl Rivals for KubernetesJournal {
+    async fn overtaken(
+        &self,
+        chain: &ServiceName,
+        after: Seq,
+    ) -> Result<Option<Seq>, JournalError> {
+        let mut next = after.next();
+        loop {
+            let there = self.asked(self.entries.get_opt(&name(chain, next))).await?;
+            let Some(there) = there else {
+                return Ok(None);
+            };
+            let writer = there.spec.writer.rsplit_once('/');
+            if writer.is_none_or(|(who, _)| who != self.identity) {
+                return Ok(Some(next));
+            }
+            // Its own, whose answer is still on the way.
+            next = sequence(there.spec.last).next();
+        }
     }
 }
 

@@ -49,7 +49,7 @@ use crate::{
 const FINALIZER: &str = "failover.rs/run";
 /// Several changes are taken together when they come within this.
 const STILL: Span = Span::from_millis(200);
-/// What could not be written is tried again after this.
+/// What could not be written is tried again after this, and each further time after twice the wait.
 const AGAIN: Span = Span::from_secs(2);
 /// The longest wait before a service that could not be set up is tried again; the first is [`AGAIN`].
 const LONGEST_WAIT: Span = Span::from_secs(60);
@@ -111,6 +111,8 @@ pub struct Leader {
     /// When to try services again that could not be set up, and the wait until then: what was missing may come without any
     /// document's changing.
     retry: Option<(Time, Span)>,
+    /// The wait before what could not be written is tried again.
+    again: Span,
     recorder: Recorder,
 }
 
@@ -148,6 +150,7 @@ impl Leader {
             stale: BTreeSet::new(),
             due: None,
             retry: None,
+            again: AGAIN,
             recorder,
         };
         (leader, answered)
@@ -199,7 +202,7 @@ impl Leader {
 
     fn soon(&mut self) {
         let due = self.means.runtime.now().after(STILL);
-        self.due.get_or_insert(due);
+        self.due = Some(self.due.map_or(due, |later| later.min(due)));
     }
 
     fn look_again(&mut self, service: ServiceName) {
@@ -325,9 +328,12 @@ impl Leader {
         works &= self.write_documents().await;
         works &= self.write_services().await;
         works &= self.write_requests().await;
-        if !works {
-            self.due = Some(self.means.runtime.now().after(AGAIN));
-        }
+        self.again = if works {
+            AGAIN
+        } else {
+            self.due = Some(self.means.runtime.now().after(self.again));
+            self.again.saturating_mul(2).min(LONGEST_WAIT)
+        };
     }
 
     /// What could not be set up is tried again, each time after twice the wait.

@@ -18,6 +18,7 @@ use kube::{
 };
 
 use crate::{
+    driver::tenure::{Moment, Tenure},
     model::{id::Term, span::Span, time::Time},
     port::{cause, runtime::SharedRuntime},
 };
@@ -94,6 +95,8 @@ pub struct Election {
 pub struct Won {
     /// The term.
     pub term: Term,
+    /// When it was asked for.
+    pub asked: Moment,
     lease: Lease,
 }
 
@@ -109,6 +112,16 @@ pub enum Lost {
     /// The Lease was removed.
     #[error("the lease is gone")]
     Gone,
+}
+
+/// What came of a renewal.
+enum Renewal {
+    /// It is renewed.
+    Done,
+    /// Still its own, but nothing was renewed: it is tried again.
+    Again,
+    /// It is another's.
+    Lost(Lost),
 }
 
 /// What a candidate does about the Lease that it sees.
@@ -185,6 +198,8 @@ impl Election {
                 }
                 Err(error) => {
                     tracing::warn!(error = %cause::in_full(&error), "the lease cannot be used; trying again");
+                    // While the server was silent the leader may have been unable to renew.
+                    sight = Sight::default();
                 }
             }
             self.pause().await;
@@ -196,9 +211,11 @@ impl Election {
             let lease = self.lease(ObjectMeta::default(), Term(1));
             let params = PostParams::default();
             let created = self.leases.create(&params, &lease);
+            let asked = Moment::now(&self.runtime);
             return match self.in_time(created).await {
                 Ok(lease) => Ok(Ok(Won {
                     term: Term(1),
+                    asked,
                     lease,
                 })),
                 Err(error) if is_conflict(&error) => Ok(Err("another replica".to_owned())),
@@ -212,29 +229,38 @@ impl Election {
             return Ok(Err(holder.unwrap_or_default()));
         };
         let lease = self.lease(seen.metadata, term);
+        let asked = Moment::now(&self.runtime);
         match self.replace(&lease).await {
-            Ok(lease) => Ok(Ok(Won { term, lease })),
+            Ok(lease) => Ok(Ok(Won { term, asked, lease })),
             Err(error) if is_conflict(&error) => Ok(Err("another replica".to_owned())),
             Err(error) => Err(error),
         }
     }
 
     /// Renews until another replica leads. A server that does not answer deposes nobody, unless this one `yields`.
-    pub async fn keep(&self, won: &mut Won, yields: bool) -> Lost {
-        let mut renewed = self.runtime.now();
+    pub async fn keep(&self, won: &mut Won, tenure: &Tenure, yields: bool) -> Lost {
+        let lost = self.renew_on(won, tenure, yields).await;
+        tenure.end();
+        lost
+    }
+
+    async fn renew_on(&self, won: &mut Won, tenure: &Tenure, yields: bool) -> Lost {
         let mut told = false;
         loop {
             self.pause().await;
+            let asked = Moment::now(&self.runtime);
             match self.renew(won).await {
-                Ok(Ok(())) => {
+                Ok(Renewal::Done) => {
                     if std::mem::take(&mut told) {
                         tracing::info!("the lease is renewed again; this replica still leads");
                     }
-                    renewed = self.runtime.now();
+                    won.asked = asked;
+                    tenure.renew(asked);
                 }
-                Ok(Err(lost)) => return lost,
+                Ok(Renewal::Again) => {}
+                Ok(Renewal::Lost(lost)) => return lost,
                 Err(error) => {
-                    let silent = self.runtime.now().since(renewed);
+                    let silent = won.asked.age(&self.runtime);
                     if silent >= self.times.renew && yields {
                         return Lost::Silent(silent);
                     }
@@ -246,25 +272,28 @@ impl Election {
         }
     }
 
-    async fn renew(&self, won: &mut Won) -> Result<Result<(), Lost>, kube::Error> {
+    async fn renew(&self, won: &mut Won) -> Result<Renewal, kube::Error> {
         let lease = self.lease(won.lease.metadata.clone(), won.term);
         match self.replace(&lease).await {
-            Ok(lease) => won.lease = lease,
+            Ok(lease) => {
+                won.lease = lease;
+                Ok(Renewal::Done)
+            }
             Err(error) if is_conflict(&error) || is_gone(&error) => {
                 // Somebody else changed it: that may be a person's label, or an answer that was lost.
                 let Some(seen) = self.in_time(self.leases.get_opt(&self.name)).await? else {
-                    return Ok(Err(Lost::Gone));
+                    return Ok(Renewal::Lost(Lost::Gone));
                 };
                 let spec = seen.spec.clone().unwrap_or_default();
                 let holder = spec.holder_identity.unwrap_or_default();
                 if holder != self.identity {
-                    return Ok(Err(Lost::Taken(holder)));
+                    return Ok(Renewal::Lost(Lost::Taken(holder)));
                 }
                 won.lease = seen;
+                Ok(Renewal::Again)
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         }
-        Ok(Ok(()))
     }
 
     /// Gives the Lease up, so that another replica need not wait for its end.

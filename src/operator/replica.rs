@@ -16,6 +16,7 @@ use crate::{
         engine::{Engine, EngineError, Ground, Outlets},
         metrics::{self, Metrics},
         service,
+        tenure::Tenure,
     },
     journal::kubernetes::KubernetesJournal,
     port::{ledger::SharedLedger, runtime::SharedRuntime, secret::SharedSecrets},
@@ -140,6 +141,12 @@ impl Elected {
             &settings.identity,
             runtime.clone(),
         ));
+        let tenure = Arc::new(Tenure::new(
+            won.asked,
+            settings.times.renew,
+            journal.clone(),
+            runtime.clone(),
+        ));
         let shared: SharedSecrets = secrets.clone();
         // What it grants to guards would not be recorded.
         let yields = settings.outlets.guards.is_some();
@@ -156,6 +163,7 @@ impl Elected {
             leader: Some(service::Leader {
                 term: won.term,
                 name: settings.identity.clone(),
+                tenure: tenure.clone(),
             }),
         };
         let mut engine = Engine::start(Vec::new(), ground, listening)
@@ -176,7 +184,7 @@ impl Elected {
         let renewing = tokio::spawn(async move {
             let mut won = won;
             tokio::select! {
-                lost = election.keep(&mut won, yields) => drop(tell.send(lost)),
+                lost = election.keep(&mut won, &tenure, yields) => drop(tell.send(lost)),
                 _ = ended => election.release(won).await,
             }
         });

@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// How the words begin by which a request is found in the journal.
+const MARK: &str = "[FailoverRun";
+
 /// A `FailoverRun` as it was last seen.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -45,7 +48,9 @@ impl Request {
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
-            asked: serde_json::from_value(spec).map_err(|e| e.to_string()),
+            asked: serde_json::from_value(spec)
+                .map_err(|e| e.to_string())
+                .and_then(unmarked),
             status: object.data.get("status").cloned().unwrap_or_default(),
         }
     }
@@ -60,7 +65,7 @@ impl Request {
     /// The words by which it is found in the journal.
     #[must_use]
     pub fn mark(&self) -> String {
-        format!("[FailoverRun {}/{}]", self.name, self.uid)
+        format!("{MARK} {}/{}]", self.name, self.uid)
     }
 
     /// The command that it is.
@@ -81,6 +86,15 @@ impl Request {
                 reason,
             },
         }
+    }
+}
+
+/// Whoever quotes another request's mark would be taken for it.
+fn unmarked(asked: FailoverRunSpec) -> Result<FailoverRunSpec, String> {
+    if asked.reason.contains(MARK) {
+        Err(format!("spec.reason must not hold {MARK}"))
+    } else {
+        Ok(asked)
     }
 }
 
@@ -386,6 +400,14 @@ mod tests {
             "spec": {"service": "shop", "kind": "failover", "reason": "a test", "requester": "ann"},
         });
         Asked::new(serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn a_request_that_quotes_another_ones_mark_is_refused() {
+        let mut object = asked().object;
+        object.data["spec"]["reason"] = "as before [FailoverRun move-0/u0]".into();
+        let error = Request::of(&object).asked.unwrap_err();
+        assert_eq!(error, "spec.reason must not hold [FailoverRun");
     }
 
     fn record(seq: u64, body: RecordBody) -> Record {

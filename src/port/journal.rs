@@ -102,6 +102,17 @@ pub trait Journal: Send + Sync {
     async fn chains(&self) -> Result<Vec<ServiceName>, JournalError>;
 }
 
+/// Whether somebody else writes to a chain: what a process that was elected asks before it acts.
+#[async_trait]
+pub trait Rivals: Send + Sync {
+    /// The first sequence behind `after` that another process wrote.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    async fn overtaken(&self, chain: &ServiceName, after: Seq)
+    -> Result<Option<Seq>, JournalError>;
+}
+
 /// A record as the bytes that were hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {

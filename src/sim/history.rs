@@ -400,6 +400,7 @@ impl History {
             metrics: metrics.clone(),
             running: Underway::default(),
             copy: None,
+            tenure: None,
         };
         let (shown, _rung) = publisher::slot();
         let parts = Parts {

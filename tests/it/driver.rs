@@ -1,15 +1,24 @@
 //! The loop of a service when what it stands on gives way: its journal, its adapters, its documents.
 
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
 use failover::{
     decide::{event::Reply, readiness},
-    driver::{controller::StartError, service::LoopError},
+    driver::{
+        controller::StartError,
+        service::{Leader, LoopError},
+        tenure::{Moment, Tenure},
+    },
     model::{
         announcement::Phase,
+        id::{Seq, ServiceName, Term},
         record::{RecordBody, RunOutcome},
         service::Mode,
         span::Span,
         step::StepResult,
     },
+    port::journal::{JournalError, Rivals},
 };
 use futures::{FutureExt, StreamExt};
 
@@ -303,4 +312,71 @@ fn automatic_is_earned_again_soon_after_documents_changed() {
     assert!(!earned(&stage));
     stage.time.pass(Span::from_secs(20));
     assert!(earned(&stage));
+}
+
+/// What the journal says of other leaders; none where it does not answer.
+struct Word(Mutex<Option<Option<Seq>>>);
+
+#[async_trait]
+impl Rivals for Word {
+    async fn overtaken(
+        &self,
+        chain: &ServiceName,
+        _after: Seq,
+    ) -> Result<Option<Seq>, JournalError> {
+        let word = *self.0.lock().unwrap();
+        word.ok_or_else(|| JournalError::Locked {
+            place: chain.to_string(),
+        })
+    }
+}
+
+/// A leader whose time has run out, in front of a run that is begun.
+fn outdated(word: Option<Option<Seq>>) -> (Stage, Arc<Word>) {
+    let mut stage = Stage::new();
+    let word = Arc::new(Word(Mutex::new(word)));
+    let runtime = &stage.means.runtime;
+    let tenure = Tenure::new(
+        Moment::now(runtime),
+        Span::from_secs(10),
+        word.clone(),
+        runtime.clone(),
+    );
+    stage.means.leader = Some(Leader {
+        term: Term(1),
+        name: "one".to_owned(),
+        tenure: Arc::new(tenure),
+    });
+    stage.start(vec![stage.shop()]);
+    stage.time.pass(Span::from_secs(11));
+    stage.fail_over();
+    stage.time.pass(Span::from_secs(5));
+    (stage, word)
+}
+
+/// What was done to the world, but for looks.
+fn changes(stage: &Stage) -> Vec<String> {
+    let done = stage.props.done().into_iter();
+    done.filter(|deed| !deed.starts_with("look")).collect()
+}
+
+#[test]
+fn a_leader_whose_successor_has_begun_performs_nothing_and_tells_nobody() {
+    let (mut stage, _) = outdated(Some(Some(Seq(9))));
+    assert!(!stage.recorded("stepIntent").is_empty());
+    assert_eq!(changes(&stage), [""; 0]);
+    let ended = stage.ends.take().unwrap().next().now_or_never();
+    let (_, end) = ended.unwrap().unwrap();
+    assert!(matches!(end, Err(LoopError::Deposed { .. })), "{end:?}");
+}
+
+#[test]
+fn a_leader_that_cannot_know_whether_it_leads_waits_until_it_can() {
+    let (stage, word) = outdated(None);
+    assert!(!stage.recorded("stepIntent").is_empty());
+    assert_eq!(changes(&stage), [""; 0]);
+    *word.0.lock().unwrap() = Some(None);
+    stage.time.pass(MINUTE);
+    assert_eq!(outcome(&stage), Some(RunOutcome::Done));
+    assert_eq!(stage.props.times("perform promote"), 1);
 }

@@ -98,6 +98,7 @@ impl Stage {
             pages: Pages::default(),
             runtime: runtime.clone(),
             metrics: metrics.clone(),
+            tenure: None,
         };
         runtime.spawn("publish", Box::pin(publisher.run()));
         Self {

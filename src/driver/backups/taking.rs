@@ -97,7 +97,7 @@ async fn take_due(
     let schedule = plan.schedule.as_ref();
     let last = state.backups.taken.as_ref();
     let is_due = schedule.is_some_and(|s| is_due(s, last, since, runtime.now()));
-    if is_due && state.run.is_none() && state.incident.is_none() {
+    if is_due && state.run.is_none() && state.incident.is_none() && controller.leads() {
         let fitting = controller.fitting(service)?;
         match take(&core, &fitting).await {
             Ok(taken) => {

@@ -10,7 +10,7 @@ use failover::{
         record::{Record, RecordBody},
         time::Time,
     },
-    port::journal::{Draft, Journal, JournalError, Lines},
+    port::journal::{Draft, Journal, JournalError, Lines, Rivals},
 };
 use kube::{
     Client, Config,
@@ -129,6 +129,14 @@ async fn whoever_is_behind_cannot_write_however_much_it_believes_to_lead() {
     let read = new.read(&shop(), Seq(1)).await.unwrap();
     assert_eq!(texts(&read), ["a", "b", "taken"]);
 
+    let overtaken = |journal: &Arc<KubernetesJournal>, after| {
+        let journal = journal.clone();
+        async move { journal.overtaken(&shop(), after).await.unwrap() }
+    };
+    assert_eq!(overtaken(&old, Seq(2)).await, Some(Seq(3)));
+    assert_eq!(overtaken(&new, Seq(2)).await, None, "its own");
+    assert_eq!(overtaken(&old, Seq(3)).await, None, "nothing is there");
+
     let bank: ServiceName = "bank".into();
     let (left, right) = tokio::join!(
         old.append(&bank, Seq(0), notes(&["left"])),
@@ -174,4 +182,25 @@ async fn an_append_waits_for_a_server_that_is_away_and_is_written_once() {
     appending.await.unwrap().unwrap();
     let read = journal.read(&shop(), Seq(1)).await.unwrap();
     assert_eq!(texts(&read), ["before", "during", "frozen"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_while_it_appends_is_not_set_back() {
+    let cluster = Cluster::start();
+    define(&cluster);
+    let journal = journal(&cluster.kubeconfig(), "one").await;
+    let appending = {
+        let journal = journal.clone();
+        tokio::spawn(async move {
+            for n in 0..50 {
+                journal.append(&shop(), Seq(n), notes(&["x"])).await?;
+            }
+            Ok::<_, JournalError>(())
+        })
+    };
+    while !appending.is_finished() {
+        journal.read(&shop(), Seq(1)).await.unwrap();
+    }
+    appending.await.unwrap().unwrap();
+    assert_eq!(journal.read(&shop(), Seq(1)).await.unwrap().len(), 50);
 }

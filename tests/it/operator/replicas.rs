@@ -253,3 +253,35 @@ async fn a_service_that_is_to_go_is_kept_by_the_next_leader_until_its_run_has_en
             .is_empty()
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_frozen_midway_finds_its_run_finished_and_does_nothing_again() {
+    let mut operators = Operators::running().await;
+    operators.start("two");
+    std::fs::remove_file(operators.stand.path("go")).unwrap();
+    operators.approved("move-1", "one");
+    operators.cluster.until("the fence is under way", || {
+        operators.stand.effects() == "stop"
+    });
+    operators.signal("one", Signal::SIGSTOP);
+    // The fence that was under way ends, and its controller does not hear of it.
+    operators.stand.file("go", "");
+    operators.until_run("move-1", "the other one ends it", |status| {
+        status["progress"] == "Done"
+    });
+    assert_eq!(operators.stand.effects(), "stop promote");
+    let before = records(&operators).await;
+    assert_eq!(
+        leaders(&before),
+        [(1, "one".to_owned()), (2, "two".to_owned())]
+    );
+    assert_eq!(count(&before, "runOpened"), 1, "one request, one run");
+
+    operators.signal("one", Signal::SIGCONT);
+    let status = operators.ended("one");
+    assert_eq!(status.code(), Some(1), "{}", operators.log("one"));
+    assert_eq!(operators.stand.effects(), "stop promote");
+    let after = records(&operators).await;
+    assert_eq!(leaders(&after).len(), 2, "{after:?}");
+    assert_eq!(count(&after, "stepIntent"), count(&before, "stepIntent"));
+}
