@@ -316,8 +316,7 @@ impl ServiceLoop {
         let tell = &self.performer.results;
         let ward = self.ward.as_ref();
         let tenure = self.performer.tenure.as_ref();
-        self.term =
-            ward.map(|ward| ward.take_up(self.core.state(), tell.clone(), tenure.cloned()));
+        self.term = ward.map(|ward| ward.take_up(self.core.state(), tell.clone(), tenure.cloned()));
     }
 
     async fn take(&mut self, input: Input) -> Result<(), LoopError> {
