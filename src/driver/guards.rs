@@ -402,7 +402,10 @@ impl Inner {
     /// The order that a guard should have had: the newest epoch of its site, or, where it lost its state, that it has no
     /// part in what was before.
     fn overdue(&self, site: &SiteName) -> Option<Order> {
-        let stand = self.standing.as_ref().filter(|s| s.leads_now() && !s.is_moving)?;
+        let stand = self
+            .standing
+            .as_ref()
+            .filter(|s| s.leads_now() && !s.is_moving)?;
         let terms = stand.terms.as_ref()?;
         let report = &self.heard.get(site)?.report;
         let promote = Order::Promote {

@@ -189,7 +189,10 @@ impl Performer {
         let Some(tenure) = &self.tenure else {
             return false;
         };
-        match tenure.confirm(&self.fitting.wiring().service.name, known).await {
+        match tenure
+            .confirm(&self.fitting.wiring().service.name, known)
+            .await
+        {
             Ok(()) => false,
             Err(ended) => {
                 tracing::error!(?ended, "another replica leads: nothing more is done");

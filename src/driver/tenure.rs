@@ -140,7 +140,10 @@ impl Tenure {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::VecDeque, sync::atomic::{AtomicI64, Ordering}};
+    use std::{
+        collections::VecDeque,
+        sync::atomic::{AtomicI64, Ordering},
+    };
 
     use async_trait::async_trait;
     use futures::future::BoxFuture;
@@ -196,7 +199,10 @@ mod tests {
             left: Mutex::new(answers.iter().cloned().collect()),
         });
         let won = Moment::now(&runtime);
-        (Tenure::new(won, Span::from_secs(10), rivals, runtime), clock)
+        (
+            Tenure::new(won, Span::from_secs(10), rivals, runtime),
+            clock,
+        )
     }
 
     fn confirm(tenure: &Tenure) -> Result<(), Ended> {

@@ -447,7 +447,10 @@ mod tests {
             term: Term(2),
             leader: "two".to_owned(),
         };
-        let chain = [record(1, ask_of("a test [FailoverRun move-1/u1]")), record(2, taken)];
+        let chain = [
+            record(1, ask_of("a test [FailoverRun move-1/u1]")),
+            record(2, taken),
+        ];
         asked.follow(&chain[1]);
         assert!(!asked.is_read());
         asked.read(&chain);

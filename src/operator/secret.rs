@@ -212,7 +212,8 @@ mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         let secrets = folder.path().join("secrets");
         fs::create_dir(&secrets).unwrap();
-        let [inside, outside, link] = ["secrets/a", "token", "secrets/b"].map(|name| folder.path().join(name));
+        let [inside, outside, link] =
+            ["secrets/a", "token", "secrets/b"].map(|name| folder.path().join(name));
         fs::write(&inside, "x").unwrap();
         fs::write(&outside, "x").unwrap();
         std::os::unix::fs::symlink(&outside, &link).unwrap();
