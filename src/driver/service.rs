@@ -295,6 +295,10 @@ impl ServiceLoop {
         });
         let started = self.core.start(self.version, self.runtime.now());
         self.pending = taken.into_iter().chain(started).collect();
+        // Nobody else can be elected in place of one that was not.
+        if self.performer.tenure.is_none() {
+            self.take_up_guards();
+        }
         loop {
             let wake = self.settle(Event::Tick, None).await?;
             self.metrics.turned(&self.core, self.runtime.now());
@@ -386,7 +390,7 @@ impl ServiceLoop {
         answer: Option<oneshot::Sender<Result<Reply, String>>>,
     ) -> Result<Time, LoopError> {
         let mut works = self.prove().await?;
-        // Whoever may have a successor grants nothing before it has proved otherwise.
+        // Whoever was elected grants nothing before the journal has taken its word.
         if works && self.term.is_none() {
             self.take_up_guards();
         }
