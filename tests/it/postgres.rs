@@ -258,54 +258,6 @@ async fn a_standby_tells_silence_from_a_broken_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idle_primary_keeps_nobody_from_being_ready() {
-    let desk = Desk::new();
-    let pair = Pair::start();
-    grant(&pair.primary);
-    pair.settle();
-    let mut with = desk.with(&pair.standby);
-    with["heardWithin"] = json!("1s");
-    until("a silence", || {
-        let silent =
-            "SELECT clock_timestamp() - last_msg_receipt_time > '1100ms' FROM pg_stat_wal_receiver";
-        pair.standby.sql(silent) == "t"
-    });
-    let check = async || {
-        probe("probe/postgres-standby", &with, &desk.wiring)
-            .check(&look(LONG))
-            .await
-            .remove(0)
-    };
-    let idle = check().await;
-    assert_eq!(
-        (idle.status, idle.hinders()),
-        (CheckStatus::Unknown, false),
-        "{idle:?}"
-    );
-
-    let (_, fix) = idle
-        .fix
-        .as_deref()
-        .unwrap()
-        .split_once("on the primary: ")
-        .unwrap();
-    for sql in fix.split("; ") {
-        pair.primary.sql(sql);
-    }
-    let received = || {
-        let at = pair
-            .standby
-            .sql("SELECT extract(epoch FROM last_msg_receipt_time) FROM pg_stat_wal_receiver");
-        at.parse::<f64>().unwrap()
-    };
-    let before = received();
-    // By itself the standby would ask every 30 s.
-    until("the idle primary is heard", || received() > before + 2.0);
-    let heard = check().await;
-    assert_eq!(heard.status, CheckStatus::Ok, "{heard:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_standby_is_not_promoted() {
     let desk = Desk::new();
     let mut pair = Pair::start();
