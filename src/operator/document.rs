@@ -288,10 +288,7 @@ mod tests {
         let service = key(DocumentKind::Service, "shop");
         documents.put(service.clone(), object(&service, &shop("mine")));
         let runbook = key(DocumentKind::Runbook, "mine");
-        let steps = json!({"steps": [{
-            "id": "a", "uses": "command/fence", "needs": ["b"],
-            "with": {"perform": ["true"], "observe": ["true"]},
-        }]});
+        let steps = json!({"steps": [{"id": "a", "uses": "command/fence", "needs": ["b"]}]});
         documents.put(runbook.clone(), object(&runbook, &steps));
         let compiled = documents.compile(registry::kinds(), &BTreeSet::new());
         assert!(compiled.services.is_empty());

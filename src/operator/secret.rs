@@ -2,8 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -30,9 +28,6 @@ use crate::{
 
 /// How long the first look at a Secret may take; a service that needs it cannot be set up before.
 const FIRST: Duration = Duration::from_secs(5);
-
-/// Files that documents may name are below this: the chart mounts there what its values name.
-const FOLDER: &str = "/etc/failover/secrets";
 
 /// The values of a Secret by their keys.
 type Values = BTreeMap<String, String>;
@@ -151,13 +146,8 @@ fn values(object: Object) -> Values {
 
 impl Secrets for ClusterSecrets {
     fn read(&self, at: &SecretRef) -> Result<Secret, SecretError> {
-        let wanted = match at {
-            SecretRef::SecretRef(wanted) => wanted,
-            SecretRef::Env(_) => return HostSecrets.read(at),
-            SecretRef::File(path) => {
-                mounted(path, Path::new(FOLDER))?;
-                return HostSecrets.read(at);
-            }
+        let SecretRef::SecretRef(wanted) = at else {
+            return HostSecrets.read(at);
         };
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let value = known.get(&wanted.name).and_then(|s| s.get(&wanted.key));
@@ -169,22 +159,6 @@ impl Secrets for ClusterSecrets {
                 key: wanted.key.clone(),
             }),
         }
-    }
-}
-
-/// Whoever may write documents may not read what else the operator can, such as the token of its account.
-fn mounted(path: &str, folder: &Path) -> Result<(), SecretError> {
-    let real = fs::canonicalize(path).map_err(|source| SecretError::File {
-        path: path.to_owned(),
-        source,
-    })?;
-    if real.starts_with(folder) {
-        Ok(())
-    } else {
-        Err(SecretError::Outside {
-            path: path.to_owned(),
-            folder: FOLDER,
-        })
     }
 }
 
@@ -206,24 +180,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_file_that_is_not_mounted_for_documents_is_not_read() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let secrets = folder.path().join("secrets");
-        fs::create_dir(&secrets).unwrap();
-        let [inside, outside, link] =
-            ["secrets/a", "token", "secrets/b"].map(|name| folder.path().join(name));
-        fs::write(&inside, "x").unwrap();
-        fs::write(&outside, "x").unwrap();
-        std::os::unix::fs::symlink(&outside, &link).unwrap();
-        let secrets = secrets.canonicalize().unwrap();
-        assert!(mounted(inside.to_str().unwrap(), &secrets).is_ok());
-        for other in [outside, link, folder.path().join("secrets/../token")] {
-            let error = mounted(other.to_str().unwrap(), &secrets).unwrap_err();
-            assert!(matches!(error, SecretError::Outside { .. }), "{error}");
-        }
-    }
 
     #[test]
     fn finds_every_secret_that_a_document_names() {

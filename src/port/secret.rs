@@ -19,14 +19,6 @@ pub enum SecretError {
         #[source]
         source: std::io::Error,
     },
-    /// A document of a cluster names a file that is none of its secrets.
-    #[error("the file {path} is none of the operator's secrets: those are below {folder}")]
-    Outside {
-        /// The path.
-        path: String,
-        /// Where secrets are.
-        folder: &'static str,
-    },
     /// Kubernetes secrets are read by the operator only.
     #[error("secretRef {0} can only be read by the operator: use env or file here")]
     NoCluster(String),

@@ -354,10 +354,11 @@ fn outdated(word: Option<Option<Seq>>) -> (Stage, Arc<Word>) {
     (stage, word)
 }
 
-/// What was done to the world, but for looks.
+/// Steps that were performed, and what customers were told.
 fn changes(stage: &Stage) -> Vec<String> {
     let done = stage.props.done().into_iter();
-    done.filter(|deed| !deed.starts_with("look")).collect()
+    let changes = |deed: &String| deed.starts_with("perform") || deed.starts_with("tell");
+    done.filter(changes).collect()
 }
 
 #[test]
