@@ -288,7 +288,10 @@ mod tests {
         let service = key(DocumentKind::Service, "shop");
         documents.put(service.clone(), object(&service, &shop("mine")));
         let runbook = key(DocumentKind::Runbook, "mine");
-        let steps = json!({"steps": [{"id": "a", "uses": "command/fence", "needs": ["b"]}]});
+        let steps = json!({"steps": [{
+            "id": "a", "uses": "command/fence", "needs": ["b"],
+            "with": {"perform": ["true"], "observe": ["true"]},
+        }]});
         documents.put(runbook.clone(), object(&runbook, &steps));
         let compiled = documents.compile(registry::kinds(), &BTreeSet::new());
         assert!(compiled.services.is_empty());
