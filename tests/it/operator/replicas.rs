@@ -266,22 +266,22 @@ async fn a_leader_that_is_frozen_midway_finds_its_run_finished_and_does_nothing_
     operators.signal("one", Signal::SIGSTOP);
     // The fence that was under way ends, and its controller does not hear of it.
     operators.stand.file("go", "");
+    operators.cluster.until("the other one promotes", || {
+        operators.stand.effects() == "stop promote"
+    });
+
+    // Until now it holds the address of the embedded DNS server, which the other one waits for.
+    operators.signal("one", Signal::SIGCONT);
+    let status = operators.ended("one");
+    assert_eq!(status.code(), Some(1), "{}", operators.log("one"));
     operators.until_run("move-1", "the other one ends it", |status| {
         status["progress"] == "Done"
     });
     assert_eq!(operators.stand.effects(), "stop promote");
-    let before = records(&operators).await;
+    let records = records(&operators).await;
     assert_eq!(
-        leaders(&before),
+        leaders(&records),
         [(1, "one".to_owned()), (2, "two".to_owned())]
     );
-    assert_eq!(count(&before, "runOpened"), 1, "one request, one run");
-
-    operators.signal("one", Signal::SIGCONT);
-    let status = operators.ended("one");
-    assert_eq!(status.code(), Some(1), "{}", operators.log("one"));
-    assert_eq!(operators.stand.effects(), "stop promote");
-    let after = records(&operators).await;
-    assert_eq!(leaders(&after).len(), 2, "{after:?}");
-    assert_eq!(count(&after, "stepIntent"), count(&before, "stepIntent"));
+    assert_eq!(count(&records, "runOpened"), 1, "one request, one run");
 }
