@@ -170,10 +170,13 @@ mod tests {
         }
     }
 
-    /// What the journal says, one answer after the other, and how long each takes.
+    /// How long an answer takes, and what it is.
+    type Answer = (i64, Result<Option<Seq>, ()>);
+
+    /// What the journal says, one answer after the other.
     struct Answers {
         clock: Arc<AtomicI64>,
-        left: Mutex<VecDeque<(i64, Result<Option<Seq>, ()>)>>,
+        left: Mutex<VecDeque<Answer>>,
     }
 
     #[async_trait]
@@ -191,12 +194,12 @@ mod tests {
         }
     }
 
-    fn tenure(answers: &[(i64, Result<Option<Seq>, ()>)]) -> (Tenure, Arc<AtomicI64>) {
+    fn tenure(answers: &[Answer]) -> (Tenure, Arc<AtomicI64>) {
         let clock = Arc::new(AtomicI64::new(0));
         let runtime: SharedRuntime = Arc::new(Clock(clock.clone()));
         let rivals = Arc::new(Answers {
             clock: clock.clone(),
-            left: Mutex::new(answers.iter().cloned().collect()),
+            left: Mutex::new(answers.iter().copied().collect()),
         });
         let won = Moment::now(&runtime);
         (
