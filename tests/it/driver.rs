@@ -314,8 +314,18 @@ fn automatic_is_earned_again_soon_after_documents_changed() {
     assert!(earned(&stage));
 }
 
-/// What the journal says of other leaders; none where it does not answer.
-struct Word(Mutex<Option<Option<Seq>>>);
+/// What the journal says of other leaders.
+#[derive(Clone, Copy)]
+enum Says {
+    /// Another one wrote this.
+    Overtaken(Seq),
+    /// Nobody else wrote anything.
+    Alone,
+    /// It does not answer.
+    Nothing,
+}
+
+struct Word(Mutex<Says>);
 
 #[async_trait]
 impl Rivals for Word {
@@ -324,15 +334,18 @@ impl Rivals for Word {
         chain: &ServiceName,
         _after: Seq,
     ) -> Result<Option<Seq>, JournalError> {
-        let word = *self.0.lock().unwrap();
-        word.ok_or_else(|| JournalError::Locked {
-            place: chain.to_string(),
-        })
+        match *self.0.lock().unwrap() {
+            Says::Overtaken(seq) => Ok(Some(seq)),
+            Says::Alone => Ok(None),
+            Says::Nothing => Err(JournalError::Locked {
+                place: chain.to_string(),
+            }),
+        }
     }
 }
 
 /// A leader whose time has run out, in front of a run that is begun.
-fn outdated(word: Option<Option<Seq>>) -> (Stage, Arc<Word>) {
+fn outdated(word: Says) -> (Stage, Arc<Word>) {
     let mut stage = Stage::new();
     let word = Arc::new(Word(Mutex::new(word)));
     let runtime = &stage.means.runtime;
@@ -363,7 +376,7 @@ fn changes(stage: &Stage) -> Vec<String> {
 
 #[test]
 fn a_leader_whose_successor_has_begun_performs_nothing_and_tells_nobody() {
-    let (mut stage, _) = outdated(Some(Some(Seq(9))));
+    let (mut stage, _) = outdated(Says::Overtaken(Seq(9)));
     assert!(!stage.recorded("stepIntent").is_empty());
     assert_eq!(changes(&stage), [""; 0]);
     let ended = stage.ends.take().unwrap().next().now_or_never();
@@ -373,10 +386,10 @@ fn a_leader_whose_successor_has_begun_performs_nothing_and_tells_nobody() {
 
 #[test]
 fn a_leader_that_cannot_know_whether_it_leads_waits_until_it_can() {
-    let (stage, word) = outdated(None);
+    let (stage, word) = outdated(Says::Nothing);
     assert!(!stage.recorded("stepIntent").is_empty());
     assert_eq!(changes(&stage), [""; 0]);
-    *word.0.lock().unwrap() = Some(None);
+    *word.0.lock().unwrap() = Says::Alone;
     stage.time.pass(MINUTE);
     assert_eq!(outcome(&stage), Some(RunOutcome::Done));
     assert_eq!(stage.props.times("perform promote"), 1);
