@@ -201,14 +201,14 @@ pub fn propose(
         (
             RunKind::Failover | RunKind::Switchover | RunKind::Failback | RunKind::Drill,
             Way::Promote(_),
-        ) => match lag::forecast(service, state, view, &to, since, now) {
-            LossForecast::Stateless => LossForecast::Stateless,
-            _ if kind.is_planned() && drains(&plan) => LossForecast::Drained,
-            forecast @ (LossForecast::Drained
-            | LossForecast::Known(_)
-            | LossForecast::Restored(_)
-            | LossForecast::Unknown { .. }) => forecast,
-        },
+        ) => {
+            let forecast = lag::forecast(service, state, view, &to, since, now);
+            if forecast != LossForecast::Stateless && kind.is_planned() && drains(&plan) {
+                LossForecast::Drained
+            } else {
+                forecast
+            }
+        }
     };
     let parts = budget::forecast(service, state, &plan);
     let answers = gate::answers(service, state, view, &plan, &loss, now);

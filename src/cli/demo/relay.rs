@@ -236,6 +236,16 @@ mod tests {
         (address, task)
     }
 
+    /// A relay on an address of its own, and the cable that it has to itself.
+    fn relay_to(to: SocketAddr) -> (SocketAddr, Cable, Relay) {
+        let free = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listen = free.local_addr().unwrap();
+        drop(free);
+        let cable = Cable::default();
+        let relay = Relay::start(listen, to, &cable).unwrap();
+        (listen, cable, relay)
+    }
+
     async fn says(stream: &mut TcpStream, word: &[u8; 4]) -> Option<[u8; 4]> {
         let mut answer = [0; 4];
         stream.write_all(word).await.ok()?;
@@ -249,12 +259,7 @@ mod tests {
     #[tokio::test]
     async fn a_silent_cable_holds_everything_back_and_loses_nothing() {
         let (to, _server) = echo().await;
-        let listen = bind("127.0.0.1:0".parse().unwrap())
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let cable = Cable::default();
-        let _relay = Relay::start(listen, to, &cable).unwrap();
+        let (listen, cable, _relay) = relay_to(to);
         let mut stream = TcpStream::connect(listen).await.unwrap();
         assert_eq!(says(&mut stream, b"ping").await, Some(*b"ping"));
 
@@ -272,12 +277,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn what_a_silent_cable_held_back_is_lost_when_it_is_cut() {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let listen = bind("127.0.0.1:0".parse().unwrap())
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let cable = Cable::default();
-        let _relay = Relay::start(listen, server.local_addr().unwrap(), &cable).unwrap();
+        let (listen, cable, _relay) = relay_to(server.local_addr().unwrap());
         let mut pairs = Vec::new();
         for _ in 0..200 {
             let mut client = TcpStream::connect(listen).await.unwrap();
@@ -305,12 +305,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_silent_cable_takes_no_more_than_there_is_room_for() {
         let (to, _server) = echo().await;
-        let listen = bind("127.0.0.1:0".parse().unwrap())
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let cable = Cable::default();
-        let _relay = Relay::start(listen, to, &cable).unwrap();
+        let (listen, cable, _relay) = relay_to(to);
         let mut client = TcpStream::connect(listen).await.unwrap();
         assert_eq!(says(&mut client, b"ping").await, Some(*b"ping"));
         cable.silence();
@@ -322,12 +317,7 @@ mod tests {
     #[tokio::test]
     async fn a_service_that_is_gone_is_refused_and_comes_back() {
         let (to, server) = echo().await;
-        let listen = bind("127.0.0.1:0".parse().unwrap())
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let cable = Cable::default();
-        let _relay = Relay::start(listen, to, &cable).unwrap();
+        let (listen, _cable, _relay) = relay_to(to);
         server.abort();
         let _ = server.await;
         let refused = async {
