@@ -39,6 +39,21 @@ fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
     conditions.iter().find(|c| c["type"] == kind).unwrap()
 }
 
+/// A run is approved, and its fence does not end before the file `go` is there again.
+fn until_midway(operators: &Operators) {
+    std::fs::remove_file(operators.stand.path("go")).unwrap();
+    operators.approved("move-1", "one");
+    operators.cluster.until("the fence is under way", || {
+        operators.stand.effects() == "stop"
+    });
+}
+
+fn until_done(operators: &Operators) {
+    operators.until_run("move-1", "it is done", |status| {
+        status["progress"] == "Done"
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_becomes_a_run_and_its_status_follows_it() {
     let mut operators = Operators::running().await;
@@ -47,9 +62,7 @@ async fn a_request_becomes_a_run_and_its_status_follows_it() {
         "True"
     );
     operators.approved("move-1", "one");
-    operators.until_run("move-1", "it is done", |status| {
-        status["progress"] == "Done"
-    });
+    until_done(&operators);
 
     let run = operators.status("failoverrun", "move-1");
     assert_eq!(run["steps"], "5/5", "{run}");
@@ -112,11 +125,7 @@ async fn an_outage_is_told_and_asked_about_and_failed_over_on_approval() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_killed_midway_is_succeeded_and_nothing_happens_twice() {
     let mut operators = Operators::running().await;
-    std::fs::remove_file(operators.stand.path("go")).unwrap();
-    operators.approved("move-1", "one");
-    operators.cluster.until("the fence is under way", || {
-        operators.stand.effects() == "stop"
-    });
+    until_midway(&operators);
     operators.until_run("move-1", "it runs", |status| {
         status["progress"] == "Running"
     });
@@ -125,9 +134,7 @@ async fn a_leader_that_is_killed_midway_is_succeeded_and_nothing_happens_twice()
     // The fence that was under way ends after its controller.
     operators.stand.file("go", "");
     operators.start("two");
-    operators.until_run("move-1", "it is done", |status| {
-        status["progress"] == "Done"
-    });
+    until_done(&operators);
     assert_eq!(operators.stand.effects(), "stop promote");
     let records = records(&operators).await;
     assert_eq!(
@@ -158,9 +165,7 @@ async fn a_leader_that_slept_through_its_lease_changes_nothing() {
     let after = &records[before..];
     assert!(leaders(after).is_empty(), "{after:?}");
     operators.approved("move-1", "two");
-    operators.until_run("move-1", "it is done", |status| {
-        status["progress"] == "Done"
-    });
+    until_done(&operators);
     assert_eq!(operators.stand.effects(), "stop promote");
 }
 
@@ -178,11 +183,7 @@ async fn an_api_server_that_is_away_fails_nothing_over_and_a_run_goes_on_after()
     assert_eq!(count(&records, "incidentOpened"), 0);
     assert_eq!(leaders(&records), [(1, "one".to_owned())]);
 
-    std::fs::remove_file(operators.stand.path("go")).unwrap();
-    operators.approved("move-1", "one");
-    operators.cluster.until("the fence is under way", || {
-        operators.stand.effects() == "stop"
-    });
+    until_midway(&operators);
     operators.cluster.crash(Part::ApiServer);
     operators.stand.file("go", "");
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
@@ -192,9 +193,7 @@ async fn an_api_server_that_is_away_fails_nothing_over_and_a_run_goes_on_after()
         "nothing is done that cannot be recorded"
     );
     operators.cluster.restart(Part::ApiServer);
-    operators.until_run("move-1", "it is done", |status| {
-        status["progress"] == "Done"
-    });
+    until_done(&operators);
     assert_eq!(operators.stand.effects(), "stop promote");
     assert_eq!(leaders(&self::records(&operators).await).len(), 1);
 }
@@ -202,11 +201,7 @@ async fn an_api_server_that_is_away_fails_nothing_over_and_a_run_goes_on_after()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_not_let_go_while_a_run_is_open() {
     let operators = Operators::running().await;
-    std::fs::remove_file(operators.stand.path("go")).unwrap();
-    operators.approved("move-1", "one");
-    operators.cluster.until("the fence is under way", || {
-        operators.stand.effects() == "stop"
-    });
+    until_midway(&operators);
     operators
         .cluster
         .kubectl(&["delete", "ps", "shop", "--wait=false"]);
@@ -214,9 +209,7 @@ async fn a_service_is_not_let_go_while_a_run_is_open() {
         status["progress"] == "Running"
     });
     operators.stand.file("go", "");
-    operators.until_run("move-1", "it is done", |status| {
-        status["progress"] == "Done"
-    });
+    until_done(&operators);
     operators.cluster.until("the service goes", || {
         operators
             .cluster
@@ -230,11 +223,7 @@ async fn a_service_is_not_let_go_while_a_run_is_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_to_go_is_kept_by_the_next_leader_until_its_run_has_ended() {
     let mut operators = Operators::running().await;
-    std::fs::remove_file(operators.stand.path("go")).unwrap();
-    operators.approved("move-1", "one");
-    operators.cluster.until("the fence is under way", || {
-        operators.stand.effects() == "stop"
-    });
+    until_midway(&operators);
     operators
         .cluster
         .kubectl(&["delete", "ps", "shop", "--wait=false"]);
@@ -242,9 +231,7 @@ async fn a_service_that_is_to_go_is_kept_by_the_next_leader_until_its_run_has_en
     operators.ended("one");
     operators.stand.file("go", "");
     operators.start("two");
-    operators.until_run("move-1", "it is done", |status| {
-        status["progress"] == "Done"
-    });
+    until_done(&operators);
     assert_eq!(operators.stand.effects(), "stop promote");
     operators.cluster.until("the service goes", || {
         operators
@@ -252,36 +239,4 @@ async fn a_service_that_is_to_go_is_kept_by_the_next_leader_until_its_run_has_en
             .kubectl(&["get", "ps", "-o=name"])
             .is_empty()
     });
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_is_frozen_midway_finds_its_run_finished_and_does_nothing_again() {
-    let mut operators = Operators::running().await;
-    operators.start("two");
-    std::fs::remove_file(operators.stand.path("go")).unwrap();
-    operators.approved("move-1", "one");
-    operators.cluster.until("the fence is under way", || {
-        operators.stand.effects() == "stop"
-    });
-    operators.signal("one", Signal::SIGSTOP);
-    // The fence that was under way ends, and its controller does not hear of it.
-    operators.stand.file("go", "");
-    operators.cluster.until("the other one promotes", || {
-        operators.stand.effects() == "stop promote"
-    });
-
-    // Until now it holds the address of the embedded DNS server, which the other one waits for.
-    operators.signal("one", Signal::SIGCONT);
-    let status = operators.ended("one");
-    assert_eq!(status.code(), Some(1), "{}", operators.log("one"));
-    operators.until_run("move-1", "the other one ends it", |status| {
-        status["progress"] == "Done"
-    });
-    assert_eq!(operators.stand.effects(), "stop promote");
-    let records = records(&operators).await;
-    assert_eq!(
-        leaders(&records),
-        [(1, "one".to_owned()), (2, "two".to_owned())]
-    );
-    assert_eq!(count(&records, "runOpened"), 1, "one request, one run");
 }
