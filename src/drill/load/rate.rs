@@ -65,21 +65,20 @@ impl RateFrom {
     /// # Errors
     /// Where that cannot be told, in one sentence.
     pub async fn read(&self, client: &reqwest::Client) -> Result<f64, String> {
-        let begun = Instant::now();
         let first = self.look(client).await?;
         sleep(self.over.to_std()).await;
-        let passed = begun.elapsed();
         let second = self.look(client).await?;
-        if second < first {
-            return Err(format!(
+        let rate = rate(&first, &second);
+        rate.ok_or_else(|| {
+            format!(
                 "{} fell: the primary was started anew meanwhile",
                 self.metric
-            ));
-        }
-        Ok((second - first) / passed.as_secs_f64())
+            )
+        })
     }
 
-    async fn look(&self, client: &reqwest::Client) -> Result<f64, String> {
+    async fn look(&self, client: &reqwest::Client) -> Result<Reading, String> {
+        let asked = Instant::now();
         let failed =
             |e: &dyn std::error::Error| format!("{}: {}", self.url, cause::without_repeats(e));
         let mut answer = client
@@ -91,6 +90,8 @@ impl RateFrom {
         if !answer.status().is_success() {
             return Err(format!("{}: the answer is {}", self.url, answer.status()));
         }
+        // Somewhere between question and answer the primary looked at its counter.
+        let at = asked + asked.elapsed() / 2;
         let mut text = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|e| failed(&e.without_url()))? {
             text.extend_from_slice(&chunk);
@@ -103,8 +104,22 @@ impl RateFrom {
             }
         }
         let sum = sum(&String::from_utf8_lossy(&text), &self.metric, &self.labels);
-        sum.ok_or_else(|| format!("{} tells no {} with these labels", self.url, self.metric))
+        sum.map(|value| Reading { at, value })
+            .ok_or_else(|| format!("{} tells no {} with these labels", self.url, self.metric))
     }
+}
+
+/// A counter at a moment.
+struct Reading {
+    at: Instant,
+    value: f64,
+}
+
+/// How much it rose a second; none where it fell.
+fn rate(first: &Reading, second: &Reading) -> Option<f64> {
+    let passed = second.at.saturating_duration_since(first.at);
+    let rose = second.value - first.value;
+    (rose >= 0.0).then(|| rose / passed.as_secs_f64())
 }
 
 /// The sum of a metric's series; none where there is none.
@@ -166,6 +181,18 @@ fn labels(text: &str) -> Option<(BTreeMap<String, String>, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_told_by_when_the_counter_was_read() {
+        let start = Instant::now();
+        let reading = |seconds, value| Reading {
+            at: start + Duration::from_secs(seconds),
+            value,
+        };
+        assert_eq!(rate(&reading(0, 10.0), &reading(4, 50.0)), Some(10.0));
+        assert_eq!(rate(&reading(0, 10.0), &reading(1, 10.0)), Some(0.0));
+        assert_eq!(rate(&reading(0, 10.0), &reading(1, 9.0)), None);
+    }
 
     #[test]
     fn series_of_a_counter_are_added_up() {

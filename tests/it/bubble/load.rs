@@ -1,6 +1,12 @@
 //! The application and its load, within the bubble.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt,
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
 
 use failover::model::{
     check::CheckStatus,
@@ -153,10 +159,10 @@ async fn a_missed_objective_fails_with_its_numbers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_primarys_own_rate_is_sent() {
     let mut stage = Stage::promoted().await;
-    let begun = std::time::Instant::now();
-    // It rises by 20 a second.
+    // It rises by 20 between two looks, which are a second apart, or more on a busy machine.
+    let looks = AtomicU32::new(0);
     let metrics = Host::answering(move |_| {
-        let orders = begun.elapsed().as_secs_f64() * 20.0;
+        let orders = looks.fetch_add(1, Ordering::Relaxed) * 20;
         http(
             "200 OK",
             "",
@@ -170,9 +176,11 @@ async fn the_primarys_own_rate_is_sent() {
         "factor": 2, "for": "2s", "within": "5s",
     });
     let before: u64 = stage.ask("SELECT count(*) FROM orders").parse().unwrap();
+    let begun = Instant::now();
     let loaded = done(&stage.perform("load", "drill/load", &load).await);
     let rate: f64 = loaded.facts["rate"].parse().unwrap();
-    assert!((30.0..=50.0).contains(&rate), "{loaded:?}");
+    let least = 39.9 / begun.elapsed().as_secs_f64();
+    assert!((least..=40.0).contains(&rate), "{loaded:?}");
     let sent: u64 = loaded.facts["requests"].parse().unwrap();
     let after: u64 = stage.ask("SELECT count(*) FROM orders").parse().unwrap();
     assert_eq!(after - before, sent);

@@ -240,3 +240,29 @@ async fn a_service_that_is_to_go_is_kept_by_the_next_leader_until_its_run_has_en
             .is_empty()
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_frozen_midway_finds_its_run_finished_and_does_nothing_again() {
+    let mut operators = Operators::running().await;
+    operators.start("two");
+    until_midway(&operators);
+    operators.signal("one", Signal::SIGSTOP);
+    // The fence that was under way ends, and its controller does not hear of it.
+    operators.stand.file("go", "");
+    operators.cluster.until("the other one promotes", || {
+        operators.stand.effects() == "stop promote"
+    });
+
+    // Until now it holds the address of the embedded DNS server, which the other one waits for.
+    operators.signal("one", Signal::SIGCONT);
+    let status = operators.ended("one");
+    assert_eq!(status.code(), Some(1), "{}", operators.log("one"));
+    until_done(&operators);
+    assert_eq!(operators.stand.effects(), "stop promote");
+    let records = records(&operators).await;
+    assert_eq!(
+        leaders(&records),
+        [(1, "one".to_owned()), (2, "two".to_owned())]
+    );
+    assert_eq!(count(&records, "runOpened"), 1, "one request, one run");
+}

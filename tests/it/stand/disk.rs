@@ -49,8 +49,10 @@ impl SmallDisk {
         }
     }
 
-    /// Takes that file away again.
+    /// Takes that file away again. Emptied first: a child that was forked meanwhile, and has not yet become its program,
+    /// holds a copy of the open file, and with it the room.
     pub fn free(&self) {
+        std::fs::write(self.ballast(), "").unwrap();
         std::fs::remove_file(self.ballast()).unwrap();
     }
 
