@@ -684,4 +684,9 @@ pub enum GuardPart {
     Init,
     /// The one that becomes the database.
     Command,
+    /// The one that a program which works on the data ends with.
+    Tool {
+        /// The guard's process.
+        guard: u32,
+    },
 }

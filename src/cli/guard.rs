@@ -23,7 +23,7 @@ use crate::{
     guard::{
         agent::{Agent, AgentError, AtEnd, status},
         config::Config,
-        hold::{init, keeper},
+        hold::{init, keeper, tool},
         proof::{LeaseRung, Trial, prove},
         state::{State, StateError},
         wire::KeyPair,
@@ -228,6 +228,7 @@ pub fn part(part: GuardPart) -> ! {
     let ran = match part {
         GuardPart::Hold => keeper::run().map_err(|e| cause::in_full(&e)),
         GuardPart::Init => init::run().map_err(|e| cause::in_full(&e)),
+        GuardPart::Tool { guard } => tool::run(guard).map_err(|e| cause::in_full(&e)),
         GuardPart::Command => match init::command() {
             Ok(never) => match never {},
             Err(e) => {

@@ -25,7 +25,7 @@ use self::{
 use super::{
     clock,
     config::Config,
-    machine::{Event, Machine},
+    machine::{Event, Machine, Resynced},
     proof::{self, Trial},
     runs::Runs,
     server::{self, Server, ServerError, SharedServer, Store, Turn},
@@ -132,6 +132,8 @@ pub struct Agent {
     is_emptying: bool,
     /// The server is being stopped in order, since this turn.
     draining: Option<Turn>,
+    /// Calls off the resync that is under way.
+    resyncing: Option<watch::Sender<bool>>,
     arming: Pending,
     has_looked: bool,
     is_stopping: bool,
@@ -174,12 +176,15 @@ impl Agent {
         );
         let resync = config.database.resync.as_ref();
         let store = resync.map(|resync| Store::new(&resync.salvage));
+        if store.as_ref().is_some_and(Store::is_half_done) {
+            machine.recall(Resynced::HalfDone);
+        }
         match (&store, &kept) {
             // Its life before may have ended before it had said so.
             (Some(store), Some(kept)) if kept.promise.role == Role::Primary => settle(store),
             (Some(store), Some(_)) => {
                 if let Some(salvage) = store.unsettled() {
-                    machine.recall(salvage);
+                    machine.recall(Resynced::Done(salvage));
                 }
             }
             (_, None) | (None, _) => {}
@@ -206,6 +211,7 @@ impl Agent {
             opening: None,
             is_emptying: false,
             draining: None,
+            resyncing: None,
             arming: Pending::default(),
             has_looked: false,
             is_stopping: false,

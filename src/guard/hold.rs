@@ -27,6 +27,7 @@ pub mod keeper;
 pub mod message;
 pub mod process;
 pub mod timer;
+pub mod tool;
 
 pub use self::{
     boot_time::BootTime,

@@ -79,8 +79,8 @@ pub enum Event {
     Drained(Option<Lsn>),
     /// The controller has the data brought into line.
     Resync(ResyncOrder),
-    /// It was, and this was kept; none where it could not be done.
-    Resynced(Option<Salvage>),
+    /// That has ended.
+    Resynced(Resynced),
     /// No process of the database is left, its sockets are destroyed; its log ends there, where that could be read.
     Emptied(Option<Lsn>),
     /// It could not be made sure that no process is left.
@@ -130,6 +130,19 @@ pub enum Effect {
     Drain,
     /// Keep what only this site has, then bring its data into line with the other one's; answered by `Resynced`.
     Resync,
+    /// End that before its time; answered by `Resynced`.
+    BreakOff,
+}
+
+/// What came of bringing the data into line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resynced {
+    /// It is in line, and this was kept before.
+    Done(Salvage),
+    /// It is what it was.
+    Failed,
+    /// It is neither what it was nor in line.
+    HalfDone,
 }
 
 /// A guard, as it decides.
@@ -262,7 +275,7 @@ impl Machine {
             Event::Drain(order) => self.drain(&order, now, &mut effects),
             Event::Drained(lsn) => self.was_drained(lsn),
             Event::Resync(order) => self.resync(&order, &mut effects),
-            Event::Resynced(salvage) => self.resynced(salvage, &mut effects),
+            Event::Resynced(came) => self.resynced(came, &mut effects),
             Event::Emptied(lsn) => self.emptied(lsn, &mut effects),
             Event::NotEmptied | Event::NotWritten => {
                 self.job = Job::Broken;

@@ -20,6 +20,7 @@ mod resting;
 mod resync;
 mod salvage;
 mod source;
+mod tool;
 
 pub use self::{
     control::ControlError, identity::IdentityError, resync::ResyncError, salvage::Store,
@@ -437,10 +438,17 @@ impl Server {
 
     /// Data that `pg_rewind` was at work on may look sound and is not: no server is started on it.
     fn is_whole(&self) -> Result<(), ServerError> {
-        match &self.document.resync {
-            Some(with) if Store::new(&with.salvage).is_half_done() => Err(ServerError::HalfDone),
-            Some(_) | None => Ok(()),
+        if self.is_half_done() {
+            return Err(ServerError::HalfDone);
         }
+        Ok(())
+    }
+
+    /// Whether `pg_rewind` was broken off at the data.
+    #[must_use]
+    pub fn is_half_done(&self) -> bool {
+        let resync = self.document.resync.as_ref();
+        resync.is_some_and(|with| Store::new(&with.salvage).is_half_done())
     }
 
     /// Promotes the standby that runs, and gives what it does then.
@@ -526,8 +534,8 @@ impl Server {
     /// Keeps what only this site has, and brings its data into line with the site that serves.
     ///
     /// # Errors
-    /// Where it could not be done, or something of the database runs.
-    pub async fn resync(&self, epoch: Epoch) -> Result<Salvage, ServerError> {
+    /// Where it could not be done, was called off, or something of the database runs.
+    pub async fn resync(&self, epoch: Epoch, off: &CallOff) -> Result<Salvage, ServerError> {
         // Nothing is started meanwhile.
         let _current = self.turn.lock().await;
         if self.attached()?.is_some() {
@@ -540,6 +548,7 @@ impl Server {
             resting: &self.resting,
             secrets: &self.secrets,
             epoch,
+            off,
         };
         work.run().await
     }

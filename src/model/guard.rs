@@ -211,6 +211,9 @@ pub enum Resync {
     UnderWay,
     /// It could not be done: the guard's log says why.
     Failed,
+    /// `pg_rewind` was broken off: the data is neither the old nor the new, and nothing is started on it before it was
+    /// made anew.
+    HalfDone,
     /// It is done, and so much was kept apart before.
     Done(Salvage),
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
-        guard::{Database, Report, Role},
+        guard::{Database, Report, Resync, Role},
         id::{Epoch, SiteName},
         plan::StepPhase,
         site::Site,
@@ -139,6 +139,11 @@ impl GuardPromotion {
         let Some(promise) = report.promise else {
             return Stands::Before(format!("the guard of {site} lost its state"));
         };
+        if promise.epoch < epoch && report.resync == Some(Resync::HalfDone) {
+            return Stands::Before(format!(
+                "pg_rewind was broken off at {site}: its data is neither the old nor the new, and nobody may write to it"
+            ));
+        }
         if promise.epoch < epoch {
             return Stands::Before(format!(
                 "the guard of {site} has not promised epoch {epoch}"

@@ -154,6 +154,11 @@ impl GuardRejoin {
                     "the data at {site} could not be brought into line: see the guard's log there"
                 ));
             }
+            Some(Resync::HalfDone) => {
+                return Stands::Failed(format!(
+                    "pg_rewind was broken off at {site}: its data is neither the old nor the new, and has to be made anew"
+                ));
+            }
             Some(Resync::Done(_)) | None => {}
         }
         match report.promise.as_ref().map(|p| p.role) {

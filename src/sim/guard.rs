@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     driver::guards::{Said, Told},
-    guard::machine::{Clocks, Effect, Event, Machine, Until},
+    guard::machine::{Clocks, Effect, Event, Machine, Resynced, Until},
     model::{
         guard::{Boot, Database, FirstHand, Promise, Role, Salvage},
         id::{Epoch, SiteName},
@@ -137,6 +137,8 @@ pub struct Host {
     salvage: Option<Salvage>,
     /// A resync was broken off: the data is neither the old nor the new.
     is_half_done: bool,
+    /// Counts the resyncs that were begun or broken off.
+    resyncs: u64,
 }
 
 /// What a stopped guard finds when it goes on.
@@ -185,8 +187,10 @@ pub enum Work {
     Looked(u64, Option<Database>, FirstHand),
     /// The server of this turn has come to its own end.
     Drain(u64),
-    /// The data is in line.
-    Resync,
+    /// The data of this try is in line.
+    Resync(u64),
+    /// The try was broken off.
+    BrokenOff(u64),
 }
 
 /// An opening under way.
@@ -235,6 +239,7 @@ impl Host {
             contact: None,
             salvage: None,
             is_half_done: false,
+            resyncs: 0,
         }
     }
 
@@ -384,8 +389,11 @@ impl World {
             host.kept.clone(),
             clocks,
         );
+        if host.is_half_done {
+            machine.recall(Resynced::HalfDone);
+        }
         if let Some(salvage) = host.salvage {
-            machine.recall(salvage);
+            machine.recall(Resynced::Done(salvage));
         }
         host.guard = Some(weakened(machine, weakness, clocks));
         let life = host.lives;
@@ -569,7 +577,15 @@ impl World {
             Effect::Promote => self.open(n, Kind::Promote),
             Effect::Follow => self.open(n, Kind::Follow),
             Effect::Drain => self.drain(n),
-            Effect::Resync => self.work(n, (500, 20_000), Work::Resync),
+            Effect::Resync => {
+                let turn = self.next_resync(n);
+                self.work(n, (500, 20_000), Work::Resync(turn));
+            }
+            Effect::BreakOff => {
+                let turn = self.next_resync(n);
+                self.breaks_off(n);
+                self.work(n, (1, 1_000), Work::BrokenOff(turn));
+            }
         }
     }
 
@@ -590,14 +606,15 @@ impl World {
                 | Work::Launch(_)
                 | Work::Opened(..)
                 | Work::Looked(..)
-                | Work::Resync
+                | Work::Resync(_)
+                | Work::BrokenOff(_)
         );
         if is_own && host.is_stopped {
             host.waiting.push(Waiting::Work(work));
             return;
         }
         if host.guard.is_none() && self.chance.percent(50) {
-            if matches!(work, Work::Resync) {
+            if matches!(work, Work::Resync(_)) {
                 self.breaks_off(n);
             }
             return;
@@ -627,7 +644,8 @@ impl World {
             }
             Work::Looked(turn, seen, besides) => self.looked(n, turn, seen, besides),
             Work::Drain(turn) => self.drained(n, turn),
-            Work::Resync => self.resync(n),
+            Work::Resync(turn) => self.resync(n, turn),
+            Work::BrokenOff(turn) => self.broken_off(n, turn),
         }
     }
 

@@ -10,7 +10,8 @@ use std::{
 use failover::{
     guard::wire::Message,
     model::{
-        guard::{Database, Report},
+        guard::{Database, Report, ResyncOrder},
+        id::Epoch,
         lease,
         span::Span,
     },
@@ -313,5 +314,34 @@ fn a_fenced_site_says_where_its_log_ends_if_it_had_stopped_in_its_own_order() {
         stage.controller.fence("a", 4);
         let told = stage.controller.mind().acks.last().unwrap().lsn;
         assert_eq!(told.map(|lsn| lsn.to_string()), Some(checkpoint));
+    });
+}
+
+#[test]
+fn a_resync_that_waits_for_a_site_that_is_dead_gives_way_to_a_promotion() {
+    apart(|| {
+        const LEASE: u64 = 4000;
+        let stage = Stage::new();
+        stage.controller.promote(&terms(1, "a", LEASE, None), true);
+        stage.witness.until_written("a");
+        stage.controller.fence("a", 2);
+        stage.controller.promote(&terms(2, "b", LEASE, None), true);
+        stage.witness.until_written("b");
+        // Its kernel still takes connections, and nobody answers.
+        stage.b.freeze_database();
+        until("the data is being brought into line", || {
+            let report = stage.controller.mind().reports.get(&"a".into()).cloned();
+            if let Some(report) = report {
+                let order = ResyncOrder {
+                    epoch: Epoch(2),
+                    boot: report.boot,
+                };
+                stage.controller.send("a", &Message::Resync(order));
+            }
+            stage.a.status()["report"]["resync"] == "underWay"
+        });
+        stage.controller.promote(&terms(3, "a", LEASE, None), true);
+        let last = Instant::now();
+        until("it takes writes", || stage.witness.last("a") > Some(last));
     });
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use failover::{
-    guard::machine::{Clocks, Effect, Event, Machine, Until, Weakness},
+    guard::machine::{Clocks, Effect, Event, Machine, Resynced, Until, Weakness},
     model::{
         guard::{Boot, Database, Promise, Salvage},
         id::{Epoch, SiteName},
@@ -90,6 +90,14 @@ impl Host {
                 | Effect::Follow
                 | Effect::Drain
                 | Effect::Resync => self.under_way.push_back((effect, epoch)),
+                // What is being brought into line comes to nothing.
+                Effect::BreakOff => {
+                    for (effect, _) in &mut self.under_way {
+                        if *effect == Effect::Resync {
+                            *effect = Effect::BreakOff;
+                        }
+                    }
+                }
             }
         }
         while self.is_first_at_once() {
@@ -108,7 +116,8 @@ impl Host {
             | Effect::Start(_)
             | Effect::Promote
             | Effect::Drain
-            | Effect::Resync => !self.is_slow,
+            | Effect::Resync
+            | Effect::BreakOff => !self.is_slow,
             Effect::Follow
             | Effect::Arm(_)
             | Effect::Empty
@@ -168,8 +177,13 @@ impl Host {
             }
             Effect::Resync => {
                 let is_done = self.database == Database::Gone;
-                self.tell(Event::Resynced(is_done.then(Salvage::default)))
+                self.tell(Event::Resynced(if is_done {
+                    Resynced::Done(Salvage::default())
+                } else {
+                    Resynced::Failed
+                }))
             }
+            Effect::BreakOff => self.tell(Event::Resynced(Resynced::Failed)),
             Effect::Ask(_) | Effect::Grant(..) | Effect::Acknowledge(_) => Vec::new(),
         }
     }

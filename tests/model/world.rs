@@ -280,7 +280,8 @@ impl World {
                 | Effect::Promote
                 | Effect::Follow
                 | Effect::Drain
-                | Effect::Resync => {}
+                | Effect::Resync
+                | Effect::BreakOff => {}
             }
         }
     }

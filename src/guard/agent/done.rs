@@ -4,7 +4,7 @@ use super::{Agent, Event};
 use crate::{
     guard::{
         clock,
-        machine::Until,
+        machine::{Resynced, Until},
         server::{Seen, ServerError, Store, Turn},
         state::{Kept, StateError},
     },
@@ -96,10 +96,19 @@ impl Agent {
                 self.step(Event::Drained(end));
             }
             Done::Resynced(resynced) => {
+                self.resyncing = None;
+                let is_half_done = self.server.is_half_done();
                 if let Err(error) = &resynced {
-                    tracing::error!(error = %cause::in_full(error), "the data is not in line: the site stays fenced");
+                    tracing::error!(
+                        error = %cause::in_full(error), is_half_done,
+                        "the data is not in line: the site stays fenced"
+                    );
                 }
-                self.step(Event::Resynced(resynced.ok()));
+                self.step(Event::Resynced(match resynced {
+                    Ok(salvage) => Resynced::Done(salvage),
+                    Err(_) if is_half_done => Resynced::HalfDone,
+                    Err(_) => Resynced::Failed,
+                }));
             }
             Done::Written(written) => self.written(written),
             Done::Ran(name, run) => self.ran(&name, &run),

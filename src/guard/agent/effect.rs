@@ -70,6 +70,7 @@ impl Agent {
             Effect::Follow => self.open(Kind::Follow),
             Effect::Drain => self.drain(),
             Effect::Resync => self.resync(),
+            Effect::BreakOff => self.break_off(),
         }
     }
 
@@ -83,13 +84,22 @@ impl Agent {
         });
     }
 
-    fn resync(&self) {
+    fn resync(&mut self) {
         let epoch = self.kept.as_ref().map_or(Epoch(0), |k| k.promise.epoch);
         tracing::warn!(epoch = epoch.0, "the data is brought into line");
+        let (off, called) = CallOff::new();
+        self.resyncing = Some(off);
         let (server, tell) = (Arc::clone(&self.server), self.tell.clone());
         tokio::spawn(async move {
-            let _ = tell.send(Done::Resynced(server.resync(epoch).await));
+            let _ = tell.send(Done::Resynced(server.resync(epoch, &called).await));
         });
+    }
+
+    fn break_off(&mut self) {
+        if let Some(off) = self.resyncing.take() {
+            tracing::warn!("the resync is broken off: another order came");
+            let _ = off.send(true);
+        }
     }
 
     fn ask(&self, request: LeaseRequest) {

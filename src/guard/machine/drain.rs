@@ -1,9 +1,9 @@
 //! Planned work: the database is stopped in order under its lease, and a site that was left brings its data into line.
 //! Neither promises anything: the controller's fence and the promise that follows do.
 
-use super::{Clocks, Effect, Job, Machine, Next, Why};
+use super::{Clocks, Effect, Job, Machine, Next, Resynced, Why};
 use crate::model::{
-    guard::{Database, DrainOrder, Promise, Resync, ResyncOrder, Role, Salvage},
+    guard::{Database, DrainOrder, Promise, Resync, ResyncOrder, Role},
     observation::Lsn,
     time::Time,
 };
@@ -92,10 +92,16 @@ impl Machine {
         self.drained.as_ref().filter(|_| is_still)?.lsn
     }
 
-    /// What an earlier life of the guard kept, before the site that follows now did.
-    pub fn recall(&mut self, salvage: Salvage) {
-        if self.role() == Some(Role::Standby) && self.resync.is_none() {
-            self.resync = Some(Resync::Done(salvage));
+    /// What came of a resync in an earlier life of the guard.
+    pub fn recall(&mut self, came: Resynced) {
+        let counts = match came {
+            // It was told when the site that follows now did not yet.
+            Resynced::Done(_) => self.role() == Some(Role::Standby),
+            Resynced::HalfDone => true,
+            Resynced::Failed => false,
+        };
+        if counts && self.resync.is_none() {
+            self.resync = Some(said(came));
         }
     }
 
@@ -112,14 +118,14 @@ impl Machine {
     }
 
     /// It follows from now on, or stays fenced.
-    pub(super) fn resynced(&mut self, salvage: Option<Salvage>, effects: &mut Vec<Effect>) {
+    pub(super) fn resynced(&mut self, came: Resynced, effects: &mut Vec<Effect>) {
         if self.job != Job::Resyncing {
             return;
         }
         self.job = Job::Idle;
-        self.resync = Some(salvage.map_or(Resync::Failed, Resync::Done));
+        self.resync = Some(said(came));
         let fenced = self.promise.clone().filter(|p| p.role == Role::Fenced);
-        if let (Some(fenced), Some(_)) = (fenced, salvage) {
+        if let (Some(fenced), Resynced::Done(_)) = (fenced, came) {
             let next = Next {
                 promise: Promise {
                     role: Role::Standby,
@@ -130,5 +136,13 @@ impl Machine {
             effects.push(Effect::Write(next.promise.clone()));
             self.job = Job::Writing(next);
         }
+    }
+}
+
+fn said(came: Resynced) -> Resync {
+    match came {
+        Resynced::Done(salvage) => Resync::Done(salvage),
+        Resynced::Failed => Resync::Failed,
+        Resynced::HalfDone => Resync::HalfDone,
     }
 }

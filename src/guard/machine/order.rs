@@ -2,7 +2,9 @@
 
 use super::{Clocks, Effect, Job, Machine, Next, Weakness, Why, deputy};
 use crate::model::{
-    guard::{Boot, Database, FenceAck, FenceOrder, Lease, Promise, PromoteOrder, Role, Starts},
+    guard::{
+        Boot, Database, FenceAck, FenceOrder, Lease, Promise, PromoteOrder, Resync, Role, Starts,
+    },
     id::Epoch,
     lease::{self, LONGEST},
     observation::Lsn,
@@ -30,6 +32,7 @@ impl Machine {
             promise: deputy::fenced(&before, order.epoch),
             why: Why::Fence,
         };
+        self.break_off(effects);
         self.turn_to(next, effects);
     }
 
@@ -46,6 +49,10 @@ impl Machine {
         let Some(before) = self.before(order.terms.epoch, order.boot) else {
             return;
         };
+        // Nobody may write to data that is neither old nor new: only a resync makes it whole.
+        if self.resync == Some(Resync::HalfDone) {
+            return;
+        }
         let known = before.terms.as_ref();
         if known.is_some_and(|t| t.epoch == order.terms.epoch && *t != order.terms) {
             // An epoch never changes.
@@ -69,7 +76,15 @@ impl Machine {
                 effects.push(Effect::Write(next.promise));
             }
             // The controller says it again.
-            Job::Emptying(_) | Job::Draining | Job::Resyncing | Job::Writing(_) | Job::Broken => {}
+            Job::Resyncing => self.break_off(effects),
+            Job::Emptying(_) | Job::Draining | Job::Writing(_) | Job::Broken => {}
+        }
+    }
+
+    /// What waits for a site that may not answer any more gives way; the controller says its order again.
+    fn break_off(&self, effects: &mut Vec<Effect>) {
+        if self.job == Job::Resyncing {
+            effects.push(Effect::BreakOff);
         }
     }
 

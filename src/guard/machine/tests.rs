@@ -432,7 +432,7 @@ fn a_fenced_site_follows_once_its_data_is_in_line() {
     assert_eq!(guard.tell(order(1)), []);
     assert_eq!(guard.tell(order(2)), [Effect::Resync]);
     assert_eq!(guard.tell(order(2)), []);
-    let _ = guard.tell(Event::Resynced(None));
+    let _ = guard.tell(Event::Resynced(Resynced::Failed));
     assert_eq!(guard.machine.report().resync, Some(Resync::Failed));
     assert_eq!(guard.tell(order(2)), [Effect::Resync]);
     let salvage = Salvage {
@@ -441,11 +441,57 @@ fn a_fenced_site_follows_once_its_data_is_in_line() {
         commits: 2,
         is_whole: false,
     };
-    let effects = guard.tell(Event::Resynced(Some(salvage)));
+    let effects = guard.tell(Event::Resynced(Resynced::Done(salvage)));
     let [Effect::Write(promise)] = &effects[..] else {
         panic!("{effects:?}");
     };
     assert_eq!((promise.epoch, promise.role), (Epoch(2), Role::Standby));
     assert_eq!(guard.tell(Event::Written), [Effect::Follow]);
     assert_eq!(guard.machine.report().resync, Some(Resync::Done(salvage)));
+}
+
+#[test]
+fn an_order_to_fence_or_promote_breaks_a_resync_off_and_is_obeyed_when_it_comes_again() {
+    let promote = || {
+        Event::Promote(PromoteOrder {
+            terms: terms(3, "b", "a"),
+            acknowledged: true,
+            boot: Some(BOOT),
+        })
+    };
+    let fence = |epoch| fence(epoch, Some(BOOT));
+    let resyncing = || {
+        let mut guard = Guard::new("b", Role::Fenced, 2);
+        let _ = guard.tell(Event::Database(Database::Gone));
+        let order = ResyncOrder {
+            epoch: Epoch(2),
+            boot: BOOT,
+        };
+        assert_eq!(guard.tell(Event::Resync(order)), [Effect::Resync]);
+        guard
+    };
+    let mut guard = resyncing();
+    assert_eq!(guard.tell(fence(3)), [Effect::BreakOff]);
+    let _ = guard.tell(Event::Resynced(Resynced::Failed));
+    assert!(matches!(guard.tell(fence(3))[..], [Effect::Write(_)]));
+
+    let mut guard = resyncing();
+    assert_eq!(guard.tell(promote()), [Effect::BreakOff]);
+    let _ = guard.tell(Event::Resynced(Resynced::Failed));
+    assert!(matches!(guard.tell(promote())[..], [Effect::Write(_)]));
+
+    // Data that is neither old nor new may be fenced, and is promoted by nobody.
+    let mut guard = resyncing();
+    let _ = guard.tell(promote());
+    let _ = guard.tell(Event::Resynced(Resynced::HalfDone));
+    assert_eq!(guard.machine.report().resync, Some(Resync::HalfDone));
+    assert_eq!(guard.tell(promote()), []);
+    assert!(matches!(guard.tell(fence(4))[..], [Effect::Write(_)]));
+    assert!(
+        guard
+            .tell(Event::Written)
+            .iter()
+            .any(|e| matches!(e, Effect::Acknowledge(_)))
+    );
+    assert_eq!(guard.machine.report().resync, Some(Resync::HalfDone));
 }

@@ -5,25 +5,26 @@
 //! sites part is copied and synced; where a new copy is made, the old data directory stays beside it.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read},
     os::unix::fs::chown,
     path::{Path, PathBuf},
-    process::{Output, Stdio},
+    process::Output,
 };
 
 use sha2::{Digest, Sha256};
-use tokio::process::Command;
 
 use super::{
-    Resting, ServerError, blocking,
+    CallOff, Resting, ServerError, blocking,
     control::{self, Control, ControlError},
     fork::{self, Dump, Fork, Segment},
     salvage::{Manifest, Store, make_folder, write_synced},
     source::Source,
+    tool,
 };
 use crate::{
-    guard::config,
+    guard::{config, hold::Launch},
     model::{guard::Salvage, id::Epoch, observation::Lsn, secret::Secret},
     port::{cause, secret::SharedSecrets},
 };
@@ -107,6 +108,8 @@ pub struct Work<'a> {
     pub secrets: &'a SharedSecrets,
     /// The epoch that the site was fenced in, for the name of what is kept.
     pub epoch: Epoch,
+    /// Breaks it off.
+    pub off: &'a CallOff,
 }
 
 /// How the log of this site stands to the serving site's.
@@ -138,7 +141,10 @@ impl Work<'_> {
             None => None,
         };
         let own = control::read(&self.database.data_dir).map_err(ResyncError::from)?;
-        let source = Source::open(resync, self.secrets, &own).await?;
+        let source = self
+            .off
+            .unless(Source::open(resync, self.secrets, &own))
+            .await??;
         let store = Store::new(&resync.salvage);
         let found = if store.is_half_done() {
             Err(ResyncError::HalfDone.into())
@@ -154,16 +160,20 @@ impl Work<'_> {
             }
             // Only what was kept may be changed in its place.
             Ok(Log::Behind | Log::Beyond) => self.rewind(resync, password.as_ref(), &store).await,
-            Err(ServerError::Resync(error @ ResyncError::HalfDone)) => Err(error),
+            Err(ServerError::Resync(error @ ResyncError::HalfDone)) => Err(error.into()),
+            Err(ServerError::CalledOff) => return Err(ServerError::CalledOff),
             Err(error) => {
                 tracing::warn!(error = %cause::in_full(&error), "what only this site has cannot be told apart");
-                Err(ResyncError::Apart)
+                Err(ResyncError::Apart.into())
             }
         };
         if let Err(error) = brought {
+            if matches!(error, ServerError::CalledOff) {
+                return Err(error);
+            }
             tracing::warn!(error = %cause::in_full(&error), "a new copy is made instead");
             // One that was broken off had kept before what was to be kept.
-            let whole = matches!(error, ResyncError::Apart)
+            let whole = matches!(error, ServerError::Resync(ResyncError::Apart))
                 .then(|| Manifest::whole(self.epoch, own.timeline));
             self.copy_anew(resync, password.as_ref(), &store, whole)
                 .await?;
@@ -249,7 +259,8 @@ impl Work<'_> {
         let bytes = last.at.0 + 1 - segment.begin.0;
         let path = wal.join(&segment.name);
         let own = blocking(move || Ok(digest(&path, bytes)?)).await?;
-        if source.digest(&segment.name, bytes).await? == Some(own) {
+        let theirs = source.digest(&segment.name, bytes);
+        if self.off.unless(theirs).await?? == Some(own) {
             return Ok(true);
         }
         Err(ResyncError::Apart.into())
@@ -293,15 +304,13 @@ impl Work<'_> {
         start: Lsn,
         timeline: u32,
     ) -> Result<Option<Dump>, ServerError> {
-        let out = self
-            .tool("pg_waldump", |command| {
-                command
-                    .arg(format!("--path={}", wal.display()))
-                    .arg(format!("--start={start}"))
-                    .arg(format!("--timeline={timeline}"))
-                    .arg("--rmgr=Transaction");
-            })
-            .await?;
+        let args = vec![
+            format!("--path={}", wal.display()),
+            format!("--start={start}"),
+            format!("--timeline={timeline}"),
+            "--rmgr=Transaction".to_owned(),
+        ];
+        let out = self.tool("pg_waldump", args, None).await?;
         let said = String::from_utf8_lossy(&out.stderr);
         if said.contains(fork::NOTHING) {
             return Ok(None);
@@ -319,29 +328,24 @@ impl Work<'_> {
         resync: &config::Resync,
         password: Option<&Secret>,
         store: &Store,
-    ) -> Result<(), ResyncError> {
+    ) -> Result<(), ServerError> {
         let data = &self.database.data_dir;
         store.begin(self.epoch)?;
         let own_files = Settings::read(data)?;
         let take = disk("cannot take standby.signal from", data);
         self.resting.take().map_err(take)?;
-        let rewound = self
-            .tool("pg_rewind", |command| {
-                command
-                    .arg("--target-pgdata")
-                    .arg(data)
-                    .arg("--source-server")
-                    .arg(&resync.source);
-                // Where the distribution keeps it elsewhere, as Debian does.
-                if let Some(file) = config_file(&self.database.args) {
-                    command.arg("--config-file").arg(file);
-                }
-                if let Some(password) = password {
-                    command.env("PGPASSWORD", password.expose());
-                }
-            })
-            .await
-            .and_then(|out| succeeded("pg_rewind", &out));
+        let mut args = vec![
+            "--target-pgdata".to_owned(),
+            data.display().to_string(),
+            "--source-server".to_owned(),
+            resync.source.clone(),
+        ];
+        // Where the distribution keeps it elsewhere, as Debian does.
+        if let Some(file) = config_file(&self.database.args) {
+            args.extend(["--config-file".to_owned(), file.to_owned()]);
+        }
+        let rewound = self.tool("pg_rewind", args, password).await;
+        let rewound = rewound.and_then(|out| Ok(succeeded("pg_rewind", &out)?));
         let put = disk("cannot put standby.signal into", data);
         self.resting.put().map_err(put)?;
         // It brings the other host's settings along.
@@ -356,7 +360,7 @@ impl Work<'_> {
         password: Option<&Secret>,
         store: &Store,
         whole: Option<Manifest>,
-    ) -> Result<(), ResyncError> {
+    ) -> Result<(), ServerError> {
         let data = &self.database.data_dir;
         let new = beside(data, "new");
         let old = beside(data, &format!("epoch-{}", self.epoch.0));
@@ -364,20 +368,18 @@ impl Work<'_> {
         if new.exists() {
             fs::remove_dir_all(&new).map_err(disk("cannot remove", &new))?;
         }
-        let copied = self
-            .tool("pg_basebackup", |command| {
-                command
-                    .arg("--pgdata")
-                    .arg(&new)
-                    .arg("--dbname")
-                    .arg(&resync.source)
-                    .args(["--wal-method=stream", "--checkpoint=fast", "--no-password"]);
-                if let Some(password) = password {
-                    command.env("PGPASSWORD", password.expose());
-                }
-            })
-            .await
-            .and_then(|out| succeeded("pg_basebackup", &out));
+        let args = [
+            "--pgdata",
+            &new.display().to_string(),
+            "--dbname",
+            &resync.source,
+            "--wal-method=stream",
+            "--checkpoint=fast",
+            "--no-password",
+        ];
+        let args = args.map(str::to_owned).to_vec();
+        let copied = self.tool("pg_basebackup", args, password).await;
+        let copied = copied.and_then(|out| Ok(succeeded("pg_basebackup", &out)?));
         if let Err(error) = copied {
             let _ = fs::remove_dir_all(&new);
             return Err(error);
@@ -397,32 +399,37 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Runs one of PostgreSQL's programs as its user; dropped, it is ended.
+    /// Runs one of PostgreSQL's programs as its user. Called off, it has ended with everything that it started when this
+    /// returns; it ends with the guard, too.
     async fn tool(
         &self,
         name: &str,
-        dress: impl FnOnce(&mut Command),
-    ) -> Result<Output, ResyncError> {
+        args: Vec<String>,
+        password: Option<&Secret>,
+    ) -> Result<Output, ServerError> {
         let folder = self.database.program.parent().unwrap_or(Path::new("/"));
         let program = folder.join(name);
-        let mut command = Command::new(&program);
-        command
-            .env_clear()
-            .env("PATH", super::PATH)
-            .env("LC_ALL", "C")
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .uid(self.owner.0)
-            .gid(self.owner.1);
-        if name == "pg_waldump" {
-            // What is kept belongs to whoever runs the guard.
-            command.uid(nix::unistd::geteuid().as_raw());
-            command.gid(nix::unistd::getegid().as_raw());
+        let mut env = BTreeMap::from([
+            ("PATH".to_owned(), super::PATH.to_owned()),
+            ("LC_ALL".to_owned(), "C".to_owned()),
+        ]);
+        if let Some(password) = password {
+            env.insert("PGPASSWORD".to_owned(), password.expose().to_owned());
         }
-        dress(&mut command);
-        let ran = command.output().await;
-        ran.map_err(|source| ResyncError::Run { program, source })
+        let launch = Launch {
+            program: program.clone(),
+            args,
+            env,
+            uid: self.owner.0,
+            gid: self.owner.1,
+            groups: Vec::new(),
+            folder: PathBuf::new(),
+            log: None,
+            exe: "/proc/self/exe".into(),
+            armed: None,
+        };
+        let ran = tool::run(&launch, self.off).await?;
+        Ok(ran.map_err(|source| ResyncError::Run { program, source })?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{AGAIN, Stir, Work};
 use crate::{
-    guard::machine::Event,
+    guard::machine::{Event, Resynced},
     model::{
         guard::{Database, FirstHand, Salvage},
         observation::DatabaseRole,
@@ -98,7 +98,10 @@ impl World {
     }
 
     /// Keeps what only this site has, and takes the log of the site that serves.
-    pub(super) fn resync(&mut self, n: usize) {
+    pub(super) fn resync(&mut self, n: usize, turn: u64) {
+        if self.host(n).is_none_or(|h| h.resyncs != turn) {
+            return;
+        }
         let source = (0..self.sites.len()).find(|s| {
             let answers = self.sites[*s].answering();
             answers.is_some_and(|d| d.role == DatabaseRole::Primary)
@@ -108,7 +111,7 @@ impl World {
         });
         let source = source.and_then(|s| self.sites[s].database.clone());
         let (Some(source), Some(own)) = (source, &mut self.sites[n].database) else {
-            self.tell(n, Event::Resynced(None));
+            self.broken_off(n, turn);
             return;
         };
         let found = salvage(&own.log, &source.log);
@@ -128,7 +131,28 @@ impl World {
         self.trace.note(self.now, 27, || {
             format!("the data of site-{n} is in line: {salvage:?}")
         });
-        self.tell(n, Event::Resynced(Some(salvage)));
+        self.tell(n, Event::Resynced(Resynced::Done(salvage)));
+    }
+
+    /// A number for what begins or ends now.
+    pub(super) fn next_resync(&mut self, n: usize) -> u64 {
+        self.host(n).map_or(0, |host| {
+            host.resyncs += 1;
+            host.resyncs
+        })
+    }
+
+    /// A resync came to nothing.
+    pub(super) fn broken_off(&mut self, n: usize, turn: u64) {
+        let Some(host) = self.host(n).filter(|h| h.resyncs == turn) else {
+            return;
+        };
+        let came = if host.is_half_done {
+            Resynced::HalfDone
+        } else {
+            Resynced::Failed
+        };
+        self.tell(n, Event::Resynced(came));
     }
 
     /// A resync that was broken off has changed something, or not.
