@@ -10,7 +10,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
+        tcp::{ReadHalf, WriteHalf},
     },
     sync::{Notify, watch},
     task::JoinHandle,
@@ -140,7 +140,7 @@ async fn reopen(listen: SocketAddr, to: SocketAddr) -> TcpListener {
 }
 
 async fn join(
-    client: TcpStream,
+    mut client: TcpStream,
     to: SocketAddr,
     line: watch::Receiver<Line>,
     refused: Arc<Notify>,
@@ -148,7 +148,7 @@ async fn join(
     let cuts = line.borrow().cuts;
     // A relay that is broken resets both ends: neither shall believe that the other has ended in peace.
     let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
-    let server = match TcpStream::connect(to).await {
+    let mut server = match TcpStream::connect(to).await {
         Ok(server) => server,
         Err(error) => {
             if error.kind() == io::ErrorKind::ConnectionRefused {
@@ -160,18 +160,18 @@ async fn join(
     let _ = SockRef::from(&server).set_linger(Some(Duration::ZERO));
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
-    let (mut client_read, mut client_write) = client.into_split();
-    let (mut server_read, mut server_write) = server.into_split();
+    let (mut client_read, mut client_write) = client.split();
+    let (mut server_read, mut server_write) = server.split();
     let both = async {
-        tokio::join!(
+        tokio::try_join!(
             pump(&mut client_read, &mut server_write, line.clone(), cuts),
             pump(&mut server_read, &mut client_write, line.clone(), cuts),
         )
     };
     tokio::select! {
         () = cut(line.clone(), cuts) => {}
-        (forth, back) = both => {
-            if forth.is_ok() && back.is_ok() {
+        both = both => {
+            if both.is_ok() {
                 let _ = SockRef::from(client_write.as_ref()).set_linger(None);
                 let _ = SockRef::from(server_write.as_ref()).set_linger(None);
             }
@@ -187,8 +187,8 @@ async fn cut(mut line: watch::Receiver<Line>, cuts: u64) {
 }
 
 async fn pump(
-    from: &mut OwnedReadHalf,
-    to: &mut OwnedWriteHalf,
+    from: &mut ReadHalf<'_>,
+    to: &mut WriteHalf<'_>,
     mut line: watch::Receiver<Line>,
     cuts: u64,
 ) -> io::Result<()> {
@@ -312,6 +312,23 @@ mod tests {
         let much = vec![7; 8 * 1024 * 1024];
         let sent = time::timeout(Duration::from_millis(300), client.write_all(&much)).await;
         assert!(sent.is_err(), "a silent cable takes everything");
+    }
+
+    /// A standby that waits for an answer would wait for ever: nothing of its own tells it that nobody is there.
+    #[tokio::test]
+    async fn who_waits_for_an_answer_hears_that_the_service_died() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (listen, _cable, _relay) = relay_to(server.local_addr().unwrap());
+        let mut client = TcpStream::connect(listen).await.unwrap();
+        let (mut inside, _) = server.accept().await.unwrap();
+        client.write_all(b"ping").await.unwrap();
+        inside.read_exact(&mut [0; 4]).await.unwrap();
+        SockRef::from(&inside)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(inside);
+        let heard = time::timeout(Duration::from_secs(10), client.read(&mut [0; 4])).await;
+        assert!(heard.unwrap().is_err());
     }
 
     #[tokio::test]
