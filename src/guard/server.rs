@@ -16,6 +16,7 @@ mod disk;
 mod fork;
 mod identity;
 mod locks;
+mod place;
 mod resting;
 mod resync;
 mod salvage;
@@ -239,7 +240,7 @@ impl Server {
         })
     }
 
-    /// Puts gate and resting state in place before anything is decided. What runs goes on.
+    /// Puts gate, data and resting state in place before anything is decided. What runs goes on.
     ///
     /// # Errors
     /// Where that fails, or a server answers that no guard started.
@@ -247,6 +248,9 @@ impl Server {
         self.gate.install().await?;
         if self.attached()?.is_none() && self.ask(&mut None).await.is_ok() {
             return Err(ServerError::Outside);
+        }
+        if self.document.resync.is_some() {
+            place::finish(&self.data).map_err(ServerError::from)?;
         }
         self.rest().await
     }

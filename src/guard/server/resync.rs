@@ -19,6 +19,7 @@ use super::{
     CallOff, Resting, ServerError, blocking,
     control::{self, Control, ControlError},
     fork::{self, Dump, Fork, Segment},
+    place,
     salvage::{Manifest, Store, make_folder, write_synced},
     source::Source,
     tool,
@@ -362,8 +363,7 @@ impl Work<'_> {
         whole: Option<Manifest>,
     ) -> Result<(), ServerError> {
         let data = &self.database.data_dir;
-        let new = beside(data, "new");
-        let old = beside(data, &format!("epoch-{}", self.epoch.0));
+        let new = place::new_copy(data);
         let own_files = Settings::read(data)?;
         if new.exists() {
             fs::remove_dir_all(&new).map_err(disk("cannot remove", &new))?;
@@ -392,9 +392,7 @@ impl Work<'_> {
         if let Some(whole) = whole {
             store.keep(&whole)?;
         }
-        fs::rename(data, &old).map_err(disk("cannot put aside", data))?;
-        fs::rename(&new, data).map_err(disk("cannot put into place", &new))?;
-        sync_parent(data)?;
+        let old = place::replace(data, self.epoch)?;
         tracing::warn!(old = %old.display(), "the old data directory is kept beside the new copy");
         Ok(())
     }
@@ -511,12 +509,6 @@ pub(super) fn sync_parent(path: &Path) -> Result<(), ResyncError> {
 pub(super) fn disk(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ResyncError {
     let path = path.to_owned();
     move |source| ResyncError::Disk { what, path, source }
-}
-
-fn beside(data: &Path, suffix: &str) -> PathBuf {
-    let mut name = data.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{suffix}"));
-    data.with_file_name(name)
 }
 
 fn succeeded(program: &'static str, out: &Output) -> Result<(), ResyncError> {
