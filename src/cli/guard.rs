@@ -25,10 +25,11 @@ use crate::{
         config::Config,
         hold::{init, keeper, tool},
         proof::{LeaseRung, Trial, prove},
+        server::{self, ServerError},
         state::{State, StateError},
         wire::KeyPair,
     },
-    model::check::CheckStatus,
+    model::{check::CheckStatus, guard::Resync},
     port::{cause, secret::HostSecrets},
 };
 
@@ -86,8 +87,22 @@ pub async fn other(args: &Guard, output: Output) -> Result<(), Error> {
             ))
         }
         Guard::Rejoin(args) => {
-            let config = read(&args.file)?;
-            let epoch = State::rejoin(&config.state).map_err(|e| failed("rejoin", e))?;
+            let config = read(&args.document.file)?;
+            let data = &config.database.data_dir;
+            if server::is_half_done(data) && !args.rebuilt {
+                return Err(Error::Guard {
+                    what: "rejoin",
+                    help: Some(format!(
+                        "let 'failover failback' have the guard make a new copy; or make {} anew from the other site or a \
+                         backup, then say so with --rebuilt",
+                        data.display()
+                    )),
+                    source: Box::new(ServerError::HalfDone),
+                });
+            }
+            let rejoining = State::rejoin(&config.state).map_err(|e| failed("rejoin", e))?;
+            server::made_anew(data).map_err(|e| failed("rejoin", e))?;
+            let epoch = rejoining.write().map_err(|e| failed("rejoin", e))?;
             output.line(&format!(
                 "site {} of {}, fenced in epoch {epoch}, follows from the guard's next start on",
                 config.site, config.service
@@ -144,6 +159,17 @@ async fn tell_status(file: &Path, output: Output) -> Result<(), Error> {
     ))?;
     if !report.can_fence {
         output.line("it cannot be fenced: see the guard's log, and start it anew")?;
+    }
+    match report.resync {
+        Some(Resync::UnderWay) => output.line(
+            "its data is being brought into line: do not end the guard before that is done",
+        )?,
+        Some(Resync::Failed) => output.line("its data could not be brought into line: see the guard's log")?,
+        Some(Resync::HalfDone) => output.line(
+            "pg_rewind was broken off: its data is neither the old nor the new, and is not started before a failback or \
+             'failover guard rejoin --rebuilt'",
+        )?,
+        Some(Resync::Done(_)) | None => {}
     }
     if let Some(silent) = status.silent {
         output.line(&format!(

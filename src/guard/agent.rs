@@ -176,7 +176,7 @@ impl Agent {
         );
         let resync = config.database.resync.as_ref();
         let store = resync.map(|resync| Store::new(&resync.salvage));
-        if store.as_ref().is_some_and(Store::is_half_done) {
+        if server.is_half_done() {
             machine.recall(Resynced::HalfDone);
         }
         match (&store, &kept) {

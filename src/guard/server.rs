@@ -19,12 +19,18 @@ mod locks;
 mod place;
 mod resting;
 mod resync;
+mod rewinding;
 mod salvage;
+mod settings;
 mod source;
 mod tool;
 
 pub use self::{
-    control::ControlError, identity::IdentityError, resync::ResyncError, salvage::Store,
+    control::ControlError,
+    identity::IdentityError,
+    resync::ResyncError,
+    rewinding::{done as made_anew, is_half_done},
+    salvage::Store,
 };
 use self::{
     control::{LastRun, end_of_log, last_run},
@@ -111,7 +117,9 @@ pub enum ServerError {
     #[error("the data cannot be brought into line")]
     Resync(#[from] ResyncError),
     /// `pg_rewind` was broken off.
-    #[error("the data was brought into line by half: nothing but another resync may touch it")]
+    #[error(
+        "pg_rewind was broken off in the data, which is neither the old nor the new: only another resync may touch it"
+    )]
     HalfDone,
     /// A password.
     #[error("the password at {at} cannot be read")]
@@ -160,7 +168,11 @@ impl CallOff {
         (send, Self(heard))
     }
 
-    fn check(&self) -> Result<(), ServerError> {
+    /// Goes on unless it was called off.
+    ///
+    /// # Errors
+    /// Where it was.
+    pub fn check(&self) -> Result<(), ServerError> {
         if *self.0.borrow() {
             return Err(ServerError::CalledOff);
         }
@@ -451,8 +463,7 @@ impl Server {
     /// Whether `pg_rewind` was broken off at the data.
     #[must_use]
     pub fn is_half_done(&self) -> bool {
-        let resync = self.document.resync.as_ref();
-        resync.is_some_and(|with| Store::new(&with.salvage).is_half_done())
+        rewinding::is_half_done(&self.data)
     }
 
     /// Promotes the standby that runs, and gives what it does then.

@@ -109,6 +109,24 @@ pub struct State {
     _lock: Lock,
 }
 
+/// A fenced site that is about to follow again.
+#[derive(Debug)]
+pub struct Rejoining {
+    state: State,
+    kept: Kept,
+}
+
+impl Rejoining {
+    /// Writes it, and gives the epoch of the promise.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn write(mut self) -> Result<Epoch, StateError> {
+        self.state.write(&self.kept)?;
+        Ok(self.kept.promise.epoch)
+    }
+}
+
 impl State {
     /// Opens the folder, made where it is missing, and counts a start of the guard, durably, before anything else.
     /// Gives none where the state is lost.
@@ -143,12 +161,12 @@ impl State {
         }
     }
 
-    /// A fenced site whose data was resynchronised follows from its guard's next start on. Gives the epoch of its promise.
+    /// A fenced site whose data was resynchronised follows from its guard's next start on, once that is written.
     ///
     /// # Errors
     /// Where it is no fenced site, its guard runs, or the disk fails.
-    pub fn rejoin(folder: &Path) -> Result<Epoch, StateError> {
-        let (mut state, found) = Self::open(folder)?;
+    pub fn rejoin(folder: &Path) -> Result<Rejoining, StateError> {
+        let (state, found) = Self::open(folder)?;
         let mut kept = match found {
             Found::Kept(kept) => kept,
             Found::Nothing => return Err(StateError::NotEnrolled(folder.to_owned())),
@@ -158,8 +176,7 @@ impl State {
             return Err(StateError::NotFenced(folder.to_owned()));
         }
         kept.promise.role = Role::Standby;
-        state.write(&kept)?;
-        Ok(kept.promise.epoch)
+        Ok(Rejoining { state, kept: *kept })
     }
 
     /// What a folder holds, without a lock and without counting a start.
@@ -336,7 +353,7 @@ mod tests {
         fenced.promise.role = Role::Fenced;
         state.write(&fenced).unwrap();
         drop(state);
-        assert_eq!(State::rejoin(folder).unwrap(), Epoch(4));
+        assert_eq!(State::rejoin(folder).unwrap().write().unwrap(), Epoch(4));
         let (_state, kept) = State::start(folder).unwrap();
         assert_eq!(kept.unwrap().promise.role, Role::Standby);
     }

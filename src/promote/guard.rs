@@ -141,7 +141,8 @@ impl GuardPromotion {
         };
         if promise.epoch < epoch && report.resync == Some(Resync::HalfDone) {
             return Stands::Before(format!(
-                "pg_rewind was broken off at {site}: its data is neither the old nor the new, and nobody may write to it"
+                "pg_rewind was broken off at {site}: its data is neither the old nor the new, and nobody may write to it; \
+                 whole data is at the other site and in the backups"
             ));
         }
         if promise.epoch < epoch {
@@ -178,6 +179,15 @@ fn readiness(name: String, site: &SiteName, report: &Report) -> CheckItem {
             "resynchronise its database, then run `failover guard rejoin` there",
         );
     };
+    if report.resync == Some(Resync::HalfDone) {
+        return CheckItem::bad(
+            name,
+            CheckStatus::Fail,
+            format!("pg_rewind was broken off at {site}: its data is neither the old nor the new"),
+            "run `failover failback`: the guard there makes a new copy of the site that serves; or rebuild the data by hand, \
+             then run `failover guard rejoin --rebuilt` there",
+        );
+    }
     if promise.role == Role::Fenced {
         return CheckItem::bad(
             name,

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     model::{
-        guard::{Database, Report, Resync, Role},
+        guard::{Boot, Database, Report, Resync, Role},
         id::SiteName,
         plan::StepPhase,
         span::Span,
@@ -75,26 +75,28 @@ impl Action for GuardRejoin {
         let deadline = step.deadline(self.runtime.now());
         let site = &step.site.name;
         let mut pace = Pace::default();
-        let mut began = false;
+        let mut began = None;
         loop {
             if pace.is_due(self.runtime.now()) {
                 self.guards.order(site, Order::Look);
-                if !began {
+                if began.is_none() {
                     self.order(site);
                 }
             }
             let reason = match self.stands(site) {
                 Stands::Done(proof) => return StepResult::Done(proof),
-                // What failed before this step began is not its failure.
-                Stands::Failed(reason) if began => return StepResult::failed(reason),
-                Stands::Failed(reason) | Stands::Waits(reason) => reason,
+                // What failed before this step began, or with the guard, is not its failure.
+                Stands::Failed(reason) if began.is_some() && began == self.life(site) => {
+                    return StepResult::failed(reason);
+                }
+                Stands::Waits(reason) => reason,
                 // A guard that was started anew has to be told again.
-                Stands::Before(reason) => {
-                    began = false;
+                Stands::Before(reason) | Stands::Failed(reason) => {
+                    began = None;
                     reason
                 }
                 Stands::UnderWay(reason) => {
-                    began = true;
+                    began = self.life(site);
                     reason
                 }
             };
@@ -127,6 +129,11 @@ impl Action for GuardRejoin {
 }
 
 impl GuardRejoin {
+    /// Which life of its guard was heard last.
+    fn life(&self, site: &SiteName) -> Option<Boot> {
+        self.guards.heard(site).map(|h| h.report.boot)
+    }
+
     /// Whoever still believes in an epoch that is over is fenced first.
     fn order(&self, site: &SiteName) {
         let Some(terms) = self.guards.terms().filter(|t| t.site != *site) else {
@@ -156,7 +163,8 @@ impl GuardRejoin {
             }
             Some(Resync::HalfDone) => {
                 return Stands::Failed(format!(
-                    "pg_rewind was broken off at {site}: its data is neither the old nor the new, and has to be made anew"
+                    "pg_rewind was broken off at {site}: its data is neither the old nor the new; the next failback has the \
+                     guard there make a new copy of the site that serves"
                 ));
             }
             Some(Resync::Done(_)) | None => {}

@@ -12,7 +12,7 @@ pub enum Guard {
     /// Enrol this host, once: write the guard's first promise.
     Init(GuardDocument),
     /// Let a fenced site follow again, once its data was resynchronised; its guard must be stopped.
-    Rejoin(GuardDocument),
+    Rejoin(GuardRejoin),
     /// Show how the running guard's site stands.
     Status(GuardDocument),
     /// Draw a key pair: write the private key, print the public one.
@@ -64,6 +64,17 @@ pub struct GuardRun {
     /// Stop the database in its own order when the guard is told to end.
     #[arg(long)]
     pub stop_database: bool,
+}
+
+/// `failover guard rejoin`.
+#[derive(Debug, Args)]
+pub struct GuardRejoin {
+    /// The guard's document.
+    #[command(flatten)]
+    pub document: GuardDocument,
+    /// The data directory was made anew, after pg_rewind had been broken off in it.
+    #[arg(long)]
+    pub rebuilt: bool,
 }
 
 /// `failover guard keygen`.

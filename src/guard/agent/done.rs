@@ -32,8 +32,8 @@ pub(super) enum Done {
     Emptied(Turn, Result<Option<Lsn>, ServerError>),
     /// The database was stopped in order since this turn, and its log ends there.
     Drained(Turn, Result<Option<Lsn>, ServerError>),
-    /// The data was brought into line.
-    Resynced(Result<Salvage, ServerError>),
+    /// The data was brought into line; or it was not, and whether it is neither the old nor the new now.
+    Resynced(Result<Salvage, ServerError>, bool),
     /// A promise was written.
     Written(Result<Box<Kept>, StateError>),
     /// A program of this host has ended.
@@ -95,14 +95,17 @@ impl Agent {
                 });
                 self.step(Event::Drained(end));
             }
-            Done::Resynced(resynced) => {
+            Done::Resynced(resynced, is_half_done) => {
                 self.resyncing = None;
-                let is_half_done = self.server.is_half_done();
-                if let Err(error) = &resynced {
-                    tracing::error!(
+                match &resynced {
+                    Ok(_) => {}
+                    Err(ServerError::CalledOff) => {
+                        tracing::warn!(is_half_done, "the resync was broken off")
+                    }
+                    Err(error) => tracing::error!(
                         error = %cause::in_full(error), is_half_done,
                         "the data is not in line: the site stays fenced"
-                    );
+                    ),
                 }
                 self.step(Event::Resynced(match resynced {
                     Ok(salvage) => Resynced::Done(salvage),

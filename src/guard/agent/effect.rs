@@ -91,7 +91,9 @@ impl Agent {
         self.resyncing = Some(off);
         let (server, tell) = (Arc::clone(&self.server), self.tell.clone());
         tokio::spawn(async move {
-            let _ = tell.send(Done::Resynced(server.resync(epoch, &called).await));
+            let resynced = server.resync(epoch, &called).await;
+            let is_half_done = resynced.is_err() && server.is_half_done();
+            let _ = tell.send(Done::Resynced(resynced, is_half_done));
         });
     }
 

@@ -365,9 +365,8 @@ fn listen(folder: &Folder) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The next child of this process is the first of a new PID namespace. The IPC namespace stays the host's: System V
-/// shared memory is what keeps a second postmaster off a data directory in use.
-/// Starts the init of a new namespace, which every later child of this process is in, too.
+/// Starts the init of a new PID namespace, which every later child of this process is in, too. The IPC namespace stays the
+/// host's: System V shared memory is what keeps a second postmaster off a data directory in use.
 pub(super) fn spawn_init(launch: &Launch) -> Result<(Child, Channel), KeeperError> {
     let mut command = Command::new("/proc/self/exe");
     if let Some(path) = &launch.log {

@@ -73,7 +73,8 @@ fn is_there(path: &Path) -> Result<bool, ResyncError> {
     path.try_exists().map_err(disk("cannot look for", path))
 }
 
-fn beside(data: &Path, suffix: &str) -> PathBuf {
+/// A name beside the data directory.
+pub fn beside(data: &Path, suffix: &str) -> PathBuf {
     let mut name = data.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{suffix}"));
     data.with_file_name(name)

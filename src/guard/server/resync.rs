@@ -19,8 +19,9 @@ use super::{
     CallOff, Resting, ServerError, blocking,
     control::{self, Control, ControlError},
     fork::{self, Dump, Fork, Segment},
-    place,
+    place, rewinding,
     salvage::{Manifest, Store, make_folder, write_synced},
+    settings::Settings,
     source::Source,
     tool,
 };
@@ -147,7 +148,7 @@ impl Work<'_> {
             .unless(Source::open(resync, self.secrets, &own))
             .await??;
         let store = Store::new(&resync.salvage);
-        let found = if store.is_half_done() {
+        let found = if rewinding::is_half_done(&self.database.data_dir) {
             Err(ResyncError::HalfDone.into())
         } else {
             self.keep(&source, &own, &store).await
@@ -160,7 +161,7 @@ impl Work<'_> {
                 return Ok(store.unsettled().unwrap_or_default());
             }
             // Only what was kept may be changed in its place.
-            Ok(Log::Behind | Log::Beyond) => self.rewind(resync, password.as_ref(), &store).await,
+            Ok(Log::Behind | Log::Beyond) => self.rewind(resync, password.as_ref()).await,
             Err(ServerError::Resync(error @ ResyncError::HalfDone)) => Err(error.into()),
             Err(ServerError::CalledOff) => return Err(ServerError::CalledOff),
             Err(error) => {
@@ -179,7 +180,7 @@ impl Work<'_> {
             self.copy_anew(resync, password.as_ref(), &store, whole)
                 .await?;
         }
-        store.done()?;
+        rewinding::done(&self.database.data_dir)?;
         Ok(store.unsettled().unwrap_or_default())
     }
 
@@ -318,7 +319,7 @@ impl Work<'_> {
         }
         // Else it ends with an error at the end of the log, always.
         let dump = fork::dumped(&String::from_utf8_lossy(&out.stdout), &said);
-        if dump.end.is_none() {
+        if dump.end.is_none() || !matches!(out.status.code(), Some(0 | 1)) {
             succeeded("pg_waldump", &out)?;
         }
         Ok(Some(dump))
@@ -328,11 +329,12 @@ impl Work<'_> {
         &self,
         resync: &config::Resync,
         password: Option<&Secret>,
-        store: &Store,
     ) -> Result<(), ServerError> {
         let data = &self.database.data_dir;
-        store.begin(self.epoch)?;
+        // Nothing was changed yet.
+        self.off.check()?;
         let own_files = Settings::read(data)?;
+        rewinding::begin(data, &own_files)?;
         let take = disk("cannot take standby.signal from", data);
         self.resting.take().map_err(take)?;
         let mut args = vec![
@@ -364,7 +366,11 @@ impl Work<'_> {
     ) -> Result<(), ServerError> {
         let data = &self.database.data_dir;
         let new = place::new_copy(data);
-        let own_files = Settings::read(data)?;
+        let own_files = if rewinding::is_half_done(data) {
+            rewinding::settings(data)?
+        } else {
+            Settings::read(data)?
+        };
         if new.exists() {
             fs::remove_dir_all(&new).map_err(disk("cannot remove", &new))?;
         }
@@ -380,9 +386,14 @@ impl Work<'_> {
         let args = args.map(str::to_owned).to_vec();
         let copied = self.tool("pg_basebackup", args, password).await;
         let copied = copied.and_then(|out| Ok(succeeded("pg_basebackup", &out)?));
-        if let Err(error) = copied {
-            let _ = fs::remove_dir_all(&new);
-            return Err(error);
+        match copied {
+            Ok(()) => {}
+            // Who called it off does not wait for that; the next copy removes it.
+            Err(error @ ServerError::CalledOff) => return Err(error),
+            Err(error) => {
+                let _ = fs::remove_dir_all(&new);
+                return Err(error);
+            }
         }
         own_files.write(&new, self.owner)?;
         let resting = new.join("standby.signal");
@@ -441,34 +452,6 @@ fn config_file(args: &[String]) -> Option<&str> {
     ];
     args.iter()
         .find_map(|arg| prefixes.iter().find_map(|prefix| arg.strip_prefix(prefix)))
-}
-
-/// Settings of this host that stand in the data directory.
-struct Settings(Vec<(String, Vec<u8>)>);
-
-impl Settings {
-    fn read(data: &Path) -> Result<Self, ResyncError> {
-        let mut files = Vec::new();
-        let entries = fs::read_dir(data).map_err(disk("cannot read", data))?;
-        for entry in entries.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let is_own = Path::new(&name).extension().is_some_and(|e| e == "conf");
-            if is_own && entry.path().is_file() {
-                let text = fs::read(entry.path()).map_err(disk("cannot read", &entry.path()))?;
-                files.push((name, text));
-            }
-        }
-        Ok(Self(files))
-    }
-
-    fn write(&self, data: &Path, owner: (u32, u32)) -> Result<(), ResyncError> {
-        for (name, text) in &self.0 {
-            let path = data.join(name);
-            write_synced(&path, text)?;
-            chown(&path, Some(owner.0), Some(owner.1)).map_err(disk("cannot give away", &path))?;
-        }
-        Ok(())
-    }
 }
 
 /// What a site says of the timelines before one of its own.

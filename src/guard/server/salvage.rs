@@ -17,8 +17,6 @@ use crate::model::{guard::Salvage, id::Epoch, observation::Lsn};
 const MANIFEST: &str = "salvage.json";
 /// Marks a folder that nobody is asked about any more.
 const SETTLED: &str = "settled";
-/// Marks a data directory that `pg_rewind` was at work on.
-const AT_WORK: &str = "rewinding";
 
 /// What stands beside the log that was kept.
 #[derive(Debug, Serialize, Deserialize)]
@@ -132,43 +130,6 @@ impl Store {
         Ok(())
     }
 
-    /// `pg_rewind` begins: on disk when this returns.
-    ///
-    /// # Errors
-    /// Where that cannot be written.
-    pub fn begin(&self, epoch: Epoch) -> Result<(), ResyncError> {
-        let folder = self.folder(epoch);
-        make_folder(&folder)?;
-        let path = folder.join(AT_WORK);
-        write_synced(&path, b"")?;
-        sync_parent(&path)?;
-        sync_parent(&folder)
-    }
-
-    /// The data is whole: `pg_rewind` came to its end, or a new copy stands in its place.
-    ///
-    /// # Errors
-    /// Where that cannot be written.
-    pub fn done(&self) -> Result<(), ResyncError> {
-        for folder in self.folders().map_err(disk("cannot read", &self.0))? {
-            let path = folder.join(AT_WORK);
-            match fs::remove_file(&path) {
-                Ok(()) => sync_parent(&path)?,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(disk("cannot remove", &path)(e)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether `pg_rewind` was broken off here, in whatever epoch: then the data is neither the old nor the new, and only
-    /// another resync may touch it.
-    #[must_use]
-    pub fn is_half_done(&self) -> bool {
-        let folders = self.folders().unwrap_or_default();
-        folders.iter().any(|folder| folder.join(AT_WORK).exists())
-    }
-
     fn folders(&self) -> io::Result<Vec<PathBuf>> {
         match fs::read_dir(&self.0) {
             Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
@@ -237,8 +198,6 @@ mod tests {
         let told = store.unsettled().unwrap();
         assert_eq!((told.commits, told.is_whole), (7, false));
         // A later resync that finds nothing new forgets nothing.
-        store.begin(Epoch(5)).unwrap();
-        store.done().unwrap();
         assert_eq!(store.unsettled(), Some(told));
         store.keep(&manifest(6, 2)).unwrap();
         let told = store.unsettled().unwrap();
@@ -262,19 +221,5 @@ mod tests {
         make_folder(&folder).unwrap();
         fs::write(folder.join(MANIFEST), "{").unwrap();
         assert_eq!(store.unsettled(), Some(UNKNOWN));
-    }
-
-    #[test]
-    fn data_that_a_rewind_was_broken_off_at_is_known_whatever_the_epoch() {
-        let top = tempfile::tempdir().unwrap();
-        assert!(!Store::new(&top.path().join("none")).is_half_done());
-        let store = Store::new(top.path());
-        store.keep(&manifest(6, 1)).unwrap();
-        assert!(!store.is_half_done());
-        store.begin(Epoch(7)).unwrap();
-        assert!(store.is_half_done());
-        assert_eq!(store.unsettled().unwrap().commits, 1);
-        store.done().unwrap();
-        assert!(!store.is_half_done());
     }
 }

@@ -4,22 +4,26 @@
 use std::{
     io,
     process::{Output, Stdio, id},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, Command},
+    time::timeout,
 };
 
 use super::{CallOff, ServerError};
 use crate::guard::hold::Launch;
+
+/// A killed program that is still there after that is worth a word.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs it to its end, or until that is called off.
 ///
 /// # Errors
 /// Where it was called off; the inner one where it could not be run.
 pub async fn run(launch: &Launch, off: &CallOff) -> Result<io::Result<Output>, ServerError> {
-    off.check()?;
     let mut child = match start(launch).await {
         Ok(child) => child,
         Err(error) => return Ok(Err(error)),
@@ -32,7 +36,13 @@ pub async fn run(launch: &Launch, off: &CallOff) -> Result<io::Result<Output>, S
         Err(called_off) => {
             // Whoever still works holds an end of what is read here.
             let _ = child.kill().await;
-            said.await;
+            if timeout(PATIENCE, &mut said).await.is_err() {
+                tracing::error!(
+                    program = %launch.program.display(),
+                    "it was killed and has not ended: the kernel waits for a disk or the network; nothing is started on the data before it has"
+                );
+                said.await;
+            }
             return Err(called_off);
         }
     };

@@ -356,16 +356,7 @@ fn tokens_are_made_and_hashed() {
 #[test]
 fn a_guard_that_is_not_there_is_named_and_a_new_one_is_to_be_enrolled() {
     let home = tempfile::tempdir().unwrap();
-    let state = home.path().join("guard");
-    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-    let document = format!(
-        "service: shop\nsite: paris\nlisten: 127.0.0.1:0\nkey: {{file: /nowhere/guard.key}}\n\
-         controller: {{name: dr, address: '127.0.0.1:1', publicKey: {key}}}\nstate: {}\n\
-         database:\n  program: /usr/bin/postgres\n  args: [-D, /srv/pg]\n  user: postgres\n  dataDir: /srv/pg\n  \
-         listen: ['127.0.0.1:5432']\n  connection: host=/run/postgresql user=failover\n",
-        state.display()
-    );
-    fs::write(home.path().join("guard.yaml"), document).unwrap();
+    write_guard(&home);
     let said = shown(home.path(), &["guard", "status", "-f", "guard.yaml"]);
     assert!(
         said.contains("no guard answers at [home]/guard/guard.sock"),
@@ -380,6 +371,37 @@ fn a_guard_that_is_not_there_is_named_and_a_new_one_is_to_be_enrolled() {
         said.contains("'failover guard init -f guard.yaml'"),
         "{said}"
     );
+}
+
+/// The document of a guard that was never enrolled.
+fn write_guard(home: &tempfile::TempDir) {
+    let state = home.path().join("guard");
+    let data = home.path().join("pg");
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let document = format!(
+        "service: shop\nsite: paris\nlisten: 127.0.0.1:0\nkey: {{file: /nowhere/guard.key}}\n\
+         controller: {{name: dr, address: '127.0.0.1:1', publicKey: {key}}}\nstate: {}\n\
+         database:\n  program: /usr/bin/postgres\n  args: [-D, /srv/pg]\n  user: postgres\n  dataDir: {}\n  \
+         listen: ['127.0.0.1:5432']\n  connection: host=/run/postgresql user=failover\n",
+        state.display(),
+        data.display()
+    );
+    fs::write(home.path().join("guard.yaml"), document).unwrap();
+}
+
+#[test]
+fn data_that_a_rewind_was_broken_off_in_is_not_followed_with_before_it_was_made_anew() {
+    let home = tempfile::tempdir().unwrap();
+    write_guard(&home);
+    let mark = home.path().join("pg.rewinding");
+    fs::write(&mark, "[]").unwrap();
+    let said = shown(home.path(), &["guard", "rejoin", "-f", "guard.yaml"]);
+    assert!(said.contains("neither the old nor the new"), "{said}");
+    assert!(said.contains("--rebuilt"), "{said}");
+    let args = ["guard", "rejoin", "--rebuilt", "-f", "guard.yaml"];
+    let said = shown(home.path(), &args);
+    assert!(said.contains("was never enrolled"), "{said}");
+    assert!(mark.exists(), "nothing was written, and nothing removed");
 }
 
 #[test]
