@@ -1,4 +1,4 @@
-//! `probe/kubernetes`: what a cluster says of a Deployment, a StatefulSet or a Service: how many Pods are Ready.
+//! `probe/kubernetes`: what a cluster says of a Deployment, a `StatefulSet` or a Service: how many Pods are Ready.
 //!
 //! The API server that cannot be asked is no workload that is down.
 
@@ -60,7 +60,7 @@ pub struct KubernetesWith {
 pub enum Looked {
     /// A Deployment.
     Deployment,
-    /// A StatefulSet.
+    /// A `StatefulSet`.
     StatefulSet,
     /// A Service, by its endpoints.
     Service,

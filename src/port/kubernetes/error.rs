@@ -35,9 +35,10 @@ pub enum ApiError {
 
 impl From<kube::Error> for ApiError {
     fn from(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) => Self::Refused(status),
-            other => Self::Broken(other),
+        if let kube::Error::Api(status) = error {
+            Self::Refused(status)
+        } else {
+            Self::Broken(error)
         }
     }
 }

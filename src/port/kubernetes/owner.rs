@@ -13,7 +13,7 @@ pub enum Owner {
     Argo(String),
     /// Flux, which does so too.
     Flux(String),
-    /// A HorizontalPodAutoscaler, or KEDA.
+    /// A `HorizontalPodAutoscaler`, or KEDA.
     Autoscaler(String),
     /// Anything else: it sets the field back when it is used again.
     Tool(String),
@@ -94,8 +94,8 @@ pub fn owners(managed: Option<&Vec<ManagedFieldsEntry>>, path: &[&str]) -> Vec<O
             fields.is_some_and(|fields| has(&fields.0, path))
         })
         .filter_map(|entry| {
-            let manager = entry.manager.as_deref().filter(|m| *m != MANAGER)?;
-            Some(Owner::new(manager, entry.subresource.as_deref()))
+            let name = entry.manager.as_deref().filter(|m| *m != MANAGER)?;
+            Some(Owner::new(name, entry.subresource.as_deref()))
         })
         .collect();
     owners.sort();

@@ -1,4 +1,4 @@
-//! Deployments and StatefulSets: how many replicas are wanted and are Ready, and setting the first.
+//! Deployments and `StatefulSets`: how many replicas are wanted and are Ready, and setting the first.
 
 use std::{fmt, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::port::kind::Problem;
 pub enum WorkloadKind {
     /// A Deployment.
     Deployment,
-    /// A StatefulSet.
+    /// A `StatefulSet`.
     StatefulSet,
 }
 
@@ -202,7 +202,7 @@ fn standing(object: DynamicObject) -> Result<Standing, ApiError> {
 mod tests {
     use super::*;
 
-    fn deployment(generation: i64, spec: Value, status: Value) -> Result<Standing, ApiError> {
+    fn deployment(generation: i64, spec: &Value, status: &Value) -> Result<Standing, ApiError> {
         let object = json!({
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -220,7 +220,8 @@ mod tests {
     #[test]
     fn done_is_what_the_controller_has_seen_and_is_ready() {
         let status = |seen, current, ready| json!({"observedGeneration": seen, "replicas": current, "readyReplicas": ready});
-        let has = |spec, status, wanted| deployment(2, spec, status).unwrap().has(wanted);
+        let has =
+            |spec: Value, status: Value, wanted| deployment(2, &spec, &status).unwrap().has(wanted);
         assert!(has(spec(4), status(2, 4, 4), 4));
         assert!(
             has(spec(4), status(2, 5, 5), 4),
@@ -238,12 +239,12 @@ mod tests {
     fn a_workload_that_could_have_any_pod_is_none() {
         let all = json!({"replicas": 1, "selector": {}});
         assert!(matches!(
-            deployment(1, all, json!({})),
+            deployment(1, &all, &json!({})),
             Err(ApiError::Shape("spec.selector"))
         ));
         let none = json!({"selector": {"matchLabels": {"app": "shop"}}});
         assert!(matches!(
-            deployment(1, none, json!({})),
+            deployment(1, &none, &json!({})),
             Err(ApiError::Shape("spec.replicas"))
         ));
     }

@@ -284,12 +284,10 @@ impl Change {
 
     fn unknown(&self, error: ApiError) -> ApiError {
         let target = &self.target;
-        match error {
-            ApiError::Broken(kube::Error::Discovery(_)) => {
-                ApiError::NoKind(format!("{} of {}", target.kind, target.api_version))
-            }
-            other => other,
+        if let ApiError::Broken(kube::Error::Discovery(_)) = &error {
+            return ApiError::NoKind(format!("{} of {}", target.kind, target.api_version));
         }
+        error
     }
 
     fn owners(&self, found: &Found) -> Vec<Owner> {

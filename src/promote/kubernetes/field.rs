@@ -147,16 +147,14 @@ impl Field {
                     self.pointer
                 ));
             };
-            match fields.get(segment) {
-                Some(next) => there = next,
-                None => {
-                    let below = self.segments[depth + 1..].iter().rev();
-                    let whole = below.fold(value.clone(), |inner, name| {
-                        Value::Object(Map::from_iter([(name.clone(), inner)]))
-                    });
-                    return Ok(operation("add", &path, &whole));
-                }
-            }
+            let Some(next) = fields.get(segment) else {
+                let below = self.segments[depth + 1..].iter().rev();
+                let whole = below.fold(value.clone(), |inner, name| {
+                    Value::Object(Map::from_iter([(name.clone(), inner)]))
+                });
+                return Ok(operation("add", &path, &whole));
+            };
+            there = next;
         }
         Ok(None)
     }

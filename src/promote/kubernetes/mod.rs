@@ -1,4 +1,4 @@
-//! Promotions in a cluster: workloads scaled, fields set, CronJobs resumed. Each writes on the object what was before,
+//! Promotions in a cluster: workloads scaled, fields set, `CronJobs` resumed. Each writes on the object what was before,
 //! in the change itself, and refuses to take a field from whoever sets it back.
 
 mod change;

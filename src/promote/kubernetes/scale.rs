@@ -1,4 +1,4 @@
-//! `kubernetes/scale`: a Deployment or StatefulSet gets so many replicas, and has them Ready.
+//! `kubernetes/scale`: a Deployment or `StatefulSet` gets so many replicas, and has them Ready.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! `kubernetes/suspend`: CronJobs begin to run at the site that will serve, or no longer do at the one that is left.
+//! `kubernetes/suspend`: `CronJobs` begin to run at the site that will serve, or no longer do at the one that is left.
 
 use std::sync::Arc;
 
@@ -39,10 +39,10 @@ pub const KIND: Kind = Kind::new::<SuspendWith>(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SuspendWith {
     /// A kubeconfig, whole. Default: the service account of the Pod that this runs in. The account needs get and patch
-    /// on the CronJobs.
+    /// on the `CronJobs`.
     #[serde(default)]
     pub kubeconfig: Option<SecretRef>,
-    /// The CronJobs' namespace.
+    /// The `CronJobs`' namespace.
     pub namespace: String,
     /// Their names.
     pub cron_jobs: Vec<String>,

@@ -1,4 +1,4 @@
-//! A cluster as a site: workloads grow and shrink, fields are set and set back, CronJobs run, and probes look.
+//! A cluster as a site: workloads grow and shrink, fields are set and set back, `CronJobs` run, and probes look.
 
 use std::path::Path;
 
