@@ -195,7 +195,7 @@ pub fn relevant<'a>(component: &'a Component, state: &'a State) -> impl Iterator
     component.probes.iter().filter(move |p| match p.evidence {
         // The standby's stream is evidence about the site that it streams from, which is every other one.
         Evidence::Stream => p.site.as_ref() != site,
-        Evidence::Outside | Evidence::Database | Evidence::Guard => {
+        Evidence::Outside | Evidence::Database | Evidence::Guard | Evidence::Cluster => {
             p.site.is_none() || p.site.as_ref() == site
         }
     })

@@ -30,16 +30,15 @@ pub fn position(service: &Service, state: &State, seen: &Observation) -> Option<
             lsn,
             timeline: None,
         }),
-        (Evidence::Database | Evidence::Guard | Evidence::Outside, DatabaseRole::Primary)
-            if looks_at_active(probe, state) =>
-        {
-            facts.current.map(|lsn| Position {
-                at: asked,
-                lsn,
-                timeline: facts.timeline,
-            })
-        }
-        (Evidence::Database | Evidence::Guard | Evidence::Outside, _) => None,
+        (
+            Evidence::Database | Evidence::Guard | Evidence::Outside | Evidence::Cluster,
+            DatabaseRole::Primary,
+        ) if looks_at_active(probe, state) => facts.current.map(|lsn| Position {
+            at: asked,
+            lsn,
+            timeline: facts.timeline,
+        }),
+        (Evidence::Database | Evidence::Guard | Evidence::Outside | Evidence::Cluster, _) => None,
     }
 }
 

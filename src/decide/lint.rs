@@ -155,7 +155,7 @@ fn lone_witnesses(service: &Service, plan: &Plan) -> Vec<Remark> {
 fn judges(evidence: Evidence, probe: Option<&SiteName>, active: &SiteName) -> bool {
     match evidence {
         Evidence::Stream => probe != Some(active),
-        Evidence::Outside | Evidence::Database | Evidence::Guard => {
+        Evidence::Outside | Evidence::Database | Evidence::Guard | Evidence::Cluster => {
             probe.is_none_or(|site| site == active)
         }
     }

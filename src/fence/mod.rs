@@ -8,6 +8,7 @@ use crate::port::kind::Kind;
 mod command;
 mod drain;
 mod guard;
+mod kubernetes;
 mod postgres;
 mod server;
 mod webhook;
@@ -19,6 +20,7 @@ pub const KINDS: &[Kind] = &[
     command::DRAIN,
     drain::KIND,
     guard::KIND,
+    kubernetes::KIND,
     webhook::KIND,
     postgres::KIND,
     write_attempt::KIND,

@@ -55,6 +55,8 @@ pub enum Evidence {
     Stream,
     /// The guard's own report from the primary's host.
     Guard,
+    /// What the cluster says of the Pods that it runs.
+    Cluster,
 }
 
 impl fmt::Display for Evidence {
@@ -64,6 +66,7 @@ impl fmt::Display for Evidence {
             Self::Database => "database",
             Self::Stream => "replication stream",
             Self::Guard => "guard",
+            Self::Cluster => "cluster",
         })
     }
 }

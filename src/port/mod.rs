@@ -17,6 +17,7 @@ pub mod guard;
 pub mod http;
 pub mod journal;
 pub mod kind;
+pub mod kubernetes;
 pub mod ledger;
 pub mod lenient;
 pub mod lock;

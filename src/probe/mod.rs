@@ -9,6 +9,7 @@ pub mod dns;
 mod fault;
 mod guard;
 pub mod http;
+mod kubernetes;
 mod postgres;
 mod postgres_standby;
 mod progress;
@@ -30,4 +31,5 @@ pub const KINDS: &[Kind] = &[
     postgres::KIND,
     postgres_standby::KIND,
     guard::KIND,
+    kubernetes::KIND,
 ];

@@ -8,6 +8,7 @@ mod follow;
 mod grants;
 mod guard;
 mod http;
+mod kubernetes;
 mod postgres;
 mod rejoin;
 
@@ -20,6 +21,9 @@ pub const KINDS: &[Kind] = &[
     follow::KIND,
     guard::KIND,
     http::KIND,
+    kubernetes::SCALE,
+    kubernetes::PATCH,
+    kubernetes::SUSPEND,
     postgres::KIND,
     rejoin::KIND,
 ];

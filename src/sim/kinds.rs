@@ -20,13 +20,14 @@ use crate::{
 };
 
 /// Probes by name: makers are plain functions, so each name has one of its own.
-const PROBES: [&str; 6] = [
+const PROBES: [&str; 7] = [
     "probe/http",
     "probe/tcp",
     "probe/dns",
     "probe/command",
     "probe/postgres",
     "probe/postgres-standby",
+    "probe/kubernetes",
 ];
 
 fn probe<const N: usize>(with: &Value, wiring: &Wiring) -> Result<SharedProbe, MakeError> {
@@ -37,7 +38,7 @@ type MakeProbe = fn(&Value, &Wiring) -> Result<SharedProbe, MakeError>;
 type MakeAction = fn(&Value, &Wiring) -> Result<SharedAction, MakeError>;
 
 const PROBE_MAKERS: [MakeProbe; PROBES.len()] = [
-    probe::<0>, probe::<1>, probe::<2>, probe::<3>, probe::<4>, probe::<5>,
+    probe::<0>, probe::<1>, probe::<2>, probe::<3>, probe::<4>, probe::<5>, probe::<6>,
 ];
 
 /// Steps that are real: they know the world only through probes and the DNS provider.
@@ -70,7 +71,9 @@ fn guarded<const N: usize>(with: &Value, wiring: &Wiring) -> Result<SharedAction
 
 fn action(name: &str) -> Make {
     match name {
-        "command/fence" | "webhook/fence" => Make::Action(|_, w| deeds::make(Doing::SwitchOff, w)),
+        "command/fence" | "webhook/fence" | "kubernetes/fence" => {
+            Make::Action(|_, w| deeds::make(Doing::SwitchOff, w))
+        }
         "postgres/fence" => Make::Action(|_, w| deeds::make(Doing::RefuseWriters, w)),
         "postgres/write-attempt" => Make::Action(|_, w| deeds::make(Doing::WriteAttempt, w)),
         "postgres/promote" | "command/promote" | "http/promote" | RESTORE => {
@@ -130,8 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_this_build_is_simulated_but_programs_third_standbys_actions_of_hosts_and_drills()
-     {
+    fn every_kind_of_this_build_is_simulated_but_a_few_steps_and_drills() {
         let all = registry::kinds().0.iter().map(|k| k.name);
         let missing: Vec<_> = all.filter(|name| !is_simulated(name)).collect();
         assert_eq!(
@@ -140,6 +142,9 @@ mod tests {
                 "command/drain",
                 "guard/action",
                 "postgres/follow",
+                "kubernetes/scale",
+                "kubernetes/patch",
+                "kubernetes/suspend",
                 "drill/clone",
                 "drill/promote",
                 "drill/query",

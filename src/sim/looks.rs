@@ -87,8 +87,10 @@ fn target(service: &Service, kind: &str, with: &Value) -> Target {
         return match (probe.evidence, component.kind) {
             (Evidence::Stream, _) => site.map_or(Target::Sentinel, Target::Stream),
             (Evidence::Database | Evidence::Guard, _) => Target::Database(site),
-            (Evidence::Outside, ComponentKind::Database) => Target::Port(site),
-            (Evidence::Outside, ComponentKind::Application) => Target::Application(site),
+            (Evidence::Outside | Evidence::Cluster, ComponentKind::Database) => Target::Port(site),
+            (Evidence::Outside | Evidence::Cluster, ComponentKind::Application) => {
+                Target::Application(site)
+            }
         };
     }
     let url = with.get("url").and_then(Value::as_str).unwrap_or_default();

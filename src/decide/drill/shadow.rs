@@ -323,7 +323,14 @@ impl Eye {
                     *heard = heard.map(|(lsn, age)| (lsn, age.saturating_add(since)));
                 }
             }
-            (Evidence::Stream | Evidence::Outside | Evidence::Database | Evidence::Guard, _) => {
+            (
+                Evidence::Stream
+                | Evidence::Outside
+                | Evidence::Database
+                | Evidence::Guard
+                | Evidence::Cluster,
+                _,
+            ) => {
                 seen.facts = Facts::default();
             }
         }

@@ -27,9 +27,8 @@ workloads:
     statefulSets: [shop-db]
     cronJobs: [shop-mail]
     services: [shop]
-    networkPolicies: [failover-shop]
     custom: [{apiGroup: postgresql.cnpg.io, resource: clusters, names: [shop-db]}]
-externalDns: {namespaces: [shop]}
+    fence: true
 leaderElection: {leaseDuration: 30s, renewDeadline: 20s, retryPeriod: 4s}
 metrics: {serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}}
 networkPolicy:
@@ -134,14 +133,29 @@ fn no_role_has_a_wildcard_or_reads_every_secret() {
 }
 
 #[test]
-fn its_rights_are_in_namespaces_alone() {
+fn its_rights_are_in_namespaces_alone_but_for_the_nodes_of_a_fence() {
     for values in ["", EVERYTHING] {
         for object in rendered(values) {
             let kind = object["kind"].as_str().unwrap();
-            let is_policy = kind.starts_with("ValidatingAdmissionPolicy");
+            let is_wide =
+                kind.starts_with("ValidatingAdmissionPolicy") || kind.starts_with("Cluster");
             let place = object["metadata"]["namespace"].as_str();
-            assert!(is_policy || place.is_some(), "{object}");
-            assert!(!kind.starts_with("Cluster"), "{object}");
+            assert!(is_wide || place.is_some(), "{object}");
+            assert!(
+                !kind.starts_with("Cluster") || !values.is_empty(),
+                "{object}"
+            );
+        }
+    }
+    let objects = rendered(EVERYTHING);
+    let nodes = json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]);
+    assert_eq!(one(&objects, "ClusterRole")["rules"], nodes);
+    let unfenced = EVERYTHING.replace("fence: true", "fence: false");
+    let rules = rendered(&unfenced);
+    let rules = rules.iter().filter_map(|o| o["rules"].as_array()).flatten();
+    for rule in rules {
+        for resource in words(&rule["resources"]) {
+            assert!(!["pods", "nodes"].contains(&resource), "{rule}");
         }
     }
 }
@@ -401,8 +415,8 @@ fn its_account_may_do_what_the_role_says_and_nothing_else() {
         "patch batch/cronjobs/shop-mail shop",
         "patch postgresql.cnpg.io/clusters/shop-db shop",
         "list /pods shop",
+        "list /nodes default",
         "watch /secrets/primary-kubeconfig ops",
-        "create externaldns.k8s.io/dnsendpoints shop",
     ] {
         assert!(may(&cluster, &account, allowed), "refused: {allowed}");
     }
@@ -418,6 +432,9 @@ fn its_account_may_do_what_the_role_says_and_nothing_else() {
         "patch apps/deployments/other shop",
         "patch apps/deployments/shop books",
         "delete apps/deployments/shop shop",
+        "watch apps/deployments/shop shop",
+        "get /pods shop",
+        "patch /services/shop shop",
         "list /secrets shop",
         "list /secrets ops",
         "get /secrets/tokens ops",

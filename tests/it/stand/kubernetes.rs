@@ -44,6 +44,44 @@ const AUDIT: &str = r#"{
     ]
 }"#;
 
+const POD_ENDS: &str = "apiVersion: kwok.x-k8s.io/v1alpha1
+kind: Stage
+metadata: {name: pod-end}
+spec:
+  resourceRef: {apiGroup: v1, kind: Pod}
+  selector:
+    matchExpressions:
+    - {key: .metadata.deletionTimestamp, operator: Exists}
+    - {key: .status.phase, operator: NotIn, values: [Succeeded, Failed]}
+  next:
+    statusTemplate: |
+      {{ $now := Now }}
+      containerStatuses:
+      {{ range .spec.containers }}
+      - image: {{ .image | Quote }}
+        name: {{ .name | Quote }}
+        ready: false
+        restartCount: 0
+        state:
+          terminated:
+            exitCode: 0
+            finishedAt: {{ $now | Quote }}
+            reason: Completed
+            startedAt: {{ $now | Quote }}
+      {{ end }}
+      phase: Succeeded";
+const POD_GOES: &str = "apiVersion: kwok.x-k8s.io/v1alpha1
+kind: Stage
+metadata: {name: pod-go}
+spec:
+  resourceRef: {apiGroup: v1, kind: Pod}
+  selector:
+    matchExpressions:
+    - {key: .metadata.deletionTimestamp, operator: Exists}
+    - {key: .status.phase, operator: In, values: [Succeeded, Failed]}
+  next: {delete: true}
+";
+
 /// A program that a cluster is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
@@ -119,6 +157,7 @@ impl Cluster {
                 processes: Mutex::default(),
             };
             fs::write(cluster.file("audit.json"), AUDIT).unwrap();
+            fs::write(cluster.file("stages.yaml"), stages()).unwrap();
             cluster.launch(Part::Etcd);
             cluster.launch(Part::ApiServer);
             if cluster.becomes_ready() {
@@ -339,7 +378,7 @@ impl Cluster {
             Part::Kubelets => own(&[
                 "--manage-all-nodes=true",
                 "--node-lease-duration-seconds=40",
-                &format!("--config={}", text(&tool("stages.yaml"))),
+                "--config=stages.yaml",
             ]),
         }
     }
@@ -444,6 +483,18 @@ pub fn tool(name: &str) -> PathBuf {
         .find(|path| path.exists());
     found
         .unwrap_or_else(|| panic!("{name} is not there: run tests/operator/build, which builds it"))
+}
+
+/// What becomes of Pods and nodes, with the end of a Pod as a kubelet brings it about: it says first that every container
+/// has ended, and then deletes what is left.
+fn stages() -> String {
+    let brought = fs::read_to_string(tool("stages.yaml")).unwrap();
+    let kept = brought
+        .split("\n---\n")
+        .filter(|stage| !stage.contains("\n  name: pod-delete\n"));
+    kept.chain([POD_ENDS, POD_GOES])
+        .collect::<Vec<_>>()
+        .join("\n---\n")
 }
 
 fn node(number: usize) -> Value {

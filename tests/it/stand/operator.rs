@@ -31,10 +31,14 @@ pub struct Operators {
 impl Operators {
     /// A cluster with the definitions and the service's documents, and no replica yet.
     pub async fn new() -> Self {
-        let cluster = Cluster::start();
+        Self::of(Cluster::start(), |document| document).await
+    }
+
+    /// The same in this cluster, with the documents as `change` has them.
+    pub async fn of(cluster: Cluster, change: impl FnOnce(String) -> String) -> Self {
         define(&cluster);
         let stand = Stand::new().await;
-        cluster.apply(&stand.document());
+        cluster.apply(&change(stand.document()));
         Self {
             cluster,
             stand,
@@ -45,9 +49,14 @@ impl Operators {
     /// The same with one replica that leads, and a service that is seen to work.
     pub async fn running() -> Self {
         let mut operators = Self::new().await;
-        operators.start("one");
-        operators.until_service("it is healthy", |status| status["verdict"] == "healthy");
+        operators.run();
         operators
+    }
+
+    /// Starts a replica that leads, and waits until the service is seen to work.
+    pub fn run(&mut self) {
+        self.start("one");
+        self.until_service("it is healthy", |status| status["verdict"] == "healthy");
     }
 
     /// The state folder of a replica.

@@ -1,0 +1,321 @@
+//! `kubernetes/scale`: a Deployment or `StatefulSet` gets so many replicas, and has them Ready.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    model::{
+        check::CheckItem,
+        secret::SecretRef,
+        site::Site,
+        step::{Presence, Proof, StepResult},
+    },
+    port::{
+        action::{Action, SharedAction, StepContext},
+        kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
+        kubernetes::{
+            ApiError, Cluster, Note, Owner, Standing, Workload, WorkloadKind, WorkloadWith,
+            autoscalers, name_problem, refused, rival,
+        },
+    },
+};
+
+/// Time between two looks while Pods start.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Time before an object that somebody changed meanwhile is changed again.
+const SOON: Duration = Duration::from_millis(100);
+/// How long `failover check` waits for an answer.
+const CHECK: Duration = Duration::from_secs(10);
+/// What is set.
+const FIELD: &str = "spec.replicas";
+
+/// `kubernetes/scale`.
+pub const KIND: Kind = Kind::new::<ScaleWith>(
+    "kubernetes/scale",
+    "scales a Deployment or StatefulSet, and waits until its Pods are Ready",
+    "namespace: shop\nkind: Deployment\nname: shop\nreplicas: 4\n",
+    Make::Action(make),
+);
+
+/// Settings of `kubernetes/scale`. Taking it back scales to what was before, which stands in the workload's annotation
+/// `failover.rs/scaled`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ScaleWith {
+    /// A kubeconfig, whole. Default: the service account of the Pod that this runs in. The account needs get and patch
+    /// on the workload, and list on horizontalpodautoscalers for `failover check`.
+    #[serde(default)]
+    pub kubeconfig: Option<SecretRef>,
+    /// The workload's namespace.
+    pub namespace: String,
+    /// What it is.
+    pub kind: WorkloadKind,
+    /// Its name.
+    pub name: String,
+    /// As many it gets, and must have Ready.
+    pub replicas: u32,
+    /// Takes the number from another field manager, such as kubectl or Helm. Default: false; the step then fails.
+    #[serde(default)]
+    pub force: bool,
+}
+
+impl With for ScaleWith {
+    fn problems(&self) -> Vec<Problem> {
+        [("namespace", &self.namespace), ("name", &self.name)]
+            .into_iter()
+            .filter_map(|(path, name)| name_problem(path, name))
+            .collect()
+    }
+}
+
+fn make(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
+    let with: ScaleWith = read(with)?;
+    Ok(Arc::new(Scale {
+        cluster: Cluster::new(with.kubeconfig.clone(), wiring),
+        with,
+    }))
+}
+
+struct Scale {
+    cluster: Cluster,
+    with: ScaleWith,
+}
+
+#[async_trait]
+impl Action for Scale {
+    async fn perform(&self, step: &StepContext) -> StepResult {
+        let deadline = Instant::now() + step.limit();
+        let note = match self.begin(step, deadline).await {
+            Ok(note) => note,
+            Err(result) => return result,
+        };
+        self.until_ready(self.with.replicas, note.before, deadline)
+            .await
+    }
+
+    async fn observe(&self, step: &StepContext) -> Presence {
+        let standing = match self.look(step.limit()).await {
+            Ok((_, standing)) => standing,
+            Err(e) => return Presence::unknown(format!("{}: {}", self.cluster, e.told())),
+        };
+        let told = format!("{} has {}", self.title(), standing.told());
+        if !standing.has(self.with.replicas) {
+            return Presence::absent(told);
+        }
+        let own = standing.note.filter(|note| note.key == step.key);
+        Presence::InPlace(match own {
+            Some(note) => Proof::new(told).with("before", note.before.to_string()),
+            None => Proof::new(told),
+        })
+    }
+
+    async fn undo(&self, step: &StepContext) -> Option<StepResult> {
+        let deadline = Instant::now() + step.limit();
+        Some(match self.back(step, deadline).await {
+            Ok(before) => self.until_ready(before, before, deadline).await,
+            Err(result) => result,
+        })
+    }
+
+    async fn check(&self, _from: &Site, _to: &Site) -> Vec<CheckItem> {
+        let name = format!(
+            "kubernetes/scale/{}/{}",
+            self.with.namespace, self.with.name
+        );
+        let (workload, standing) = match self.look(CHECK).await {
+            Ok(seen) => seen,
+            Err(e) => return vec![refused(&name, FIELD, &e)],
+        };
+        let replicas = self.with.replicas;
+        let mut items = vec![self.tried(&name, &workload, &standing).await];
+        if self.with.force {
+            items.extend(rival(&name, FIELD, &standing.owners));
+        }
+        if let Ok(client) = self.cluster.client().await {
+            items.extend(autoscalers(&client, &workload, replicas, CHECK).await);
+        }
+        items
+    }
+}
+
+impl Scale {
+    async fn look(&self, within: Duration) -> Result<(Workload, Standing), ApiError> {
+        let client = self.cluster.client().await?;
+        let with = WorkloadWith {
+            kind: self.with.kind,
+            name: self.with.name.clone(),
+        };
+        let workload = Workload::new(client, &self.with.namespace, &with);
+        let standing = workload.read(within).await?;
+        Ok((workload, standing))
+    }
+
+    fn title(&self) -> String {
+        let with = &self.with;
+        format!("{} {}/{}", with.kind.word(), with.namespace, with.name)
+    }
+
+    /// Has the number wanted, with what was before noted in the same change; the error is the step's result.
+    async fn begin(&self, step: &StepContext, deadline: Instant) -> Result<Note, StepResult> {
+        let how = Workload::applying(self.with.force);
+        loop {
+            let (workload, standing) = self.look(left(deadline)).await.map_err(|e| early(&e))?;
+            let own = standing.note.clone().filter(|note| note.key == step.key);
+            if let Some(note) = &own
+                && standing.wanted == self.with.replicas
+            {
+                return Ok(note.clone());
+            }
+            let note = own.unwrap_or(Note {
+                key: step.key.clone(),
+                before: standing.wanted,
+                ending: None,
+            });
+            let asked = workload.scale(
+                &standing,
+                self.with.replicas,
+                Some(&note),
+                how.clone(),
+                left(deadline),
+            );
+            match asked.await {
+                Ok(_) => return Ok(note),
+                Err(e) if e.is_overtaken() && left(deadline) > SOON => sleep(SOON).await,
+                Err(e) => return Err(answered(&e)),
+            }
+        }
+    }
+
+    /// Has what was before wanted again, and returns it; the error is the step's result.
+    async fn back(&self, step: &StepContext, deadline: Instant) -> Result<u32, StepResult> {
+        let how = Workload::applying(self.with.force);
+        loop {
+            let (workload, standing) = self.look(left(deadline)).await.map_err(|e| early(&e))?;
+            let before = match &standing.note {
+                Some(note) if note.key == step.key => note.before,
+                Some(_) => {
+                    return Err(StepResult::failed(format!(
+                        "another step has scaled {workload} since; nothing was changed"
+                    )));
+                }
+                None => match before(step) {
+                    // It was taken back before, and this was not heard.
+                    Some(before) if before == standing.wanted => return Ok(before),
+                    Some(_) => {
+                        return Err(StepResult::failed(format!(
+                            "the note on {workload} is gone: somebody else has scaled it since; nothing was changed"
+                        )));
+                    }
+                    None => {
+                        return Err(StepResult::done(format!(
+                            "{workload} was not scaled by this step; it has {}",
+                            standing.told()
+                        )));
+                    }
+                },
+            };
+            let asked = workload.scale(&standing, before, None, how.clone(), left(deadline));
+            match asked.await {
+                Ok(_) => return Ok(before),
+                Err(e) if e.is_overtaken() && left(deadline) > SOON => sleep(SOON).await,
+                Err(e) => return Err(answered(&e)),
+            }
+        }
+    }
+
+    /// Waits until there are as many, and all are Ready.
+    async fn until_ready(&self, replicas: u32, before: u32, deadline: Instant) -> StepResult {
+        let title = self.title();
+        loop {
+            let seen = match self.look(left(deadline)).await {
+                Ok((_, standing)) if standing.has(replicas) => {
+                    let told = format!("{title} has {}, and had {before} before", standing.told());
+                    return StepResult::Done(Proof::new(told).with("before", before.to_string()));
+                }
+                Ok((_, standing)) if standing.wanted != replicas => {
+                    return StepResult::indeterminate(format!(
+                        "{title} was scaled to {replicas}, and somebody else has scaled it to {} since",
+                        standing.wanted
+                    ));
+                }
+                Ok((_, standing)) => format!("it has {}", standing.told()),
+                Err(e) => e.told(),
+            };
+            if left(deadline) <= AGAIN {
+                return StepResult::indeterminate(format!(
+                    "{title} was scaled to {replicas}, but {seen}"
+                ));
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Asks the server whether it would take the change.
+    async fn tried(&self, name: &str, workload: &Workload, standing: &Standing) -> CheckItem {
+        let note = Note {
+            key: "check".into(),
+            before: standing.wanted,
+            ending: None,
+        };
+        let (replicas, how) = (
+            self.with.replicas,
+            Workload::applying(self.with.force).dry_run(),
+        );
+        let asked = workload.scale(standing, replicas, Some(&note), how, CHECK);
+        match asked.await {
+            Ok(_) => CheckItem::ok(
+                name,
+                format!(
+                    "{workload} has {}, and may be scaled to {replicas}",
+                    standing.told()
+                ),
+            ),
+            Err(e) => refused(name, FIELD, &e),
+        }
+    }
+}
+
+/// What was before, as the run's journal has it.
+fn before(step: &StepContext) -> Option<u32> {
+    let fact = step.facts.get(&format!("{}.before", step.step))?;
+    fact.parse().ok()
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// An error before anything was asked for. A time-out is never a failure: an earlier attempt may be under way.
+fn early(error: &ApiError) -> StepResult {
+    let text = format!("nothing was scaled: {}", error.told());
+    match error {
+        ApiError::Timeout(_) => StepResult::indeterminate(text),
+        ApiError::Secret(_)
+        | ApiError::Settings(_)
+        | ApiError::Refused(_)
+        | ApiError::Broken(_)
+        | ApiError::NoKind(_)
+        | ApiError::Shape(_) => StepResult::failed(text),
+    }
+}
+
+/// An error of the change itself.
+fn answered(error: &ApiError) -> StepResult {
+    if let Some(first) = error.rivals().first() {
+        let owner = Owner::new(first, None);
+        return StepResult::failed(format!(
+            "nothing was scaled: {FIELD} belongs to {}; {}",
+            owner.told(),
+            owner.fix(FIELD)
+        ));
+    }
+    if error.is_certain() {
+        return StepResult::failed(format!("nothing was scaled: {}", error.told()));
+    }
+    StepResult::indeterminate(error.told())
+}

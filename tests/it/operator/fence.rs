@@ -1,0 +1,226 @@
+//! The old site's cluster is fenced: what proves it, and what does not.
+
+use failover::{
+    model::{
+        check::CheckStatus,
+        span::Span,
+        step::{Presence, Proof, Rung, StepResult},
+    },
+    port::{action::SharedAction, kind::Wiring},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::site::{apply, reference, replicas};
+use crate::stand::{
+    kubernetes::{Cluster, Part},
+    wiring::{action, step, wiring},
+};
+
+const LONG: Span = Span::from_secs(60);
+const SHORT: Span = Span::from_secs(6);
+
+struct Fenced {
+    cluster: Cluster,
+    _folder: TempDir,
+    wiring: Wiring,
+    kind: &'static str,
+}
+
+impl Fenced {
+    /// A cluster of two nodes, with a workload of two Pods that run.
+    fn new(kind: &'static str) -> Self {
+        let cluster = Cluster::with_nodes(2);
+        apply(&cluster, kind, Some(2), "kubectl");
+        cluster.until("it runs", || replicas(&cluster, kind) == "2/2");
+        let folder = TempDir::new().unwrap();
+        Self {
+            wiring: wiring(folder.path()),
+            _folder: folder,
+            cluster,
+            kind,
+        }
+    }
+
+    /// As a process that has just been started would do it.
+    fn action(&self, more: &Value) -> SharedAction {
+        let mut with = json!({
+            "kubeconfig": reference(&self.cluster.kubeconfig()),
+            "namespace": "default",
+            "workloads": [{"kind": self.kind, "name": "shop"}],
+            "force": true,
+        });
+        let fields = more.as_object().unwrap().clone();
+        with.as_object_mut().unwrap().extend(fields);
+        action("kubernetes/fence", &with, &self.wiring)
+    }
+
+    async fn perform(&self, within: Span) -> StepResult {
+        self.action(&json!({})).perform(&step(within)).await
+    }
+
+    async fn observe(&self) -> Presence {
+        self.action(&json!({})).observe(&step(SHORT)).await
+    }
+
+    fn pods(&self) -> Vec<String> {
+        let pods = self.cluster.kubectl(&["get", "pods", "-o=name"]);
+        pods.lines().map(str::to_owned).collect()
+    }
+
+    fn has(&self, wanted: &str) {
+        self.cluster
+            .until(wanted, || replicas(&self.cluster, self.kind) == wanted);
+    }
+}
+
+fn done(result: StepResult) -> Proof {
+    let StepResult::Done(proof) = result else {
+        panic!("{result:?}")
+    };
+    proof
+}
+
+fn unclear(result: StepResult) -> String {
+    let StepResult::Indeterminate { reason } = result else {
+        panic!("{result:?}")
+    };
+    reason
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_proved_once_every_kubelet_has_said_so_and_taken_back() {
+    for kind in ["Deployment", "StatefulSet"] {
+        let site = Fenced::new(kind);
+        assert!(matches!(site.observe().await, Presence::Absent { .. }));
+        let context = step(SHORT);
+        let items = site
+            .action(&json!({}))
+            .check(&context.from, &context.to)
+            .await;
+        assert!(
+            items.iter().all(|i| i.status == CheckStatus::Ok),
+            "{items:?}"
+        );
+        site.has("2/2");
+
+        // While no kubelet answers nothing is proved, and nobody forgets what was before.
+        site.cluster.freeze(Part::Kubelets);
+        let told = unclear(site.perform(SHORT).await);
+        assert!(told.contains("has not ended"), "{told}");
+        assert!(matches!(site.observe().await, Presence::Absent { .. }));
+        site.cluster.thaw(Part::Kubelets);
+        site.cluster
+            .until("the Pods are gone", || site.pods().is_empty());
+        // Nobody was there to see it: the API server has.
+        let Presence::InPlace(seen) = site.observe().await else {
+            panic!("{:?}", site.observe().await)
+        };
+        assert_eq!(seen.rung, Some(Rung::Infrastructure));
+        let proof = done(site.perform(LONG).await);
+        assert_eq!(proof.rung, Some(Rung::Infrastructure));
+        assert_eq!(proof.facts["before.shop"], "2");
+        assert!(matches!(site.observe().await, Presence::InPlace(_)));
+
+        done(site.action(&json!({})).undo(&step(LONG)).await.unwrap());
+        site.has("2/2");
+        assert!(matches!(site.observe().await, Presence::Absent { .. }));
+        // All at once, while it is watched.
+        let proof = done(site.perform(LONG).await);
+        assert!(proof.summary.contains("2 Pods of"), "{proof:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_was_deleted_by_force_is_no_proof_for_anybody() {
+    let site = Fenced::new("Deployment");
+    site.cluster.freeze(Part::Kubelets);
+    let told = unclear(site.perform(SHORT).await);
+    assert!(told.contains("has not ended"), "{told}");
+    for pod in site.pods() {
+        site.cluster
+            .kubectl(&["delete", &pod, "--force", "--grace-period=0"]);
+    }
+    assert!(site.pods().is_empty());
+    let told = unclear(site.perform(SHORT).await);
+    assert!(told.contains("it may run still"), "{told}");
+    let seen = site.observe().await;
+    assert!(
+        matches!(&seen, Presence::Unknown { reason } if reason.contains("it may run still")),
+        "{seen:?}"
+    );
+    // Neither does the next run begin with a clean slate.
+    let mut later = step(SHORT);
+    later.key = "another".into();
+    let told = unclear(site.action(&json!({})).perform(&later).await);
+    assert!(told.contains("it may run still"), "{told}");
+    site.cluster.thaw(Part::Kubelets);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_not_heard_may_run_what_nobody_sees() {
+    let site = Fenced::new("Deployment");
+    done(site.perform(LONG).await);
+    // No kubelet says that this one is well.
+    site.cluster.freeze(Part::Kubelets);
+    site.cluster
+        .apply(r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "silent"}}"#);
+    let status = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
+    let patch = format!("-p={status}");
+    let arguments = [
+        "patch",
+        "node",
+        "silent",
+        "--subresource=status",
+        "--type=merge",
+        &patch,
+    ];
+    site.cluster.kubectl(&arguments);
+
+    let context = step(SHORT);
+    let told = unclear(site.perform(SHORT).await);
+    assert!(told.contains("such as silent"), "{told}");
+    let seen = site.observe().await;
+    assert!(
+        matches!(&seen, Presence::Unknown { reason } if reason.contains("silent")),
+        "{seen:?}"
+    );
+    let items = site
+        .action(&json!({}))
+        .check(&context.from, &context.to)
+        .await;
+    let warned = items
+        .iter()
+        .find(|i| i.status == CheckStatus::Warn)
+        .unwrap();
+    assert!(warned.detail.contains("silent"), "{items:?}");
+    // It is none of those that can run the workload.
+    let own = json!({"nodes": {"kubernetes.io/os": "linux"}});
+    done(site.action(&own).perform(&context).await);
+    let none = json!({"nodes": {"kubernetes.io/os": "plan9"}});
+    unclear(site.action(&none).perform(&context).await);
+    site.cluster.thaw(Part::Kubelets);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_reached_fences_nothing() {
+    let site = Fenced::new("Deployment");
+    site.cluster.freeze(Part::ApiServer);
+    unclear(site.perform(SHORT).await);
+    assert!(matches!(site.observe().await, Presence::Unknown { .. }));
+    site.cluster.thaw(Part::ApiServer);
+    site.cluster.crash(Part::ApiServer);
+    unclear(site.perform(SHORT).await);
+    assert!(matches!(site.observe().await, Presence::Unknown { .. }));
+    let context = step(SHORT);
+    let items = site
+        .action(&json!({}))
+        .check(&context.from, &context.to)
+        .await;
+    assert!(
+        items.iter().any(|i| i.status == CheckStatus::Unknown),
+        "{items:?}"
+    );
+    site.cluster.restart(Part::ApiServer);
+    site.has("2/2");
+}
