@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::journal::journal;
-use crate::stand::{kubernetes::Part, operator::Operators};
+use crate::stand::{kubernetes::Part, operator::Operators, patience::until};
 
 /// The whole chain, checked.
 async fn records(operators: &Operators) -> Vec<Record> {
@@ -149,9 +149,10 @@ async fn a_leader_that_slept_through_its_lease_changes_nothing() {
     let mut operators = Operators::running().await;
     operators.start("two");
     operators.signal("one", Signal::SIGSTOP);
-    operators.cluster.until("the other one leads", || {
-        operators.log("two").contains("this replica leads term=2")
-    });
+    until("the other one leads, and has written so", async || {
+        leaders(&records(&operators).await).len() == 2
+    })
+    .await;
     let before = records(&operators).await.len();
     operators.signal("one", Signal::SIGCONT);
     let status = operators.ended("one");
