@@ -72,6 +72,8 @@ impl Cluster {
             Config::incluster().map_err(|e| ApiError::Settings(cause::without_repeats(&e)))?
         };
         config.connect_timeout = Some(CONNECT);
+        // Else it is that of the environment, which may name a password.
+        config.proxy_url = None;
         // A step knows itself what it may ask again.
         config.default_retry = false;
         let client = Client::try_from(config);
@@ -88,29 +90,52 @@ async fn config(text: &str) -> Result<Config, ApiError> {
     config.map_err(|e| ApiError::Settings(cause::without_repeats(&e)))
 }
 
-/// A kubeconfig that stands for itself: it runs no program, which could hang, and trusts no server unseen, whose word
-/// would prove a fence.
+/// A kubeconfig that stands for itself: it runs no program, which could hang, reads no file of this host, which could be a
+/// secret of ours, and trusts no server unseen, whose word would prove a fence.
 fn read(text: &str) -> Result<Kubeconfig, ApiError> {
     let refused = |why: &str| Err(ApiError::Settings(why.to_owned()));
     // What the parser says of a wrong text may show parts of it.
     let Ok(kubeconfig) = Kubeconfig::from_yaml(text) else {
         return refused("it is no kubeconfig: give the text of one, with one context");
     };
+    if kubeconfig.contexts.len() != 1 {
+        return refused("it has several contexts or none: give one with one context");
+    }
     let people = kubeconfig.auth_infos.iter();
-    if people
-        .filter_map(|named| named.auth_info.as_ref())
-        .any(|person| person.exec.is_some() || person.auth_provider.is_some())
-    {
-        return refused(
-            "it runs a program to log in: give it the token or certificate of a service account",
-        );
+    for person in people.filter_map(|named| named.auth_info.as_ref()) {
+        if person.exec.is_some() || person.auth_provider.is_some() {
+            return refused(
+                "it runs a program to log in: give it the token or certificate of a service account",
+            );
+        }
+        let files = [
+            &person.token_file,
+            &person.client_certificate,
+            &person.client_key,
+        ];
+        if files.into_iter().any(Option::is_some) {
+            return refused(
+                "it names a file to log in with: give it token, or client-certificate-data and client-key-data",
+            );
+        }
     }
     let clusters = kubeconfig.clusters.iter();
-    if clusters
-        .filter_map(|named| named.cluster.as_ref())
-        .any(|cluster| cluster.insecure_skip_tls_verify == Some(true))
-    {
-        return refused("it trusts any server: give it certificate-authority-data");
+    for cluster in clusters.filter_map(|named| named.cluster.as_ref()) {
+        if cluster.insecure_skip_tls_verify == Some(true) {
+            return refused("it trusts any server: give it certificate-authority-data");
+        }
+        if cluster.certificate_authority.is_some() {
+            return refused("it names a file of authorities: give it certificate-authority-data");
+        }
+        if cluster.proxy_url.is_some() {
+            return refused("it names a proxy, which is not supported: take proxy-url out");
+        }
+        let server = cluster.server.as_deref().unwrap_or_default();
+        if !server.starts_with("https://") {
+            return refused(
+                "its server has no https:// URL: nobody else's word is taken for the server's",
+            );
+        }
     }
     Ok(kubeconfig)
 }
@@ -145,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kubeconfig_runs_no_program_and_trusts_no_stranger() {
+    fn a_kubeconfig_runs_no_program_reads_no_file_and_trusts_no_stranger() {
         assert!(read(&with("{token: t}", "")).is_ok());
         for (text, told) in [
             (with("{exec: {command: aws}}", ""), "runs a program"),
@@ -156,6 +181,30 @@ mod tests {
             (
                 with("{token: t}", ", insecure-skip-tls-verify: true"),
                 "trusts any server",
+            ),
+            (with("{tokenFile: /s3cret}", ""), "names a file to log in"),
+            (
+                with("{client-certificate: /a, client-key: /s3cret}", ""),
+                "names a file to log in",
+            ),
+            (
+                with("{token: t}", ", certificate-authority: /s3cret"),
+                "names a file of authorities",
+            ),
+            (
+                with("{token: t}", ", proxy-url: \"http://u:s3cret@p\""),
+                "names a proxy",
+            ),
+            (
+                with("{token: t}", "").replace("https:", "http:"),
+                "https://",
+            ),
+            (
+                with("{token: t}", "").replace(
+                    "contexts: [",
+                    "contexts: [{name: b, context: {cluster: a, user: a}}, ",
+                ),
+                "several contexts",
             ),
             ("s3cret".to_owned(), "no kubeconfig"),
         ] {

@@ -113,8 +113,21 @@ impl Change {
         }
     }
 
-    /// Looks whether it has taken effect.
-    pub async fn seen(&self, step: &StepContext, within: Duration) -> Presence {
+    /// Looks whether it has taken effect. What this step has set, and has no effect yet, is waited for: it is neither in
+    /// place nor absent.
+    pub async fn observe(&self, step: &StepContext) -> Presence {
+        let deadline = Instant::now() + step.limit();
+        loop {
+            let seen = self.seen(step, left(deadline)).await;
+            let is_over = left(deadline) <= AGAIN;
+            match seen {
+                Presence::Unknown { .. } if !is_over => sleep(AGAIN).await,
+                seen => return seen,
+            }
+        }
+    }
+
+    async fn seen(&self, step: &StepContext, within: Duration) -> Presence {
         let found = match self.find(within).await {
             Ok(found) => found,
             Err(e) => return Presence::unknown(format!("{}: {}", self.cluster, e.told())),
@@ -124,18 +137,22 @@ impl Change {
         if held != self.value {
             return Presence::absent(format!("{pointer} of {target} is {held}"));
         }
+        let annotations = found.object.metadata.annotations.as_ref();
+        let own = self.field.before(annotations);
+        let own = own.filter(|before| before.key == step.key);
         if let Some((until, wanted)) = &self.until {
             let held = found.json.pointer(until).unwrap_or(&Value::Null);
             if held != wanted {
-                return Presence::absent(format!(
-                    "{until} of {target} is {held}, not {wanted} yet"
-                ));
+                let told = format!("{until} of {target} is {held}, not {wanted} yet");
+                return if own.is_some() {
+                    Presence::unknown(told)
+                } else {
+                    Presence::absent(told)
+                };
             }
         }
         let proof = Proof::new(format!("{pointer} of {target} is {held}"));
-        let annotations = found.object.metadata.annotations.as_ref();
-        let own = self.field.before(annotations);
-        Presence::InPlace(match own.filter(|before| before.key == step.key) {
+        Presence::InPlace(match own {
             Some(before) => proof.with("before", before.value.to_string()),
             None => proof,
         })
@@ -153,6 +170,11 @@ impl Change {
             let held = self.field.held(&found.json);
             let annotations = found.object.metadata.annotations.as_ref();
             let Some(before) = self.field.before(annotations) else {
+                if held == self.value && step.facts.contains_key(&format!("{}.before", step.step)) {
+                    return StepResult::failed(format!(
+                        "{pointer} of {target} is {held}, and what it was before is noted there no more; nothing was changed"
+                    ));
+                }
                 return StepResult::done(format!(
                     "{pointer} of {target} is {held}; this step's change is not there any more"
                 ));
@@ -371,16 +393,12 @@ fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// An error before anything was asked for. A time-out is never a failure: an earlier attempt may be under way.
+/// An error before anything was asked for. Where the server did not say no, an earlier attempt may be under way.
 fn early(error: &ApiError) -> StepResult {
     let text = format!("nothing was changed: {}", error.told());
-    match error {
-        ApiError::Timeout(_) => StepResult::indeterminate(text),
-        ApiError::Secret(_)
-        | ApiError::Settings(_)
-        | ApiError::Refused(_)
-        | ApiError::Broken(_)
-        | ApiError::NoKind(_)
-        | ApiError::Shape(_) => StepResult::failed(text),
+    if error.is_certain() {
+        StepResult::failed(text)
+    } else {
+        StepResult::indeterminate(text)
     }
 }

@@ -91,6 +91,10 @@ impl With for PatchWith {
                 ));
             }
         }
+        if self.kind == "Secret" {
+            let why = "what a Secret holds would stand in the journal";
+            problems.push(Problem::new("kind", why).hint("patch an object that names the Secret"));
+        }
         let namespace = self.namespace.as_deref();
         problems.extend(namespace.and_then(|n| name_problem("namespace", n)));
         problems.extend(name_problem("name", &self.name));
@@ -141,7 +145,7 @@ impl Action for FieldPatch {
     }
 
     async fn observe(&self, step: &StepContext) -> Presence {
-        self.0.seen(step, step.limit()).await
+        self.0.observe(step).await
     }
 
     async fn undo(&self, step: &StepContext) -> Option<StepResult> {

@@ -98,20 +98,17 @@ impl Action for Scale {
             .await
     }
 
+    /// What this step has asked for, and is not there yet, is waited for: it is neither in place nor absent.
     async fn observe(&self, step: &StepContext) -> Presence {
-        let standing = match self.look(step.limit()).await {
-            Ok((_, standing)) => standing,
-            Err(e) => return Presence::unknown(format!("{}: {}", self.cluster, e.told())),
-        };
-        let told = format!("{} has {}", self.title(), standing.told());
-        if !standing.has(self.with.replicas) {
-            return Presence::absent(told);
+        let deadline = Instant::now() + step.limit();
+        loop {
+            let seen = self.seen(step, left(deadline)).await;
+            let is_over = left(deadline) <= AGAIN;
+            match seen {
+                Presence::Unknown { .. } if !is_over => sleep(AGAIN).await,
+                seen => return seen,
+            }
         }
-        let own = standing.note.filter(|note| note.key == step.key);
-        Presence::InPlace(match own {
-            Some(note) => Proof::new(told).with("before", note.before.to_string()),
-            None => Proof::new(told),
-        })
     }
 
     async fn undo(&self, step: &StepContext) -> Option<StepResult> {
@@ -144,6 +141,29 @@ impl Action for Scale {
 }
 
 impl Scale {
+    async fn seen(&self, step: &StepContext, within: Duration) -> Presence {
+        let standing = match self.look(within).await {
+            Ok((_, standing)) => standing,
+            Err(e) => return Presence::unknown(format!("{}: {}", self.cluster, e.told())),
+        };
+        let told = format!("{} has {}", self.title(), standing.told());
+        let own = standing.note.as_ref().filter(|note| note.key == step.key);
+        if standing.has(self.with.replicas) {
+            let proof = Proof::new(told);
+            return Presence::InPlace(match own {
+                Some(note) => proof.with("before", note.before.to_string()),
+                None => proof,
+            });
+        }
+        if own.is_some() && standing.wanted == self.with.replicas {
+            return Presence::unknown(format!(
+                "{told}, and this step wants {}",
+                self.with.replicas
+            ));
+        }
+        Presence::absent(told)
+    }
+
     async fn look(&self, within: Duration) -> Result<(Workload, Standing), ApiError> {
         let client = self.cluster.client().await?;
         let with = WorkloadWith {
@@ -197,7 +217,15 @@ impl Scale {
         loop {
             let (workload, standing) = self.look(left(deadline)).await.map_err(|e| early(&e))?;
             let before = match &standing.note {
-                Some(note) if note.key == step.key => note.before,
+                Some(note) if note.key == step.key && standing.wanted == self.with.replicas => {
+                    note.before
+                }
+                Some(note) if note.key == step.key => {
+                    return Err(StepResult::failed(format!(
+                        "somebody else has scaled {workload} to {} since; nothing was changed",
+                        standing.wanted
+                    )));
+                }
                 Some(_) => {
                     return Err(StepResult::failed(format!(
                         "another step has scaled {workload} since; nothing was changed"
@@ -290,17 +318,13 @@ fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// An error before anything was asked for. A time-out is never a failure: an earlier attempt may be under way.
+/// An error before anything was asked for. Where the server did not say no, an earlier attempt may be under way.
 fn early(error: &ApiError) -> StepResult {
     let text = format!("nothing was scaled: {}", error.told());
-    match error {
-        ApiError::Timeout(_) => StepResult::indeterminate(text),
-        ApiError::Secret(_)
-        | ApiError::Settings(_)
-        | ApiError::Refused(_)
-        | ApiError::Broken(_)
-        | ApiError::NoKind(_)
-        | ApiError::Shape(_) => StepResult::failed(text),
+    if error.is_certain() {
+        StepResult::failed(text)
+    } else {
+        StepResult::indeterminate(text)
     }
 }
 

@@ -97,17 +97,8 @@ impl Action for Suspension {
     }
 
     async fn observe(&self, step: &StepContext) -> Presence {
-        let looks = self.0.iter().map(|change| change.seen(step, step.limit()));
-        let mut told = Vec::new();
-        let mut unknown = None;
-        for presence in join_all(looks).await {
-            match presence {
-                Presence::InPlace(proof) => told.push(proof.summary),
-                absent @ Presence::Absent { .. } => return absent,
-                cannot @ Presence::Unknown { .. } => unknown = Some(cannot),
-            }
-        }
-        unknown.unwrap_or_else(|| Presence::in_place(told.join("; ")))
+        let looks = self.0.iter().map(|change| change.observe(step));
+        seen_together(join_all(looks).await)
     }
 
     async fn undo(&self, step: &StepContext) -> Option<StepResult> {
@@ -119,6 +110,29 @@ impl Action for Suspension {
     async fn check(&self, _from: &Site, _to: &Site) -> Vec<CheckItem> {
         join_all(self.0.iter().map(Change::check)).await.concat()
     }
+}
+
+/// Where this step has set one of them, the others' absence leaves something half-done.
+fn seen_together(seen: Vec<Presence>) -> Presence {
+    let (mut told, mut absent, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+    let mut is_begun = false;
+    for presence in seen {
+        match presence {
+            Presence::InPlace(proof) => {
+                is_begun |= proof.facts.contains_key("before");
+                told.push(proof.summary);
+            }
+            Presence::Absent { reason } => absent.push(reason),
+            Presence::Unknown { reason } => unknown.push(reason),
+        }
+    }
+    if unknown.is_empty() && absent.is_empty() {
+        return Presence::in_place(told.join("; "));
+    }
+    if unknown.is_empty() && !is_begun {
+        return Presence::absent(absent.join("; "));
+    }
+    Presence::unknown([absent, unknown, told].concat().join("; "))
 }
 
 /// Where one of them is done, the others' failure leaves something half-done.
@@ -143,6 +157,27 @@ fn together(results: Vec<StepResult>) -> StepResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_set_in_part_is_neither_there_nor_absent() {
+        let set = || Presence::InPlace(Proof::new("a").with("before", "true"));
+        let was = || Presence::in_place("a");
+        let absent = || Presence::absent("b");
+        let unknown = || Presence::unknown("c");
+        assert_eq!(
+            seen_together(vec![set(), was()]),
+            Presence::in_place("a; a")
+        );
+        assert_eq!(seen_together(vec![was(), absent()]), absent());
+        assert_eq!(
+            seen_together(vec![set(), absent()]),
+            Presence::unknown("b; a")
+        );
+        assert_eq!(
+            seen_together(vec![absent(), unknown()]),
+            Presence::unknown("b; c")
+        );
+    }
 
     #[test]
     fn a_failure_beside_something_done_is_no_failure() {
