@@ -361,11 +361,16 @@ impl Leader {
         let compiled = self.documents.compile(registry::kinds(), &gone);
         self.remarks = compiled.remarks;
         self.troubles.clear();
-        let mut wanted: BTreeMap<ServiceName, Service> = compiled
-            .services
-            .into_iter()
-            .map(|service| (service.name.clone(), service))
-            .collect();
+        let mut wanted = BTreeMap::new();
+        for service in compiled.services {
+            let crossed = self.means.secrets.crossed(&service);
+            if crossed.is_empty() {
+                wanted.insert(service.name.clone(), service);
+            } else {
+                let remarks = self.remarks.entry(Key::of_service(&service.name));
+                remarks.or_default().errors.extend(crossed);
+            }
+        }
         let running = self.means.engine.controller.services();
         // What cannot be used any more changes nothing of what is in force.
         for old in &running {

@@ -6,6 +6,7 @@ use kube::Client;
 use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{
+    bounds::Bounds,
     cluster::Cluster,
     leader::{Leader, LeaderError, Means},
     lease::{Election, Lost, Times, Won},
@@ -40,6 +41,8 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// A folder for what adapters keep.
     pub state: PathBuf,
+    /// The files and variables that documents may name.
+    pub bounds: Bounds,
 }
 
 /// Why a replica ended by itself.
@@ -134,7 +137,11 @@ impl Elected {
             won,
             _figures,
         } = self;
-        let secrets = Arc::new(ClusterSecrets::new(client.clone(), &settings.namespace));
+        let secrets = Arc::new(ClusterSecrets::new(
+            client.clone(),
+            &settings.namespace,
+            settings.bounds,
+        ));
         let journal = Arc::new(KubernetesJournal::new(
             client.clone(),
             &settings.namespace,

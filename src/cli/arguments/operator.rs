@@ -61,6 +61,9 @@ pub struct OperatorRun {
     /// Kubeconfig of the cluster [default: $KUBECONFIG, ~/.kube/config, or the pod's own account].
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// Folder of the files that documents may name as {file: …}, and no others.
+    #[arg(long, value_name = "DIR", default_value = "/etc/failover/secrets")]
+    pub secrets: PathBuf,
     /// Name of the Lease that elects the leader.
     #[arg(long, value_name = "NAME", default_value = "failover")]
     pub lease: String,

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -27,8 +27,8 @@ struct Replica {
 }
 
 impl Replica {
-    /// Starts what the Deployment of the namespace `ops` says.
-    fn start(cluster: &Cluster) -> Self {
+    /// Starts what the Deployment of the namespace `ops` says. What it mounts would stand elsewhere on this host.
+    fn start(cluster: &Cluster, secrets: &Path) -> Self {
         let deployment =
             cluster.kubectl(&["get", "deployment", "dr-failover", "-n=ops", "-o=json"]);
         let deployment: Value = serde_json::from_str(&deployment).unwrap();
@@ -51,6 +51,8 @@ impl Replica {
         }
         let child = command
             .arg(format!("--metrics=127.0.0.1:{}", free_port()))
+            .arg("--secrets")
+            .arg(secrets)
             .arg("--kubeconfig")
             .arg(cluster.of_service_account("ops", "dr-failover"))
             .env("POD_NAME", "dr-failover-0")
@@ -94,7 +96,7 @@ async fn it_is_refused_nothing_that_it_needs() {
     ));
     let value = format!("--from-literal=key={SECRET}");
     cluster.kubectl(&["create", "secret", "generic", "hook", "-n=ops", &value]);
-    let _replica = Replica::start(&cluster);
+    let _replica = Replica::start(&cluster, &stand.path(""));
 
     let secret = "{secretRef: {name: hook, key: key}}";
     let documents = stand.document().replace(&stand.reference("secret"), secret);

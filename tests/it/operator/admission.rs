@@ -144,6 +144,28 @@ async fn what_only_the_controller_can_tell_stands_in_the_condition() {
         .until("the condition names the runbook", || {
             says("spec.runbook: ")(&operators.status("protectedservice", "books"))
         });
+    // Whoever may write documents is not to have the operator's own account.
+    let token = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+    let probe = json!({
+        "uses": "probe/http",
+        "site": "east",
+        "with": {"url": "http://192.0.2.1/", "headers": {"authorization": {"file": token}}},
+    });
+    cluster.apply(&with(service(), "/spec/components/0/probes/0", probe).to_string());
+    operators
+        .cluster
+        .until("the condition names what is out of bounds", || {
+            says("components[0].probes[0].with.headers.authorization: /var/run/secrets/kubernetes.io")(
+                &operators.status("protectedservice", "books"),
+            )
+        });
+    let status = operators.status("protectedservice", "books");
+    let message = valid(&status)["message"].clone();
+    assert!(
+        message.as_str().unwrap().contains("mount it there"),
+        "{message}"
+    );
+
     let listed = cluster.kubectl(&["get", "protected"]);
     let shop = listed
         .lines()

@@ -7,7 +7,10 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser as _};
-use failover::cli::arguments::{self as cli, Arguments};
+use failover::{
+    cli::arguments::{self as cli, Arguments},
+    operator::bounds::PREFIX,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -203,6 +206,22 @@ fn the_program_takes_its_arguments_and_variables() {
             assert!(read.contains(name), "{name} is none of {read:?}");
         }
     }
+}
+
+#[test]
+fn documents_may_name_what_the_chart_gives_them() {
+    let objects = rendered(EVERYTHING);
+    let container = &one(&objects, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+    let environment = json!([{"prefix": PREFIX, "secretRef": {"name": "tokens"}}]);
+    assert_eq!(container["envFrom"], environment);
+    let typed = ["failover"].into_iter().chain(words(&container["args"]));
+    let cli::Command::Operator(operator) = Arguments::parse_from(typed).command else {
+        panic!("another command");
+    };
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    let keys = mounts.iter().find(|m| m["name"] == "secret-0").unwrap();
+    let path = operator.run.secrets.join("keys");
+    assert_eq!(keys["mountPath"], path.to_str().unwrap());
 }
 
 #[test]

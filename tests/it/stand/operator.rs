@@ -59,8 +59,11 @@ impl Operators {
     pub fn start(&mut self, name: &'static str) {
         let kubeconfig = self.cluster.kubeconfig();
         let state = self.state(name);
+        let secrets = self.stand.path("");
         let args = [
             "operator",
+            "--secrets",
+            secrets.to_str().unwrap(),
             "--state",
             state.to_str().unwrap(),
             "--kubeconfig",
