@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{
     announcement::Phase,
-    id::{DrillName, IncidentId, PersonName, RunId, SiteName},
+    id::{DrillName, IncidentId, PersonName, PlanHash, RunId, SiteName},
     plan::RunKind,
     record::RecordBody,
     service::{Mode, Service},
@@ -30,9 +30,20 @@ pub fn take(service: &Service, state: &State, view: &View, command: &Command, no
         Command::Open {
             kind,
             to,
+            plan,
             by,
             reason,
-        } => open(service, state, view, *kind, to.as_ref(), by, reason, now),
+        } => open(
+            service,
+            state,
+            view,
+            *kind,
+            to.as_ref(),
+            plan.as_ref(),
+            by,
+            reason,
+            now,
+        ),
         Command::Approve {
             ask,
             by,
@@ -117,6 +128,7 @@ fn open(
     view: &View,
     kind: RunKind,
     to: Option<&SiteName>,
+    meant: Option<&PlanHash>,
     by: &PersonName,
     reason: &str,
     now: Time,
@@ -138,6 +150,13 @@ fn open(
     let since = state.incident.as_ref().map_or(now, |i| i.outage);
     let proposal = incident::propose(service, state, view, kind, to, since, now)
         .map_err(|reason| Refusal::NoPlan(kind, reason))?;
+    let hash = proposal.plan.hash();
+    if let Some(meant) = meant.filter(|meant| !hash.0.starts_with(meant.as_str())) {
+        return Err(Refusal::OtherPlan {
+            meant: meant.clone(),
+            now: PlanHash::from(hash.short()),
+        });
+    }
     let concerns: Vec<String> = proposal
         .answers
         .iter()

@@ -146,6 +146,8 @@ pub enum Command {
         kind: RunKind,
         /// To which site; none: the first standby.
         to: Option<SiteName>,
+        /// The plan that is meant, by its hash or the beginning of it; none: whatever would run.
+        plan: Option<PlanHash>,
         /// Who.
         by: PersonName,
         /// Why.
@@ -335,6 +337,14 @@ pub enum Refusal {
     /// No plan can be made for it.
     #[error("no {0} can be planned: {1}")]
     NoPlan(RunKind, String),
+    /// Another plan would run than the one that is meant.
+    #[error("the plan is {now} now, not {meant}: look at it with `failover plan`, and ask again")]
+    OtherPlan {
+        /// What was meant.
+        meant: PlanHash,
+        /// What would run.
+        now: PlanHash,
+    },
     /// It is asked already.
     #[error("question {0} about it is open already: approve or deny it")]
     AskOpen(AskId),

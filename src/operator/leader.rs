@@ -27,7 +27,7 @@ use super::{
     cluster::{Cluster, Watched, Written},
     document::{DocumentKind, Documents, Key, Remarks},
     event,
-    request::{self, Asked, Request},
+    request::{Asked, Request},
     resource::{Condition, DocumentStatus, FailoverRunStatus, Progress, ServiceStatus},
     secret::{self, ClusterSecrets},
     standing::{self, Claim},
@@ -678,12 +678,9 @@ impl Leader {
             }
         }
         if !asked.trace.is_begun() && !asked.is_given {
-            let Some(core) = &core else {
+            if core.is_none() {
                 let message = format!("no service {service} is protected here");
                 return at(Progress::Waiting, message);
-            };
-            if let Err(reason) = request::same_plan(&spec, core, self.means.runtime.now()) {
-                return at(Progress::Refused, reason);
             }
             asked.is_given = true;
             let command = asked.request.command(&spec);

@@ -197,6 +197,17 @@ fn observe_records_what_it_would_have_done_and_does_nothing() {
 }
 
 #[test]
+fn a_request_for_another_plan_opens_nothing() {
+    let mut service = shop();
+    service.mode = Mode::Ask;
+    assert_snapshot!(Stage::new(service).play(
+        "well
+        open anna plan 00000000
+        open anna"
+    ));
+}
+
+#[test]
 fn an_rpo_of_zero_is_kept_by_a_synchronous_standby_alone() {
     let mut service = shop();
     service.objectives.rpo = Span::ZERO;

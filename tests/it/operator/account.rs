@@ -129,6 +129,8 @@ async fn it_is_refused_nothing_that_it_needs() {
     cluster.until("a request for another plan is refused", || {
         asked("failoverrun", "stale", ".status.progress") == "Refused"
     });
+    let told = asked("failoverrun", "stale", ".status.message");
+    assert!(told.contains(" now, not 00000000"), "{told}");
     cluster.kubectl(&[
         "delete",
         "protectedservice",

@@ -43,7 +43,7 @@ async fn two_people_are_two_tokens() {
         &stand.cli_as("ann", &other_plan),
         1,
         "FO-023",
-        &["the plan has changed"],
+        &["not 0000deadbeef"],
     );
     let unconfirmed = ["failover", "shop", "--reason", "x"];
     refused(

@@ -36,6 +36,7 @@ impl Show<'_> {
         let open = Command::Open {
             kind: RunKind::Switchover,
             to: None,
+            plan: None,
             by: PersonName::from(ASKS),
             reason: "a new power supply".to_owned(),
         };
