@@ -103,13 +103,35 @@ fn may_approve(
                 .join(", "),
         });
     }
-    if question.ask.required > 1 && question.ask.requester.as_ref() == Some(by) {
-        return Err(Refusal::Requester(by.clone()));
+    let requester = question.ask.requester.as_ref();
+    if let Some(requester) = requester.filter(|r| question.ask.required > 1 && is_same(r, by)) {
+        return Err(Refusal::Requester {
+            by: by.clone(),
+            requester: requester.clone(),
+        });
     }
-    if question.approved.contains(by) {
-        return Err(Refusal::Twice(by.clone()));
+    if let Some(before) = question.approved.iter().find(|one| is_same(one, by)) {
+        return Err(Refusal::Twice(before.clone()));
     }
     Ok(())
+}
+
+/// Whether two names count as one person's. A front end that knows people in its own way puts its name before theirs, and
+/// often knows them by an account with a domain. Who is called alike there and in the documents is taken for one: the
+/// other mistake lets one person be two.
+fn is_same(one: &PersonName, other: &PersonName) -> bool {
+    let is_of_front_end = |name: &PersonName| name.as_str().contains('/');
+    let alike = || bare(one) == bare(other);
+    one == other || ((is_of_front_end(one) || is_of_front_end(other)) && alike())
+}
+
+/// A name without what stands around it, as in `kubernetes/oidc:Ann@example.com`.
+fn bare(name: &PersonName) -> String {
+    let whole = name.as_str();
+    let account = whole.rsplit(['/', ':', '#']).next().unwrap_or(whole);
+    let person = account.split('@').next().unwrap_or(account);
+    let person = if person.is_empty() { whole } else { person };
+    person.to_lowercase()
 }
 
 /// A person says no; anyone who may approve may refuse.
@@ -205,5 +227,31 @@ fn consequence(
             reason,
             active: run.plan.to.clone(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_called_alike_in_two_front_ends_is_one_person() {
+        let same = |one: &str, other: &str| is_same(&one.into(), &other.into());
+        for name in [
+            "ann",
+            "kubernetes/ann",
+            "local/ann",
+            "kubernetes/Ann@example.com",
+            "kubernetes/oidc:ann",
+            "kubernetes/https://id.example.com/realm#ann",
+        ] {
+            assert!(same(name, "ann"), "{name}");
+        }
+        for name in ["ben", "kubernetes/anna", "kubernetes/ann/", "kubernetes/@"] {
+            assert!(!same(name, "ann"), "{name}");
+        }
+        assert!(same("kubernetes/ann", "ann@example.com"));
+        // Documents tell their own people apart.
+        assert!(!same("ann@example.com", "ann"));
     }
 }

@@ -365,8 +365,13 @@ pub enum Refusal {
         approvers: String,
     },
     /// Two persons are needed and this one asked for it.
-    #[error("{0} asked for this and cannot approve it as well: two persons are needed")]
-    Requester(PersonName),
+    #[error("{by} cannot approve what {requester} asked for: two persons are needed")]
+    Requester {
+        /// Who wants to approve.
+        by: PersonName,
+        /// Who asked, as it was known there.
+        requester: PersonName,
+    },
     /// This person has already approved.
     #[error("{0} has already approved; another person is needed")]
     Twice(PersonName),

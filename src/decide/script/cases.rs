@@ -302,6 +302,19 @@ fn two_persons_means_two() {
 }
 
 #[test]
+fn whoever_asked_by_another_front_end_is_no_second_person() {
+    let mut service = shop();
+    service.mode = Mode::Ask;
+    service.approvals.required = 2;
+    assert_snapshot!(Stage::new(service).play(
+        "well
+        open kubernetes/Anna@example.com
+        approve anna
+        approve ben"
+    ));
+}
+
+#[test]
 fn a_second_failover_waits_until_the_first_is_acknowledged() {
     let mut stage = Stage::new(shop());
     stage.play(
