@@ -25,9 +25,10 @@ use serde::{Deserialize, Serialize};
 use super::chain::{self, Head};
 use crate::{
     model::{
-        id::{Seq, ServiceName},
-        record::Record,
+        id::{Seq, ServiceName, Term},
+        record::{Record, RecordBody},
         span::Span,
+        time::Time,
     },
     port::{
         journal::{Draft, Journal, JournalError, Line, Lines, Rivals},
@@ -40,6 +41,8 @@ pub const CHAIN: &str = "failover.rs/chain";
 /// An entry's last sequence, where only its metadata is read.
 const LAST: &str = "failover.rs/last";
 
+/// What was listed together is believed for so long; a chain that is first read later is listed by itself.
+const STOCK: Span = Span::from_secs(30);
 /// Entries that are read at once.
 const PAGE: u32 = 500;
 /// The server has so long to answer before it is asked again.
@@ -84,6 +87,14 @@ pub struct KubernetesJournal {
     runtime: SharedRuntime,
     /// Ends of the chains as they were last read or written.
     heads: Mutex<BTreeMap<ServiceName, Head>>,
+    /// Chains that were listed together, until each is first read.
+    stock: Mutex<Option<Stock>>,
+}
+
+/// Every chain as it was at one moment.
+struct Stock {
+    at: Time,
+    chains: BTreeMap<ServiceName, Vec<JournalEntrySpec>>,
 }
 
 impl KubernetesJournal {
@@ -96,7 +107,40 @@ impl KubernetesJournal {
             identity: identity.to_owned(),
             runtime,
             heads: Mutex::default(),
+            stock: Mutex::default(),
         }
+    }
+
+    /// Lists every chain at once: as many services as there are begin after one list. The last term in which anybody
+    /// led; 0 where nobody has.
+    ///
+    /// # Errors
+    /// Where it cannot be listed.
+    pub async fn take_stock(&self) -> Result<Term, JournalError> {
+        let at = self.runtime.now();
+        let mut chains: BTreeMap<ServiceName, Vec<JournalEntrySpec>> = BTreeMap::new();
+        for entry in self.list(CHAIN).await? {
+            let chain = chains.entry(entry.chain.as_str().into());
+            chain.or_default().push(entry);
+        }
+        let texts = chains.values().flatten().flat_map(|entry| &entry.lines);
+        let last = texts.filter_map(|text| term(text)).max();
+        *self.stock() = Some(Stock { at, chains });
+        Ok(last.unwrap_or_default())
+    }
+
+    fn stock(&self) -> MutexGuard<'_, Option<Stock>> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A chain of the stock, once, and only while that is young.
+    fn stocked(&self, chain: &ServiceName) -> Option<Vec<JournalEntrySpec>> {
+        let mut stock = self.stock();
+        let now = self.runtime.now();
+        if stock.as_ref().is_some_and(|s| now.since(s.at) >= STOCK) {
+            *stock = None;
+        }
+        stock.as_mut()?.chains.remove(chain)
     }
 
     fn heads(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Head>> {
@@ -117,21 +161,28 @@ impl KubernetesJournal {
 
     /// Every line of a chain, in order and unchecked.
     async fn every_line(&self, chain: &ServiceName) -> Result<Vec<Line>, JournalError> {
-        let wanted = format!("{CHAIN}={chain}");
+        let mut entries = match self.stocked(chain) {
+            Some(entries) => entries,
+            None => self.list(&format!("{CHAIN}={chain}")).await?,
+        };
+        // Whoever removes a label does not take the entry out of its chain: the gap shows.
+        entries.sort_by_key(|entry| entry.first);
+        Ok(entries.iter().flat_map(lines).collect())
+    }
+
+    /// Entries with these labels, page by page.
+    async fn list(&self, labels: &str) -> Result<Vec<JournalEntrySpec>, JournalError> {
         let mut entries = Vec::new();
-        let mut page = ListParams::default().labels(&wanted).limit(PAGE);
+        let mut page = ListParams::default().labels(labels).limit(PAGE);
         loop {
             let listed = self.asked(self.entries.list(&page)).await?;
             let next = listed.metadata.continue_.filter(|token| !token.is_empty());
             entries.extend(listed.items.into_iter().map(|entry| entry.spec));
             match next {
                 Some(token) => page = page.continue_token(&token),
-                None => break,
+                None => return Ok(entries),
             }
         }
-        // Whoever removes a label does not take the entry out of its chain: the gap shows.
-        entries.sort_by_key(|entry| entry.first);
-        Ok(entries.iter().flat_map(lines).collect())
     }
 
     /// Creates an entry, and asks until it is known whether it is there.
@@ -244,6 +295,19 @@ fn number(seq: Seq) -> i64 {
 
 fn sequence(number: i64) -> Seq {
     Seq(u64::try_from(number).unwrap_or_default())
+}
+
+/// The term that a record begins, where it does.
+fn term(text: &str) -> Option<Term> {
+    if !text.contains("leaderTaken") {
+        return None;
+    }
+    let record: Record = serde_json::from_str(text).ok()?;
+    if let RecordBody::LeaderTaken { term, .. } = record.body {
+        Some(term)
+    } else {
+        None
+    }
 }
 
 /// The lines of an entry. Their hashes are not kept one by one: the next line holds each, and the entry that of the last.

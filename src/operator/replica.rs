@@ -20,9 +20,13 @@ use crate::{
         tenure::Tenure,
     },
     journal::kubernetes::KubernetesJournal,
-    port::{ledger::SharedLedger, runtime::SharedRuntime, secret::SharedSecrets},
+    model::span::Span,
+    port::{cause, ledger::SharedLedger, runtime::SharedRuntime, secret::SharedSecrets},
     publish::listener::{self, Limits},
 };
+
+/// The journal is asked again after this where it does not answer.
+const AGAIN: Span = Span::from_secs(1);
 
 /// How a replica is set up.
 #[derive(Clone, Debug)]
@@ -105,7 +109,6 @@ pub async fn elect(
         won = election.win() => won,
         () = stop => return Ok(None),
     };
-    tracing::info!(term = %won.term, "this replica leads");
     Ok(Some(Elected {
         client,
         settings,
@@ -137,16 +140,28 @@ impl Elected {
             won,
             _figures,
         } = self;
-        let secrets = Arc::new(ClusterSecrets::new(
-            client.clone(),
-            &settings.namespace,
-            settings.bounds,
-        ));
+        let mut won = won;
+        let mut stop = Box::pin(stop);
         let journal = Arc::new(KubernetesJournal::new(
             client.clone(),
             &settings.namespace,
             &settings.identity,
             runtime.clone(),
+        ));
+        tokio::select! {
+            succeeds = succeed(&election, &mut won, &journal, &runtime) => {
+                succeeds.map_err(ReplicaError::Deposed)?;
+            }
+            () = &mut stop => {
+                election.release(won).await;
+                return Ok(());
+            }
+        }
+        tracing::info!(term = %won.term, "this replica leads");
+        let secrets = Arc::new(ClusterSecrets::new(
+            client.clone(),
+            &settings.namespace,
+            settings.bounds,
         ));
         let tenure = Arc::new(Tenure::new(
             won.asked,
@@ -214,6 +229,28 @@ impl Elected {
         drop(renewing.await);
         led
     }
+}
+
+/// Takes stock of the journal, and makes the term one that follows all that it knows.
+async fn succeed(
+    election: &Election,
+    won: &mut Won,
+    journal: &KubernetesJournal,
+    runtime: &SharedRuntime,
+) -> Result<(), Lost> {
+    let stock = async {
+        loop {
+            match journal.take_stock().await {
+                Ok(last) => return last,
+                Err(error) => {
+                    tracing::warn!(error = %cause::in_full(&error), "the journal cannot be read; trying again");
+                }
+            }
+            runtime.sleep_until(runtime.now().after(AGAIN)).await;
+        }
+    };
+    let last = election.during(won, stock).await?;
+    election.surpass(won, last).await
 }
 
 async fn figures(

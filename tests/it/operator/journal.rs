@@ -6,7 +6,7 @@ use failover::{
     driver::clock::HostRuntime,
     journal::kubernetes::KubernetesJournal,
     model::{
-        id::{Epoch, PersonName, Seq, ServiceName},
+        id::{Epoch, PersonName, Seq, ServiceName, Term},
         record::{Record, RecordBody},
         time::Time,
     },
@@ -16,6 +16,7 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use serde_json::Value;
 use tokio::time;
 
 use crate::stand::{
@@ -102,6 +103,46 @@ async fn what_was_appended_together_is_one_object_that_nobody_changes() {
         broken.contains("sequence 1: the record is missing"),
         "{broken}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_chain_is_read_with_one_list_and_anew_after_that() {
+    let cluster = Cluster::start();
+    define(&cluster);
+    let writer = journal(&cluster.kubeconfig(), "writer").await;
+    let bank: ServiceName = "bank".into();
+    let taken = |term| Draft {
+        epoch: Epoch(1),
+        at: Time::from_millis(1),
+        body: RecordBody::LeaderTaken {
+            term: Term(term),
+            leader: "x".to_owned(),
+        },
+    };
+    for (chain, term) in [(shop(), 7), (bank.clone(), 3)] {
+        let drafts = [notes(&["a"]), vec![taken(term)]].concat();
+        writer.append(&chain, Seq(0), drafts).await.unwrap();
+    }
+
+    let reader = journal(&cluster.kubeconfig(), "reader").await;
+    assert_eq!(reader.take_stock().await.unwrap(), Term(7));
+    let lists = || {
+        let all = cluster.requests_of("admin");
+        let is_list =
+            |r: &&Value| r["verb"] == "list" && r["objectRef"]["resource"] == "journalentries";
+        all.iter().filter(is_list).count()
+    };
+    let before = lists();
+    assert!(before > 0);
+    for chain in [shop(), bank] {
+        assert_eq!(reader.read(&chain, Seq(1)).await.unwrap().len(), 2);
+    }
+    assert_eq!(lists(), before);
+    writer
+        .append(&shop(), Seq(2), notes(&["b"]))
+        .await
+        .unwrap();
+    assert_eq!(reader.read(&shop(), Seq(1)).await.unwrap().len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -170,6 +170,29 @@ async fn a_leader_that_slept_through_its_lease_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_was_removed_begins_no_term_anew() {
+    let mut operators = Operators::running().await;
+    operators.cluster.kubectl(&["delete", "lease", "failover"]);
+    let status = operators.ended("one");
+    assert_eq!(status.code(), Some(1), "{}", operators.log("one"));
+    operators.start("two");
+    operators.cluster.until("the term goes on", || {
+        operators.log("two").contains("this replica leads term=2")
+    });
+    operators.approved("move-1", "two");
+    until_done(&operators);
+    assert_eq!(
+        leaders(&records(&operators).await),
+        [(1, "one".to_owned()), (2, "two".to_owned())]
+    );
+    let path = "-o=jsonpath={.spec.leaseTransitions}";
+    let term = operators
+        .cluster
+        .kubectl(&["get", "lease", "failover", path]);
+    assert_eq!(term, "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_is_away_fails_nothing_over_and_a_run_goes_on_after() {
     let operators = Operators::running().await;
     operators.cluster.crash(Part::ApiServer);
