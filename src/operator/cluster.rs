@@ -72,6 +72,12 @@ impl Cluster {
         self.client.clone()
     }
 
+    /// The namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Resources of a kind.
     #[must_use]
     pub fn api(&self, watched: Watched) -> Api<DynamicObject> {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     resource::{DocumentStatus, FailoverRunSpec, FailoverRunStatus, GROUP, ServiceStatus, VERSION},
+    revision::ServiceRevisionSpec,
     rule::{self, Rules},
 };
 use crate::{
@@ -116,6 +117,14 @@ const ENTRY: Kind = Kind {
     ],
     rules: rule::ENTRY,
 };
+const REVISION: Kind = Kind {
+    word: "ServiceRevision",
+    plural: "servicerevisions",
+    singular: "servicerevision",
+    short: &["sr"],
+    columns: &[AGE],
+    rules: rule::REVISION,
+};
 const VALID: &str = ".status.conditions[?(@.type==\"Valid\")].status";
 const AGE: (&str, &str, &str, bool) = ("Age", "date", ".metadata.creationTimestamp", false);
 
@@ -130,6 +139,7 @@ pub fn all(kinds: Kinds) -> Result<Vec<(String, String)>, CrdError> {
         define::<BackupPolicySpec>(&POLICY, Some(schema::<DocumentStatus>(kinds)), kinds),
         define::<FailoverRunSpec>(&RUN, Some(schema::<FailoverRunStatus>(kinds)), kinds),
         define::<JournalEntrySpec>(&ENTRY, None, kinds),
+        define::<ServiceRevisionSpec>(&REVISION, None, kinds),
     ]
     .into_iter()
     .collect()
@@ -295,7 +305,7 @@ mod tests {
 
     #[test]
     fn each_rule_finds_its_place() {
-        let kinds = [SERVICE, RUNBOOK, POLICY, RUN, ENTRY];
+        let kinds = [SERVICE, RUNBOOK, POLICY, RUN, ENTRY, REVISION];
         for (kind, (_, definition)) in kinds.iter().zip(definitions()) {
             let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
             let mut schema = schema.clone();

@@ -1,6 +1,8 @@
 //! The replica that leads: what is seen of the resources becomes services, requests become commands, and what the services
 //! come to is written back.
 
+mod documents;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -29,16 +31,16 @@ use super::{
     event,
     request::{Asked, Request},
     resource::{Condition, DocumentStatus, FailoverRunStatus, Progress, ServiceStatus},
-    secret::{self, ClusterSecrets},
+    revision::Revisions,
+    secret::ClusterSecrets,
     standing::{self, Claim},
 };
 use crate::{
-    decide::{core::Core, event::Reply, state::State},
-    driver::{engine::Engine, registry, service::LoopError},
+    decide::{core::Core, event::Reply},
+    driver::{engine::Engine, service::LoopError},
     model::{
         id::{Seq, ServiceName},
         record::{Record, RecordBody},
-        service::Service,
         span::Span,
         time::Time,
     },
@@ -98,6 +100,14 @@ pub struct Leader {
     whole: BTreeSet<Watched>,
     remarks: BTreeMap<Key, Remarks>,
     troubles: BTreeMap<ServiceName, String>,
+    /// Documents of services that were last in force.
+    revisions: Revisions,
+    /// Services whose documents of now are in force, with these.
+    in_force: BTreeMap<ServiceName, Vec<String>>,
+    /// Services that nobody protects.
+    unprotected: BTreeSet<ServiceName>,
+    /// What services were told of their documents.
+    told: BTreeMap<ServiceName, Option<String>>,
     requests: BTreeMap<String, Asked>,
     followed: BTreeSet<ServiceName>,
     records: SelectAll<BoxStream<'static, Record>>,
@@ -136,6 +146,10 @@ impl Leader {
         };
         let recorder = Recorder::new(means.cluster.client(), reporter);
         let leader = Self {
+            revisions: Revisions::new(means.cluster.client(), means.cluster.namespace()),
+            in_force: BTreeMap::new(),
+            unprotected: BTreeSet::new(),
+            told: BTreeMap::new(),
             means,
             documents: Documents::default(),
             listed: BTreeMap::new(),
@@ -276,8 +290,13 @@ impl Leader {
 
     /// Beside the loop: nobody waits for an Event.
     fn tell(&self, record: &Record) {
-        let key = Key::of_service(&record.chain);
-        let (Some(event), Some(held)) = (event::of(record), self.documents.get(&key)) else {
+        if let Some(event) = event::of(record) {
+            self.publish(&record.chain, event);
+        }
+    }
+
+    fn publish(&self, service: &ServiceName, event: kube::runtime::events::Event) {
+        let Some(held) = self.documents.get(&Key::of_service(service)) else {
             return;
         };
         let about = held
@@ -325,6 +344,7 @@ impl Leader {
             self.stale.extend(self.followed.iter().cloned());
         }
         let mut works = self.keep_services().await;
+        works &= self.keep_revisions().await;
         works &= self.write_documents().await;
         works &= self.write_services().await;
         works &= self.write_requests().await;
@@ -336,79 +356,6 @@ impl Leader {
         };
     }
 
-    /// What could not be set up is tried again, each time after twice the wait.
-    fn plan_retry(&mut self) {
-        let now = self.means.runtime.now();
-        self.retry = (!self.troubles.is_empty()).then(|| {
-            let wait = match self.retry {
-                // A document changed meanwhile: that was no try of its own.
-                Some((at, wait)) if now < at => wait,
-                Some((_, wait)) => wait.saturating_mul(2).min(LONGEST_WAIT),
-                None => AGAIN,
-            };
-            (now.after(wait), wait)
-        });
-    }
-
-    /// Puts changed documents in force.
-    async fn load(&mut self) {
-        let gone = self.gone().await;
-        let mut secrets = BTreeSet::new();
-        for (_, held) in self.documents.all() {
-            secret::named(&held.object.data, &mut secrets);
-        }
-        self.means.secrets.follow(&secrets).await;
-        let compiled = self.documents.compile(registry::kinds(), &gone);
-        self.remarks = compiled.remarks;
-        self.troubles.clear();
-        let mut wanted = BTreeMap::new();
-        for service in compiled.services {
-            let crossed = self.means.secrets.crossed(&service);
-            if crossed.is_empty() {
-                wanted.insert(service.name.clone(), service);
-            } else {
-                let remarks = self.remarks.entry(Key::of_service(&service.name));
-                remarks.or_default().errors.extend(crossed);
-            }
-        }
-        let running = self.means.engine.controller.services();
-        // What cannot be used any more changes nothing of what is in force.
-        for old in &running {
-            let key = Key::of_service(&old.name);
-            if !gone.contains(&key) && self.documents.get(&key).is_some() {
-                wanted
-                    .entry(old.name.clone())
-                    .or_insert_with(|| old.as_ref().clone());
-            }
-        }
-        loop {
-            let services = wanted.values().cloned().collect();
-            let error = match self.means.engine.reload(services).await {
-                Ok(changes) => {
-                    for change in changes {
-                        tracing::info!("{change}");
-                    }
-                    break;
-                }
-                Err(error) => error,
-            };
-            let words = cause::in_full(&error);
-            tracing::error!(error = %words, "a service cannot be set up");
-            let Some(name) = error.service().filter(|name| wanted.contains_key(name)) else {
-                break;
-            };
-            self.troubles.insert(name.clone(), words);
-            match running.iter().find(|old| old.name == name) {
-                Some(old) if wanted.get(&name).map(|s| &s.config) != Some(&old.config) => {
-                    wanted.insert(name, old.as_ref().clone());
-                }
-                Some(_) | None => drop(wanted.remove(&name)),
-            }
-        }
-        self.means.engine.metrics.documents_loaded();
-        self.follow();
-    }
-
     /// Where a service stands. A loop that waits for its journal is not waited for.
     async fn show(&self, service: &ServiceName) -> Shown {
         let shown = self.means.engine.controller.show(service);
@@ -417,103 +364,6 @@ impl Leader {
             Ok(Err(_)) => Shown::Absent,
             Err(_) => Shown::Busy,
         }
-    }
-
-    /// Services that somebody wants to go, and that nothing keeps.
-    async fn gone(&self) -> BTreeSet<Key> {
-        let mut gone = BTreeSet::new();
-        for (key, held) in self.documents.all() {
-            if key.kind == DocumentKind::Service && held.is_going() {
-                let name = ServiceName::from(key.name.as_str());
-                let is_free = match self.show(&name).await {
-                    Shown::Core(core) => {
-                        core.state().run.is_none() && core.state().drills.open.is_none()
-                    }
-                    // Nobody has taken it up yet, or nobody can: its chain says what is open.
-                    Shown::Absent => self.is_at_rest(&name).await,
-                    Shown::Busy => false,
-                };
-                if is_free {
-                    gone.insert(key.clone());
-                }
-            }
-        }
-        gone
-    }
-
-    /// Whether the journal holds nothing open of a service. What cannot be read may be open.
-    async fn is_at_rest(&self, service: &ServiceName) -> bool {
-        match self.means.journal.read(service, Seq(1)).await {
-            Ok(records) => is_at_rest(&records),
-            Err(error) => {
-                tracing::warn!(%service, error = %cause::in_full(&error), "the journal cannot be read: the service is kept");
-                false
-            }
-        }
-    }
-
-    /// Follows services that are new, and forgets those that are gone.
-    fn follow(&mut self) {
-        let controller = &self.means.engine.controller;
-        let running: BTreeSet<ServiceName> = controller
-            .services()
-            .iter()
-            .map(|s| s.name.clone())
-            .collect();
-        self.followed.retain(|name| running.contains(name));
-        for name in running {
-            if !self.followed.contains(&name)
-                && let Ok(records) = controller.follow(&name)
-            {
-                self.records.push(records.boxed());
-                // Whatever was written until now was not told.
-                for asked in self.requests.values_mut() {
-                    asked.doubt(&name);
-                }
-                self.followed.insert(name);
-            }
-        }
-        let all = self.documents.all();
-        let services = all.filter(|(key, _)| key.kind == DocumentKind::Service);
-        let names = services.map(|(key, _)| ServiceName::from(key.name.as_str()));
-        self.stale.extend(names.collect::<Vec<_>>());
-    }
-
-    /// Keeps services from going midway, and lets those go that nothing keeps. Whether all could be written.
-    async fn keep_services(&mut self) -> bool {
-        let mut works = true;
-        let gone = self.gone().await;
-        let mut written = Vec::new();
-        for (key, held) in self.documents.all() {
-            let runs = self
-                .followed
-                .contains(&ServiceName::from(key.name.as_str()));
-            let is_kept = held.is_kept_by(FINALIZER);
-            let others = held.object.finalizers().iter().filter(|f| *f != FINALIZER);
-            let mut wanted: Vec<String> = others.cloned().collect();
-            let is_due = match (key.kind, held.is_going()) {
-                (DocumentKind::Service, false) => runs && !is_kept,
-                (DocumentKind::Service, true) => is_kept && gone.contains(key),
-                (DocumentKind::Runbook | DocumentKind::Policy, _) => false,
-            };
-            if !is_due {
-                continue;
-            }
-            if !held.is_going() {
-                wanted.push(FINALIZER.to_owned());
-            }
-            let kind = Watched::Document(key.kind);
-            let cluster = &self.means.cluster;
-            match cluster.write_finalizers(kind, &held.object, &wanted).await {
-                Written::Done(object) => written.push((key.clone(), *object)),
-                Written::Same | Written::Overtaken => {}
-                Written::Later => works = false,
-            }
-        }
-        for (key, object) in written {
-            self.documents.put(key, object);
-        }
-        works
     }
 
     /// Writes what there is to say of runbooks and policies. Whether all could be written.
@@ -567,7 +417,8 @@ impl Leader {
             };
             let remarks = self.remarks.get(&key).cloned().unwrap_or_default();
             let trouble = self.troubles.get(&name).cloned();
-            let trouble = trouble.or_else(|| (core.is_none()).then(|| unused(&remarks)));
+            let trouble = trouble
+                .or_else(|| (!self.in_force.contains_key(&name)).then(|| unused(&remarks)));
             let valid = standing::valid(&remarks, trouble.as_deref(), core.is_some());
             let (mut status, claims) = core.as_ref().map_or_else(
                 || {
@@ -698,14 +549,6 @@ impl Leader {
                 .status(asked.request.generation, core.as_deref()),
         )
     }
-}
-
-fn is_at_rest(records: &[Record]) -> bool {
-    let mut state = State::default();
-    for record in records {
-        state.apply(record);
-    }
-    state.run.is_none() && state.drills.open.is_none()
 }
 
 /// Why a service that nothing is wrong with does not run: something that it names is at fault.

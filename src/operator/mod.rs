@@ -12,6 +12,7 @@ pub mod lease;
 pub mod replica;
 mod request;
 pub mod resource;
+pub mod revision;
 mod rule;
 mod secret;
 mod standing;

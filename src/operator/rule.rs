@@ -193,6 +193,12 @@ pub const ENTRY: Rules = &[
     ("spec.lines", MaxItems(1024)),
 ];
 
+/// Of a `ServiceRevision`.
+pub const REVISION: Rules = &[
+    ("spec.documents", MinItems(1)),
+    ("spec.documents", MaxItems(1024)),
+];
+
 /// Writes rules into a schema. A test sees to it that each of them finds its place.
 pub fn apply(schema: &mut Value, rules: Rules) {
     for (at, check) in rules {

@@ -161,6 +161,8 @@ async fn it_is_refused_nothing_that_it_needs() {
         ("create", "leases"),
         ("update", "leases"),
         ("create", "journalentries"),
+        ("list", "servicerevisions"),
+        ("patch", "servicerevisions"),
         ("watch", "protectedservices"),
         ("patch", "protectedservices"),
         ("patch", "protectedservices/status"),

@@ -412,6 +412,7 @@ fn its_account_may_do_what_the_role_says_and_nothing_else() {
     let account = cluster.of_service_account("ops", "dr-failover");
     for allowed in [
         "create failover.rs/journalentries ops",
+        "patch failover.rs/servicerevisions ops",
         "update coordination.k8s.io/leases/dr-failover ops",
         "watch failover.rs/protectedservices ops",
         "patch failover.rs/failoverruns:status ops",
@@ -429,6 +430,7 @@ fn its_account_may_do_what_the_role_says_and_nothing_else() {
         "delete failover.rs/journalentries ops",
         "patch failover.rs/journalentries ops",
         "create failover.rs/journalentries shop",
+        "delete failover.rs/servicerevisions ops",
         "update coordination.k8s.io/leases/other ops",
         "watch failover.rs/protectedservices shop",
         "create failover.rs/failoverruns ops",

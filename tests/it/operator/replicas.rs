@@ -3,6 +3,7 @@
 use failover::{
     model::{
         id::Seq,
+        page::PageTopic,
         record::{Record, RecordBody},
     },
     port::journal::Journal as _,
@@ -142,6 +143,30 @@ async fn a_leader_that_is_killed_midway_is_succeeded_and_nothing_happens_twice()
         [(1, "one".to_owned()), (2, "two".to_owned())]
     );
     assert_eq!(count(&records, "runOpened"), 1, "one request, one run");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_was_broken_leaves_its_service_protected_whoever_leads() {
+    let mut operators = Operators::running().await;
+    operators.break_document();
+    operators.signal("one", Signal::SIGKILL);
+    operators.ended("one");
+    operators.start("two");
+    operators.approved("move-1", "two");
+    until_done(&operators);
+    assert_eq!(operators.stand.effects(), "stop promote");
+    let status = operators.status("ps", "shop");
+    assert_eq!(condition(&status, "Valid")["status"], "False", "{status}");
+    let records = self::records(&operators).await;
+    let paged = records.iter().filter(|record| {
+        matches!(&record.body, RecordBody::PageRaised { page } if page.topic == PageTopic::Documents)
+    });
+    assert_eq!(paged.count(), 1, "the team hears of it, once");
+
+    operators.cluster.apply(&operators.stand.document());
+    operators.until_service("it is valid again", |status| {
+        condition(status, "Valid")["status"] == "True"
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

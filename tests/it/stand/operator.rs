@@ -142,6 +142,20 @@ impl Operators {
         self.cluster.until(&what, || so(&self.status(kind, name)));
     }
 
+    /// Makes the service's document one that only the controller can tell to be wrong, and waits until it has.
+    pub fn break_document(&self) {
+        self.cluster.apply(&self.stand.document().replace(
+            "timeout: 450ms, with: {url: ",
+            "timeout: 450ms, with: {address: ",
+        ));
+        self.until_service("it says what stays in force", |status| {
+            let conditions = status["conditions"].as_array().unwrap();
+            let valid = conditions.iter().find(|c| c["type"] == "Valid").unwrap();
+            let message = valid["message"].as_str().unwrap();
+            valid["status"] == "False" && message.contains("in force before stays in force")
+        });
+    }
+
     /// Asks for a run.
     pub fn ask(&self, name: &str, kind: &str) {
         let run = json!({
