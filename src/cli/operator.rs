@@ -83,6 +83,7 @@ pub async fn run(args: &OperatorRun, place: &Place) -> Result<(), Error> {
         metrics: args.metrics.address(),
         state: place.state.clone(),
         bounds: Bounds::new(args.secrets.clone()),
+        approvals: args.approvals,
     };
     let stop = async {
         tokio::select! {

@@ -5,7 +5,7 @@ use super::{
     state::{Question, State},
 };
 use crate::model::{
-    approval::{ApprovalPolicy, AskSubject, OnTimeout},
+    approval::{AskSubject, OnTimeout},
     id::{AskId, PersonName},
     record::{AskOutcome, RecordBody, RunOutcome},
     service::Service,
@@ -60,7 +60,7 @@ pub fn approve(
             return Err(Refusal::NoReason);
         }
     } else {
-        may_approve(policy, question, by)?;
+        may_approve(service, question, by)?;
     }
     let is_answered_for = matches!(
         question.ask.subject,
@@ -86,11 +86,8 @@ pub fn approve(
     Ok(out)
 }
 
-fn may_approve(
-    policy: &ApprovalPolicy,
-    question: &Question,
-    by: &PersonName,
-) -> Result<(), Refusal> {
+fn may_approve(service: &Service, question: &Question, by: &PersonName) -> Result<(), Refusal> {
+    let policy = &service.approvals;
     if !policy.approvers.contains(by) {
         return Err(Refusal::NotApprover {
             by: by.clone(),
@@ -104,16 +101,25 @@ fn may_approve(
         });
     }
     let requester = question.ask.requester.as_ref();
-    if let Some(requester) = requester.filter(|r| question.ask.required > 1 && is_same(r, by)) {
+    let is_by = |one: &PersonName| is_same(known(service, one), by);
+    if let Some(requester) = requester.filter(|r| question.ask.required > 1 && is_by(r)) {
         return Err(Refusal::Requester {
             by: by.clone(),
             requester: requester.clone(),
         });
     }
-    if let Some(before) = question.approved.iter().find(|one| is_same(one, by)) {
+    if let Some(before) = question.approved.iter().find(|one| is_by(one)) {
         return Err(Refusal::Twice(before.clone()));
     }
     Ok(())
+}
+
+/// The person of the documents whom a front end knows so; the name itself where the documents do not say.
+fn known<'a>(service: &'a Service, name: &'a PersonName) -> &'a PersonName {
+    let user = name.as_str().strip_prefix("kubernetes/");
+    let mut people = service.team.people.iter();
+    let person = people.find(|p| user.is_some() && p.kubernetes.as_deref() == user);
+    person.map_or(name, |person| &person.name)
 }
 
 /// Whether two names count as one person's. A front end that knows people in its own way puts its name before theirs, and

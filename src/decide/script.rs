@@ -175,6 +175,7 @@ pub(super) fn shop() -> Service {
                 .map(|n| Person {
                     name: n.into(),
                     token_hash: None,
+                    kubernetes: None,
                     groups: Vec::new(),
                 })
                 .to_vec(),

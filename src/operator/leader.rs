@@ -1,6 +1,7 @@
 //! The replica that leads: what is seen of the resources becomes services, requests become commands, and what the services
 //! come to is written back.
 
+mod approvals;
 mod documents;
 
 use std::{
@@ -26,6 +27,7 @@ use serde_json::{Value, json};
 use tokio::time;
 
 use super::{
+    approval::Answered,
     cluster::{Cluster, Watched, Written},
     document::{DocumentKind, Documents, Key, Remarks},
     event,
@@ -88,6 +90,8 @@ pub struct Means {
     pub runtime: SharedRuntime,
     /// What this replica is called.
     pub identity: String,
+    /// Whether it takes approvals by kubectl: something else must see to it that each is signed by who made it.
+    pub approvals: bool,
 }
 
 /// The replica that leads.
@@ -111,7 +115,8 @@ pub struct Leader {
     requests: BTreeMap<String, Asked>,
     followed: BTreeSet<ServiceName>,
     records: SelectAll<BoxStream<'static, Record>>,
-    answers: mpsc::UnboundedSender<(String, Result<Reply, String>)>,
+    approvals: BTreeMap<String, Answered>,
+    answers: mpsc::UnboundedSender<Said>,
     /// Documents have changed.
     changed: bool,
     /// Services whose status may be another one.
@@ -133,7 +138,9 @@ enum Shown {
     Busy,
 }
 
-type Answers = mpsc::UnboundedReceiver<(String, Result<Reply, String>)>;
+/// What a loop said to the command of a resource of this kind and name.
+type Said = (Watched, String, Result<Reply, String>);
+type Answers = mpsc::UnboundedReceiver<Said>;
 
 impl Leader {
     /// A leader that has seen nothing yet.
@@ -157,6 +164,7 @@ impl Leader {
             remarks: BTreeMap::new(),
             troubles: BTreeMap::new(),
             requests: BTreeMap::new(),
+            approvals: BTreeMap::new(),
             followed: BTreeSet::new(),
             records: SelectAll::new(),
             answers,
@@ -195,7 +203,7 @@ impl Leader {
                     self.look_again(service);
                 }
                 Some((watched, event)) = seen.next() => self.see(watched, event),
-                Some((name, answer)) = answered.next() => self.answered(&name, answer),
+                Some((of, name, answer)) = answered.next() => self.answered(of, &name, answer),
                 Some(record) = self.records.next(), if !self.records.is_empty() => self.recorded(&record),
                 () = runtime.sleep_until(wake) => {
                     // Whoever leads no longer waits for nobody's answer.
@@ -239,6 +247,7 @@ impl Leader {
                 match watched {
                     Watched::Document(kind) => self.changed |= self.documents.keep(kind, &names),
                     Watched::Run => self.requests.retain(|name, _| names.contains(name)),
+                    Watched::Approval => self.approvals.retain(|name, _| names.contains(name)),
                 }
                 self.whole.insert(watched);
             }
@@ -249,6 +258,7 @@ impl Leader {
                     self.changed |= self.documents.remove(&Key { kind, name });
                 }
                 Watched::Run => drop(self.requests.remove(&object.name_any())),
+                Watched::Approval => drop(self.approvals.remove(&object.name_any())),
             },
         }
         self.soon();
@@ -270,6 +280,10 @@ impl Leader {
                     Some(_) | None => drop(self.requests.insert(name, Asked::new(object))),
                 }
             }
+            Watched::Approval => match self.approvals.get_mut(&name) {
+                Some(answered) => answered.see(object),
+                None => drop(self.approvals.insert(name, Answered::new(object))),
+            },
         }
     }
 
@@ -312,7 +326,15 @@ impl Leader {
         });
     }
 
-    fn answered(&mut self, name: &str, answer: Result<Reply, String>) {
+    fn answered(&mut self, of: Watched, name: &str, answer: Result<Reply, String>) {
+        match of {
+            Watched::Approval => self.approval_answered(name, answer),
+            Watched::Run | Watched::Document(_) => self.run_answered(name, answer),
+        }
+        self.soon();
+    }
+
+    fn run_answered(&mut self, name: &str, answer: Result<Reply, String>) {
         let Some(asked) = self.requests.get_mut(name) else {
             return;
         };
@@ -325,14 +347,15 @@ impl Leader {
                 asked.is_given = false;
             }
         }
-        self.soon();
     }
 
     /// Everything that is due.
     async fn settle(&mut self) {
         self.due = None;
-        let kinds = DocumentKind::ALL.len() + 1;
-        if self.whole.len() < kinds {
+        // Nothing waits for approvals: a cluster may not have their definition yet.
+        let mut needed = DocumentKind::ALL.map(Watched::Document).into_iter();
+        let has_all = needed.all(|kind| self.whole.contains(&kind));
+        if !has_all || !self.whole.contains(&Watched::Run) {
             return;
         }
         let now = self.means.runtime.now();
@@ -348,6 +371,7 @@ impl Leader {
         works &= self.write_documents().await;
         works &= self.write_services().await;
         works &= self.write_requests().await;
+        works &= self.write_approvals().await;
         self.again = if works {
             AGAIN
         } else {
@@ -540,7 +564,7 @@ impl Leader {
             tokio::spawn(async move {
                 let answer = controller.command(&service, command).await;
                 let answer = answer.map_err(|e| cause::in_full(&e));
-                drop(answers.unbounded_send((name, answer)));
+                drop(answers.unbounded_send((Watched::Run, name, answer)));
             });
         }
         Some(

@@ -2,6 +2,7 @@
 //! their schemas, who of several replicas leads, and what is written back into statuses. Decides nothing: resources are
 //! compiled as files are (`spec/`), and driven by `driver/`.
 
+pub mod approval;
 pub mod bounds;
 mod cluster;
 pub mod crd;

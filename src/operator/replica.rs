@@ -47,6 +47,8 @@ pub struct Settings {
     pub state: PathBuf,
     /// The files and variables that documents may name.
     pub bounds: Bounds,
+    /// Whether approvals by kubectl are taken.
+    pub approvals: bool,
 }
 
 /// Why a replica ended by itself.
@@ -199,6 +201,7 @@ impl Elected {
             secrets,
             runtime,
             identity: settings.identity,
+            approvals: settings.approvals,
         });
         // In a task of its own: nothing that the leader waits for keeps it from renewing.
         let (tell, mut lost) = oneshot::channel();

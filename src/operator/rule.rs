@@ -176,6 +176,23 @@ pub const RUN: Rules = &[
     ),
 ];
 
+/// Of an `Approval`.
+pub const APPROVAL: Rules = &[
+    NAME,
+    ("spec.service", MinLength(1)),
+    ("spec.ask", MinLength(1)),
+    ("spec.approver", MinLength(1)),
+    ("spec.reason", MinLength(1)),
+    ("spec.reason", MaxLength(500)),
+    (
+        "spec",
+        Holds(
+            "self == oldSelf",
+            "an answer is not changed once it was given",
+        ),
+    ),
+];
+
 /// Of a `JournalEntry`.
 pub const ENTRY: Rules = &[
     (

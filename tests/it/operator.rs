@@ -2,6 +2,7 @@
 
 mod account;
 mod admission;
+mod approvals;
 mod chart;
 mod cluster;
 mod image;

@@ -64,6 +64,9 @@ pub struct OperatorRun {
     /// Folder of the files that documents may name as {file: …}, and no others.
     #[arg(long, value_name = "DIR", default_value = "/etc/failover/secrets")]
     pub secrets: PathBuf,
+    /// Take approvals by kubectl: only where a policy sees to it that each is signed by who made it (the chart's does).
+    #[arg(long)]
+    pub approvals: bool,
     /// Name of the Lease that elects the leader.
     #[arg(long, value_name = "NAME", default_value = "failover")]
     pub lease: String,

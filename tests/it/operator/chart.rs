@@ -413,6 +413,7 @@ fn its_account_may_do_what_the_role_says_and_nothing_else() {
     for allowed in [
         "create failover.rs/journalentries ops",
         "patch failover.rs/servicerevisions ops",
+        "patch failover.rs/approvals:status ops",
         "update coordination.k8s.io/leases/dr-failover ops",
         "watch failover.rs/protectedservices ops",
         "patch failover.rs/failoverruns:status ops",
@@ -434,6 +435,7 @@ fn its_account_may_do_what_the_role_says_and_nothing_else() {
         "update coordination.k8s.io/leases/other ops",
         "watch failover.rs/protectedservices shop",
         "create failover.rs/failoverruns ops",
+        "create failover.rs/approvals ops",
         "patch failover.rs/failoverruns ops",
         "update failover.rs/protectedservices ops",
         "patch apps/deployments/other shop",
@@ -518,6 +520,32 @@ fn who_asks_for_a_run_is_who_the_server_knows() {
     );
     succeeded(&cluster.kubectl_by(&ann, &create, &run("a", "ann")));
     succeeded(&cluster.kubectl_by(&controller, &create, &run("b", "ben")));
+
+    // Nor does anybody answer for somebody else, not even whoever may do everything.
+    cluster.kubectl(&[
+        "create",
+        "rolebinding",
+        "approvers",
+        "-n=ops",
+        "--role=dr-failover-approve",
+        "--user=ann",
+    ]);
+    let approval = |name: &str, approver: &str| {
+        json!({
+            "apiVersion": "failover.rs/v1alpha1",
+            "kind": "Approval",
+            "metadata": {"name": name, "namespace": "ops"},
+            "spec": {"service": "shop", "ask": "shop-a3", "answer": "approve", "approver": approver},
+        })
+        .to_string()
+    };
+    for (who, other) in [(&ann, "ben"), (&cluster.kubeconfig(), "ann")] {
+        let told = refused(&cluster.kubectl_by(who, &create, &approval("a", other)));
+        assert!(told.contains("spec.approver: expected "), "{told}");
+    }
+    let told = refused(&cluster.kubectl_by(&controller, &create, &approval("a", "ben")));
+    assert!(told.contains("cannot create resource"), "{told}");
+    succeeded(&cluster.kubectl_by(&ann, &create, &approval("a", "ann")));
 
     let admin = cluster.kubeconfig();
     let signed = r#"--patch={"spec": {"requester": "admin"}}"#;
