@@ -28,7 +28,6 @@ use crate::{
         id::{Seq, ServiceName, Term},
         record::{Record, RecordBody},
         span::Span,
-        time::Time,
     },
     port::{
         journal::{Draft, Journal, JournalError, Line, Lines, Rivals},
@@ -41,8 +40,8 @@ pub const CHAIN: &str = "failover.rs/chain";
 /// An entry's last sequence, where only its metadata is read.
 const LAST: &str = "failover.rs/last";
 
-/// What was listed together is believed for so long; a chain that is first read later is listed by itself.
-const STOCK: Span = Span::from_secs(30);
+/// Bytes of lines that are kept when all are listed together; of a larger journal each chain is listed by itself.
+const STOCK: usize = 64 << 20;
 /// Entries that are read at once.
 const PAGE: u32 = 500;
 /// The server has so long to answer before it is asked again.
@@ -88,13 +87,7 @@ pub struct KubernetesJournal {
     /// Ends of the chains as they were last read or written.
     heads: Mutex<BTreeMap<ServiceName, Head>>,
     /// Chains that were listed together, until each is first read.
-    stock: Mutex<Option<Stock>>,
-}
-
-/// Every chain as it was at one moment.
-struct Stock {
-    at: Time,
-    chains: BTreeMap<ServiceName, Vec<JournalEntrySpec>>,
+    stock: Mutex<BTreeMap<ServiceName, Vec<JournalEntrySpec>>>,
 }
 
 impl KubernetesJournal {
@@ -117,30 +110,35 @@ impl KubernetesJournal {
     /// # Errors
     /// Where it cannot be listed.
     pub async fn take_stock(&self) -> Result<Term, JournalError> {
-        let at = self.runtime.now();
         let mut chains: BTreeMap<ServiceName, Vec<JournalEntrySpec>> = BTreeMap::new();
-        for entry in self.list(CHAIN).await? {
-            let chain = chains.entry(entry.chain.as_str().into());
-            chain.or_default().push(entry);
-        }
-        let texts = chains.values().flatten().flat_map(|entry| &entry.lines);
-        let last = texts.filter_map(|text| term(text)).max();
-        *self.stock() = Some(Stock { at, chains });
-        Ok(last.unwrap_or_default())
+        let (mut last, mut size) = (Term::default(), 0);
+        self.each(CHAIN, |entry| {
+            let terms = entry.lines.iter().filter_map(|text| term(text));
+            last = terms.max().unwrap_or_default().max(last);
+            size += entry.lines.iter().map(String::len).sum::<usize>();
+            if size > STOCK {
+                chains.clear();
+            } else {
+                let chain = chains.entry(entry.chain.as_str().into());
+                chain.or_default().push(entry);
+            }
+        })
+        .await?;
+        *self.stock() = chains;
+        Ok(last)
     }
 
-    fn stock(&self) -> MutexGuard<'_, Option<Stock>> {
+    fn stock(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Vec<JournalEntrySpec>>> {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A chain of the stock, once, and only while that is young.
-    fn stocked(&self, chain: &ServiceName) -> Option<Vec<JournalEntrySpec>> {
-        let mut stock = self.stock();
-        let now = self.runtime.now();
-        if stock.as_ref().is_some_and(|s| now.since(s.at) >= STOCK) {
-            *stock = None;
-        }
-        stock.as_mut()?.chains.remove(chain)
+    /// A chain of the stock, once, and only where nobody has written to it since.
+    async fn stocked(&self, chain: &ServiceName) -> Option<Vec<JournalEntrySpec>> {
+        let entries = self.stock().remove(chain)?;
+        let last = entries.iter().map(|entry| entry.last).max()?;
+        let next = name(chain, sequence(last).next());
+        let next = self.asked(self.entries.get_opt(&next)).await;
+        matches!(next, Ok(None)).then_some(entries)
     }
 
     fn heads(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Head>> {
@@ -161,26 +159,30 @@ impl KubernetesJournal {
 
     /// Every line of a chain, in order and unchecked.
     async fn every_line(&self, chain: &ServiceName) -> Result<Vec<Line>, JournalError> {
-        let mut entries = match self.stocked(chain) {
-            Some(entries) => entries,
-            None => self.list(&format!("{CHAIN}={chain}")).await?,
-        };
+        let mut entries = self.stocked(chain).await.unwrap_or_default();
+        if entries.is_empty() {
+            let labels = format!("{CHAIN}={chain}");
+            self.each(&labels, |entry| entries.push(entry)).await?;
+        }
         // Whoever removes a label does not take the entry out of its chain: the gap shows.
         entries.sort_by_key(|entry| entry.first);
         Ok(entries.iter().flat_map(lines).collect())
     }
 
-    /// Entries with these labels, page by page.
-    async fn list(&self, labels: &str) -> Result<Vec<JournalEntrySpec>, JournalError> {
-        let mut entries = Vec::new();
+    /// Takes in each entry with these labels, page by page.
+    async fn each(
+        &self,
+        labels: &str,
+        mut take: impl FnMut(JournalEntrySpec) + Send,
+    ) -> Result<(), JournalError> {
         let mut page = ListParams::default().labels(labels).limit(PAGE);
         loop {
             let listed = self.asked(self.entries.list(&page)).await?;
             let next = listed.metadata.continue_.filter(|token| !token.is_empty());
-            entries.extend(listed.items.into_iter().map(|entry| entry.spec));
+            listed.items.into_iter().for_each(|entry| take(entry.spec));
             match next {
                 Some(token) => page = page.continue_token(&token),
-                None => return Ok(entries),
+                None => return Ok(()),
             }
         }
     }

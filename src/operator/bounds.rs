@@ -97,7 +97,9 @@ impl Bounds {
             };
             if let Err(error @ SecretError::Outside { .. }) = self.within(path) {
                 let error = cause::in_full(&error);
-                crossed.extend(places.iter().map(|place| format!("{place}: {error}")));
+                // As documents have it: what they `use` is an action only once it is compiled.
+                let places = places.iter().map(|p| p.replace(".action.", "."));
+                crossed.extend(places.map(|place| format!("{place}: {error}")));
             }
         }
         crossed

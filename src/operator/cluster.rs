@@ -90,7 +90,9 @@ impl Cluster {
     #[must_use]
     pub fn watch(&self) -> BoxStream<'static, (Watched, Event<DynamicObject>)> {
         let documents = DocumentKind::ALL.map(Watched::Document);
-        let all = documents.into_iter().chain([Watched::Run, Watched::Approval]);
+        let all = documents
+            .into_iter()
+            .chain([Watched::Run, Watched::Approval]);
         let each = all.map(|watched| {
             let events = watcher(self.api(watched), watcher::Config::default());
             events

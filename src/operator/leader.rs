@@ -441,8 +441,8 @@ impl Leader {
             };
             let remarks = self.remarks.get(&key).cloned().unwrap_or_default();
             let trouble = self.troubles.get(&name).cloned();
-            let trouble = trouble
-                .or_else(|| (!self.in_force.contains_key(&name)).then(|| unused(&remarks)));
+            let trouble =
+                trouble.or_else(|| (!self.in_force.contains_key(&name)).then(|| unused(&remarks)));
             let valid = standing::valid(&remarks, trouble.as_deref(), core.is_some());
             let (mut status, claims) = core.as_ref().map_or_else(
                 || {

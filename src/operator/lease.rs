@@ -243,11 +243,7 @@ impl Election {
     ///
     /// # Errors
     /// Where another one leads before it is done.
-    pub async fn during<T>(
-        &self,
-        won: &mut Won,
-        work: impl Future<Output = T>,
-    ) -> Result<T, Lost> {
+    pub async fn during<T>(&self, won: &mut Won, work: impl Future<Output = T>) -> Result<T, Lost> {
         let mut work = pin!(work);
         loop {
             tokio::select! {

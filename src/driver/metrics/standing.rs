@@ -500,7 +500,9 @@ impl Collector for Standings {
             "protected",
             "Whether anybody protects it: 0 where no documents of it can be used, neither those of now nor those before.",
             None,
-            protected.iter().map(|(name, yes)| (name, (Vec::new(), flag(*yes)))),
+            protected
+                .iter()
+                .map(|(name, yes)| (name, (Vec::new(), flag(*yes)))),
         )?;
         let chains = lock(&self.chains).clone();
         let of = |samples: fn(&Chain) -> Option<f64>| {

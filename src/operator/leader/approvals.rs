@@ -66,15 +66,16 @@ impl Leader {
         let outcome = self.approvals.get(name)?.outcome.clone();
         if let Some((reception, message)) = outcome {
             // Whoever was told that nothing is asked may have answered it under the leader before.
-            let is_known = reception == Reception::Refused && {
-                match self.means.journal.read(&service, Seq(1)).await {
-                    Ok(records) => spec.is_in(&records, &person),
-                    Err(error) => {
-                        tracing::warn!(approval = name, error = %cause::in_full(&error), "the journal cannot be read; trying again");
-                        return None;
+            let is_known = reception == Reception::Refused
+                && {
+                    match self.means.journal.read(&service, Seq(1)).await {
+                        Ok(records) => spec.is_in(&records, &person),
+                        Err(error) => {
+                            tracing::warn!(approval = name, error = %cause::in_full(&error), "the journal cannot be read; trying again");
+                            return None;
+                        }
                     }
-                }
-            };
+                };
             let outcome = if is_known {
                 (Reception::Taken, "it stands in the journal".to_owned())
             } else {

@@ -312,4 +312,3 @@ fn is_at_rest(records: &[Record]) -> bool {
     }
     state.run.is_none() && state.drills.open.is_none()
 }
-

@@ -75,10 +75,7 @@ async fn two_people_approve_what_a_third_one_asked_for() {
 
     succeeded(&create(&cluster, "ben", &approval("one", &ask, "ben")));
     received("one", "Taken");
-    assert_eq!(
-        asked(&cluster, "approval", "one", ".status.person"),
-        "ben"
-    );
+    assert_eq!(asked(&cluster, "approval", "one", ".status.person"), "ben");
     assert_eq!(stand.effects(), "", "one is not enough");
     succeeded(&create(&cluster, "cleo", &approval("two", &ask, "cleo")));
     received("two", "Taken");
