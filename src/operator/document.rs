@@ -319,13 +319,22 @@ mod tests {
     #[test]
     fn a_service_is_compiled_from_its_own_documents_alone() {
         let mut documents = Documents::default();
-        let keys = ["shop", "books"].map(|name| key(DocumentKind::Service, name));
-        for service in &keys {
-            documents.put(service.clone(), object(service, &shop("redirect")));
+        let mut put = |kind, name, spec: &Value| {
+            let key = key(kind, name);
+            documents.put(key.clone(), object(&key, spec));
+        };
+        let mut service = shop("mine");
+        service["components"][0]["probes"][0]["with"]["url"] = "http://192.0.2.10/".into();
+        for name in ["shop", "books"] {
+            put(DocumentKind::Service, name, &service);
+        }
+        let steps = json!({"steps": [{"id": "verify", "uses": "service/verify"}]});
+        for name in ["mine", "other"] {
+            put(DocumentKind::Runbook, name, &steps);
         }
         let whole = documents.compile(registry::kinds(), &BTreeSet::new());
         let own = documents.of_service(&"shop".into());
-        assert_eq!(own.len(), 1);
+        assert_eq!(own.len(), 2, "{own:?}");
         let alone = super::compile(&own, registry::kinds()).unwrap();
         let same = whole.services.iter().find(|s| s.name == alone.name);
         assert_eq!(same.unwrap().config, alone.config);
