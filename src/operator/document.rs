@@ -181,7 +181,10 @@ impl Documents {
         let spec = |held: &Held| held.object.data.get("spec").cloned().unwrap_or_default();
         let named = self.held.get(&own).map(spec).unwrap_or_default();
         let named = serde_json::from_value::<ProtectedServiceSpec>(named).ok();
-        let runbooks: BTreeSet<&str> = named.iter().flat_map(|s| s.runbooks()).collect();
+        let runbooks: BTreeSet<&str> = named
+            .iter()
+            .flat_map(ProtectedServiceSpec::runbooks)
+            .collect();
         let belongs = |key: &Key, held: &Held| match key.kind {
             DocumentKind::Service => *key == own,
             DocumentKind::Runbook => runbooks.contains(key.name.as_str()),

@@ -280,7 +280,7 @@ impl Election {
                     return Ok(());
                 }
                 Ok(Renewal::Again) => {}
-                Ok(Renewal::Lost(lost)) => return Err(lost),
+                Ok(Renewal::Lost(why)) => return Err(why),
                 Err(error) => {
                     tracing::warn!(error = %cause::in_full(&error), "the lease cannot be written; trying again");
                 }

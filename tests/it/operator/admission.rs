@@ -153,13 +153,21 @@ async fn what_only_the_controller_can_tell_stands_in_the_condition() {
     let probe = json!({
         "uses": "probe/http",
         "site": "east",
-        "with": {"url": "http://192.0.2.1/", "headers": {"authorization": {"file": token}}},
+        "with": {"url": "https://192.0.2.1/", "headers": {"authorization": {"secret": {"file": token}}}},
     });
-    cluster.apply(&with(service(), "/spec/components/0/probes/0", probe).to_string());
+    let look = json!({
+        "apiVersion": "failover.rs/v1alpha1",
+        "kind": "Runbook",
+        "metadata": {"name": "look"},
+        "spec": {"steps": [{"id": "verify", "uses": "service/verify"}]},
+    });
+    cluster.apply(&look.to_string());
+    let books = with(service(), "/spec/runbook", json!("look"));
+    cluster.apply(&with(books, "/spec/components/0/probes/0", probe).to_string());
     operators
         .cluster
         .until("the condition names what is out of bounds", || {
-            says("components[0].probes[0].with.headers.authorization: /var/run/secrets/kubernetes.io")(
+            says("components[0].probes[0].with.headers.authorization.secret: /var/run/secrets/kubernetes.io")(
                 &operators.status("protectedservice", "books"),
             )
         });
