@@ -82,7 +82,7 @@ pub async fn run(args: &OperatorRun, place: &Place) -> Result<(), Error> {
         },
         metrics: args.metrics.address(),
         state: place.state.clone(),
-        bounds: Bounds::new(args.secrets.clone()),
+        bounds: Bounds::new(args.secrets.clone(), args.allow_commands),
         approvals: args.approvals,
     };
     let stop = async {

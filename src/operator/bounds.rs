@@ -6,14 +6,18 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use serde_json::Value;
+
 use crate::{
     driver::readiness,
     model::{
+        readiness::Reading,
         secret::{Secret, SecretRef},
         service::Service,
     },
     port::{
         cause,
+        kind::Kinds,
         secret::{HostSecrets, SecretError, Secrets},
     },
 };
@@ -21,17 +25,23 @@ use crate::{
 /// What `{env: NAME}` means here begins so: nothing that the operator has for itself does.
 pub const PREFIX: &str = "FAILOVER_SECRET_";
 
-/// One folder, and variables with the [`PREFIX`].
+/// What a document gets that names a program where none is run.
+const NO_PROGRAMS: &str = "documents may have no program run here, as it would read all that the operator may: use a \
+                           kind that runs none, or start the operator with --allow-commands (allowCommands of the chart)";
+
+/// One folder, variables with the [`PREFIX`], and programs where they are allowed: a program reads whatever the operator
+/// reads, and failover itself is one.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     folder: PathBuf,
+    programs: bool,
 }
 
 impl Bounds {
-    /// Files below this folder, and no others.
+    /// Files below this folder, and no others; `programs`: whether documents may have the operator run any.
     #[must_use]
-    pub const fn new(folder: PathBuf) -> Self {
-        Self { folder }
+    pub const fn new(folder: PathBuf, programs: bool) -> Self {
+        Self { folder, programs }
     }
 
     /// Reads a file or a variable of this process.
@@ -89,7 +99,7 @@ impl Bounds {
 
     /// What a service names that it may not, each with its place. A file that is merely not there yet may come.
     #[must_use]
-    pub fn crossed(&self, service: &Service) -> Vec<String> {
+    pub fn crossed(&self, service: &Service, kinds: Kinds) -> Vec<String> {
         let mut crossed = Vec::new();
         for (reference, places) in readiness::references(service) {
             let SecretRef::File(path) = &reference else {
@@ -102,7 +112,63 @@ impl Bounds {
                 crossed.extend(places.map(|place| format!("{place}: {error}")));
             }
         }
+        if !self.programs {
+            let places = programs(service, kinds).into_iter();
+            crossed.extend(places.map(|place| format!("{place}: {NO_PROGRAMS}")));
+        }
         crossed
+    }
+}
+
+/// Where a service has the operator run a program, in its process or on data that may name any.
+fn programs(service: &Service, kinds: Kinds) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Ok(value) = serde_json::to_value(service) {
+        walk(&value, "", kinds, &mut found);
+    }
+    for (n, comparison) in service.readiness.compare.iter().enumerate() {
+        let commands = comparison.sites.iter();
+        let commands = commands.filter(|(_, reading)| matches!(reading, Reading::Command(_)));
+        found.extend(commands.map(|(site, _)| format!("readiness.compare[{n}].sites.{site}")));
+    }
+    // PostgreSQL's own, from a folder that the document may name, over data that may name any other.
+    if let Some(policy) = &service.backups {
+        let verify = policy.verify.as_ref().map(|_| "backups.verify");
+        let take = policy.take.as_ref().map(|_| "backups.take");
+        found.extend(verify.into_iter().chain(take).map(ToOwned::to_owned));
+    }
+    found
+}
+
+/// Finds each `uses` that runs a program.
+fn walk(value: &Value, path: &str, kinds: Kinds, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::String(uses)) = fields.get("uses") {
+                let with = fields.get("with").unwrap_or(&Value::Null);
+                let program = kinds.get(uses).and_then(|kind| (kind.program)(with));
+                if let Some(field) = program {
+                    let field = Some(field).filter(|field| !field.is_empty());
+                    let field = field.map_or_else(String::new, |field| format!(".with.{field}"));
+                    let place = path.strip_suffix(".action").unwrap_or(path);
+                    found.push(format!("{place}{field} ({uses})"));
+                }
+            }
+            for (key, below) in fields {
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
+                walk(below, &path, kinds, found);
+            }
+        }
+        Value::Array(items) => {
+            for (n, below) in items.iter().enumerate() {
+                walk(below, &format!("{path}[{n}]"), kinds, found);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -113,6 +179,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::driver::registry;
 
     /// A Secret as it is mounted, beside something that nobody is to read.
     fn mounted() -> (TempDir, Bounds) {
@@ -126,7 +193,7 @@ mod tests {
         symlink(at("token"), at("secrets/hook/out")).unwrap();
         fs::create_dir(at("secrets-of-others")).unwrap();
         fs::write(at("secrets-of-others/key"), "theirs").unwrap();
-        let bounds = Bounds::new(at("secrets"));
+        let bounds = Bounds::new(at("secrets"), false);
         (folder, bounds)
     }
 
@@ -165,8 +232,49 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_that_runs_a_program_is_known() {
+        let mut run: Vec<&str> = registry::kinds()
+            .0
+            .iter()
+            .filter(|kind| {
+                let example = serde_saphyr::from_str::<Value>(kind.example).unwrap();
+                (kind.program)(&example).is_some()
+            })
+            .map(|kind| kind.name)
+            .collect();
+        run.sort_unstable();
+        // Those whose example names a program that they do without otherwise: backup/s3.
+        let expected = [
+            "backup/command",
+            "backup/pgbackrest",
+            "backup/restic",
+            "backup/restore",
+            "backup/s3",
+            "command/drain",
+            "command/fence",
+            "command/promote",
+            "drill/clone",
+            "drill/promote",
+            "drill/serve",
+            "probe/command",
+        ];
+        assert_eq!(run, expected);
+    }
+
+    #[test]
+    fn a_list_that_a_program_prints_is_a_program() {
+        let email = registry::kinds().get("announce/email").unwrap();
+        let mut with: Value = serde_saphyr::from_str(email.example).unwrap();
+        assert_eq!((email.program)(&with), None);
+        with["list"] = serde_json::json!({"command": ["/bin/list"]});
+        assert_eq!((email.program)(&with), Some("list.command"));
+        with["list"] = serde_json::json!({"nonsense": 1});
+        assert_eq!((email.program)(&with), Some(""));
+    }
+
+    #[test]
     fn a_variable_of_the_operator_itself_is_none_of_the_documents() {
-        let bounds = Bounds::new(PathBuf::from("/nowhere"));
+        let bounds = Bounds::new(PathBuf::from("/nowhere"), false);
         let error = bounds.read(&SecretRef::Env("PATH".to_owned())).unwrap_err();
         let told = error.to_string();
         assert!(told.contains("FAILOVER_SECRET_PATH"), "{told}");

@@ -26,6 +26,7 @@ use crate::{
     },
     port::{
         cause,
+        kind::Kinds,
         secret::{SecretError, Secrets},
     },
 };
@@ -63,8 +64,8 @@ impl ClusterSecrets {
 
     /// What a service names of this process that it may not, each with its place.
     #[must_use]
-    pub fn crossed(&self, service: &Service) -> Vec<String> {
-        self.bounds.crossed(service)
+    pub fn crossed(&self, service: &Service, kinds: Kinds) -> Vec<String> {
+        self.bounds.crossed(service, kinds)
     }
 
     /// Follows these Secrets and no others; returns once each was looked at, or could not be for a while.

@@ -7,4 +7,5 @@ mod chart;
 mod cluster;
 mod image;
 mod journal;
+mod programs;
 mod replicas;

@@ -64,6 +64,9 @@ pub struct OperatorRun {
     /// Folder of the files that documents may name as {file: …}, and no others.
     #[arg(long, value_name = "DIR", default_value = "/etc/failover/secrets")]
     pub secrets: PathBuf,
+    /// Run programs that documents name: whoever writes documents then has all that the operator has.
+    #[arg(long)]
+    pub allow_commands: bool,
     /// Take approvals by kubectl: only where a policy sees to it that each is signed by who made it (the chart's does).
     #[arg(long)]
     pub approvals: bool,

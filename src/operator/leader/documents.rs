@@ -48,7 +48,7 @@ impl Leader {
         self.troubles.clear();
         let mut wanted = BTreeMap::new();
         for service in compiled.services {
-            let crossed = self.means.secrets.crossed(&service);
+            let crossed = self.means.secrets.crossed(&service, registry::kinds());
             if crossed.is_empty() {
                 wanted.insert(service.name.clone(), service);
             } else {
@@ -106,7 +106,8 @@ impl Leader {
             return Some(old.as_ref().clone());
         }
         let last = document::compile(self.revision(service), registry::kinds())?;
-        self.means.secrets.crossed(&last).is_empty().then_some(last)
+        let crossed = self.means.secrets.crossed(&last, registry::kinds());
+        crossed.is_empty().then_some(last)
     }
 
     /// Begins to run all that can be set up.

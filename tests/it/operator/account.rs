@@ -93,7 +93,7 @@ pub async fn installed() -> (Stand, Cluster, Replica) {
     succeeded(&install(
         &cluster,
         "install",
-        "secrets: {documents: [hook]}",
+        "{secrets: {documents: [hook]}, allowCommands: true}",
     ));
     let value = format!("--from-literal=key={SECRET}");
     cluster.kubectl(&["create", "secret", "generic", "hook", "-n=ops", &value]);

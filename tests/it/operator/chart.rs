@@ -38,6 +38,7 @@ metrics: {serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}}
 networkPolicy:
   metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]
   egress: [{to: [{ipBlock: {cidr: 192.0.2.0/24}}]}]
+allowCommands: true
 podLabels: {team: platform}
 podAnnotations: {note: text}
 priorityClassName: system-cluster-critical

@@ -55,8 +55,13 @@ impl Operators {
         self.stand.path(name)
     }
 
-    /// Starts a replica. It takes over from another one after 3 s.
+    /// Starts a replica, which runs the documents' programs. It takes over from another one after 3 s.
     pub fn start(&mut self, name: &'static str) {
+        self.start_with(name, &["--allow-commands"]);
+    }
+
+    /// Starts a replica with these flags beside those that each has.
+    pub fn start_with(&mut self, name: &'static str, flags: &[&str]) {
         let kubeconfig = self.cluster.kubeconfig();
         let state = self.state(name);
         let secrets = self.stand.path("");
@@ -81,7 +86,12 @@ impl Operators {
             .append(true)
             .open(self.log_file(name))
             .unwrap();
-        let child = self.stand.command(&args).stderr(log).spawn().unwrap();
+        let child = self
+            .stand
+            .command(&[&args, flags].concat())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         let before = self.replicas.insert(name, child);
         assert!(before.is_none(), "{name} runs already");
     }
