@@ -1,7 +1,8 @@
 //! What people want becomes records, or a refusal that says why.
 
 use super::{
-    approve, drill,
+    approve::{self, Approver},
+    drill,
     event::{Command, Refusal, subject_words},
     gate::Says,
     incident, page, phase, readiness,
@@ -47,6 +48,7 @@ pub fn take(service: &Service, state: &State, view: &View, command: &Command, no
         Command::Approve {
             ask,
             by,
+            user,
             reason,
             break_glass,
         } => {
@@ -56,7 +58,10 @@ pub fn take(service: &Service, state: &State, view: &View, command: &Command, no
                 service,
                 state,
                 ask.as_ref(),
-                by,
+                Approver {
+                    by,
+                    user: user.as_ref(),
+                },
                 reason.as_deref(),
                 *break_glass,
             )?;

@@ -10,7 +10,7 @@ use crate::model::{
     guard::Report,
     id::{
         AnnouncementId, AskId, Attempt, ChannelName, ConfigHash, DrillName, Epoch, IdempotencyKey,
-        PageId, PersonName, PlanHash, RunId, SiteName, StepId,
+        PageId, PersonName, PlanHash, RunId, SiteName, StepId, UserName,
     },
     observation::Observation,
     plan::RunKind,
@@ -159,6 +159,8 @@ pub enum Command {
         ask: Option<AskId>,
         /// Who.
         by: PersonName,
+        /// The user of the API server who signed it, where one did.
+        user: Option<UserName>,
         /// The reason; compulsory for attestations and break-glass.
         reason: Option<String>,
         /// Decide alone.

@@ -663,10 +663,18 @@ impl Stage {
                 self.settle(Event::Command(Command::Approve {
                     ask: None,
                     by: (*by).into(),
+                    user: None,
                     reason,
                     break_glass: false,
                 }));
             }
+            ["sign", by, user] => self.settle(Event::Command(Command::Approve {
+                ask: None,
+                by: (*by).into(),
+                user: Some((*user).into()),
+                reason: None,
+                break_glass: false,
+            })),
             ["deny", by] => self.settle(Event::Command(Command::Deny {
                 ask: None,
                 by: (*by).into(),

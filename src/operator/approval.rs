@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::resource::Condition;
 use crate::{
-    decide::event::Command,
+    decide::event::{Command, Reply},
     model::{
-        id::{AskId, PersonName},
+        id::{AskId, PersonName, UserName},
         record::{AskOutcome, Record, RecordBody},
         service::Service,
     },
@@ -101,6 +101,25 @@ impl Answered {
         }
     }
 
+    /// The reply to the command of the object with this UID: what was said to another one that had the name is not said to
+    /// this one.
+    pub fn take(&mut self, name: &str, uid: Option<&str>, answer: Result<Reply, String>) {
+        if self.object.uid().as_deref() != uid {
+            return;
+        }
+        match answer {
+            Ok(Reply::Ok(said)) => self.outcome = Some((Reception::Taken, said)),
+            Ok(Reply::Refused(refusal)) => {
+                self.outcome = Some((Reception::Refused, refusal.to_string()));
+            }
+            // Nothing was recorded: it is tried again.
+            Err(error) => {
+                tracing::warn!(approval = name, error, "the command could not be given");
+                self.is_given = false;
+            }
+        }
+    }
+
     /// What is answered.
     ///
     /// # Errors
@@ -146,6 +165,7 @@ impl ApprovalSpec {
             Answer::Approve => Command::Approve {
                 ask,
                 by,
+                user: Some(self.approver.as_str().into()),
                 reason,
                 break_glass: false,
             },
@@ -157,13 +177,45 @@ impl ApprovalSpec {
     #[must_use]
     pub fn is_in(&self, records: &[Record], who: &PersonName) -> bool {
         let asked = AskId::from(self.ask.as_str());
+        let signed = UserName::from(self.approver.as_str());
         records.iter().any(|record| match self.answer {
             Answer::Approve => {
-                matches!(&record.body, RecordBody::Approved { ask, by, .. } if *ask == asked && by == who)
+                matches!(&record.body, RecordBody::Approved { ask, by, user, .. }
+                    if *ask == asked && (by == who || user.as_ref() == Some(&signed)))
             }
             Answer::Deny => {
                 matches!(&record.body, RecordBody::AskClosed { ask, outcome: AskOutcome::Denied { by, .. } } if *ask == asked && by == who)
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::{api::ApiResource, core::GroupVersionKind};
+
+    use super::*;
+
+    fn object(uid: &str) -> DynamicObject {
+        let gvk = GroupVersionKind::gvk("failover.rs", "v1alpha1", "Approval");
+        let resource = ApiResource::from_gvk_with_plural(&gvk, "approvals");
+        let mut object = DynamicObject::new("mine", &resource);
+        object.metadata.uid = Some(uid.to_owned());
+        object
+    }
+
+    #[test]
+    fn a_reply_to_one_that_was_made_anew_since_is_none_of_its_own() {
+        let mut answered = Answered::new(object("yes"));
+        answered.is_given = true;
+        answered.see(object("no"));
+        answered.take("mine", Some("yes"), Ok(Reply::Ok("noted".to_owned())));
+        assert_eq!(answered.outcome, None);
+        assert!(!answered.is_given);
+        answered.take("mine", Some("no"), Ok(Reply::Ok("denied".to_owned())));
+        assert_eq!(
+            answered.outcome,
+            Some((Reception::Taken, "denied".to_owned()))
+        );
     }
 }

@@ -369,6 +369,7 @@ fn command_of(wish: Wish, by: PersonName) -> Command {
         } => Command::Approve {
             ask: Some(ask),
             by,
+            user: None,
             reason,
             break_glass,
         },

@@ -53,6 +53,7 @@ impl Show<'_> {
                 let approve = Command::Approve {
                     ask: Some(ask),
                     by: PersonName::from(APPROVES),
+                    user: None,
                     reason: Some("as planned".to_owned()),
                     break_glass: false,
                 };
