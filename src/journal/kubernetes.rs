@@ -9,7 +9,8 @@
 //! there already, it is read and compared: each append carries words that no other has.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,10 +18,11 @@ use async_trait::async_trait;
 use futures::{FutureExt, select_biased};
 use kube::{
     Api, Client, CustomResource,
-    api::{ListParams, PostParams},
+    api::{ApiResource, DynamicObject, ListParams, PostParams},
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::chain::{self, Head};
 use crate::{
@@ -79,6 +81,8 @@ pub struct JournalEntrySpec {
 /// A journal of objects in one namespace.
 pub struct KubernetesJournal {
     entries: Api<JournalEntry>,
+    /// The same, whatever they hold.
+    objects: Api<DynamicObject>,
     /// Names the namespace in errors.
     place: String,
     /// Whoever appends.
@@ -95,6 +99,11 @@ impl KubernetesJournal {
     #[must_use]
     pub fn new(client: Client, namespace: &str, identity: &str, runtime: SharedRuntime) -> Self {
         Self {
+            objects: Api::namespaced_with(
+                client.clone(),
+                namespace,
+                &ApiResource::erase::<JournalEntry>(&()),
+            ),
             entries: Api::namespaced(client, namespace),
             place: format!("in namespace {namespace}"),
             identity: identity.to_owned(),
@@ -111,21 +120,39 @@ impl KubernetesJournal {
     /// Where it cannot be listed.
     pub async fn take_stock(&self) -> Result<Term, JournalError> {
         let mut chains: BTreeMap<ServiceName, Vec<JournalEntrySpec>> = BTreeMap::new();
+        // One entry that cannot be read concerns its own chain, which says so when it is read.
+        let mut strange: BTreeSet<ServiceName> = BTreeSet::new();
         let (mut last, mut size) = (Term::default(), 0);
-        self.each(CHAIN, |entry| {
-            let terms = entry.lines.iter().filter_map(|text| term(text));
+        self.each(&self.objects, CHAIN, |object| {
+            let spec = object.data.get("spec").cloned().unwrap_or_default();
+            let lines = spec["lines"].as_array().into_iter().flatten();
+            let lines: Vec<&str> = lines.filter_map(Value::as_str).collect();
+            let terms = lines.iter().filter_map(|text| term(text));
             last = terms.max().unwrap_or_default().max(last);
-            size += entry.lines.iter().map(String::len).sum::<usize>();
-            if size > STOCK {
-                chains.clear();
-            } else {
-                let chain = chains.entry(entry.chain.as_str().into());
-                chain.or_default().push(entry);
+            size += lines.iter().map(|line| line.len()).sum::<usize>();
+            let label = object.metadata.labels.unwrap_or_default().remove(CHAIN);
+            match serde_json::from_value::<JournalEntrySpec>(spec) {
+                Ok(_) if size > STOCK => chains.clear(),
+                Ok(entry) => {
+                    let chain = chains.entry(entry.chain.as_str().into());
+                    chain.or_default().push(entry);
+                }
+                Err(error) => {
+                    let chain = label.unwrap_or_default();
+                    tracing::warn!(chain, %error, "an entry of the journal cannot be read");
+                    strange.insert(chain.as_str().into());
+                }
             }
         })
         .await?;
+        chains.retain(|chain, _| !strange.contains(chain));
         *self.stock() = chains;
         Ok(last)
+    }
+
+    /// Forgets what was listed together: whoever wanted it has read it.
+    pub fn clear_stock(&self) {
+        self.stock().clear();
     }
 
     fn stock(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Vec<JournalEntrySpec>>> {
@@ -162,7 +189,8 @@ impl KubernetesJournal {
         let mut entries = self.stocked(chain).await.unwrap_or_default();
         if entries.is_empty() {
             let labels = format!("{CHAIN}={chain}");
-            self.each(&labels, |entry| entries.push(entry)).await?;
+            self.each(&self.entries, &labels, |entry| entries.push(entry.spec))
+                .await?;
         }
         // Whoever removes a label does not take the entry out of its chain: the gap shows.
         entries.sort_by_key(|entry| entry.first);
@@ -170,16 +198,17 @@ impl KubernetesJournal {
     }
 
     /// Takes in each entry with these labels, page by page.
-    async fn each(
+    async fn each<K: Clone + Debug + DeserializeOwned>(
         &self,
+        api: &Api<K>,
         labels: &str,
-        mut take: impl FnMut(JournalEntrySpec) + Send,
+        mut take: impl FnMut(K) + Send,
     ) -> Result<(), JournalError> {
         let mut page = ListParams::default().labels(labels).limit(PAGE);
         loop {
-            let listed = self.asked(self.entries.list(&page)).await?;
+            let listed = self.asked(api.list(&page)).await?;
             let next = listed.metadata.continue_.filter(|token| !token.is_empty());
-            listed.items.into_iter().for_each(|entry| take(entry.spec));
+            listed.items.into_iter().for_each(&mut take);
             match next {
                 Some(token) => page = page.continue_token(&token),
                 None => return Ok(()),

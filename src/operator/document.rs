@@ -344,6 +344,26 @@ mod tests {
     }
 
     #[test]
+    fn the_secrets_of_what_runs_are_known_without_its_documents() {
+        let mut documents = Documents::default();
+        let runbook = key(DocumentKind::Runbook, "mine");
+        let steps = json!({"steps": [{"id": "verify", "uses": "service/verify"}]});
+        documents.put(runbook.clone(), object(&runbook, &steps));
+        let key = key(DocumentKind::Service, "shop");
+        let mut service = shop("mine");
+        let with = &mut service["components"][0]["probes"][0]["with"];
+        *with = json!({
+            "url": "http://127.0.0.1/",
+            "headers": {"authorization": {"secretRef": {"name": "token", "key": "k"}}},
+        });
+        documents.put(key.clone(), object(&key, &service));
+        let compiled = documents.compile(registry::kinds(), &BTreeSet::new());
+        let running = compiled.services.first().unwrap();
+        let names: Vec<_> = crate::operator::secret::of_service(running).collect();
+        assert_eq!(names, ["token"]);
+    }
+
+    #[test]
     fn errors_stand_with_the_document_that_has_them() {
         let mut documents = Documents::default();
         let service = key(DocumentKind::Service, "shop");

@@ -40,13 +40,14 @@ use super::{
 use crate::{
     decide::{core::Core, event::Reply},
     driver::{engine::Engine, service::LoopError},
+    journal::kubernetes::KubernetesJournal,
     model::{
         id::{Seq, ServiceName},
         record::{Record, RecordBody},
         span::Span,
         time::Time,
     },
-    port::{cause, journal::SharedJournal, runtime::SharedRuntime},
+    port::{cause, journal::Journal as _, runtime::SharedRuntime},
 };
 
 /// Keeps a service from going while a run is open: it would be left midway.
@@ -83,7 +84,7 @@ pub struct Means {
     /// The controller, without a service yet.
     pub engine: Engine,
     /// Its journal, in which requests are looked for.
-    pub journal: SharedJournal,
+    pub journal: Arc<KubernetesJournal>,
     /// Its secrets.
     pub secrets: Arc<ClusterSecrets>,
     /// Time.
@@ -138,8 +139,14 @@ enum Shown {
     Busy,
 }
 
-/// What a loop said to the command of a resource of this kind and name.
-type Said = (Watched, String, Result<Reply, String>);
+/// What a loop said to the command of a resource.
+pub struct Said {
+    of: Watched,
+    name: String,
+    /// The object of that name that gave it: another one may have its name by now.
+    uid: Option<String>,
+    answer: Result<Reply, String>,
+}
 type Answers = mpsc::UnboundedReceiver<Said>;
 
 impl Leader {
@@ -203,7 +210,7 @@ impl Leader {
                     self.look_again(service);
                 }
                 Some((watched, event)) = seen.next() => self.see(watched, event),
-                Some((of, name, answer)) = answered.next() => self.answered(of, &name, answer),
+                Some(said) = answered.next() => self.answered(said),
                 Some(record) = self.records.next(), if !self.records.is_empty() => self.recorded(&record),
                 () = runtime.sleep_until(wake) => {
                     // Whoever leads no longer waits for nobody's answer.
@@ -326,19 +333,27 @@ impl Leader {
         });
     }
 
-    fn answered(&mut self, of: Watched, name: &str, answer: Result<Reply, String>) {
-        match of {
-            Watched::Approval => self.approval_answered(name, answer),
-            Watched::Run | Watched::Document(_) => self.run_answered(name, answer),
+    fn answered(&mut self, said: Said) {
+        match said.of {
+            Watched::Approval => {
+                if let Some(answered) = self.approvals.get_mut(&said.name) {
+                    answered.take(&said.name, said.uid.as_deref(), said.answer);
+                }
+            }
+            Watched::Run | Watched::Document(_) => self.run_answered(said),
         }
         self.soon();
     }
 
-    fn run_answered(&mut self, name: &str, answer: Result<Reply, String>) {
+    fn run_answered(&mut self, said: Said) {
+        let name = said.name.as_str();
         let Some(asked) = self.requests.get_mut(name) else {
             return;
         };
-        match answer {
+        if asked.object.uid() != said.uid {
+            return;
+        }
+        match said.answer {
             Ok(Reply::Ok(said)) => tracing::info!(run = name, said, "taken"),
             Ok(Reply::Refused(refusal)) => asked.refused = Some(refusal.to_string()),
             // Nothing was recorded: it is tried again.
@@ -363,6 +378,8 @@ impl Leader {
             self.load().await;
             self.plan_retry();
         } else if self.stale.is_empty() {
+            // Every chain was read long since that anybody reads at the start.
+            self.means.journal.clear_stock();
             // What changes without a record.
             self.stale.extend(self.followed.iter().cloned());
         }
@@ -560,11 +577,16 @@ impl Leader {
             asked.is_given = true;
             let command = asked.request.command(&spec);
             let (controller, answers) = (controller.clone(), self.answers.clone());
-            let name = name.to_owned();
+            let (name, uid) = (name.to_owned(), asked.object.uid());
             tokio::spawn(async move {
                 let answer = controller.command(&service, command).await;
-                let answer = answer.map_err(|e| cause::in_full(&e));
-                drop(answers.unbounded_send((Watched::Run, name, answer)));
+                let said = Said {
+                    of: Watched::Run,
+                    name,
+                    uid,
+                    answer: answer.map_err(|e| cause::in_full(&e)),
+                };
+                drop(answers.unbounded_send(said));
             });
         }
         Some(

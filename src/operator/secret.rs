@@ -20,6 +20,7 @@ use tokio::{sync::watch, task::JoinHandle, time};
 
 use super::bounds::Bounds;
 use crate::{
+    driver::readiness,
     model::{
         secret::{Secret, SecretRef},
         service::Service,
@@ -173,6 +174,15 @@ impl Secrets for ClusterSecrets {
             }),
         }
     }
+}
+
+/// The Secrets that a service names.
+pub fn of_service(service: &Service) -> impl Iterator<Item = String> {
+    let references = readiness::references(service).into_keys();
+    references.filter_map(|reference| match reference {
+        SecretRef::SecretRef(key) => Some(key.name),
+        SecretRef::Env(_) | SecretRef::File(_) => None,
+    })
 }
 
 /// The Secrets that a document names.

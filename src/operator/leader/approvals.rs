@@ -1,22 +1,30 @@
 //! Answers that people give by kubectl become commands, and what came of them is written back.
 
+use std::collections::BTreeMap;
+
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::{Leader, Shown, before};
+use super::{Leader, Said, Shown, before};
 use crate::{
-    decide::event::Reply,
-    model::id::{Seq, ServiceName},
+    model::{
+        id::{Seq, ServiceName},
+        record::Record,
+    },
     operator::{
         approval::{ApprovalStatus, Reception},
         cluster::{Watched, Written},
         standing::{self, Claim},
     },
-    port::cause,
+    port::{cause, journal::Journal as _},
 };
 
 /// What an approval gets where the operator does not take any.
 const OFF: &str = "approvals by kubectl are off: without the chart's admission policy anybody could sign for anybody \
                    (failover operator --approvals)";
+
+/// Chains that were read, or could not be.
+type Chains = BTreeMap<ServiceName, Option<Vec<Record>>>;
 
 impl Leader {
     /// Gives answers that people have given, and writes what became of them. Whether all could be written.
@@ -24,8 +32,9 @@ impl Leader {
         let open = self.approvals.iter().filter(|(_, a)| !a.is_over());
         let open: Vec<String> = open.map(|(name, _)| name.clone()).collect();
         let mut works = true;
+        let mut chains = Chains::new();
         for name in open {
-            let Some(status) = self.answer(&name).await else {
+            let Some(status) = self.answer(&name, &mut chains).await else {
                 works = false;
                 continue;
             };
@@ -35,7 +44,7 @@ impl Leader {
     }
 
     /// What became of an answer; none where that cannot be told now.
-    async fn answer(&mut self, name: &str) -> Option<ApprovalStatus> {
+    async fn answer(&mut self, name: &str, chains: &mut Chains) -> Option<ApprovalStatus> {
         let answered = self.approvals.get(name)?;
         let at = |(reception, message): (Reception, String)| ApprovalStatus {
             reception,
@@ -66,16 +75,10 @@ impl Leader {
         let outcome = self.approvals.get(name)?.outcome.clone();
         if let Some((reception, message)) = outcome {
             // Whoever was told that nothing is asked may have answered it under the leader before.
-            let is_known = reception == Reception::Refused
-                && {
-                    match self.means.journal.read(&service, Seq(1)).await {
-                        Ok(records) => spec.is_in(&records, &person),
-                        Err(error) => {
-                            tracing::warn!(approval = name, error = %cause::in_full(&error), "the journal cannot be read; trying again");
-                            return None;
-                        }
-                    }
-                };
+            let is_known = reception == Reception::Refused && {
+                let records = self.chain(&service, chains).await?;
+                spec.is_in(records, &person)
+            };
             let outcome = if is_known {
                 (Reception::Taken, "it stands in the journal".to_owned())
             } else {
@@ -89,35 +92,41 @@ impl Leader {
         let answered = self.approvals.get_mut(name)?;
         if !answered.is_given {
             answered.is_given = true;
-            let name = name.to_owned();
+            let (name, uid) = (name.to_owned(), answered.object.uid());
             let command = spec.command(person);
             let controller = self.means.engine.controller.clone();
             let answers = self.answers.clone();
             tokio::spawn(async move {
                 let answer = controller.command(&service, command).await;
-                let answer = answer.map_err(|e| cause::in_full(&e));
-                drop(answers.unbounded_send((Watched::Approval, name, answer)));
+                let said = Said {
+                    of: Watched::Approval,
+                    name,
+                    uid,
+                    answer: answer.map_err(|e| cause::in_full(&e)),
+                };
+                drop(answers.unbounded_send(said));
             });
         }
         Some(at((Reception::Waiting, "not taken yet".to_owned())))
     }
 
-    /// The reply to an answer.
-    pub(super) fn approval_answered(&mut self, name: &str, answer: Result<Reply, String>) {
-        let Some(answered) = self.approvals.get_mut(name) else {
-            return;
-        };
-        match answer {
-            Ok(Reply::Ok(said)) => answered.outcome = Some((Reception::Taken, said)),
-            Ok(Reply::Refused(refusal)) => {
-                answered.outcome = Some((Reception::Refused, refusal.to_string()));
-            }
-            // Nothing was recorded: it is tried again.
-            Err(error) => {
-                tracing::warn!(approval = name, error, "the command could not be given");
-                answered.is_given = false;
-            }
+    /// A whole chain, read once while answers are settled; none where it cannot be read now.
+    async fn chain<'a>(
+        &self,
+        service: &ServiceName,
+        chains: &'a mut Chains,
+    ) -> Option<&'a [Record]> {
+        if !chains.contains_key(service) {
+            let records = match self.means.journal.read(service, Seq(1)).await {
+                Ok(records) => Some(records),
+                Err(error) => {
+                    tracing::warn!(%service, error = %cause::in_full(&error), "the journal cannot be read; trying again");
+                    None
+                }
+            };
+            chains.insert(service.clone(), records);
         }
+        chains.get(service)?.as_deref()
     }
 
     async fn write_approval(&mut self, name: &str, mut status: ApprovalStatus) -> bool {

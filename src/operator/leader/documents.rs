@@ -19,7 +19,7 @@ use crate::{
         document::{self, DocumentKind, Key},
         event, secret,
     },
-    port::cause,
+    port::{cause, journal::Journal as _},
 };
 
 impl Leader {
@@ -76,7 +76,7 @@ impl Leader {
         self.judge(&stay, &usable);
     }
 
-    /// Follows the Secrets of the documents of now, and of those before.
+    /// Follows the Secrets of the documents of now, of those before, and of what runs: it may be neither.
     async fn follow_secrets(&self) {
         let mut names = BTreeSet::new();
         for (key, held) in self.documents.all() {
@@ -86,6 +86,9 @@ impl Leader {
                     secret::named(&serde_json::from_str(text).unwrap_or_default(), &mut names);
                 }
             }
+        }
+        for service in self.means.engine.controller.services() {
+            names.extend(secret::of_service(&service));
         }
         self.means.secrets.follow(&names).await;
     }

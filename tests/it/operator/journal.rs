@@ -16,7 +16,7 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time;
 
 use crate::stand::{
@@ -145,6 +145,48 @@ async fn every_chain_is_read_with_one_list_and_none_of_its_ends_is_missed() {
     assert_eq!(lists(), before);
     reader.read(&shop(), Seq(1)).await.unwrap();
     assert_eq!(lists(), before + 1, "the stock is for the start alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_nobody_can_read_stops_its_own_chain_alone() {
+    let cluster = Cluster::start();
+    define(&cluster);
+    let writer = journal(&cluster.kubeconfig(), "writer").await;
+    writer.append(&shop(), Seq(0), notes(&["a"])).await.unwrap();
+    // As a later version would have written it.
+    let place = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+    let patch = json!([{
+        "op": "add",
+        "path": format!("{place}/x-kubernetes-preserve-unknown-fields"),
+        "value": true,
+    }]);
+    let patch = format!("--patch={patch}");
+    let definition = ["crd", "journalentries.failover.rs", "--type=json"];
+    cluster.kubectl(&[&["patch"], &definition[..], &[&patch]].concat());
+    let entry = json!({
+        "apiVersion": "failover.rs/v1alpha1",
+        "kind": "JournalEntry",
+        "metadata": {"name": "bank-0000000001", "labels": {"failover.rs/chain": "bank"}},
+        "spec": {
+            "chain": "bank", "first": 1, "last": 1, "hash": "x", "writer": "y/1", "lines": ["{}"],
+            "later": true,
+        },
+    });
+    cluster.until("the entry keeps what is not known of it", || {
+        cluster.apply(&entry.to_string());
+        let later = ["get", "je", "bank-0000000001", "-o=jsonpath={.spec.later}"];
+        let is_kept = cluster.kubectl(&later) == "true";
+        if !is_kept {
+            cluster.kubectl(&["delete", "je", "bank-0000000001"]);
+        }
+        is_kept
+    });
+
+    let reader = journal(&cluster.kubeconfig(), "reader").await;
+    reader.take_stock().await.unwrap();
+    assert_eq!(reader.read(&shop(), Seq(1)).await.unwrap().len(), 1);
+    let error = reader.read(&"bank".into(), Seq(1)).await.unwrap_err();
+    assert!(matches!(error, JournalError::Io { .. }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
