@@ -59,6 +59,10 @@ pub struct CommandWith {
 }
 
 impl kind::With for CommandWith {
+    fn program(&self) -> Option<&'static str> {
+        Some("list")
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut problems = argv_problems("list", &self.list);
         if let Some(fetch) = &self.fetch {

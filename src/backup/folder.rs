@@ -66,6 +66,10 @@ impl FolderWith {
 }
 
 impl kind::With for FolderWith {
+    fn program(&self) -> Option<&'static str> {
+        self.decode.is_some().then_some("decode")
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.names().problems();
         if !self.folder.starts_with('/') {

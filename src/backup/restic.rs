@@ -63,6 +63,10 @@ fn program_name() -> Vec<String> {
 }
 
 impl kind::With for ResticWith {
+    fn program(&self) -> Option<&'static str> {
+        Some("program")
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut problems = argv_problems("program", &self.program);
         problems.extend(env_problems(&self.env));

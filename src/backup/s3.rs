@@ -99,6 +99,10 @@ impl S3With {
 }
 
 impl kind::With for S3With {
+    fn program(&self) -> Option<&'static str> {
+        self.decode.is_some().then_some("decode")
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.store().bucket_problems("backup/folder");
         problems.extend(self.names().problems());

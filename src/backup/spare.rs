@@ -101,6 +101,11 @@ const fn keep_free() -> u64 {
 }
 
 impl kind::With for RestoreWith {
+    /// PostgreSQL's own, over settings that the data brings, which may name any other.
+    fn program(&self) -> Option<&'static str> {
+        Some("")
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let folders = [

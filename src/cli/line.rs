@@ -4,6 +4,7 @@ use crate::model::{
     announcement::Tally,
     backup::{Restored, Verification},
     drill::DrillOutcome,
+    id::{PersonName, UserName},
     readiness::Readiness,
     record::{AskOutcome, Record, RecordBody, Settlement},
     step::{Presence, Proof, StepResult},
@@ -143,13 +144,15 @@ pub fn of(record: &Record) -> Line {
         RecordBody::Approved {
             ask,
             by,
+            user,
             reason,
             break_glass,
         } => line(
             "ask",
             Heavy,
             format!(
-                "{by} approved {ask}{}{}",
+                "{} approved {ask}{}{}",
+                signed(by, user.as_ref()),
                 if *break_glass {
                     " alone, breaking the glass"
                 } else {
@@ -478,6 +481,11 @@ fn restored(result: &Verification) -> Line {
 
 fn by_whom(by: Option<&crate::model::id::PersonName>) -> String {
     by.map(|by| format!(" by {by}")).unwrap_or_default()
+}
+
+/// A person, and the user of the API server that they were.
+pub fn signed(by: &PersonName, user: Option<&UserName>) -> String {
+    user.map_or_else(|| by.to_string(), |user| format!("{by} ({user})"))
 }
 
 fn because(reason: Option<&str>) -> String {

@@ -21,6 +21,7 @@ use crate::{
     driver::{clock::HostRuntime, engine::Outlets, registry},
     error::Error,
     operator::{
+        bounds::Bounds,
         crd,
         lease::Times,
         replica::{self, ReplicaError, Settings},
@@ -81,6 +82,8 @@ pub async fn run(args: &OperatorRun, place: &Place) -> Result<(), Error> {
         },
         metrics: args.metrics.address(),
         state: place.state.clone(),
+        bounds: Bounds::new(args.secrets.clone(), args.allow_commands),
+        approvals: args.approvals,
     };
     let stop = async {
         tokio::select! {

@@ -364,9 +364,11 @@ fn decisions(text: &mut String, account: &Account<'_>) {
             RecordBody::Approved {
                 ask,
                 by,
+                user,
                 reason,
                 break_glass,
             } => {
+                let by = line::signed(by, user.as_ref());
                 let what = asked.get(ask).map_or("a question", String::as_str);
                 let reason = reason
                     .as_ref()

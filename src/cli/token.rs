@@ -110,6 +110,7 @@ mod tests {
         let person = |name: &str, token: &Secret| Person {
             name: name.into(),
             token_hash: Some(hash(token)),
+            kubernetes: None,
             groups: vec![],
         };
         let people = [person("ann", &ann), person("bob", &bob)];

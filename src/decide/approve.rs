@@ -5,8 +5,8 @@ use super::{
     state::{Question, State},
 };
 use crate::model::{
-    approval::{ApprovalPolicy, AskSubject, OnTimeout},
-    id::{AskId, PersonName},
+    approval::{AskSubject, OnTimeout},
+    id::{AskId, PersonName, UserName},
     record::{AskOutcome, RecordBody, RunOutcome},
     service::Service,
     time::Time,
@@ -37,6 +37,27 @@ pub fn find<'a>(
     }
 }
 
+/// Who answers.
+#[derive(Clone, Copy)]
+pub struct Approver<'a> {
+    /// The person of the documents.
+    pub by: &'a PersonName,
+    /// The user of the API server who signed it, where one did.
+    pub user: Option<&'a UserName>,
+}
+
+impl Approver<'_> {
+    /// The user of the API server that this is: who signed it, or else as the documents have it.
+    fn user(self, service: &Service) -> Option<UserName> {
+        let mut people = service.team.people.iter();
+        let documented = || {
+            let person = people.find(|p| p.name == *self.by)?;
+            person.kubernetes.as_deref().map(UserName::from)
+        };
+        self.user.cloned().or_else(documented)
+    }
+}
+
 /// A person says yes.
 ///
 /// # Errors
@@ -45,11 +66,13 @@ pub fn approve(
     service: &Service,
     state: &State,
     ask: Option<&AskId>,
-    by: &PersonName,
+    approver: Approver<'_>,
     reason: Option<&str>,
     break_glass: bool,
 ) -> Result<Vec<RecordBody>, Refusal> {
     let policy = &service.approvals;
+    let by = approver.by;
+    let user = approver.user(service);
     let (id, question) = find(state, ask)?;
     let reason = reason.map(str::trim).filter(|r| !r.is_empty());
     if break_glass {
@@ -60,7 +83,7 @@ pub fn approve(
             return Err(Refusal::NoReason);
         }
     } else {
-        may_approve(policy, question, by)?;
+        may_approve(service, question, by, user.as_ref())?;
     }
     let is_answered_for = matches!(
         question.ask.subject,
@@ -72,6 +95,7 @@ pub fn approve(
     let approved = RecordBody::Approved {
         ask: id.clone(),
         by: by.clone(),
+        user,
         reason: reason.map(str::to_owned),
         break_glass,
     };
@@ -87,10 +111,12 @@ pub fn approve(
 }
 
 fn may_approve(
-    policy: &ApprovalPolicy,
+    service: &Service,
     question: &Question,
     by: &PersonName,
+    user: Option<&UserName>,
 ) -> Result<(), Refusal> {
+    let policy = &service.approvals;
     if !policy.approvers.contains(by) {
         return Err(Refusal::NotApprover {
             by: by.clone(),
@@ -103,13 +129,61 @@ fn may_approve(
                 .join(", "),
         });
     }
-    if question.ask.required > 1 && question.ask.requester.as_ref() == Some(by) {
-        return Err(Refusal::Requester(by.clone()));
+    let requester = question.ask.requester.as_ref();
+    let asked =
+        |r: &PersonName| is_by(service, r, by) || (user.is_some() && user_of(r).as_ref() == user);
+    if let Some(requester) = requester.filter(|r| question.ask.required > 1 && asked(r)) {
+        return Err(Refusal::Requester {
+            by: by.clone(),
+            requester: requester.clone(),
+        });
     }
-    if question.approved.contains(by) {
-        return Err(Refusal::Twice(by.clone()));
+    let mut approved = question.approved.iter();
+    if let Some(before) = approved.find(|one| is_by(service, one, by)) {
+        return Err(Refusal::Twice(before.clone()));
     }
-    Ok(())
+    // A document can make one user another person between two answers.
+    match user.filter(|user| question.users.contains(user)) {
+        Some(user) => Err(Refusal::Twice(user.as_str().into())),
+        None => Ok(()),
+    }
+}
+
+/// Whether a front end's name is this person's, as the documents say and by itself: they may be written by whoever asks.
+fn is_by(service: &Service, name: &PersonName, by: &PersonName) -> bool {
+    is_same(known(service, name), by) || is_same(name, by)
+}
+
+/// The user of the API server whom a front end's name is of.
+fn user_of(name: &PersonName) -> Option<UserName> {
+    let user = name.as_str().strip_prefix("kubernetes/");
+    user.map(UserName::from)
+}
+
+/// The person of the documents whom a front end knows so; the name itself where the documents do not say.
+fn known<'a>(service: &'a Service, name: &'a PersonName) -> &'a PersonName {
+    let user = name.as_str().strip_prefix("kubernetes/");
+    let mut people = service.team.people.iter();
+    let person = people.find(|p| user.is_some() && p.kubernetes.as_deref() == user);
+    person.map_or(name, |person| &person.name)
+}
+
+/// Whether two names count as one person's. A front end that knows people in its own way puts its name before theirs, and
+/// often knows them by an account with a domain. Who is called alike there and in the documents is taken for one: the
+/// other mistake lets one person be two.
+fn is_same(one: &PersonName, other: &PersonName) -> bool {
+    let is_of_front_end = |name: &PersonName| name.as_str().contains('/');
+    let alike = || bare(one) == bare(other);
+    one == other || ((is_of_front_end(one) || is_of_front_end(other)) && alike())
+}
+
+/// A name without what stands around it, as in `kubernetes/oidc:Ann@example.com`.
+fn bare(name: &PersonName) -> String {
+    let whole = name.as_str();
+    let account = whole.rsplit(['/', ':', '#']).next().unwrap_or(whole);
+    let person = account.split('@').next().unwrap_or(account);
+    let person = if person.is_empty() { whole } else { person };
+    person.to_lowercase()
 }
 
 /// A person says no; anyone who may approve may refuse.
@@ -124,7 +198,9 @@ pub fn deny(
     reason: Option<String>,
 ) -> Result<Vec<RecordBody>, Refusal> {
     let (id, question) = find(state, ask)?;
-    if !service.approvals.approvers.contains(by) && question.ask.requester.as_ref() != Some(by) {
+    let requester = question.ask.requester.as_ref();
+    let is_requester = requester.is_some_and(|requester| is_by(service, requester, by));
+    if !service.approvals.approvers.contains(by) && !is_requester {
         return Err(Refusal::NotApprover {
             by: by.clone(),
             what: subject_words(&question.ask.subject),
@@ -205,5 +281,31 @@ fn consequence(
             reason,
             active: run.plan.to.clone(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_called_alike_in_two_front_ends_is_one_person() {
+        let same = |one: &str, other: &str| is_same(&one.into(), &other.into());
+        for name in [
+            "ann",
+            "kubernetes/ann",
+            "local/ann",
+            "kubernetes/Ann@example.com",
+            "kubernetes/oidc:ann",
+            "kubernetes/https://id.example.com/realm#ann",
+        ] {
+            assert!(same(name, "ann"), "{name}");
+        }
+        for name in ["ben", "kubernetes/anna", "kubernetes/ann/", "kubernetes/@"] {
+            assert!(!same(name, "ann"), "{name}");
+        }
+        assert!(same("kubernetes/ann", "ann@example.com"));
+        // Documents tell their own people apart.
+        assert!(!same("ann@example.com", "ann"));
     }
 }

@@ -1,7 +1,8 @@
 //! What people want becomes records, or a refusal that says why.
 
 use super::{
-    approve, drill,
+    approve::{self, Approver},
+    drill,
     event::{Command, Refusal, subject_words},
     gate::Says,
     incident, page, phase, readiness,
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::model::{
     announcement::Phase,
-    id::{DrillName, IncidentId, PersonName, RunId, SiteName},
+    id::{DrillName, IncidentId, PersonName, PlanHash, RunId, SiteName},
     plan::RunKind,
     record::RecordBody,
     service::{Mode, Service},
@@ -30,12 +31,24 @@ pub fn take(service: &Service, state: &State, view: &View, command: &Command, no
         Command::Open {
             kind,
             to,
+            plan,
             by,
             reason,
-        } => open(service, state, view, *kind, to.as_ref(), by, reason, now),
+        } => open(
+            service,
+            state,
+            view,
+            *kind,
+            to.as_ref(),
+            plan.as_ref(),
+            by,
+            reason,
+            now,
+        ),
         Command::Approve {
             ask,
             by,
+            user,
             reason,
             break_glass,
         } => {
@@ -45,7 +58,10 @@ pub fn take(service: &Service, state: &State, view: &View, command: &Command, no
                 service,
                 state,
                 ask.as_ref(),
-                by,
+                Approver {
+                    by,
+                    user: user.as_ref(),
+                },
                 reason.as_deref(),
                 *break_glass,
             )?;
@@ -117,6 +133,7 @@ fn open(
     view: &View,
     kind: RunKind,
     to: Option<&SiteName>,
+    meant: Option<&PlanHash>,
     by: &PersonName,
     reason: &str,
     now: Time,
@@ -138,6 +155,13 @@ fn open(
     let since = state.incident.as_ref().map_or(now, |i| i.outage);
     let proposal = incident::propose(service, state, view, kind, to, since, now)
         .map_err(|reason| Refusal::NoPlan(kind, reason))?;
+    let hash = proposal.plan.hash();
+    if let Some(meant) = meant.filter(|meant| !hash.0.starts_with(meant.as_str())) {
+        return Err(Refusal::OtherPlan {
+            meant: meant.clone(),
+            now: PlanHash::from(hash.short()),
+        });
+    }
     let concerns: Vec<String> = proposal
         .answers
         .iter()

@@ -10,7 +10,7 @@ use crate::model::{
     guard::Report,
     id::{
         AnnouncementId, AskId, Attempt, ChannelName, ConfigHash, DrillName, Epoch, IdempotencyKey,
-        PageId, PersonName, PlanHash, RunId, SiteName, StepId,
+        PageId, PersonName, PlanHash, RunId, SiteName, StepId, UserName,
     },
     observation::Observation,
     plan::RunKind,
@@ -146,6 +146,8 @@ pub enum Command {
         kind: RunKind,
         /// To which site; none: the first standby.
         to: Option<SiteName>,
+        /// The plan that is meant, by its hash or the beginning of it; none: whatever would run.
+        plan: Option<PlanHash>,
         /// Who.
         by: PersonName,
         /// Why.
@@ -157,6 +159,8 @@ pub enum Command {
         ask: Option<AskId>,
         /// Who.
         by: PersonName,
+        /// The user of the API server who signed it, where one did.
+        user: Option<UserName>,
         /// The reason; compulsory for attestations and break-glass.
         reason: Option<String>,
         /// Decide alone.
@@ -335,6 +339,14 @@ pub enum Refusal {
     /// No plan can be made for it.
     #[error("no {0} can be planned: {1}")]
     NoPlan(RunKind, String),
+    /// Another plan would run than the one that is meant.
+    #[error("the plan is {now} now, not {meant}: look at it with `failover plan`, and ask again")]
+    OtherPlan {
+        /// What was meant.
+        meant: PlanHash,
+        /// What would run.
+        now: PlanHash,
+    },
     /// It is asked already.
     #[error("question {0} about it is open already: approve or deny it")]
     AskOpen(AskId),
@@ -355,8 +367,13 @@ pub enum Refusal {
         approvers: String,
     },
     /// Two persons are needed and this one asked for it.
-    #[error("{0} asked for this and cannot approve it as well: two persons are needed")]
-    Requester(PersonName),
+    #[error("{by} cannot approve what {requester} asked for: two persons are needed")]
+    Requester {
+        /// Who wants to approve.
+        by: PersonName,
+        /// Who asked, as it was known there.
+        requester: PersonName,
+    },
     /// This person has already approved.
     #[error("{0} has already approved; another person is needed")]
     Twice(PersonName),

@@ -22,7 +22,7 @@ use crate::model::{
     approval::{ApprovalPolicy, OnTimeout, Person},
     check::CheckItem,
     guard::{Boot, Database, FirstHand, Promise, Report, Role},
-    id::{AnnouncementId, ChannelName, ConfigHash, Epoch, PageId, Seq},
+    id::{AnnouncementId, ChannelName, ConfigHash, Epoch, PageId, PlanHash, Seq},
     observation::{DatabaseFacts, DatabaseRole, Evidence, Facts, Lsn, Observation, Sight},
     plan::{Action, OnFailure, Retry, RunKind, StepPhase, Uses},
     readiness::ReadinessPolicy,
@@ -175,6 +175,7 @@ pub(super) fn shop() -> Service {
                 .map(|n| Person {
                     name: n.into(),
                     token_hash: None,
+                    kubernetes: None,
                     groups: Vec::new(),
                 })
                 .to_vec(),
@@ -662,10 +663,18 @@ impl Stage {
                 self.settle(Event::Command(Command::Approve {
                     ask: None,
                     by: (*by).into(),
+                    user: None,
                     reason,
                     break_glass: false,
                 }));
             }
+            ["sign", by, user] => self.settle(Event::Command(Command::Approve {
+                ask: None,
+                by: (*by).into(),
+                user: Some((*user).into()),
+                reason: None,
+                break_glass: false,
+            })),
             ["deny", by] => self.settle(Event::Command(Command::Deny {
                 ask: None,
                 by: (*by).into(),
@@ -700,6 +709,10 @@ impl Stage {
                     _ => RunKind::Failover,
                 },
                 to: None,
+                plan: match kind {
+                    ["plan", hash] => Some(PlanHash::from(*hash)),
+                    _ => None,
+                },
                 by: (*by).into(),
                 reason: "drill".to_owned(),
             })),

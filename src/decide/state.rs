@@ -15,7 +15,7 @@ use crate::model::{
     guard::{Lease, Terms},
     id::{
         AnnouncementId, AskId, ComponentName, ConfigHash, Epoch, IncidentId, PageId, PersonName,
-        RunId, Seq, SiteName, StepId,
+        RunId, Seq, SiteName, StepId, UserName,
     },
     loss::LossForecast,
     page::Page,
@@ -149,6 +149,8 @@ pub struct Question {
     pub expires: Time,
     /// Who approved so far.
     pub approved: Vec<PersonName>,
+    /// The users of the API server that they were, where that is known: a document may make one another person later.
+    pub users: Vec<UserName>,
     /// What they gave as reason, the last one.
     pub reason: Option<String>,
     /// Whether one of them broke the glass.
@@ -313,6 +315,7 @@ impl State {
                     opened: at,
                     expires: *expires,
                     approved: Vec::new(),
+                    users: Vec::new(),
                     reason: None,
                     break_glass: false,
                     granted: false,
@@ -324,11 +327,13 @@ impl State {
             RecordBody::Approved {
                 ask,
                 by,
+                user,
                 reason,
                 break_glass,
             } => {
                 if let Some(question) = self.asks.get_mut(ask) {
                     question.approved.push(by.clone());
+                    question.users.extend(user.clone());
                     question.break_glass |= break_glass;
                     if reason.is_some() {
                         question.reason.clone_from(reason);

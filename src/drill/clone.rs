@@ -126,6 +126,11 @@ fn keep_free() -> u64 {
 }
 
 impl With for CloneWith {
+    /// PostgreSQL's own, over settings that the data brings, which may name any other.
+    fn program(&self) -> Option<&'static str> {
+        Some("")
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if !(1..=1024).contains(&self.max_rate) {

@@ -65,6 +65,11 @@ fn shared_buffers() -> u64 {
 }
 
 impl With for PromoteWith {
+    /// PostgreSQL's own, over settings that the data brings, which may name any other.
+    fn program(&self) -> Option<&'static str> {
+        Some("")
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let fits = (1..=1 << 20).contains(&self.shared_buffers);
         let problem = || Problem::new("sharedBuffers", "expected MiB, 1 to 1048576");

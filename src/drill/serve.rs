@@ -113,6 +113,10 @@ fn nobody() -> String {
 }
 
 impl With for ServeWith {
+    fn program(&self) -> Option<&'static str> {
+        Some("program")
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut problems: Vec<Problem> = exchange::url_problem("url", &self.url)
             .into_iter()

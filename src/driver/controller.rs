@@ -727,11 +727,16 @@ impl Controller {
     /// Tells every service that its documents cannot be used, or can be again.
     pub fn documents(&self, problem: Option<&str>) {
         for service in self.services() {
-            let trouble = problem.map_or(Trouble::DocumentsFixed, |p| {
-                Trouble::Documents(p.to_owned())
-            });
-            drop(self.send(&service.name, Input::Event(Event::Trouble(trouble))));
+            self.documents_of(&service.name, problem);
         }
+    }
+
+    /// Tells one service that its documents cannot be used, or can be again.
+    pub fn documents_of(&self, service: &ServiceName, problem: Option<&str>) {
+        let trouble = problem.map_or(Trouble::DocumentsFixed, |p| {
+            Trouble::Documents(p.to_owned())
+        });
+        drop(self.send(service, Input::Event(Event::Trouble(trouble))));
     }
 
     /// Ends the loop of a chain that another controller took up; whatever was recorded stays.

@@ -8,7 +8,7 @@ mod routes;
 mod standing;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -408,6 +408,11 @@ impl Metrics {
     /// Documents changed but cannot be used; those before stay in force.
     pub fn documents_refused(&self) {
         self.standings.documents(true);
+    }
+
+    /// Services that have documents here and nobody who protects them.
+    pub fn unprotected(&self, services: BTreeSet<ServiceName>) {
+        self.standings.unprotected(services);
     }
 
     /// Everything in the `OpenMetrics` text format.

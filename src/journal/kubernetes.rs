@@ -9,7 +9,8 @@
 //! there already, it is read and compared: each append carries words that no other has.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,16 +18,17 @@ use async_trait::async_trait;
 use futures::{FutureExt, select_biased};
 use kube::{
     Api, Client, CustomResource,
-    api::{ListParams, PostParams},
+    api::{ApiResource, DynamicObject, ListParams, PostParams},
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::chain::{self, Head};
 use crate::{
     model::{
-        id::{Seq, ServiceName},
-        record::Record,
+        id::{Seq, ServiceName, Term},
+        record::{Record, RecordBody},
         span::Span,
     },
     port::{
@@ -40,6 +42,8 @@ pub const CHAIN: &str = "failover.rs/chain";
 /// An entry's last sequence, where only its metadata is read.
 const LAST: &str = "failover.rs/last";
 
+/// Bytes of lines that are kept when all are listed together; of a larger journal each chain is listed by itself.
+const STOCK: usize = 64 << 20;
 /// Entries that are read at once.
 const PAGE: u32 = 500;
 /// The server has so long to answer before it is asked again.
@@ -77,6 +81,8 @@ pub struct JournalEntrySpec {
 /// A journal of objects in one namespace.
 pub struct KubernetesJournal {
     entries: Api<JournalEntry>,
+    /// The same, whatever they hold.
+    objects: Api<DynamicObject>,
     /// Names the namespace in errors.
     place: String,
     /// Whoever appends.
@@ -84,6 +90,8 @@ pub struct KubernetesJournal {
     runtime: SharedRuntime,
     /// Ends of the chains as they were last read or written.
     heads: Mutex<BTreeMap<ServiceName, Head>>,
+    /// Chains that were listed together, until each is first read.
+    stock: Mutex<BTreeMap<ServiceName, Vec<JournalEntrySpec>>>,
 }
 
 impl KubernetesJournal {
@@ -91,12 +99,73 @@ impl KubernetesJournal {
     #[must_use]
     pub fn new(client: Client, namespace: &str, identity: &str, runtime: SharedRuntime) -> Self {
         Self {
+            objects: Api::namespaced_with(
+                client.clone(),
+                namespace,
+                &ApiResource::erase::<JournalEntry>(&()),
+            ),
             entries: Api::namespaced(client, namespace),
             place: format!("in namespace {namespace}"),
             identity: identity.to_owned(),
             runtime,
             heads: Mutex::default(),
+            stock: Mutex::default(),
         }
+    }
+
+    /// Lists every chain at once: as many services as there are begin after one list. The last term in which anybody
+    /// led; 0 where nobody has.
+    ///
+    /// # Errors
+    /// Where it cannot be listed.
+    pub async fn take_stock(&self) -> Result<Term, JournalError> {
+        let mut chains: BTreeMap<ServiceName, Vec<JournalEntrySpec>> = BTreeMap::new();
+        // One entry that cannot be read concerns its own chain, which says so when it is read.
+        let mut strange: BTreeSet<ServiceName> = BTreeSet::new();
+        let (mut last, mut size) = (Term::default(), 0);
+        self.each(&self.objects, CHAIN, |object| {
+            let spec = object.data.get("spec").cloned().unwrap_or_default();
+            let lines = spec["lines"].as_array().into_iter().flatten();
+            let lines: Vec<&str> = lines.filter_map(Value::as_str).collect();
+            let terms = lines.iter().filter_map(|text| term(text));
+            last = terms.max().unwrap_or_default().max(last);
+            size += lines.iter().map(|line| line.len()).sum::<usize>();
+            let label = object.metadata.labels.unwrap_or_default().remove(CHAIN);
+            match serde_json::from_value::<JournalEntrySpec>(spec) {
+                Ok(_) if size > STOCK => chains.clear(),
+                Ok(entry) => {
+                    let chain = chains.entry(entry.chain.as_str().into());
+                    chain.or_default().push(entry);
+                }
+                Err(error) => {
+                    let chain = label.unwrap_or_default();
+                    tracing::warn!(chain, %error, "an entry of the journal cannot be read");
+                    strange.insert(chain.as_str().into());
+                }
+            }
+        })
+        .await?;
+        chains.retain(|chain, _| !strange.contains(chain));
+        *self.stock() = chains;
+        Ok(last)
+    }
+
+    /// Forgets what was listed together: whoever wanted it has read it.
+    pub fn clear_stock(&self) {
+        self.stock().clear();
+    }
+
+    fn stock(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Vec<JournalEntrySpec>>> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A chain of the stock, once, and only where nobody has written to it since.
+    async fn stocked(&self, chain: &ServiceName) -> Option<Vec<JournalEntrySpec>> {
+        let entries = self.stock().remove(chain)?;
+        let last = entries.iter().map(|entry| entry.last).max()?;
+        let next = name(chain, sequence(last).next());
+        let next = self.asked(self.entries.get_opt(&next)).await;
+        matches!(next, Ok(None)).then_some(entries)
     }
 
     fn heads(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Head>> {
@@ -117,21 +186,34 @@ impl KubernetesJournal {
 
     /// Every line of a chain, in order and unchecked.
     async fn every_line(&self, chain: &ServiceName) -> Result<Vec<Line>, JournalError> {
-        let wanted = format!("{CHAIN}={chain}");
-        let mut entries = Vec::new();
-        let mut page = ListParams::default().labels(&wanted).limit(PAGE);
-        loop {
-            let listed = self.asked(self.entries.list(&page)).await?;
-            let next = listed.metadata.continue_.filter(|token| !token.is_empty());
-            entries.extend(listed.items.into_iter().map(|entry| entry.spec));
-            match next {
-                Some(token) => page = page.continue_token(&token),
-                None => break,
-            }
+        let mut entries = self.stocked(chain).await.unwrap_or_default();
+        if entries.is_empty() {
+            let labels = format!("{CHAIN}={chain}");
+            self.each(&self.entries, &labels, |entry| entries.push(entry.spec))
+                .await?;
         }
         // Whoever removes a label does not take the entry out of its chain: the gap shows.
         entries.sort_by_key(|entry| entry.first);
         Ok(entries.iter().flat_map(lines).collect())
+    }
+
+    /// Takes in each entry with these labels, page by page.
+    async fn each<K: Clone + Debug + DeserializeOwned>(
+        &self,
+        api: &Api<K>,
+        labels: &str,
+        mut take: impl FnMut(K) + Send,
+    ) -> Result<(), JournalError> {
+        let mut page = ListParams::default().labels(labels).limit(PAGE);
+        loop {
+            let listed = self.asked(api.list(&page)).await?;
+            let next = listed.metadata.continue_.filter(|token| !token.is_empty());
+            listed.items.into_iter().for_each(&mut take);
+            match next {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Creates an entry, and asks until it is known whether it is there.
@@ -244,6 +326,19 @@ fn number(seq: Seq) -> i64 {
 
 fn sequence(number: i64) -> Seq {
     Seq(u64::try_from(number).unwrap_or_default())
+}
+
+/// The term that a record begins, where it does.
+fn term(text: &str) -> Option<Term> {
+    if !text.contains("leaderTaken") {
+        return None;
+    }
+    let record: Record = serde_json::from_str(text).ok()?;
+    if let RecordBody::LeaderTaken { term, .. } = record.body {
+        Some(term)
+    } else {
+        None
+    }
 }
 
 /// The lines of an entry. Their hashes are not kept one by one: the next line holds each, and the entry that of the last.

@@ -107,6 +107,9 @@ pub struct Person {
     /// `sha256:` and the hex digest of the personal token, as `failover token` prints it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_hash: Option<String>,
+    /// The user that a cluster's API server knows the person as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<String>,
     /// Groups that the person belongs to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupName>,

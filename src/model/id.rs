@@ -55,6 +55,8 @@ macro_rules! name {
 
 name!(/// A protected service; also the name of its journal chain.
     ServiceName);
+name!(/// A user as the API server of a cluster knows them.
+    UserName);
 name!(/// A site: a place where the service can run.
     SiteName);
 name!(/// A part of a service that gets a verdict of its own.

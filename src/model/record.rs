@@ -13,7 +13,7 @@ use super::{
     id::{
         AnnouncementId, AskId, Attempt, ComponentName, ConfigHash, DrillName, Epoch,
         IdempotencyKey, IncidentId, PageId, PersonName, PlanHash, RunId, Seq, ServiceName,
-        SiteName, StepId, Term,
+        SiteName, StepId, Term, UserName,
     },
     loss::LossForecast,
     page::Page,
@@ -179,6 +179,9 @@ pub enum RecordBody {
         ask: AskId,
         /// Who.
         by: PersonName,
+        /// The user of the API server that this person was: who signed it, or else as the documents had it then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<UserName>,
         /// The reason given, compulsory with `break_glass` and for attestations.
         reason: Option<String>,
         /// Whether the person used the right to decide alone.

@@ -34,6 +34,8 @@ pub enum Watched {
     Document(DocumentKind),
     /// Requests for runs.
     Run,
+    /// Answers to questions.
+    Approval,
 }
 
 /// One namespace of a cluster.
@@ -72,6 +74,12 @@ impl Cluster {
         self.client.clone()
     }
 
+    /// The namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Resources of a kind.
     #[must_use]
     pub fn api(&self, watched: Watched) -> Api<DynamicObject> {
@@ -82,7 +90,9 @@ impl Cluster {
     #[must_use]
     pub fn watch(&self) -> BoxStream<'static, (Watched, Event<DynamicObject>)> {
         let documents = DocumentKind::ALL.map(Watched::Document);
-        let all = documents.into_iter().chain([Watched::Run]);
+        let all = documents
+            .into_iter()
+            .chain([Watched::Run, Watched::Approval]);
         let each = all.map(|watched| {
             let events = watcher(self.api(watched), watcher::Config::default());
             events
@@ -176,6 +186,7 @@ pub fn resource(watched: Watched) -> ApiResource {
     let kind = match watched {
         Watched::Document(kind) => kind.word(),
         Watched::Run => "FailoverRun",
+        Watched::Approval => "Approval",
     };
     let gvk = GroupVersionKind::gvk(GROUP, VERSION, kind);
     ApiResource::from_gvk_with_plural(&gvk, plural(watched))
@@ -185,6 +196,7 @@ fn plural(watched: Watched) -> &'static str {
     match watched {
         Watched::Document(kind) => kind.plural(),
         Watched::Run => "failoverruns",
+        Watched::Approval => "approvals",
     }
 }
 

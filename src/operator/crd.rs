@@ -11,7 +11,9 @@ use schemars::{
 use serde_json::{Value, json};
 
 use super::{
+    approval::{ApprovalSpec, ApprovalStatus},
     resource::{DocumentStatus, FailoverRunSpec, FailoverRunStatus, GROUP, ServiceStatus, VERSION},
+    revision::ServiceRevisionSpec,
     rule::{self, Rules},
 };
 use crate::{
@@ -116,6 +118,30 @@ const ENTRY: Kind = Kind {
     ],
     rules: rule::ENTRY,
 };
+const APPROVAL: Kind = Kind {
+    word: "Approval",
+    plural: "approvals",
+    singular: "approval",
+    short: &[],
+    columns: &[
+        ("Service", "string", ".spec.service", false),
+        ("Ask", "string", ".spec.ask", false),
+        ("Answer", "string", ".spec.answer", false),
+        ("Approver", "string", ".spec.approver", false),
+        ("Reception", "string", ".status.reception", false),
+        ("Message", "string", ".status.message", true),
+        AGE,
+    ],
+    rules: rule::APPROVAL,
+};
+const REVISION: Kind = Kind {
+    word: "ServiceRevision",
+    plural: "servicerevisions",
+    singular: "servicerevision",
+    short: &["sr"],
+    columns: &[AGE],
+    rules: rule::REVISION,
+};
 const VALID: &str = ".status.conditions[?(@.type==\"Valid\")].status";
 const AGE: (&str, &str, &str, bool) = ("Age", "date", ".metadata.creationTimestamp", false);
 
@@ -129,7 +155,9 @@ pub fn all(kinds: Kinds) -> Result<Vec<(String, String)>, CrdError> {
         define::<RunbookSpec>(&RUNBOOK, Some(schema::<DocumentStatus>(kinds)), kinds),
         define::<BackupPolicySpec>(&POLICY, Some(schema::<DocumentStatus>(kinds)), kinds),
         define::<FailoverRunSpec>(&RUN, Some(schema::<FailoverRunStatus>(kinds)), kinds),
+        define::<ApprovalSpec>(&APPROVAL, Some(schema::<ApprovalStatus>(kinds)), kinds),
         define::<JournalEntrySpec>(&ENTRY, None, kinds),
+        define::<ServiceRevisionSpec>(&REVISION, None, kinds),
     ]
     .into_iter()
     .collect()
@@ -295,7 +323,7 @@ mod tests {
 
     #[test]
     fn each_rule_finds_its_place() {
-        let kinds = [SERVICE, RUNBOOK, POLICY, RUN, ENTRY];
+        let kinds = [SERVICE, RUNBOOK, POLICY, RUN, APPROVAL, ENTRY, REVISION];
         for (kind, (_, definition)) in kinds.iter().zip(definitions()) {
             let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
             let mut schema = schema.clone();

@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use crate::{
     model::{id::ServiceName, service::Service},
     port::kind::Kinds,
-    spec::{self, Severity, Source, document::API_VERSION},
+    spec::{
+        self, Severity, Source,
+        document::{API_VERSION, ProtectedServiceSpec},
+    },
 };
 
 /// The kinds of documents.
@@ -171,6 +174,26 @@ impl Documents {
         self.held.iter()
     }
 
+    /// What a service is compiled from: its own document, its runbooks and its backup policies.
+    #[must_use]
+    pub fn of_service(&self, service: &ServiceName) -> Vec<String> {
+        let own = Key::of_service(service);
+        let spec = |held: &Held| held.object.data.get("spec").cloned().unwrap_or_default();
+        let named = self.held.get(&own).map(spec).unwrap_or_default();
+        let named = serde_json::from_value::<ProtectedServiceSpec>(named).ok();
+        let runbooks: BTreeSet<&str> = named
+            .iter()
+            .flat_map(ProtectedServiceSpec::runbooks)
+            .collect();
+        let belongs = |key: &Key, held: &Held| match key.kind {
+            DocumentKind::Service => *key == own,
+            DocumentKind::Runbook => runbooks.contains(key.name.as_str()),
+            DocumentKind::Policy => spec(held)["service"] == service.as_str(),
+        };
+        let all = self.held.iter().filter(|(key, held)| belongs(key, held));
+        all.map(|(_, held)| held.text.clone()).collect()
+    }
+
     /// Compiles them as files are, apart from those that are left out.
     #[must_use]
     pub fn compile(&self, kinds: Kinds, left_out: &BTreeSet<Key>) -> Compiled {
@@ -201,6 +224,20 @@ impl Documents {
             remarks,
         }
     }
+}
+
+/// Compiles the documents of one service; none where they cannot be used.
+#[must_use]
+pub fn compile(documents: &[String], kinds: Kinds) -> Option<Service> {
+    let sources: Vec<Source> = documents
+        .iter()
+        .enumerate()
+        .map(|(n, text)| Source {
+            name: format!("revision/{n}"),
+            text: text.clone(),
+        })
+        .collect();
+    spec::read(&sources, kinds).services.into_iter().next()
 }
 
 /// A diagnostic without its place in a text that nobody wrote.
@@ -283,6 +320,50 @@ mod tests {
     }
 
     #[test]
+    fn a_service_is_compiled_from_its_own_documents_alone() {
+        let mut documents = Documents::default();
+        let mut put = |kind, name, spec: &Value| {
+            let key = key(kind, name);
+            documents.put(key.clone(), object(&key, spec));
+        };
+        let mut service = shop("mine");
+        service["components"][0]["probes"][0]["with"]["url"] = "http://192.0.2.10/".into();
+        for name in ["shop", "books"] {
+            put(DocumentKind::Service, name, &service);
+        }
+        let steps = json!({"steps": [{"id": "verify", "uses": "service/verify"}]});
+        for name in ["mine", "other"] {
+            put(DocumentKind::Runbook, name, &steps);
+        }
+        let whole = documents.compile(registry::kinds(), &BTreeSet::new());
+        let own = documents.of_service(&"shop".into());
+        assert_eq!(own.len(), 2, "{own:?}");
+        let alone = super::compile(&own, registry::kinds()).unwrap();
+        let same = whole.services.iter().find(|s| s.name == alone.name);
+        assert_eq!(same.unwrap().config, alone.config);
+    }
+
+    #[test]
+    fn the_secrets_of_what_runs_are_known_without_its_documents() {
+        let mut documents = Documents::default();
+        let runbook = key(DocumentKind::Runbook, "mine");
+        let steps = json!({"steps": [{"id": "verify", "uses": "service/verify"}]});
+        documents.put(runbook.clone(), object(&runbook, &steps));
+        let key = key(DocumentKind::Service, "shop");
+        let mut service = shop("mine");
+        let with = &mut service["components"][0]["probes"][0]["with"];
+        *with = json!({
+            "url": "http://127.0.0.1/",
+            "headers": {"authorization": {"secretRef": {"name": "token", "key": "k"}}},
+        });
+        documents.put(key.clone(), object(&key, &service));
+        let compiled = documents.compile(registry::kinds(), &BTreeSet::new());
+        let running = compiled.services.first().unwrap();
+        let names: Vec<_> = crate::operator::secret::of_service(running).collect();
+        assert_eq!(names, ["token"]);
+    }
+
+    #[test]
     fn errors_stand_with_the_document_that_has_them() {
         let mut documents = Documents::default();
         let service = key(DocumentKind::Service, "shop");
@@ -295,6 +376,9 @@ mod tests {
         documents.put(runbook.clone(), object(&runbook, &steps));
         let compiled = documents.compile(registry::kinds(), &BTreeSet::new());
         assert!(compiled.services.is_empty());
+        let own = documents.of_service(&"shop".into());
+        assert_eq!(own.len(), 2, "{own:?}");
+        assert!(super::compile(&own, registry::kinds()).is_none());
         let errors = compiled.remarks[&runbook].errors.join("\n");
         assert!(errors.contains("spec.steps[0].needs[0]: "), "{errors}");
         let left_out = BTreeSet::from([runbook]);

@@ -11,6 +11,12 @@ use crate::model::{
 /// The longest note that the server takes.
 const LONGEST: usize = 1024;
 
+/// A service cannot be protected.
+#[must_use]
+pub fn unprotected(why: &str) -> Event {
+    written(true, "NotProtected", why)
+}
+
 /// The Event of a record; none where it says nothing that people must act on or remember.
 #[expect(
     clippy::wildcard_enum_match_arm,
@@ -84,7 +90,11 @@ pub fn of(record: &Record) -> Option<Event> {
         }
         _ => return None,
     };
-    Some(Event {
+    Some(written(warns, reason, &note))
+}
+
+fn written(warns: bool, reason: &str, note: &str) -> Event {
+    Event {
         type_: if warns {
             EventType::Warning
         } else {
@@ -94,5 +104,5 @@ pub fn of(record: &Record) -> Option<Event> {
         note: Some(note.chars().take(LONGEST / 4).collect()),
         action: reason.to_owned(),
         secondary: None,
-    })
+    }
 }

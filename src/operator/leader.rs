@@ -1,6 +1,9 @@
 //! The replica that leads: what is seen of the resources becomes services, requests become commands, and what the services
 //! come to is written back.
 
+mod approvals;
+mod documents;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -24,25 +27,27 @@ use serde_json::{Value, json};
 use tokio::time;
 
 use super::{
+    approval::Answered,
     cluster::{Cluster, Watched, Written},
     document::{DocumentKind, Documents, Key, Remarks},
     event,
-    request::{self, Asked, Request},
+    request::{Asked, Request},
     resource::{Condition, DocumentStatus, FailoverRunStatus, Progress, ServiceStatus},
-    secret::{self, ClusterSecrets},
+    revision::Revisions,
+    secret::ClusterSecrets,
     standing::{self, Claim},
 };
 use crate::{
-    decide::{core::Core, event::Reply, state::State},
-    driver::{engine::Engine, registry, service::LoopError},
+    decide::{core::Core, event::Reply},
+    driver::{engine::Engine, service::LoopError},
+    journal::kubernetes::KubernetesJournal,
     model::{
         id::{Seq, ServiceName},
         record::{Record, RecordBody},
-        service::Service,
         span::Span,
         time::Time,
     },
-    port::{cause, journal::SharedJournal, runtime::SharedRuntime},
+    port::{cause, journal::Journal as _, runtime::SharedRuntime},
 };
 
 /// Keeps a service from going while a run is open: it would be left midway.
@@ -79,13 +84,15 @@ pub struct Means {
     /// The controller, without a service yet.
     pub engine: Engine,
     /// Its journal, in which requests are looked for.
-    pub journal: SharedJournal,
+    pub journal: Arc<KubernetesJournal>,
     /// Its secrets.
     pub secrets: Arc<ClusterSecrets>,
     /// Time.
     pub runtime: SharedRuntime,
     /// What this replica is called.
     pub identity: String,
+    /// Whether it takes approvals by kubectl: something else must see to it that each is signed by who made it.
+    pub approvals: bool,
 }
 
 /// The replica that leads.
@@ -98,10 +105,19 @@ pub struct Leader {
     whole: BTreeSet<Watched>,
     remarks: BTreeMap<Key, Remarks>,
     troubles: BTreeMap<ServiceName, String>,
+    /// Documents of services that were last in force.
+    revisions: Revisions,
+    /// Services whose documents of now are in force, with these.
+    in_force: BTreeMap<ServiceName, Vec<String>>,
+    /// Services that nobody protects.
+    unprotected: BTreeSet<ServiceName>,
+    /// What services were told of their documents.
+    told: BTreeMap<ServiceName, Option<String>>,
     requests: BTreeMap<String, Asked>,
     followed: BTreeSet<ServiceName>,
     records: SelectAll<BoxStream<'static, Record>>,
-    answers: mpsc::UnboundedSender<(String, Result<Reply, String>)>,
+    approvals: BTreeMap<String, Answered>,
+    answers: mpsc::UnboundedSender<Said>,
     /// Documents have changed.
     changed: bool,
     /// Services whose status may be another one.
@@ -123,7 +139,15 @@ enum Shown {
     Busy,
 }
 
-type Answers = mpsc::UnboundedReceiver<(String, Result<Reply, String>)>;
+/// What a loop said to the command of a resource.
+pub struct Said {
+    of: Watched,
+    name: String,
+    /// The object of that name that gave it: another one may have its name by now.
+    uid: Option<String>,
+    answer: Result<Reply, String>,
+}
+type Answers = mpsc::UnboundedReceiver<Said>;
 
 impl Leader {
     /// A leader that has seen nothing yet.
@@ -136,6 +160,10 @@ impl Leader {
         };
         let recorder = Recorder::new(means.cluster.client(), reporter);
         let leader = Self {
+            revisions: Revisions::new(means.cluster.client(), means.cluster.namespace()),
+            in_force: BTreeMap::new(),
+            unprotected: BTreeSet::new(),
+            told: BTreeMap::new(),
             means,
             documents: Documents::default(),
             listed: BTreeMap::new(),
@@ -143,6 +171,7 @@ impl Leader {
             remarks: BTreeMap::new(),
             troubles: BTreeMap::new(),
             requests: BTreeMap::new(),
+            approvals: BTreeMap::new(),
             followed: BTreeSet::new(),
             records: SelectAll::new(),
             answers,
@@ -181,7 +210,7 @@ impl Leader {
                     self.look_again(service);
                 }
                 Some((watched, event)) = seen.next() => self.see(watched, event),
-                Some((name, answer)) = answered.next() => self.answered(&name, answer),
+                Some(said) = answered.next() => self.answered(said),
                 Some(record) = self.records.next(), if !self.records.is_empty() => self.recorded(&record),
                 () = runtime.sleep_until(wake) => {
                     // Whoever leads no longer waits for nobody's answer.
@@ -225,6 +254,7 @@ impl Leader {
                 match watched {
                     Watched::Document(kind) => self.changed |= self.documents.keep(kind, &names),
                     Watched::Run => self.requests.retain(|name, _| names.contains(name)),
+                    Watched::Approval => self.approvals.retain(|name, _| names.contains(name)),
                 }
                 self.whole.insert(watched);
             }
@@ -235,6 +265,7 @@ impl Leader {
                     self.changed |= self.documents.remove(&Key { kind, name });
                 }
                 Watched::Run => drop(self.requests.remove(&object.name_any())),
+                Watched::Approval => drop(self.approvals.remove(&object.name_any())),
             },
         }
         self.soon();
@@ -256,6 +287,10 @@ impl Leader {
                     Some(_) | None => drop(self.requests.insert(name, Asked::new(object))),
                 }
             }
+            Watched::Approval => match self.approvals.get_mut(&name) {
+                Some(answered) => answered.see(object),
+                None => drop(self.approvals.insert(name, Answered::new(object))),
+            },
         }
     }
 
@@ -276,8 +311,13 @@ impl Leader {
 
     /// Beside the loop: nobody waits for an Event.
     fn tell(&self, record: &Record) {
-        let key = Key::of_service(&record.chain);
-        let (Some(event), Some(held)) = (event::of(record), self.documents.get(&key)) else {
+        if let Some(event) = event::of(record) {
+            self.publish(&record.chain, event);
+        }
+    }
+
+    fn publish(&self, service: &ServiceName, event: kube::runtime::events::Event) {
+        let Some(held) = self.documents.get(&Key::of_service(service)) else {
             return;
         };
         let about = held
@@ -293,11 +333,27 @@ impl Leader {
         });
     }
 
-    fn answered(&mut self, name: &str, answer: Result<Reply, String>) {
+    fn answered(&mut self, said: Said) {
+        match said.of {
+            Watched::Approval => {
+                if let Some(answered) = self.approvals.get_mut(&said.name) {
+                    answered.take(&said.name, said.uid.as_deref(), said.answer);
+                }
+            }
+            Watched::Run | Watched::Document(_) => self.run_answered(said),
+        }
+        self.soon();
+    }
+
+    fn run_answered(&mut self, said: Said) {
+        let name = said.name.as_str();
         let Some(asked) = self.requests.get_mut(name) else {
             return;
         };
-        match answer {
+        if asked.object.uid() != said.uid {
+            return;
+        }
+        match said.answer {
             Ok(Reply::Ok(said)) => tracing::info!(run = name, said, "taken"),
             Ok(Reply::Refused(refusal)) => asked.refused = Some(refusal.to_string()),
             // Nothing was recorded: it is tried again.
@@ -306,14 +362,15 @@ impl Leader {
                 asked.is_given = false;
             }
         }
-        self.soon();
     }
 
     /// Everything that is due.
     async fn settle(&mut self) {
         self.due = None;
-        let kinds = DocumentKind::ALL.len() + 1;
-        if self.whole.len() < kinds {
+        // Nothing waits for approvals: a cluster may not have their definition yet.
+        let mut needed = DocumentKind::ALL.map(Watched::Document).into_iter();
+        let has_all = needed.all(|kind| self.whole.contains(&kind));
+        if !has_all || !self.whole.contains(&Watched::Run) {
             return;
         }
         let now = self.means.runtime.now();
@@ -321,87 +378,23 @@ impl Leader {
             self.load().await;
             self.plan_retry();
         } else if self.stale.is_empty() {
+            // Every chain was read long since that anybody reads at the start.
+            self.means.journal.clear_stock();
             // What changes without a record.
             self.stale.extend(self.followed.iter().cloned());
         }
         let mut works = self.keep_services().await;
+        works &= self.keep_revisions().await;
         works &= self.write_documents().await;
         works &= self.write_services().await;
         works &= self.write_requests().await;
+        works &= self.write_approvals().await;
         self.again = if works {
             AGAIN
         } else {
             self.due = Some(self.means.runtime.now().after(self.again));
             self.again.saturating_mul(2).min(LONGEST_WAIT)
         };
-    }
-
-    /// What could not be set up is tried again, each time after twice the wait.
-    fn plan_retry(&mut self) {
-        let now = self.means.runtime.now();
-        self.retry = (!self.troubles.is_empty()).then(|| {
-            let wait = match self.retry {
-                // A document changed meanwhile: that was no try of its own.
-                Some((at, wait)) if now < at => wait,
-                Some((_, wait)) => wait.saturating_mul(2).min(LONGEST_WAIT),
-                None => AGAIN,
-            };
-            (now.after(wait), wait)
-        });
-    }
-
-    /// Puts changed documents in force.
-    async fn load(&mut self) {
-        let gone = self.gone().await;
-        let mut secrets = BTreeSet::new();
-        for (_, held) in self.documents.all() {
-            secret::named(&held.object.data, &mut secrets);
-        }
-        self.means.secrets.follow(&secrets).await;
-        let compiled = self.documents.compile(registry::kinds(), &gone);
-        self.remarks = compiled.remarks;
-        self.troubles.clear();
-        let mut wanted: BTreeMap<ServiceName, Service> = compiled
-            .services
-            .into_iter()
-            .map(|service| (service.name.clone(), service))
-            .collect();
-        let running = self.means.engine.controller.services();
-        // What cannot be used any more changes nothing of what is in force.
-        for old in &running {
-            let key = Key::of_service(&old.name);
-            if !gone.contains(&key) && self.documents.get(&key).is_some() {
-                wanted
-                    .entry(old.name.clone())
-                    .or_insert_with(|| old.as_ref().clone());
-            }
-        }
-        loop {
-            let services = wanted.values().cloned().collect();
-            let error = match self.means.engine.reload(services).await {
-                Ok(changes) => {
-                    for change in changes {
-                        tracing::info!("{change}");
-                    }
-                    break;
-                }
-                Err(error) => error,
-            };
-            let words = cause::in_full(&error);
-            tracing::error!(error = %words, "a service cannot be set up");
-            let Some(name) = error.service().filter(|name| wanted.contains_key(name)) else {
-                break;
-            };
-            self.troubles.insert(name.clone(), words);
-            match running.iter().find(|old| old.name == name) {
-                Some(old) if wanted.get(&name).map(|s| &s.config) != Some(&old.config) => {
-                    wanted.insert(name, old.as_ref().clone());
-                }
-                Some(_) | None => drop(wanted.remove(&name)),
-            }
-        }
-        self.means.engine.metrics.documents_loaded();
-        self.follow();
     }
 
     /// Where a service stands. A loop that waits for its journal is not waited for.
@@ -412,103 +405,6 @@ impl Leader {
             Ok(Err(_)) => Shown::Absent,
             Err(_) => Shown::Busy,
         }
-    }
-
-    /// Services that somebody wants to go, and that nothing keeps.
-    async fn gone(&self) -> BTreeSet<Key> {
-        let mut gone = BTreeSet::new();
-        for (key, held) in self.documents.all() {
-            if key.kind == DocumentKind::Service && held.is_going() {
-                let name = ServiceName::from(key.name.as_str());
-                let is_free = match self.show(&name).await {
-                    Shown::Core(core) => {
-                        core.state().run.is_none() && core.state().drills.open.is_none()
-                    }
-                    // Nobody has taken it up yet, or nobody can: its chain says what is open.
-                    Shown::Absent => self.is_at_rest(&name).await,
-                    Shown::Busy => false,
-                };
-                if is_free {
-                    gone.insert(key.clone());
-                }
-            }
-        }
-        gone
-    }
-
-    /// Whether the journal holds nothing open of a service. What cannot be read may be open.
-    async fn is_at_rest(&self, service: &ServiceName) -> bool {
-        match self.means.journal.read(service, Seq(1)).await {
-            Ok(records) => is_at_rest(&records),
-            Err(error) => {
-                tracing::warn!(%service, error = %cause::in_full(&error), "the journal cannot be read: the service is kept");
-                false
-            }
-        }
-    }
-
-    /// Follows services that are new, and forgets those that are gone.
-    fn follow(&mut self) {
-        let controller = &self.means.engine.controller;
-        let running: BTreeSet<ServiceName> = controller
-            .services()
-            .iter()
-            .map(|s| s.name.clone())
-            .collect();
-        self.followed.retain(|name| running.contains(name));
-        for name in running {
-            if !self.followed.contains(&name)
-                && let Ok(records) = controller.follow(&name)
-            {
-                self.records.push(records.boxed());
-                // Whatever was written until now was not told.
-                for asked in self.requests.values_mut() {
-                    asked.doubt(&name);
-                }
-                self.followed.insert(name);
-            }
-        }
-        let all = self.documents.all();
-        let services = all.filter(|(key, _)| key.kind == DocumentKind::Service);
-        let names = services.map(|(key, _)| ServiceName::from(key.name.as_str()));
-        self.stale.extend(names.collect::<Vec<_>>());
-    }
-
-    /// Keeps services from going midway, and lets those go that nothing keeps. Whether all could be written.
-    async fn keep_services(&mut self) -> bool {
-        let mut works = true;
-        let gone = self.gone().await;
-        let mut written = Vec::new();
-        for (key, held) in self.documents.all() {
-            let runs = self
-                .followed
-                .contains(&ServiceName::from(key.name.as_str()));
-            let is_kept = held.is_kept_by(FINALIZER);
-            let others = held.object.finalizers().iter().filter(|f| *f != FINALIZER);
-            let mut wanted: Vec<String> = others.cloned().collect();
-            let is_due = match (key.kind, held.is_going()) {
-                (DocumentKind::Service, false) => runs && !is_kept,
-                (DocumentKind::Service, true) => is_kept && gone.contains(key),
-                (DocumentKind::Runbook | DocumentKind::Policy, _) => false,
-            };
-            if !is_due {
-                continue;
-            }
-            if !held.is_going() {
-                wanted.push(FINALIZER.to_owned());
-            }
-            let kind = Watched::Document(key.kind);
-            let cluster = &self.means.cluster;
-            match cluster.write_finalizers(kind, &held.object, &wanted).await {
-                Written::Done(object) => written.push((key.clone(), *object)),
-                Written::Same | Written::Overtaken => {}
-                Written::Later => works = false,
-            }
-        }
-        for (key, object) in written {
-            self.documents.put(key, object);
-        }
-        works
     }
 
     /// Writes what there is to say of runbooks and policies. Whether all could be written.
@@ -562,7 +458,8 @@ impl Leader {
             };
             let remarks = self.remarks.get(&key).cloned().unwrap_or_default();
             let trouble = self.troubles.get(&name).cloned();
-            let trouble = trouble.or_else(|| (core.is_none()).then(|| unused(&remarks)));
+            let trouble =
+                trouble.or_else(|| (!self.in_force.contains_key(&name)).then(|| unused(&remarks)));
             let valid = standing::valid(&remarks, trouble.as_deref(), core.is_some());
             let (mut status, claims) = core.as_ref().map_or_else(
                 || {
@@ -673,21 +570,23 @@ impl Leader {
             }
         }
         if !asked.trace.is_begun() && !asked.is_given {
-            let Some(core) = &core else {
+            if core.is_none() {
                 let message = format!("no service {service} is protected here");
                 return at(Progress::Waiting, message);
-            };
-            if let Err(reason) = request::same_plan(&spec, core, self.means.runtime.now()) {
-                return at(Progress::Refused, reason);
             }
             asked.is_given = true;
             let command = asked.request.command(&spec);
             let (controller, answers) = (controller.clone(), self.answers.clone());
-            let name = name.to_owned();
+            let (name, uid) = (name.to_owned(), asked.object.uid());
             tokio::spawn(async move {
                 let answer = controller.command(&service, command).await;
-                let answer = answer.map_err(|e| cause::in_full(&e));
-                drop(answers.unbounded_send((name, answer)));
+                let said = Said {
+                    of: Watched::Run,
+                    name,
+                    uid,
+                    answer: answer.map_err(|e| cause::in_full(&e)),
+                };
+                drop(answers.unbounded_send(said));
             });
         }
         Some(
@@ -696,14 +595,6 @@ impl Leader {
                 .status(asked.request.generation, core.as_deref()),
         )
     }
-}
-
-fn is_at_rest(records: &[Record]) -> bool {
-    let mut state = State::default();
-    for record in records {
-        state.apply(record);
-    }
-    state.run.is_none() && state.drills.open.is_none()
 }
 
 /// Why a service that nothing is wrong with does not run: something that it names is at fault.

@@ -6,6 +6,8 @@
 //! server, and nothing is done that cannot be recorded. Only one that grants leases to guards stops then, since grants are
 //! not recorded.
 
+use std::pin::pin;
+
 use futures::{FutureExt, select_biased};
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -234,6 +236,56 @@ impl Election {
             Ok(lease) => Ok(Ok(Won { term, asked, lease })),
             Err(error) if is_conflict(&error) => Ok(Err("another replica".to_owned())),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Renews while something is under way that has to be done before this replica leads.
+    ///
+    /// # Errors
+    /// Where another one leads before it is done.
+    pub async fn during<T>(&self, won: &mut Won, work: impl Future<Output = T>) -> Result<T, Lost> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = self.pause() => {}
+            }
+            let asked = Moment::now(&self.runtime);
+            match self.renew(won).await {
+                Ok(Renewal::Done) => won.asked = asked,
+                Ok(Renewal::Again) => {}
+                Ok(Renewal::Lost(lost)) => return Err(lost),
+                Err(error) => {
+                    tracing::warn!(error = %cause::in_full(&error), "the lease cannot be renewed; trying again");
+                }
+            }
+        }
+    }
+
+    /// Makes the term a later one than `last`: a Lease that somebody removed begins to count anew.
+    ///
+    /// # Errors
+    /// Where another replica leads.
+    pub async fn surpass(&self, won: &mut Won, last: Term) -> Result<(), Lost> {
+        if won.term > last {
+            return Ok(());
+        }
+        won.term = Term(last.0 + 1);
+        loop {
+            let asked = Moment::now(&self.runtime);
+            match self.renew(won).await {
+                Ok(Renewal::Done) => {
+                    won.asked = asked;
+                    return Ok(());
+                }
+                Ok(Renewal::Again) => {}
+                Ok(Renewal::Lost(why)) => return Err(why),
+                Err(error) => {
+                    tracing::warn!(error = %cause::in_full(&error), "the lease cannot be written; trying again");
+                }
+            }
+            self.pause().await;
         }
     }
 

@@ -2,6 +2,8 @@
 //! their schemas, who of several replicas leads, and what is written back into statuses. Decides nothing: resources are
 //! compiled as files are (`spec/`), and driven by `driver/`.
 
+pub mod approval;
+pub mod bounds;
 mod cluster;
 pub mod crd;
 mod document;
@@ -11,6 +13,7 @@ pub mod lease;
 pub mod replica;
 mod request;
 pub mod resource;
+pub mod revision;
 mod rule;
 mod secret;
 mod standing;

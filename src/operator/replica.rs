@@ -6,6 +6,7 @@ use kube::Client;
 use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{
+    bounds::Bounds,
     cluster::Cluster,
     leader::{Leader, LeaderError, Means},
     lease::{Election, Lost, Times, Won},
@@ -19,9 +20,13 @@ use crate::{
         tenure::Tenure,
     },
     journal::kubernetes::KubernetesJournal,
-    port::{ledger::SharedLedger, runtime::SharedRuntime, secret::SharedSecrets},
+    model::span::Span,
+    port::{cause, ledger::SharedLedger, runtime::SharedRuntime, secret::SharedSecrets},
     publish::listener::{self, Limits},
 };
+
+/// The journal is asked again after this where it does not answer.
+const AGAIN: Span = Span::from_secs(1);
 
 /// How a replica is set up.
 #[derive(Clone, Debug)]
@@ -40,6 +45,10 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// A folder for what adapters keep.
     pub state: PathBuf,
+    /// The files and variables that documents may name.
+    pub bounds: Bounds,
+    /// Whether approvals by kubectl are taken.
+    pub approvals: bool,
 }
 
 /// Why a replica ended by itself.
@@ -102,7 +111,6 @@ pub async fn elect(
         won = election.win() => won,
         () = stop => return Ok(None),
     };
-    tracing::info!(term = %won.term, "this replica leads");
     Ok(Some(Elected {
         client,
         settings,
@@ -134,12 +142,28 @@ impl Elected {
             won,
             _figures,
         } = self;
-        let secrets = Arc::new(ClusterSecrets::new(client.clone(), &settings.namespace));
+        let mut won = won;
+        let mut stop = Box::pin(stop);
         let journal = Arc::new(KubernetesJournal::new(
             client.clone(),
             &settings.namespace,
             &settings.identity,
             runtime.clone(),
+        ));
+        tokio::select! {
+            succeeds = succeed(&election, &mut won, &journal, &runtime) => {
+                succeeds.map_err(ReplicaError::Deposed)?;
+            }
+            () = &mut stop => {
+                election.release(won).await;
+                return Ok(());
+            }
+        }
+        tracing::info!(term = %won.term, "this replica leads");
+        let secrets = Arc::new(ClusterSecrets::new(
+            client.clone(),
+            &settings.namespace,
+            settings.bounds,
         ));
         let tenure = Arc::new(Tenure::new(
             won.asked,
@@ -177,6 +201,7 @@ impl Elected {
             secrets,
             runtime,
             identity: settings.identity,
+            approvals: settings.approvals,
         });
         // In a task of its own: nothing that the leader waits for keeps it from renewing.
         let (tell, mut lost) = oneshot::channel();
@@ -207,6 +232,28 @@ impl Elected {
         drop(renewing.await);
         led
     }
+}
+
+/// Takes stock of the journal, and makes the term one that follows all that it knows.
+async fn succeed(
+    election: &Election,
+    won: &mut Won,
+    journal: &KubernetesJournal,
+    runtime: &SharedRuntime,
+) -> Result<(), Lost> {
+    let stock = async {
+        loop {
+            match journal.take_stock().await {
+                Ok(last) => return last,
+                Err(error) => {
+                    tracing::warn!(error = %cause::in_full(&error), "the journal cannot be read; trying again");
+                }
+            }
+            runtime.sleep_until(runtime.now().after(AGAIN)).await;
+        }
+    };
+    let last = election.during(won, stock).await?;
+    election.surpass(won, last).await
 }
 
 async fn figures(

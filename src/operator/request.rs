@@ -9,12 +9,11 @@ use crate::{
     decide::{
         core::Core,
         event::Command,
-        incident,
         state::{Run, Step},
     },
     model::{
         drill::DrillOutcome,
-        id::{AskId, DrillName, PersonName, RunId, Seq, ServiceName, SiteName},
+        id::{AskId, DrillName, PersonName, PlanHash, RunId, Seq, ServiceName, SiteName},
         plan::RunKind,
         record::{AskOutcome, Record, RecordBody, RunOutcome},
         time::Time,
@@ -82,6 +81,7 @@ impl Request {
             Some(kind) => Command::Open {
                 kind,
                 to: asked.to.as_deref().map(SiteName::from),
+                plan: asked.plan.as_deref().map(PlanHash::from),
                 by,
                 reason,
             },
@@ -105,29 +105,6 @@ const fn kind(asked: AskedRun) -> Option<RunKind> {
         AskedRun::Switchover => Some(RunKind::Switchover),
         AskedRun::Failback => Some(RunKind::Failback),
         AskedRun::Drill => None,
-    }
-}
-
-/// What speaks against a request: the plan that it means is not the one that would run now.
-///
-/// # Errors
-/// In a sentence.
-pub fn same_plan(asked: &FailoverRunSpec, core: &Core, now: Time) -> Result<(), String> {
-    let (Some(wanted), Some(kind)) = (&asked.plan, kind(asked.kind)) else {
-        return Ok(());
-    };
-    let (service, state) = (core.service(), core.state());
-    let to = asked.to.as_deref().map(SiteName::from);
-    let since = state.incident.as_ref().map_or(now, |i| i.outage);
-    let proposal = incident::propose(service, state, core.view(), kind, to.as_ref(), since, now)?;
-    let hash = proposal.plan.hash();
-    if hash.0.starts_with(wanted.as_str()) {
-        Ok(())
-    } else {
-        Err(format!(
-            "the plan has changed: it is {} now; look at it and ask again",
-            hash.short()
-        ))
     }
 }
 
@@ -387,7 +364,7 @@ mod tests {
     use super::*;
     use crate::model::{
         approval::{Ask, AskSubject},
-        id::{Epoch, PlanHash, Term},
+        id::{Epoch, Term},
         loss::LossForecast,
         record::FORMAT,
     };

@@ -176,6 +176,23 @@ pub const RUN: Rules = &[
     ),
 ];
 
+/// Of an `Approval`.
+pub const APPROVAL: Rules = &[
+    NAME,
+    ("spec.service", MinLength(1)),
+    ("spec.ask", MinLength(1)),
+    ("spec.approver", MinLength(1)),
+    ("spec.reason", MinLength(1)),
+    ("spec.reason", MaxLength(500)),
+    (
+        "spec",
+        Holds(
+            "self == oldSelf",
+            "an answer is not changed once it was given",
+        ),
+    ),
+];
+
 /// Of a `JournalEntry`.
 pub const ENTRY: Rules = &[
     (
@@ -191,6 +208,12 @@ pub const ENTRY: Rules = &[
     ),
     ("spec.lines", MinItems(1)),
     ("spec.lines", MaxItems(1024)),
+];
+
+/// Of a `ServiceRevision`.
+pub const REVISION: Rules = &[
+    ("spec.documents", MinItems(1)),
+    ("spec.documents", MaxItems(1024)),
 ];
 
 /// Writes rules into a schema. A test sees to it that each of them finds its place.

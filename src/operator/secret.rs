@@ -18,11 +18,17 @@ use kube::{
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinHandle, time};
 
+use super::bounds::Bounds;
 use crate::{
-    model::secret::{Secret, SecretRef},
+    driver::readiness,
+    model::{
+        secret::{Secret, SecretRef},
+        service::Service,
+    },
     port::{
         cause,
-        secret::{HostSecrets, SecretError, Secrets},
+        kind::Kinds,
+        secret::{SecretError, Secrets},
     },
 };
 
@@ -32,8 +38,9 @@ const FIRST: Duration = Duration::from_secs(5);
 /// The values of a Secret by their keys.
 type Values = BTreeMap<String, String>;
 
-/// Secrets of one namespace, besides variables and files of this host.
+/// Secrets of one namespace, besides the variables and files that are meant for documents.
 pub struct ClusterSecrets {
+    bounds: Bounds,
     secrets: Api<Object>,
     known: Arc<RwLock<BTreeMap<String, Values>>>,
     watching: RwLock<BTreeMap<String, Watching>>,
@@ -47,12 +54,19 @@ struct Watching {
 impl ClusterSecrets {
     /// Nothing is read yet.
     #[must_use]
-    pub fn new(client: Client, namespace: &str) -> Self {
+    pub fn new(client: Client, namespace: &str, bounds: Bounds) -> Self {
         Self {
+            bounds,
             secrets: Api::namespaced(client, namespace),
             known: Arc::default(),
             watching: RwLock::default(),
         }
+    }
+
+    /// What a service names of this process that it may not, each with its place.
+    #[must_use]
+    pub fn crossed(&self, service: &Service, kinds: Kinds) -> Vec<String> {
+        self.bounds.crossed(service, kinds)
     }
 
     /// Follows these Secrets and no others; returns once each was looked at, or could not be for a while.
@@ -147,7 +161,7 @@ fn values(object: Object) -> Values {
 impl Secrets for ClusterSecrets {
     fn read(&self, at: &SecretRef) -> Result<Secret, SecretError> {
         let SecretRef::SecretRef(wanted) = at else {
-            return HostSecrets.read(at);
+            return self.bounds.read(at);
         };
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let value = known.get(&wanted.name).and_then(|s| s.get(&wanted.key));
@@ -160,6 +174,15 @@ impl Secrets for ClusterSecrets {
             }),
         }
     }
+}
+
+/// The Secrets that a service names.
+pub fn of_service(service: &Service) -> impl Iterator<Item = String> {
+    let references = readiness::references(service).into_keys();
+    references.filter_map(|reference| match reference {
+        SecretRef::SecretRef(key) => Some(key.name),
+        SecretRef::Env(_) | SecretRef::File(_) => None,
+    })
 }
 
 /// The Secrets that a document names.

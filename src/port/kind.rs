@@ -54,6 +54,12 @@ pub trait With: DeserializeOwned + JsonSchema {
     fn hosts(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Where it says that a program runs on the controller's host, as a field's path; empty: the kind itself says so. None
+    /// where none runs.
+    fn program(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// What makers get: everything an adapter may hold on to.
@@ -130,6 +136,8 @@ pub struct Kind {
     pub check: fn(&Value) -> Vec<Problem>,
     /// Hosts that it connects to; empty where `with` is wrong.
     pub hosts: fn(&Value) -> Vec<String>,
+    /// Where a `with` says that a program runs on the controller's host, as [`With::program`] has it.
+    pub program: fn(&Value) -> Option<&'static str>,
     /// How it is made.
     pub make: Make,
     /// For actions: the part of a run it belongs to.
@@ -162,6 +170,7 @@ impl Kind {
             schema: W::json_schema,
             check: check::<W>,
             hosts: hosts::<W>,
+            program: program::<W>,
             make,
             phase: None,
             evidence: None,
@@ -239,6 +248,11 @@ fn hosts<W: With>(with: &Value) -> Vec<String> {
     serde_json::from_value::<W>(object(with))
         .map(|w| w.hosts())
         .unwrap_or_default()
+}
+
+/// What cannot be read may name any.
+fn program<W: With>(with: &Value) -> Option<&'static str> {
+    serde_json::from_value::<W>(object(with)).map_or(Some(""), |w| w.program())
 }
 
 /// A `with` that is left out is an empty one.

@@ -30,6 +30,26 @@ pub enum SecretError {
         /// The key.
         key: String,
     },
+    /// Documents may name the files of one folder.
+    #[error(
+        "{path} is not below {folder}, and documents may name no other file: mount it there (secrets.files of the chart)"
+    )]
+    Outside {
+        /// The path.
+        path: String,
+        /// The folder.
+        folder: String,
+    },
+    /// Documents may name the variables that are meant for them.
+    #[error(
+        "documents are given no variable {name}: set {variable} for the operator (secrets.environment of the chart)"
+    )]
+    NotGiven {
+        /// As documents name it.
+        name: String,
+        /// As the operator has it.
+        variable: String,
+    },
     /// It is there, but empty.
     #[error("the {0} is empty")]
     Empty(String),

@@ -48,6 +48,10 @@ pub struct CommandWith {
 }
 
 impl With for CommandWith {
+    fn program(&self) -> Option<&'static str> {
+        Some("run")
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut all = argv_problems("run", &self.run);
         all.extend(env_problems(&self.env));

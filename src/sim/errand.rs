@@ -73,6 +73,7 @@ impl Answer {
             Command::Approve {
                 ask: Some(self.ask),
                 by: self.by,
+                user: None,
                 reason: Some("I have seen to it".to_owned()),
                 break_glass: false,
             }

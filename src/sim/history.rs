@@ -277,6 +277,7 @@ impl History {
         self.say(Command::Open {
             kind,
             to,
+            plan: None,
             by,
             reason,
         });

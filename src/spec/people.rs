@@ -25,6 +25,14 @@ pub fn people(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec) -> Vec<Person>
         "a person",
         named.map(|(n, p)| (p.name.as_str(), list.index(n).key("name"))),
     );
+    let users = people.iter().enumerate();
+    scope.unique(
+        "a user of the cluster",
+        users.filter_map(|(n, p)| {
+            let user = p.kubernetes.as_deref()?;
+            Some((user, list.index(n).key("kubernetes")))
+        }),
+    );
     for (n, person) in people.iter().enumerate() {
         check_person(scope, person, &list.index(n));
         for (m, group) in person.groups.iter().enumerate() {
@@ -45,6 +53,7 @@ pub fn people(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec) -> Vec<Person>
         .map(|p| Person {
             name: PersonName::new(&p.name),
             token_hash: p.token_hash.clone(),
+            kubernetes: p.kubernetes.clone(),
             groups: p.groups.iter().map(GroupName::new).collect(),
         })
         .collect()

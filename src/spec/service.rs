@@ -619,6 +619,10 @@ pub struct PersonSpec {
     /// cannot approve anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_hash: Option<String>,
+    /// The user that the cluster's API server knows the person as, such as `ann@example.com`: with it the person also
+    /// approves by kubectl, in a cluster with `failover operator`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<String>,
     /// Groups that the person belongs to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,

@@ -227,6 +227,7 @@ async fn decision() -> Duration {
     let open = Command::Open {
         kind: RunKind::Failover,
         to: None,
+        plan: None,
         by: "ann".into(),
         reason: "benchmark".to_owned(),
     };

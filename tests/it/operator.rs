@@ -2,11 +2,13 @@
 
 mod account;
 mod admission;
+mod approvals;
 mod chart;
 mod cluster;
 mod crossing;
 mod fence;
 mod image;
 mod journal;
+mod programs;
 mod replicas;
 mod site;

@@ -105,6 +105,10 @@ fn workers() -> u8 {
 }
 
 impl With for EmailWith {
+    fn program(&self) -> Option<&'static str> {
+        matches!(self.list, ListWith::Command(_)).then_some("list.command")
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.smtp.problems();
         problems.extend(self.list.problems());

@@ -61,6 +61,15 @@ pub struct OperatorRun {
     /// Kubeconfig of the cluster [default: $KUBECONFIG, ~/.kube/config, or the pod's own account].
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// Folder of the files that documents may name as {file: …}, and no others.
+    #[arg(long, value_name = "DIR", default_value = "/etc/failover/secrets")]
+    pub secrets: PathBuf,
+    /// Run programs that documents name: whoever writes documents then has all that the operator has.
+    #[arg(long)]
+    pub allow_commands: bool,
+    /// Take approvals by kubectl: only where a policy sees to it that each is signed by who made it (the chart's does).
+    #[arg(long)]
+    pub approvals: bool,
     /// Name of the Lease that elects the leader.
     #[arg(long, value_name = "NAME", default_value = "failover")]
     pub lease: String,

@@ -22,7 +22,7 @@ use crate::{
         controller::{CommandError, Controller},
     },
     model::{
-        id::{PersonName, ServiceName},
+        id::{PersonName, PlanHash, ServiceName},
         secret::Secret,
         service::Service,
     },
@@ -250,23 +250,6 @@ impl Desk {
         let engine = |reason: String| Refusal::Engine { reason };
         let mut drill = None;
         match wish {
-            Wish::Open {
-                kind,
-                to,
-                plan: Some(wanted),
-                ..
-            } => {
-                let core = self.core(&service.name).await?;
-                let now = self.runtime.now();
-                let plan = view::plan(&core, *kind, to.as_ref(), now).map_err(engine)?;
-                if !plan.hash.0.starts_with(wanted.as_str()) {
-                    return Err(engine(format!(
-                        "the plan has changed: it is {} now, look at it with 'failover plan {}'",
-                        plan.hash.short(),
-                        service.name
-                    )));
-                }
-            }
             Wish::Abort { run, .. } => {
                 let core = self.core(&service.name).await?;
                 let open = core.state().run.as_ref().map(|r| &r.id);
@@ -275,7 +258,7 @@ impl Desk {
                     return Err(engine(format!("run {run} is not in progress")));
                 }
             }
-            Wish::Open { plan: None, .. }
+            Wish::Open { .. }
             | Wish::Approve { .. }
             | Wish::Deny { .. }
             | Wish::Pause { .. }
@@ -368,10 +351,14 @@ fn speaker(
 fn command_of(wish: Wish, by: PersonName) -> Command {
     match wish {
         Wish::Open {
-            kind, to, reason, ..
+            kind,
+            to,
+            reason,
+            plan,
         } => Command::Open {
             kind,
             to,
+            plan: plan.as_deref().map(PlanHash::from),
             by,
             reason,
         },
@@ -382,6 +369,7 @@ fn command_of(wish: Wish, by: PersonName) -> Command {
         } => Command::Approve {
             ask: Some(ask),
             by,
+            user: None,
             reason,
             break_glass,
         },

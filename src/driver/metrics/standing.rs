@@ -1,7 +1,7 @@
 //! How each service stands, as its loop's last turn said; read when somebody asks.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -69,6 +69,7 @@ pub struct Standings {
     services: Mutex<BTreeMap<ServiceName, Standing>>,
     chains: Mutex<BTreeMap<ServiceName, Chain>>,
     documents: Mutex<Documents>,
+    unprotected: Mutex<BTreeSet<ServiceName>>,
 }
 
 #[derive(Debug)]
@@ -144,6 +145,7 @@ impl Standings {
             services: Mutex::default(),
             chains: Mutex::default(),
             documents: Mutex::new(Documents::Missing),
+            unprotected: Mutex::default(),
         }
     }
 
@@ -180,6 +182,11 @@ impl Standings {
                 Documents::InForce
             }
         };
+    }
+
+    /// These services, and no others, are not protected.
+    pub fn unprotected(&self, services: BTreeSet<ServiceName>) {
+        *lock(&self.unprotected) = services;
     }
 
     /// Loops that are stuck, a line each. One that waits for its journal is not: another start would not help it.
@@ -483,6 +490,20 @@ impl Collector for Standings {
                 all,
             )?;
         }
+        let mut protected: BTreeMap<ServiceName, bool> =
+            services.into_keys().map(|name| (name, true)).collect();
+        let lost = lock(&self.unprotected).clone();
+        protected.extend(lost.into_iter().map(|name| (name, false)));
+        gauge(
+            &mut encoder,
+            "service",
+            "protected",
+            "Whether anybody protects it: 0 where no documents of it can be used, neither those of now nor those before.",
+            None,
+            protected
+                .iter()
+                .map(|(name, yes)| (name, (Vec::new(), flag(*yes)))),
+        )?;
         let chains = lock(&self.chains).clone();
         let of = |samples: fn(&Chain) -> Option<f64>| {
             chains
@@ -521,7 +542,7 @@ impl Collector for Standings {
         encoder
             .encode_descriptor(
                 "documents_current",
-                "Whether the documents on disk are those in force.",
+                "Whether the documents as they are now are those in force.",
                 None,
                 MetricType::Gauge,
             )

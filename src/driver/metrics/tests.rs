@@ -201,6 +201,19 @@ fn a_service_is_told_as_it_stands_at_the_moment_of_asking() {
 }
 
 #[test]
+fn a_service_that_nobody_protects_shows() {
+    let metrics = Metrics::new(Clock::new(), "1");
+    let mut core = Core::new(shop());
+    core.replay(&record(1, 0, started()));
+    metrics.turned(&core, at(0));
+    metrics.unprotected(["books".into()].into());
+    has(&metrics, "failover_protected{service=\"shop\"} 1.0");
+    has(&metrics, "failover_protected{service=\"books\"} 0.0");
+    metrics.unprotected(BTreeSet::new());
+    assert!(!metrics.encode().contains("service=\"books\""));
+}
+
+#[test]
 fn what_happened_is_counted() {
     let metrics = Metrics::new(Clock::new(), "1");
     let shop: ServiceName = "shop".into();

@@ -45,6 +45,10 @@ pub struct StepsWith {
 }
 
 impl With for StepsWith {
+    fn program(&self) -> Option<&'static str> {
+        Some("perform")
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut all = argv_problems("perform", &self.perform);
         all.extend(argv_problems("observe", &self.observe));
@@ -76,6 +80,10 @@ pub struct UndoneWith {
 }
 
 impl With for UndoneWith {
+    fn program(&self) -> Option<&'static str> {
+        Some("perform")
+    }
+
     fn problems(&self) -> Vec<Problem> {
         StepsWith::from(self.clone()).problems()
     }

@@ -84,6 +84,7 @@ impl People<'_> {
             _ if asked && self.paged(core).await => Deed::Say(Command::Approve {
                 ask: None,
                 by: "ann".into(),
+                user: None,
                 reason: None,
                 break_glass: false,
             }),

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::chart::install;
 use crate::stand::{
     bind::free_port,
-    controller::{PROGRAM, Stand},
+    controller::{PROGRAM, Stand, TOKENS},
     kubernetes::{Cluster, succeeded},
     webhook::SECRET,
 };
@@ -21,14 +21,14 @@ use crate::stand::{
 const ACCOUNT: &str = "system:serviceaccount:ops:dr-failover";
 
 /// A replica outside the cluster's nodes, which play their Pods only.
-struct Replica {
+pub struct Replica {
     folder: TempDir,
     child: Child,
 }
 
 impl Replica {
-    /// Starts what the Deployment of the namespace `ops` says.
-    fn start(cluster: &Cluster) -> Self {
+    /// Starts what the Deployment of the namespace `ops` says. What it mounts would stand elsewhere on this host.
+    fn start(cluster: &Cluster, secrets: &Path) -> Self {
         let deployment =
             cluster.kubectl(&["get", "deployment", "dr-failover", "-n=ops", "-o=json"]);
         let deployment: Value = serde_json::from_str(&deployment).unwrap();
@@ -51,6 +51,8 @@ impl Replica {
         }
         let child = command
             .arg(format!("--metrics=127.0.0.1:{}", free_port()))
+            .arg("--secrets")
+            .arg(secrets)
             .arg("--kubeconfig")
             .arg(cluster.of_service_account("ops", "dr-failover"))
             .env("POD_NAME", "dr-failover-0")
@@ -83,32 +85,47 @@ impl Drop for Replica {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn it_is_refused_nothing_that_it_needs() {
+/// The chart in the namespace `ops`, a replica with its account, and the stand's service, which is seen to be well. Its
+/// people are known to the API server as `NAME@example.com`.
+pub async fn installed() -> (Stand, Cluster, Replica) {
     let stand = Stand::new().await;
     let cluster = Cluster::start();
     succeeded(&install(
         &cluster,
         "install",
-        "secrets: {documents: [hook]}",
+        "{secrets: {documents: [hook]}, allowCommands: true}",
     ));
     let value = format!("--from-literal=key={SECRET}");
     cluster.kubectl(&["create", "secret", "generic", "hook", "-n=ops", &value]);
-    let _replica = Replica::start(&cluster);
+    let replica = Replica::start(&cluster, &stand.path(""));
 
     let secret = "{secretRef: {name: hook, key: key}}";
-    let documents = stand.document().replace(&stand.reference("secret"), secret);
+    let mut documents = stand.document().replace(&stand.reference("secret"), secret);
     assert!(documents.contains(secret));
+    for (name, _) in TOKENS {
+        let known = format!("{{name: {name}, kubernetes: {name}@example.com, ");
+        documents = documents.replace(&format!("{{name: {name}, "), &known);
+    }
+    assert!(documents.contains("cleo@example.com"));
     let admin = cluster.kubeconfig();
     let apply = ["apply", "--server-side", "-n=ops", "-f", "-"];
     succeeded(&cluster.kubectl_by(&admin, &apply, &documents));
-    let asked = |kind: &str, name: &str, path: &str| {
-        let path = format!("-o=jsonpath={{{path}}}");
-        cluster.kubectl(&["get", kind, name, "-n=ops", &path])
-    };
     cluster.until("the service is seen to be well", || {
-        asked("protectedservice", "shop", ".status.verdict") == "healthy"
+        asked(&cluster, "protectedservice", "shop", ".status.verdict") == "healthy"
     });
+    (stand, cluster, replica)
+}
+
+/// What stands at a path of an object.
+pub fn asked(cluster: &Cluster, kind: &str, name: &str, path: &str) -> String {
+    let path = format!("-o=jsonpath={{{path}}}");
+    cluster.kubectl(&["get", kind, name, "-n=ops", &path])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_refused_nothing_that_it_needs() {
+    let (_stand, cluster, _replica) = installed().await;
+    let asked = |kind: &str, name: &str, path: &str| asked(&cluster, kind, name, path);
 
     let spec = json!({
         "service": "shop",
@@ -127,6 +144,20 @@ async fn it_is_refused_nothing_that_it_needs() {
     cluster.until("a request for another plan is refused", || {
         asked("failoverrun", "stale", ".status.progress") == "Refused"
     });
+    let told = asked("failoverrun", "stale", ".status.message");
+    assert!(told.contains(" now, not 00000000"), "{told}");
+    let approval = json!({
+        "apiVersion": "failover.rs/v1alpha1",
+        "kind": "Approval",
+        "metadata": {"name": "late", "namespace": "ops"},
+        "spec": {"service": "shop", "ask": "shop-a1", "answer": "approve", "approver": "admin"},
+    });
+    cluster.apply(&approval.to_string());
+    cluster.until("an answer of a stranger is refused", || {
+        asked("approval", "late", ".status.reception") == "Refused"
+    });
+    let told = asked("approval", "late", ".status.message");
+    assert!(told.contains("has kubernetes: admin"), "{told}");
     cluster.kubectl(&[
         "delete",
         "protectedservice",
@@ -157,11 +188,14 @@ async fn it_is_refused_nothing_that_it_needs() {
         ("create", "leases"),
         ("update", "leases"),
         ("create", "journalentries"),
+        ("list", "servicerevisions"),
+        ("patch", "servicerevisions"),
         ("watch", "protectedservices"),
         ("patch", "protectedservices"),
         ("patch", "protectedservices/status"),
         ("patch", "runbooks/status"),
         ("patch", "failoverruns/status"),
+        ("patch", "approvals/status"),
         ("watch", "secrets"),
         ("create", "events"),
     ] {

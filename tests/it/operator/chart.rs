@@ -7,7 +7,10 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser as _};
-use failover::cli::arguments::{self as cli, Arguments};
+use failover::{
+    cli::arguments::{self as cli, Arguments},
+    operator::bounds::PREFIX,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -34,6 +37,7 @@ metrics: {serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}}
 networkPolicy:
   metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]
   egress: [{to: [{ipBlock: {cidr: 192.0.2.0/24}}]}]
+allowCommands: true
 podLabels: {team: platform}
 podAnnotations: {note: text}
 priorityClassName: system-cluster-critical
@@ -217,6 +221,22 @@ fn the_program_takes_its_arguments_and_variables() {
             assert!(read.contains(name), "{name} is none of {read:?}");
         }
     }
+}
+
+#[test]
+fn documents_may_name_what_the_chart_gives_them() {
+    let objects = rendered(EVERYTHING);
+    let container = &one(&objects, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+    let environment = json!([{"prefix": PREFIX, "secretRef": {"name": "tokens"}}]);
+    assert_eq!(container["envFrom"], environment);
+    let typed = ["failover"].into_iter().chain(words(&container["args"]));
+    let cli::Command::Operator(operator) = Arguments::parse_from(typed).command else {
+        panic!("another command");
+    };
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    let keys = mounts.iter().find(|m| m["name"] == "secret-0").unwrap();
+    let path = operator.run.secrets.join("keys");
+    assert_eq!(keys["mountPath"], path.to_str().unwrap());
 }
 
 #[test]
@@ -407,6 +427,8 @@ fn its_account_may_do_what_the_role_says_and_nothing_else() {
     let account = cluster.of_service_account("ops", "dr-failover");
     for allowed in [
         "create failover.rs/journalentries ops",
+        "patch failover.rs/servicerevisions ops",
+        "patch failover.rs/approvals:status ops",
         "update coordination.k8s.io/leases/dr-failover ops",
         "watch failover.rs/protectedservices ops",
         "patch failover.rs/failoverruns:status ops",
@@ -424,9 +446,11 @@ fn its_account_may_do_what_the_role_says_and_nothing_else() {
         "delete failover.rs/journalentries ops",
         "patch failover.rs/journalentries ops",
         "create failover.rs/journalentries shop",
+        "delete failover.rs/servicerevisions ops",
         "update coordination.k8s.io/leases/other ops",
         "watch failover.rs/protectedservices shop",
         "create failover.rs/failoverruns ops",
+        "create failover.rs/approvals ops",
         "patch failover.rs/failoverruns ops",
         "update failover.rs/protectedservices ops",
         "patch apps/deployments/other shop",
@@ -514,6 +538,32 @@ fn who_asks_for_a_run_is_who_the_server_knows() {
     );
     succeeded(&cluster.kubectl_by(&ann, &create, &run("a", "ann")));
     succeeded(&cluster.kubectl_by(&controller, &create, &run("b", "ben")));
+
+    // Nor does anybody answer for somebody else, not even whoever may do everything.
+    cluster.kubectl(&[
+        "create",
+        "rolebinding",
+        "approvers",
+        "-n=ops",
+        "--role=dr-failover-approve",
+        "--user=ann",
+    ]);
+    let approval = |name: &str, approver: &str| {
+        json!({
+            "apiVersion": "failover.rs/v1alpha1",
+            "kind": "Approval",
+            "metadata": {"name": name, "namespace": "ops"},
+            "spec": {"service": "shop", "ask": "shop-a3", "answer": "approve", "approver": approver},
+        })
+        .to_string()
+    };
+    for (who, other) in [(&ann, "ben"), (&cluster.kubeconfig(), "ann")] {
+        let told = refused(&cluster.kubectl_by(who, &create, &approval("a", other)));
+        assert!(told.contains("spec.approver: expected "), "{told}");
+    }
+    let told = refused(&cluster.kubectl_by(&controller, &create, &approval("a", "ben")));
+    assert!(told.contains("cannot create resource"), "{told}");
+    succeeded(&cluster.kubectl_by(&ann, &create, &approval("a", "ann")));
 
     let admin = cluster.kubeconfig();
     let signed = r#"--patch={"spec": {"requester": "admin"}}"#;

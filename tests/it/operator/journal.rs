@@ -6,7 +6,7 @@ use failover::{
     driver::clock::HostRuntime,
     journal::kubernetes::KubernetesJournal,
     model::{
-        id::{Epoch, PersonName, Seq, ServiceName},
+        id::{Epoch, PersonName, Seq, ServiceName, Term},
         record::{Record, RecordBody},
         time::Time,
     },
@@ -16,6 +16,7 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use serde_json::{Value, json};
 use tokio::time;
 
 use crate::stand::{
@@ -102,6 +103,90 @@ async fn what_was_appended_together_is_one_object_that_nobody_changes() {
         broken.contains("sequence 1: the record is missing"),
         "{broken}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_chain_is_read_with_one_list_and_none_of_its_ends_is_missed() {
+    let cluster = Cluster::start();
+    define(&cluster);
+    let writer = journal(&cluster.kubeconfig(), "writer").await;
+    let bank: ServiceName = "bank".into();
+    let taken = |term| Draft {
+        epoch: Epoch(1),
+        at: Time::from_millis(1),
+        body: RecordBody::LeaderTaken {
+            term: Term(term),
+            leader: "x".to_owned(),
+        },
+    };
+    for (chain, term) in [(shop(), 7), (bank.clone(), 3)] {
+        let drafts = [notes(&["a"]), vec![taken(term)]].concat();
+        writer.append(&chain, Seq(0), drafts).await.unwrap();
+    }
+
+    let reader = journal(&cluster.kubeconfig(), "reader").await;
+    // What is written after the list is not missed.
+    reader.take_stock().await.unwrap();
+    writer.append(&shop(), Seq(2), notes(&["b"])).await.unwrap();
+    assert_eq!(reader.read(&shop(), Seq(1)).await.unwrap().len(), 3);
+
+    assert_eq!(reader.take_stock().await.unwrap(), Term(7));
+    let lists = || {
+        let all = cluster.requests_of("admin");
+        let is_list =
+            |r: &&Value| r["verb"] == "list" && r["objectRef"]["resource"] == "journalentries";
+        all.iter().filter(is_list).count()
+    };
+    let before = lists();
+    assert!(before > 0);
+    for (chain, records) in [(shop(), 3), (bank, 2)] {
+        assert_eq!(reader.read(&chain, Seq(1)).await.unwrap().len(), records);
+    }
+    assert_eq!(lists(), before);
+    reader.read(&shop(), Seq(1)).await.unwrap();
+    assert_eq!(lists(), before + 1, "the stock is for the start alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_nobody_can_read_stops_its_own_chain_alone() {
+    let cluster = Cluster::start();
+    define(&cluster);
+    let writer = journal(&cluster.kubeconfig(), "writer").await;
+    writer.append(&shop(), Seq(0), notes(&["a"])).await.unwrap();
+    // As a later version would have written it.
+    let place = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+    let patch = json!([{
+        "op": "add",
+        "path": format!("{place}/x-kubernetes-preserve-unknown-fields"),
+        "value": true,
+    }]);
+    let patch = format!("--patch={patch}");
+    let definition = ["crd", "journalentries.failover.rs", "--type=json"];
+    cluster.kubectl(&[&["patch"], &definition[..], &[&patch]].concat());
+    let entry = json!({
+        "apiVersion": "failover.rs/v1alpha1",
+        "kind": "JournalEntry",
+        "metadata": {"name": "bank-0000000001", "labels": {"failover.rs/chain": "bank"}},
+        "spec": {
+            "chain": "bank", "first": 1, "last": 1, "hash": "x", "writer": "y/1", "lines": ["{}"],
+            "later": true,
+        },
+    });
+    cluster.until("the entry keeps what is not known of it", || {
+        cluster.apply(&entry.to_string());
+        let later = ["get", "je", "bank-0000000001", "-o=jsonpath={.spec.later}"];
+        let is_kept = cluster.kubectl(&later) == "true";
+        if !is_kept {
+            cluster.kubectl(&["delete", "je", "bank-0000000001"]);
+        }
+        is_kept
+    });
+
+    let reader = journal(&cluster.kubeconfig(), "reader").await;
+    reader.take_stock().await.unwrap();
+    assert_eq!(reader.read(&shop(), Seq(1)).await.unwrap().len(), 1);
+    let error = reader.read(&"bank".into(), Seq(1)).await.unwrap_err();
+    assert!(matches!(error, JournalError::Io { .. }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

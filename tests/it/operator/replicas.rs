@@ -3,6 +3,7 @@
 use failover::{
     model::{
         id::Seq,
+        page::PageTopic,
         record::{Record, RecordBody},
     },
     port::journal::Journal as _,
@@ -145,6 +146,30 @@ async fn a_leader_that_is_killed_midway_is_succeeded_and_nothing_happens_twice()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_was_broken_leaves_its_service_protected_whoever_leads() {
+    let mut operators = Operators::running().await;
+    operators.break_document();
+    operators.signal("one", Signal::SIGKILL);
+    operators.ended("one");
+    operators.start("two");
+    operators.approved("move-1", "two");
+    until_done(&operators);
+    assert_eq!(operators.stand.effects(), "stop promote");
+    let status = operators.status("ps", "shop");
+    assert_eq!(condition(&status, "Valid")["status"], "False", "{status}");
+    let records = self::records(&operators).await;
+    let paged = records.iter().filter(|record| {
+        matches!(&record.body, RecordBody::PageRaised { page } if page.topic == PageTopic::Documents)
+    });
+    assert_eq!(paged.count(), 1, "the team hears of it, once");
+
+    operators.cluster.apply(&operators.stand.document());
+    operators.until_service("it is valid again", |status| {
+        condition(status, "Valid")["status"] == "True"
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_slept_through_its_lease_changes_nothing() {
     let mut operators = Operators::running().await;
     operators.start("two");
@@ -168,6 +193,29 @@ async fn a_leader_that_slept_through_its_lease_changes_nothing() {
     operators.approved("move-1", "two");
     until_done(&operators);
     assert_eq!(operators.stand.effects(), "stop promote");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_was_removed_begins_no_term_anew() {
+    let mut operators = Operators::running().await;
+    operators.cluster.kubectl(&["delete", "lease", "failover"]);
+    let status = operators.ended("one");
+    assert_eq!(status.code(), Some(1), "{}", operators.log("one"));
+    operators.start("two");
+    operators.cluster.until("the term goes on", || {
+        operators.log("two").contains("this replica leads term=2")
+    });
+    operators.approved("move-1", "two");
+    until_done(&operators);
+    assert_eq!(
+        leaders(&records(&operators).await),
+        [(1, "one".to_owned()), (2, "two".to_owned())]
+    );
+    let path = "-o=jsonpath={.spec.leaseTransitions}";
+    let term = operators
+        .cluster
+        .kubectl(&["get", "lease", "failover", path]);
+    assert_eq!(term, "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,7 @@ async fn two_people_are_two_tokens() {
         &stand.cli_as("ann", &other_plan),
         1,
         "FO-023",
-        &["the plan has changed"],
+        &["not 0000deadbeef"],
     );
     let unconfirmed = ["failover", "shop", "--reason", "x"];
     refused(
@@ -60,7 +60,7 @@ async fn two_people_are_two_tokens() {
         &stand.cli_as("ann", &approve),
         1,
         "FO-023",
-        &["ann asked for this"],
+        &["cannot approve what ann asked for"],
     );
     let wrong = stand.cli_with("FAILOVER_TOKEN", "fot_nobodys", &approve);
     refused(&wrong, 1, "FO-021", &["shop"]);

@@ -64,12 +64,20 @@ impl Operators {
         self.stand.path(name)
     }
 
-    /// Starts a replica. It takes over from another one after 3 s.
+    /// Starts a replica, which runs the documents' programs. It takes over from another one after 3 s.
     pub fn start(&mut self, name: &'static str) {
+        self.start_with(name, &["--allow-commands"]);
+    }
+
+    /// Starts a replica with these flags beside those that each has.
+    pub fn start_with(&mut self, name: &'static str, flags: &[&str]) {
         let kubeconfig = self.cluster.kubeconfig();
         let state = self.state(name);
+        let secrets = self.stand.path("");
         let args = [
             "operator",
+            "--secrets",
+            secrets.to_str().unwrap(),
             "--state",
             state.to_str().unwrap(),
             "--kubeconfig",
@@ -87,7 +95,12 @@ impl Operators {
             .append(true)
             .open(self.log_file(name))
             .unwrap();
-        let child = self.stand.command(&args).stderr(log).spawn().unwrap();
+        let child = self
+            .stand
+            .command(&[&args, flags].concat())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         let before = self.replicas.insert(name, child);
         assert!(before.is_none(), "{name} runs already");
     }
@@ -146,6 +159,20 @@ impl Operators {
     fn until(&self, kind: &str, name: &str, what: &str, so: impl Fn(&Value) -> bool) {
         let what = format!("{kind} {name}: {what}");
         self.cluster.until(&what, || so(&self.status(kind, name)));
+    }
+
+    /// Makes the service's document one that only the controller can tell to be wrong, and waits until it has.
+    pub fn break_document(&self) {
+        self.cluster.apply(&self.stand.document().replace(
+            "timeout: 450ms, with: {url: ",
+            "timeout: 450ms, with: {address: ",
+        ));
+        self.until_service("it says what stays in force", |status| {
+            let conditions = status["conditions"].as_array().unwrap();
+            let valid = conditions.iter().find(|c| c["type"] == "Valid").unwrap();
+            let message = valid["message"].as_str().unwrap();
+            valid["status"] == "False" && message.contains("in force before stays in force")
+        });
     }
 
     /// Asks for a run.

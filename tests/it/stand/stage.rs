@@ -194,6 +194,7 @@ impl Stage {
         let open = self.say(Command::Open {
             kind: RunKind::Failover,
             to: None,
+            plan: None,
             by: "ann".into(),
             reason: "try".to_owned(),
         });

@@ -162,6 +162,7 @@ async fn approve(rehearsal: &Rehearsal, by: &str) {
         .command(Command::Approve {
             ask: None,
             by: PersonName::new(by),
+            user: None,
             reason: None,
             break_glass: false,
         })

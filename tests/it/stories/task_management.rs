@@ -192,6 +192,7 @@ async fn a_short_outage_is_waited_out_and_a_long_one_scales_the_standby_up() {
         .command(Command::Approve {
             ask: None,
             by: PersonName::new("ann"),
+            user: None,
             reason: None,
             break_glass: false,
         })

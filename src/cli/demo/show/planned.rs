@@ -36,6 +36,7 @@ impl Show<'_> {
         let open = Command::Open {
             kind: RunKind::Switchover,
             to: None,
+            plan: None,
             by: PersonName::from(ASKS),
             reason: "a new power supply".to_owned(),
         };
@@ -52,6 +53,7 @@ impl Show<'_> {
                 let approve = Command::Approve {
                     ask: Some(ask),
                     by: PersonName::from(APPROVES),
+                    user: None,
                     reason: Some("as planned".to_owned()),
                     break_glass: false,
                 };
