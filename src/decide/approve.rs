@@ -66,13 +66,13 @@ pub fn approve(
     service: &Service,
     state: &State,
     ask: Option<&AskId>,
-    approver: Approver<'_>,
+    who: Approver<'_>,
     reason: Option<&str>,
     break_glass: bool,
 ) -> Result<Vec<RecordBody>, Refusal> {
     let policy = &service.approvals;
-    let by = approver.by;
-    let user = approver.user(service);
+    let by = who.by;
+    let user = who.user(service);
     let (id, question) = find(state, ask)?;
     let reason = reason.map(str::trim).filter(|r| !r.is_empty());
     if break_glass {
