@@ -72,7 +72,7 @@ pub struct GuardRejoin {
     /// The guard's document.
     #[command(flatten)]
     pub document: GuardDocument,
-    /// The data directory was made anew, after pg_rewind had been broken off in it.
+    /// The data directory was made anew, after `pg_rewind` had been broken off in it.
     #[arg(long)]
     pub rebuilt: bool,
 }

@@ -100,12 +100,14 @@ impl Agent {
                 match &resynced {
                     Ok(_) => {}
                     Err(ServerError::CalledOff) => {
-                        tracing::warn!(is_half_done, "the resync was broken off")
+                        tracing::warn!(is_half_done, "the resync was broken off");
                     }
-                    Err(error) => tracing::error!(
-                        error = %cause::in_full(error), is_half_done,
-                        "the data is not in line: the site stays fenced"
-                    ),
+                    Err(error) => {
+                        tracing::error!(
+                            error = %cause::in_full(error), is_half_done,
+                            "the data is not in line: the site stays fenced"
+                        );
+                    }
                 }
                 self.step(Event::Resynced(match resynced {
                     Ok(salvage) => Resynced::Done(salvage),

@@ -119,11 +119,10 @@ impl Change {
         let deadline = Instant::now() + step.limit();
         loop {
             let seen = self.seen(step, left(deadline)).await;
-            let is_over = left(deadline) <= AGAIN;
-            match seen {
-                Presence::Unknown { .. } if !is_over => sleep(AGAIN).await,
-                seen => return seen,
+            if !matches!(seen, Presence::Unknown { .. }) || left(deadline) <= AGAIN {
+                return seen;
             }
+            sleep(AGAIN).await;
         }
     }
 
