@@ -760,4 +760,5 @@ mod faults;
 mod guards;
 mod live;
 mod patience;
+mod people;
 mod planned;

@@ -354,7 +354,7 @@ mod tests {
         let with = &mut service["components"][0]["probes"][0]["with"];
         *with = json!({
             "url": "http://127.0.0.1/",
-            "headers": {"authorization": {"secretRef": {"name": "token", "key": "k"}}},
+            "headers": {"authorization": {"secret": {"secretRef": {"name": "token", "key": "k"}}}},
         });
         documents.put(key.clone(), object(&key, &service));
         let compiled = documents.compile(registry::kinds(), &BTreeSet::new());
