@@ -5,18 +5,19 @@
 //! there are is written on the workload in the very change that scales it, and everything that the API server has seen of
 //! them since is gone through, also by the next process.
 
+mod identity;
 mod pods;
 mod with;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use kube::Client;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use pods::{Following, Pods, Reading};
+use pods::{Following, Nodes, Pods, Reading};
 use with::FenceWith;
 
 use crate::{
@@ -42,8 +43,12 @@ const AGAIN: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_millis(100);
 /// How long `failover check` waits for an answer.
 const CHECK: Duration = Duration::from_secs(10);
-/// How long a look goes through what has been; everything of it is there at once.
-const REPLAY: Duration = Duration::from_secs(5);
+/// How much longer than their Pods may take to end the nodes must have been Ready.
+const MARGIN: Duration = Duration::from_secs(2);
+/// What an error of the step itself begins with.
+const NOTHING: &str = "nothing was fenced";
+/// What an error of taking it back begins with.
+const NOT_BACK: &str = "nothing was scaled back";
 /// What is set.
 const FIELD: &str = "spec.replicas";
 
@@ -51,7 +56,7 @@ const FIELD: &str = "spec.replicas";
 pub const KIND: Kind = Kind::new::<FenceWith>(
     "kubernetes/fence",
     "scales the old site's workloads to zero; proved once live kubelets said that every Pod of them has ended",
-    "kubeconfig: {secretRef: {name: primary-kubeconfig, key: kubeconfig}}\nnamespace: shop\n\
+    "kubeconfig: {secretRef: {name: primary-kubeconfig, key: kubeconfig}}\ncluster: 5f0c3f0e-6a58-4c8e-9d5c-0d2b1f6f7a31\nnamespace: shop\n\
      workloads:\n  - {kind: Deployment, name: shop}\n  - {kind: StatefulSet, name: shop-db}\n",
     Make::Action(make),
 )
@@ -71,26 +76,21 @@ struct KubernetesFence {
     with: FenceWith,
 }
 
-/// How far the end of one workload's Pods is proved.
-enum Ended {
-    /// All of them have.
-    All {
-        /// In words.
-        told: String,
-        /// As many replicas were wanted before.
-        before: u32,
-    },
-    /// Not yet, or nobody can tell any more.
-    NotProved(String),
+/// A workload whose Pods have ended.
+struct Followed {
+    /// In words.
+    told: String,
+    /// What is known of them.
+    following: Following,
 }
 
 #[async_trait]
 impl Action for KubernetesFence {
     async fn perform(&self, step: &StepContext) -> StepResult {
         let deadline = Instant::now() + step.limit();
-        let client = match self.cluster.client().await {
+        let client = match self.client(left(deadline)).await {
             Ok(client) => client,
-            Err(e) => return early(&self.cluster, &e),
+            Err(e) => return early(NOTHING, &self.cluster, &e),
         };
         let each = self.workloads(&client);
         let begun = each.iter().map(|w| self.begin(&client, w, step, deadline));
@@ -107,59 +107,54 @@ impl Action for KubernetesFence {
             return StepResult::failed(failed.join("; "));
         }
         unclear.append(&mut failed);
-        let following = open
-            .iter()
-            .map(|(w, note)| self.until_ended(&client, w, note, deadline));
-        let mut ended = Vec::new();
-        for one in join_all(following).await {
-            match one {
-                Ended::All { told, before } => ended.push((told, before)),
-                Ended::NotProved(why) => unclear.push(why),
-            }
-        }
-        if !unclear.is_empty() {
-            return StepResult::indeterminate(unclear.join("; "));
-        }
         loop {
-            match self.nodes_unheard(&client, left(deadline)).await {
-                Ok(None) => return StepResult::Done(self.proof(&ended)),
-                Ok(Some(why)) if left(deadline) <= AGAIN => {
-                    return StepResult::indeterminate(why);
+            let ended = match self.ended(&client, &open, deadline).await {
+                Ok(ended) => ended,
+                Err(why) => {
+                    unclear.push(why);
+                    return StepResult::indeterminate(unclear.join("; "));
                 }
-                Err(e) if e.is_certain() || left(deadline) <= AGAIN => {
-                    return StepResult::indeterminate(unseen(&e));
-                }
-                Ok(Some(_)) | Err(_) => sleep(AGAIN).await,
+            };
+            for ((workload, note), one) in open.iter().zip(&ended) {
+                self.write_proved(workload, note, one, deadline).await;
+            }
+            if !unclear.is_empty() {
+                return StepResult::indeterminate(unclear.join("; "));
+            }
+            match self.still(&client, &open, ended, deadline).await {
+                Ok(told) => return StepResult::Done(self.proof(&open, &told)),
+                Err(why) if left(deadline) <= AGAIN => return StepResult::indeterminate(why),
+                Err(_) => sleep(AGAIN).await,
             }
         }
     }
 
     async fn observe(&self, step: &StepContext) -> Presence {
         let deadline = Instant::now() + step.limit();
-        let client = match self.cluster.client().await {
+        let client = match self.client(left(deadline)).await {
             Ok(client) => client,
             Err(e) => return Presence::unknown(format!("{}: {}", self.cluster, e.told())),
         };
-        let mut ended = Vec::new();
-        for workload in self.workloads(&client) {
-            match self.seen(&client, &workload, step, deadline).await {
-                Ok(Ended::All { told, before }) => ended.push((told, before)),
-                Ok(Ended::NotProved(why)) => return Presence::unknown(why),
-                Err(presence) => return presence,
-            }
-        }
-        match self.nodes_unheard(&client, left(deadline)).await {
-            Ok(None) => Presence::InPlace(self.proof(&ended)),
-            Ok(Some(why)) => Presence::unknown(why),
-            Err(e) => Presence::unknown(unseen(&e)),
+        let each = self.workloads(&client);
+        let open = match self.noted(&client, &each, step, deadline).await {
+            Ok(open) => open,
+            Err(presence) => return presence,
+        };
+        let seen = match self.ended(&client, &open, deadline).await {
+            Ok(ended) => self.still(&client, &open, ended, deadline).await,
+            Err(why) => Err(why),
+        };
+        match seen {
+            Ok(told) => Presence::InPlace(self.proof(&open, &told)),
+            Err(why) => Presence::unknown(why),
         }
     }
 
     async fn undo(&self, step: &StepContext) -> Option<StepResult> {
         let deadline = Instant::now() + step.limit();
-        let client = match self.cluster.client().await {
+        let client = match self.client(left(deadline)).await {
             Ok(client) => client,
-            Err(e) => return Some(early(&self.cluster, &e)),
+            Err(e) => return Some(early(NOT_BACK, &self.cluster, &e)),
         };
         let each = self.workloads(&client);
         let (mut done, mut failed, mut unclear) = (Vec::new(), Vec::new(), Vec::new());
@@ -180,7 +175,7 @@ impl Action for KubernetesFence {
     }
 
     async fn check(&self, _from: &Site, _to: &Site) -> Vec<CheckItem> {
-        let client = match self.cluster.client().await {
+        let client = match self.client(CHECK).await {
             Ok(client) => client,
             Err(e) => return vec![refused("kubernetes/fence", FIELD, &e)],
         };
@@ -194,6 +189,19 @@ impl Action for KubernetesFence {
 }
 
 impl KubernetesFence {
+    /// A client of the cluster that the step names, and of no other.
+    async fn client(&self, within: Duration) -> Result<Client, ApiError> {
+        let client = self.cluster.client().await?;
+        let found = identity::uid(&client, within).await?;
+        if found == self.with.cluster {
+            return Ok(client);
+        }
+        Err(ApiError::Settings(format!(
+            "it leads to the cluster {found}, and the step's `cluster` is {}",
+            self.with.cluster
+        )))
+    }
+
     fn workloads(&self, client: &Client) -> Vec<Workload> {
         let each = self.with.workloads.iter();
         let one = |with: &WorkloadWith| Workload::new(client.clone(), &self.with.namespace, with);
@@ -209,10 +217,11 @@ impl KubernetesFence {
         deadline: Instant,
     ) -> Result<Note, StepResult> {
         loop {
-            let early = |e: ApiError| early(&self.cluster, &e);
+            let early = |e: ApiError| early(NOTHING, &self.cluster, &e);
             let standing = workload.read(left(deadline)).await.map_err(early)?;
             let noted = standing.note.clone();
             let own = noted.clone().filter(|note| note.key == step.key);
+            let is_begun = own.is_some();
             if let Some(note) = own.clone().filter(|n| n.ending.is_some())
                 && standing.wanted == 0
             {
@@ -227,8 +236,15 @@ impl KubernetesFence {
                 .unwrap_or(Ending {
                     since,
                     pods: BTreeMap::new(),
+                    is_settled: false,
+                    rivals: Vec::new(),
                 });
             ending.pods.extend(listed);
+            ending.is_settled = false;
+            let rivals = standing.owners.iter().filter(|owner| owner.insists());
+            let earlier = own.iter().flat_map(|note| &note.ending);
+            let earlier = earlier.flat_map(|ending| ending.rivals.clone());
+            ending.rivals = rivals.map(Owner::told).chain(earlier).collect();
             let note = Note {
                 key: step.key.clone(),
                 before: own.map_or(standing.wanted, |note| note.before),
@@ -239,86 +255,215 @@ impl KubernetesFence {
             match asked.await {
                 Ok(_) => return Ok(note),
                 Err(e) if e.is_overtaken() && left(deadline) > SOON => sleep(SOON).await,
-                Err(e) => return Err(answered(workload, &e)),
+                Err(e) => {
+                    let result = answered(workload, &standing.owners, &e);
+                    return Err(match result {
+                        // What an earlier attempt did stands.
+                        StepResult::Failed { reason } if is_begun => {
+                            StepResult::indeterminate(reason)
+                        }
+                        StepResult::Failed { .. }
+                        | StepResult::Indeterminate { .. }
+                        | StepResult::Done(_) => result,
+                    });
+                }
             }
         }
     }
 
-    /// Follows the Pods until all have ended, and writes down that they have.
-    async fn until_ended(
+    /// What is noted of each workload by this step; the error is what was observed at once. It is absent only where no
+    /// part of it stands: what stands in part is neither done nor undone.
+    async fn noted<'w>(
         &self,
         client: &Client,
+        each: &'w [Workload],
+        step: &StepContext,
+        deadline: Instant,
+    ) -> Result<Vec<(&'w Workload, Note)>, Presence> {
+        let unknown = |e: ApiError| Presence::unknown(format!("{}: {}", self.cluster, e.told()));
+        let (mut open, mut missing) = (Vec::new(), Vec::new());
+        let mut has_part = false;
+        for workload in each {
+            let standing = workload.read(left(deadline)).await.map_err(unknown)?;
+            let note = standing.note.clone().filter(|note| note.key == step.key);
+            has_part |= note.is_some();
+            match note.filter(|note| note.ending.is_some()) {
+                Some(_) | None if standing.wanted != 0 => {
+                    missing.push(format!("{workload} wants {} replicas", standing.wanted));
+                }
+                Some(note) => {
+                    let pods = Pods::new(client, workload, &standing.selector);
+                    let (_, listed) = pods.list(left(deadline)).await.map_err(unknown)?;
+                    if let Some(one) = listed.values().next() {
+                        let count = listed.len();
+                        missing.push(format!(
+                            "{count} Pods of {workload} have not ended, such as {one}"
+                        ));
+                    }
+                    open.push((workload, note));
+                }
+                None => missing.push(format!("{workload} was not scaled to zero by this step")),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(open);
+        }
+        let told = missing.join("; ");
+        Err(if has_part {
+            Presence::unknown(told)
+        } else {
+            Presence::absent(told)
+        })
+    }
+
+    /// Waits until every Pod has ended, and until whatever was deleted by force beforehand has had its time to end.
+    async fn ended(
+        &self,
+        client: &Client,
+        each: &[(&Workload, Note)],
+        deadline: Instant,
+    ) -> Result<Vec<Followed>, String> {
+        let followed = each
+            .iter()
+            .map(|(workload, note)| self.followed(client, workload, note, deadline));
+        let settled = self.settled(client, each, deadline);
+        let (followed, settled) = join(join_all(followed), settled).await;
+        let (mut ended, mut open) = (Vec::new(), Vec::new());
+        for one in followed {
+            match one {
+                Ok(one) => ended.push(one),
+                Err(why) => open.push(why),
+            }
+        }
+        open.extend(settled.err());
+        if open.is_empty() {
+            Ok(ended)
+        } else {
+            Err(open.join("; "))
+        }
+    }
+
+    /// Waits until the same nodes have been Ready for longer than a Pod may take to end: one that was deleted by force
+    /// before the fence is on no list, and runs until its kubelet has ended it.
+    async fn settled(
+        &self,
+        client: &Client,
+        each: &[(&Workload, Note)],
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let mut quiet = Duration::ZERO;
+        for (workload, note) in each {
+            if !note.ending.as_ref().is_some_and(|e| e.is_settled) {
+                let standing = workload.read(left(deadline)).await;
+                let standing = standing.map_err(|e| unseen(&e))?;
+                quiet = quiet.max(standing.grace + MARGIN);
+            }
+        }
+        let mut heard: Option<(Nodes, Instant)> = None;
+        loop {
+            let why = match pods::nodes(client, &self.with.nodes, left(deadline)).await {
+                Err(e) => {
+                    heard = None;
+                    unseen(&e)
+                }
+                Ok(nodes) => {
+                    let silent = silent(&nodes);
+                    let since = match &heard {
+                        Some((same, since)) if *same == nodes => *since,
+                        Some(_) | None => Instant::now(),
+                    };
+                    if silent.is_none() && since.elapsed() >= quiet {
+                        return Ok(());
+                    }
+                    heard = silent.is_none().then_some((nodes, since));
+                    silent.unwrap_or_else(|| {
+                        format!(
+                            "the nodes have not been Ready for {} s yet: a Pod that was taken away by force beforehand \
+                             may run so long",
+                            quiet.as_secs()
+                        )
+                    })
+                }
+            };
+            if left(deadline) <= AGAIN {
+                return Err(why);
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Writes down how far the end is proved, for the next process. The proof is here, whether that can be written or
+    /// not.
+    async fn write_proved(
+        &self,
         workload: &Workload,
         note: &Note,
+        followed: &Followed,
         deadline: Instant,
-    ) -> Ended {
-        let told = match self.followed(client, workload, note, deadline).await {
-            Ok(told) => told,
-            Err(why) => return Ended::NotProved(why),
-        };
+    ) {
         let mut proved = note.clone();
         if let Some(ending) = &mut proved.ending {
             ending.pods.clear();
+            followed.following.since().clone_into(&mut ending.since);
+            ending.is_settled = true;
         }
-        let how = || Workload::applying(self.with.force);
-        // The proof is here, whether that can be written or not.
         while let Ok(standing) = workload.read(left(deadline)).await {
-            if standing.wanted != 0 {
-                let wanted = standing.wanted;
-                return Ended::NotProved(format!(
-                    "somebody has scaled {workload} to {wanted} again"
-                ));
+            if standing.wanted != 0 || standing.note.as_ref().is_none_or(|n| n.key != note.key) {
+                return;
             }
-            let asked = workload.scale(&standing, 0, Some(&proved), how(), left(deadline));
+            let how = Workload::applying(self.with.force);
+            let asked = workload.scale(&standing, 0, Some(&proved), how, left(deadline));
             match asked.await {
                 Err(e) if e.is_overtaken() && left(deadline) > SOON => sleep(SOON).await,
-                Ok(_) | Err(_) => break,
+                Ok(_) | Err(_) => return,
             }
-        }
-        Ended::All {
-            told,
-            before: note.before,
         }
     }
 
-    /// What is known of one workload; the error is what was observed at once.
-    async fn seen(
+    /// Reads everything once more, after all of it has ended: the parts of a proof are of one moment. The error says
+    /// what is otherwise.
+    async fn still(
         &self,
         client: &Client,
-        workload: &Workload,
-        step: &StepContext,
+        each: &[(&Workload, Note)],
+        ended: Vec<Followed>,
         deadline: Instant,
-    ) -> Result<Ended, Presence> {
-        let unknown = |e: ApiError| Presence::unknown(format!("{}: {}", self.cluster, e.told()));
-        let standing = workload.read(left(deadline)).await.map_err(unknown)?;
-        if standing.wanted != 0 {
-            let wanted = standing.wanted;
-            return Err(Presence::absent(format!(
-                "{workload} wants {wanted} replicas"
-            )));
+    ) -> Result<Vec<String>, String> {
+        let nodes = self.nodes_unheard(client, left(deadline)).await;
+        if let Some(why) = nodes.map_err(|e| unseen(&e))? {
+            return Err(why);
         }
-        let note = standing.note.clone().filter(|note| note.key == step.key);
-        let Some(note) = note.filter(|note| note.ending.is_some()) else {
-            return Err(Presence::absent(format!(
-                "{workload} was not scaled to zero by this step"
-            )));
-        };
-        let pods = Pods::new(client, workload, &standing.selector);
-        let (_, listed) = pods.list(left(deadline)).await.map_err(unknown)?;
-        if let Some(one) = listed.values().next() {
-            let count = listed.len();
-            return Err(Presence::absent(format!(
-                "{count} Pods of {workload} have not ended, such as {one}"
-            )));
-        }
-        let until = deadline.min(Instant::now() + REPLAY);
-        Ok(match self.followed(client, workload, &note, until).await {
-            Ok(told) => Ended::All {
-                told,
-                before: note.before,
-            },
-            Err(why) => Ended::NotProved(why),
-        })
+        let looks = each
+            .iter()
+            .zip(ended)
+            .map(|((workload, note), mut followed)| async move {
+                let rivals = note.ending.iter().flat_map(|e| &e.rivals);
+                if let Some(rival) = rivals.into_iter().next() {
+                    return Err(set_back(workload, rival));
+                }
+                if let Some(item) = autoscalers(client, workload, 0, left(deadline)).await {
+                    return Err(item.detail);
+                }
+                let turn = self.turn(client, workload, &mut followed.following, deadline);
+                match turn.await {
+                    Ok(None) => {}
+                    Ok(Some(why)) => return Err(why),
+                    Err(e) => return Err(unseen(&e)),
+                }
+                let standing = workload.read(left(deadline)).await;
+                let standing = standing.map_err(|e| unseen(&e))?;
+                if let Some(owner) = standing.owners.iter().find(|o| o.insists()) {
+                    return Err(set_back(workload, &owner.told()));
+                }
+                if !standing.has(0) || standing.note.as_ref().is_none_or(|n| n.key != note.key) {
+                    return Err(format!(
+                        "somebody has changed {workload}: it has {}",
+                        standing.told()
+                    ));
+                }
+                Ok(followed.told)
+            });
+        join_all(looks).await.into_iter().collect()
     }
 
     /// Goes through what becomes of the Pods, until all have ended and the controller makes no more; the error says why
@@ -329,7 +474,7 @@ impl KubernetesFence {
         workload: &Workload,
         note: &Note,
         deadline: Instant,
-    ) -> Result<String, String> {
+    ) -> Result<Followed, String> {
         let Some(ending) = &note.ending else {
             return Err(format!("it is not known which Pods {workload} had"));
         };
@@ -338,10 +483,11 @@ impl KubernetesFence {
             let turn = self.turn(client, workload, &mut following, deadline);
             let why = match turn.await {
                 Ok(None) => {
-                    return Ok(match ending.pods.len() {
+                    let told = match ending.pods.len() {
                         0 => format!("{workload} has no Pods"),
                         n => format!("{n} Pods of {workload} have ended, as their kubelets say"),
-                    });
+                    };
+                    return Ok(Followed { told, following });
                 }
                 Ok(Some(why)) => why,
                 Err(e) => unseen(&e),
@@ -395,23 +541,23 @@ impl KubernetesFence {
         client: &Client,
         within: Duration,
     ) -> Result<Option<String>, ApiError> {
-        let silent = pods::silent_nodes(client, &self.with.nodes, within).await?;
-        let Some(first) = silent.first() else {
-            return Ok(None);
-        };
-        Ok(Some(format!(
-            "{} nodes are not Ready, such as {first}: a Pod that was taken away by force may run there; switch the \
-             node off and delete it from the cluster",
-            silent.len()
-        )))
+        let nodes = pods::nodes(client, &self.with.nodes, within).await?;
+        Ok(silent(&nodes))
     }
 
-    fn proof(&self, ended: &[(String, u32)]) -> Proof {
-        let told: Vec<&str> = ended.iter().map(|(told, _)| told.as_str()).collect();
-        let proof = Proof::new(format!("{}; every node is Ready", told.join("; ")));
-        let names = self.with.workloads.iter().map(|w| &w.name);
-        let noted = names.zip(ended).fold(proof, |proof, (name, (_, before))| {
-            proof.with(&format!("before.{name}"), before.to_string())
+    fn proof(&self, each: &[(&Workload, Note)], told: &[String]) -> Proof {
+        let heard = if self.with.nodes.is_empty() {
+            "every node is Ready"
+        } else {
+            "every node with the step's labels is Ready"
+        };
+        let proof = Proof::new(format!("{}; {heard}", told.join("; ")))
+            .with("cluster", self.with.cluster.clone());
+        let noted = each.iter().fold(proof, |proof, (workload, note)| {
+            proof.with(
+                &format!("before.{}", workload.name),
+                note.before.to_string(),
+            )
         });
         noted.reaching(Rung::Infrastructure)
     }
@@ -420,10 +566,17 @@ impl KubernetesFence {
         loop {
             let standing = match workload.read(left(deadline)).await {
                 Ok(standing) => standing,
-                Err(e) => return early(&self.cluster, &e),
+                Err(e) => return early(NOT_BACK, &self.cluster, &e),
             };
             let before = match &standing.note {
                 Some(note) if note.key == step.key && standing.wanted == 0 => note.before,
+                // Somebody else scaled it meanwhile.
+                Some(note) if note.key == step.key && standing.wanted != note.before => {
+                    return StepResult::indeterminate(format!(
+                        "{workload} wants {} replicas, not {} as before: scale it by hand",
+                        standing.wanted, note.before
+                    ));
+                }
                 Some(_) | None if standing.wanted != 0 => {
                     return StepResult::done(format!(
                         "{workload} wants {} replicas",
@@ -443,7 +596,7 @@ impl KubernetesFence {
                     return StepResult::done(format!("{workload} wants {before} replicas again"));
                 }
                 Err(e) if e.is_overtaken() && left(deadline) > SOON => sleep(SOON).await,
-                Err(e) => return answered(workload, &e),
+                Err(e) => return answered(workload, &standing.owners, &e),
             }
         }
     }
@@ -477,6 +630,18 @@ impl KubernetesFence {
                 Err(e) => refused(&name, FIELD, &e),
             },
         ];
+        let noted = standing.note.iter().flat_map(|note| &note.ending);
+        if let Some(pod) = noted.flat_map(|ending| ending.pods.values()).next() {
+            items.push(CheckItem::bad(
+                &name,
+                CheckStatus::Warn,
+                format!("the fence would not be proved: nobody saw the Pod {pod} end after an earlier fence"),
+                format!(
+                    "see to it that it does not run, then remove the annotation {} of {workload}",
+                    Note::NAME
+                ),
+            ));
+        }
         if self.with.force {
             items.extend(rival(&name, FIELD, &standing.owners));
         }
@@ -508,6 +673,19 @@ fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
+fn silent(nodes: &Nodes) -> Option<String> {
+    let first = nodes.silent.first()?;
+    Some(format!(
+        "{} nodes are not Ready, such as {first}: a Pod that was taken away by force may run there; switch the node \
+         off and delete it from the cluster",
+        nodes.silent.len()
+    ))
+}
+
+fn set_back(workload: &Workload, rival: &str) -> String {
+    format!("{workload} was taken from {rival}, which may scale it up again: that proves nothing")
+}
+
 fn unseen(error: &ApiError) -> String {
     format!(
         "whether everything has ended cannot be seen: {}",
@@ -516,8 +694,8 @@ fn unseen(error: &ApiError) -> String {
 }
 
 /// An error before anything was asked for. A time-out is never a failure: an earlier attempt may be under way.
-fn early(cluster: &Cluster, error: &ApiError) -> StepResult {
-    let text = format!("nothing was fenced: {cluster}: {}", error.told());
+fn early(what: &str, cluster: &Cluster, error: &ApiError) -> StepResult {
+    let text = format!("{what}: {cluster}: {}", error.told());
     if error.is_certain() {
         StepResult::failed(text)
     } else {
@@ -526,17 +704,18 @@ fn early(cluster: &Cluster, error: &ApiError) -> StepResult {
 }
 
 /// An error of the change itself.
-fn answered(workload: &Workload, error: &ApiError) -> StepResult {
+fn answered(workload: &Workload, owners: &[Owner], error: &ApiError) -> StepResult {
     if let Some(first) = error.rivals().first() {
-        let owner = Owner::new(first, None);
+        let owner = owners.iter().find(|owner| owner.manager() == first);
+        let owner = owner.cloned().unwrap_or_else(|| Owner::new(first, None));
         return StepResult::failed(format!(
-            "{workload} was not fenced: {FIELD} belongs to {}; {}",
+            "{workload} was not changed: {FIELD} belongs to {}; {}",
             owner.told(),
             owner.fix(FIELD)
         ));
     }
     if error.is_certain() {
-        return StepResult::failed(format!("{workload} was not fenced: {}", error.told()));
+        return StepResult::failed(format!("{workload} was not changed: {}", error.told()));
     }
     StepResult::indeterminate(error.told())
 }

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, pin_mut};
-use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
+use k8s_openapi::{
+    api::core::v1::{ContainerStatus, Node, NodeCondition, Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use kube::{
     Api, Client,
     api::{ListParams, WatchEvent, WatchParams},
@@ -79,13 +82,14 @@ impl Pods {
         Ok((since, list.items))
     }
 
-    /// Takes in what has become of them, until there is something to judge or nothing is said for a while.
+    /// Takes in what has become of them, until nothing is said for a while. Also where all are known to have ended:
+    /// others may have been made since, and taken away by force.
     pub async fn follow(
         &self,
         following: &mut Following,
         within: Duration,
     ) -> Result<(), ApiError> {
-        if following.is_judged() {
+        if following.has_vanished() {
             return Ok(());
         }
         let params = WatchParams::default().labels_from(&self.selector);
@@ -108,7 +112,7 @@ impl Pods {
                 Ok(Some(Err(e))) => return Err(e.into()),
                 Ok(None) | Err(_) => return Ok(()),
             }
-            if following.is_judged() {
+            if following.has_vanished() {
                 return Ok(());
             }
         }
@@ -170,10 +174,15 @@ impl Following {
         }
     }
 
-    fn is_judged(&self) -> bool {
+    /// The version up to which everything is taken in.
+    pub fn since(&self) -> &str {
+        &self.since
+    }
+
+    fn has_vanished(&self) -> bool {
         match self.reading() {
-            Reading::Ended | Reading::Vanished(_) => true,
-            Reading::Left(_) => false,
+            Reading::Vanished(_) => true,
+            Reading::Ended | Reading::Left(_) => false,
         }
     }
 
@@ -240,12 +249,21 @@ fn is_terminated(container: &ContainerStatus) -> bool {
     state.is_some_and(|state| state.terminated.is_some())
 }
 
-/// Nodes with these labels whose kubelet is not known to work.
-pub async fn silent_nodes(
+/// Nodes, and since when each is what it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Nodes {
+    /// Those whose kubelet is not known to work.
+    pub silent: Vec<String>,
+    /// Those that are Ready: name, UID, and since when.
+    ready: Vec<(Option<String>, Option<String>, Option<Time>)>,
+}
+
+/// Nodes with these labels.
+pub async fn nodes(
     client: &Client,
     labels: &BTreeMap<String, String>,
     within: Duration,
-) -> Result<Vec<String>, ApiError> {
+) -> Result<Nodes, ApiError> {
     let selector: Selector = labels.clone().into_iter().collect();
     let params = ListParams::default().labels_from(&selector);
     let api: Api<Node> = Api::all(client.clone());
@@ -253,14 +271,25 @@ pub async fn silent_nodes(
     if nodes.items.is_empty() {
         return Err(ApiError::Shape("node with the labels that the step names"));
     }
-    let silent = nodes.items.into_iter().filter(|node| !is_ready(node));
-    Ok(silent.filter_map(|node| node.metadata.name).collect())
+    let mut all = Nodes::default();
+    for node in nodes.items {
+        match ready(&node) {
+            Some(condition) => {
+                let since = condition.last_transition_time.clone();
+                all.ready
+                    .push((node.metadata.name, node.metadata.uid, since));
+            }
+            None => all.silent.push(node.metadata.name.unwrap_or_default()),
+        }
+    }
+    all.ready.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(all)
 }
 
-fn is_ready(node: &Node) -> bool {
+fn ready(node: &Node) -> Option<&NodeCondition> {
     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
     let mut conditions = conditions.into_iter().flatten();
-    conditions.any(|c| c.type_ == "Ready" && c.status == "True")
+    conditions.find(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 #[cfg(test)]
@@ -289,6 +318,8 @@ mod tests {
         Following::new(&Ending {
             since: "1".to_owned(),
             pods: [("u1".to_owned(), "shop-a on node-0".to_owned())].into(),
+            is_settled: false,
+            rivals: Vec::new(),
         })
     }
 
@@ -336,7 +367,7 @@ mod tests {
         assert!(all.take(WatchEvent::Added(late.clone())));
         let ended = pod("Succeeded", &[terminated(), terminated()]);
         assert!(all.take(WatchEvent::Deleted(ended)));
-        assert!(!all.is_judged());
+        assert!(matches!(all.reading(), Reading::Left(_)));
         // No node has ever had it.
         late.spec.as_mut().unwrap().node_name = None;
         assert!(all.take(WatchEvent::Deleted(late)));
@@ -352,8 +383,8 @@ mod tests {
             )
             .unwrap()
         };
-        assert!(is_ready(&node("True")));
-        assert!(!is_ready(&node("False")) && !is_ready(&node("Unknown")));
-        assert!(!is_ready(&Node::default()));
+        assert!(ready(&node("True")).is_some());
+        assert!(ready(&node("False")).is_none() && ready(&node("Unknown")).is_none());
+        assert!(ready(&Node::default()).is_none());
     }
 }

@@ -19,10 +19,13 @@ use crate::{
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FenceWith {
     /// A kubeconfig of the old site's cluster, whole. Default: the service account of the Pod that this runs in. The
-    /// account needs get and patch on the workloads, list and watch on Pods, list on nodes, and for `failover check`
-    /// list on horizontalpodautoscalers.
+    /// account needs get and patch on the workloads, list and watch on Pods, list on nodes and on
+    /// horizontalpodautoscalers, and get on the namespace kube-system.
     #[serde(default)]
     pub kubeconfig: Option<SecretRef>,
+    /// The UID of the old site's cluster, which is that of its namespace kube-system (`kubectl get namespace
+    /// kube-system -o jsonpath={.metadata.uid}`). No other cluster is touched.
+    pub cluster: String,
     /// The workloads' namespace.
     pub namespace: String,
     /// Everything that writes.
@@ -41,6 +44,13 @@ impl With for FenceWith {
         let mut problems: Vec<Problem> = name_problem("namespace", &self.namespace)
             .into_iter()
             .collect();
+        if self.cluster.is_empty() {
+            problems.push(
+                Problem::new("cluster", "expected the UID of the old site's cluster").hint(
+                    "kubectl get namespace kube-system -o jsonpath={.metadata.uid}, asked of that cluster",
+                ),
+            );
+        }
         if self.workloads.is_empty() {
             problems.push(
                 Problem::new("workloads", "expected at least one workload")

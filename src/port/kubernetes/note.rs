@@ -28,6 +28,12 @@ pub struct Ending {
     pub since: String,
     /// By their UIDs, where each is.
     pub pods: BTreeMap<String, String>,
+    /// Whether the nodes were Ready for so long that what was deleted by force beforehand has ended too.
+    #[serde(default)]
+    pub is_settled: bool,
+    /// Who sets the number of replicas back by itself, although it was taken by force.
+    #[serde(default)]
+    pub rivals: Vec<String>,
 }
 
 impl Note {
@@ -59,6 +65,8 @@ mod tests {
             ending: Some(Ending {
                 since: "12".to_owned(),
                 pods: [("u1".to_owned(), "shop-a on node-0".to_owned())].into(),
+                is_settled: true,
+                rivals: vec!["Argo CD (argocd-controller)".to_owned()],
             }),
         };
         let of = |text: &str| BTreeMap::from([(Note::NAME.to_owned(), text.to_owned())]);

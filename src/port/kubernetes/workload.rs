@@ -96,6 +96,8 @@ pub struct Standing {
     pub note: Option<Note>,
     /// Who else owns the number of replicas.
     pub owners: Vec<Owner>,
+    /// How long its Pods may take to end.
+    pub grace: Duration,
 }
 
 impl Standing {
@@ -195,6 +197,11 @@ fn standing(object: DynamicObject) -> Result<Standing, ApiError> {
         note: Note::read(metadata.annotations.as_ref()),
         owners: owners(metadata.managed_fields.as_ref(), &["spec", "replicas"]),
         version: metadata.resource_version,
+        grace: Duration::from_secs(
+            spec["template"]["spec"]["terminationGracePeriodSeconds"]
+                .as_u64()
+                .unwrap_or(30),
+        ),
     })
 }
 

@@ -152,7 +152,10 @@ fn its_rights_are_in_namespaces_alone_but_for_the_nodes_of_a_fence() {
         }
     }
     let objects = rendered(EVERYTHING);
-    let nodes = json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]);
+    let nodes = json!([
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["namespaces"], "resourceNames": ["kube-system"], "verbs": ["get"]},
+    ]);
     assert_eq!(one(&objects, "ClusterRole")["rules"], nodes);
     let unfenced = EVERYTHING.replace("fence: true", "fence: false");
     let rules = rendered(&unfenced);

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use super::site::{apply, replicas};
+use super::site::{apply, replicas, uid};
 use crate::stand::{kubernetes::Cluster, operator::Operators};
 
 /// The runbook's steps that fence and promote, in the place of programs.
@@ -13,6 +13,7 @@ const STEPS: &str = "    - id: fence
       timeout: 60s
       with:
         kubeconfig: {secretRef: {name: east, key: kubeconfig}}
+        cluster: EAST
         namespace: default
         workloads: [{kind: Deployment, name: shop}]
         force: true
@@ -63,7 +64,10 @@ async fn a_service_moves_from_one_cluster_to_the_other() {
     apply(&west, "Deployment", None, "kubectl");
     secret(&west, "east", &east);
     secret(&west, "west", &west);
-    let mut operators = Operators::of(west, |document| in_clusters(&document)).await;
+    let mut operators = Operators::of(west, |document| {
+        in_clusters(&document).replace("EAST", &uid(&east))
+    })
+    .await;
     east.until("it runs", || replicas(&east, "deployment") == "2/2");
     operators.run();
     operators.approved("move-1", "one");

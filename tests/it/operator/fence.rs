@@ -11,7 +11,7 @@ use failover::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::site::{apply, reference, replicas};
+use super::site::{apply, reference, replicas, uid};
 use crate::stand::{
     kubernetes::{Cluster, Part},
     wiring::{action, step, wiring},
@@ -25,6 +25,7 @@ struct Fenced {
     _folder: TempDir,
     wiring: Wiring,
     kind: &'static str,
+    uid: String,
 }
 
 impl Fenced {
@@ -37,6 +38,7 @@ impl Fenced {
         Self {
             wiring: wiring(folder.path()),
             _folder: folder,
+            uid: uid(&cluster),
             cluster,
             kind,
         }
@@ -46,6 +48,7 @@ impl Fenced {
     fn action(&self, more: &Value) -> SharedAction {
         let mut with = json!({
             "kubeconfig": reference(&self.cluster.kubeconfig()),
+            "cluster": self.uid,
             "namespace": "default",
             "workloads": [{"kind": self.kind, "name": "shop"}],
             "force": true,
@@ -61,6 +64,24 @@ impl Fenced {
 
     async fn observe(&self) -> Presence {
         self.action(&json!({})).observe(&step(SHORT)).await
+    }
+
+    /// Has a node that no kubelet says is well.
+    fn silent_node(&self) {
+        self.cluster.freeze(Part::Kubelets);
+        self.cluster
+            .apply(r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "silent"}}"#);
+        let status = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
+        let patch = format!("-p={status}");
+        let arguments = [
+            "patch",
+            "node",
+            "silent",
+            "--subresource=status",
+            "--type=merge",
+            &patch,
+        ];
+        self.cluster.kubectl(&arguments);
     }
 
     fn pods(&self) -> Vec<String> {
@@ -108,7 +129,8 @@ async fn it_is_proved_once_every_kubelet_has_said_so_and_taken_back() {
         site.cluster.freeze(Part::Kubelets);
         let told = unclear(site.perform(SHORT).await);
         assert!(told.contains("has not ended"), "{told}");
-        assert!(matches!(site.observe().await, Presence::Absent { .. }));
+        // Half done is not undone.
+        assert!(matches!(site.observe().await, Presence::Unknown { .. }));
         site.cluster.thaw(Part::Kubelets);
         site.cluster
             .until("the Pods are gone", || site.pods().is_empty());
@@ -161,21 +183,7 @@ async fn a_pod_that_was_deleted_by_force_is_no_proof_for_anybody() {
 async fn a_node_that_is_not_heard_may_run_what_nobody_sees() {
     let site = Fenced::new("Deployment");
     done(site.perform(LONG).await);
-    // No kubelet says that this one is well.
-    site.cluster.freeze(Part::Kubelets);
-    site.cluster
-        .apply(r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "silent"}}"#);
-    let status = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
-    let patch = format!("-p={status}");
-    let arguments = [
-        "patch",
-        "node",
-        "silent",
-        "--subresource=status",
-        "--type=merge",
-        &patch,
-    ];
-    site.cluster.kubectl(&arguments);
+    site.silent_node();
 
     let context = step(SHORT);
     let told = unclear(site.perform(SHORT).await);
@@ -200,6 +208,50 @@ async fn a_node_that_is_not_heard_may_run_what_nobody_sees() {
     let none = json!({"nodes": {"kubernetes.io/os": "plan9"}});
     unclear(site.action(&none).perform(&context).await);
     site.cluster.thaw(Part::Kubelets);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_scaled_up_while_a_node_is_waited_for_is_not_fenced() {
+    let site = Fenced::new("Deployment");
+    done(site.perform(LONG).await);
+    site.silent_node();
+    let fence = site.action(&json!({}));
+    let waiting = tokio::spawn(async move { fence.perform(&step(Span::from_secs(12))).await });
+    // It has looked at the workload by now, and waits for the node.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert!(!waiting.is_finished());
+    let scaled = ["scale", "deployment", "shop", "--replicas=4"];
+    site.cluster.kubectl(&scaled);
+    site.cluster.kubectl(&["delete", "node", "silent"]);
+    let told = unclear(waiting.await.unwrap());
+    assert!(told.contains("shop"), "{told}");
+    site.cluster.thaw(Part::Kubelets);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_cluster_is_left_alone() {
+    let site = Fenced::new("Deployment");
+    let wrong = site.action(&json!({"cluster": "another"}));
+    let context = step(SHORT);
+    let StepResult::Failed { reason } = wrong.perform(&context).await else {
+        panic!("it is not the one that is meant")
+    };
+    assert!(reason.contains(&site.uid), "{reason}");
+    let seen = wrong.observe(&context).await;
+    assert!(matches!(seen, Presence::Unknown { .. }), "{seen:?}");
+    let undone = wrong.undo(&context).await;
+    assert!(
+        matches!(undone, Some(StepResult::Failed { .. })),
+        "{undone:?}"
+    );
+    let items = wrong.check(&context.from, &context.to).await;
+    assert!(
+        matches!(&items[..], [one] if one.status == CheckStatus::Fail && one.detail.contains(&site.uid)),
+        "{items:?}"
+    );
+    site.has("2/2");
+    let proof = done(site.perform(LONG).await);
+    assert_eq!(proof.facts["cluster"], site.uid);
 }
 
 #[tokio::test(flavor = "multi_thread")]

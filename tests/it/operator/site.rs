@@ -30,7 +30,10 @@ pub fn apply(cluster: &Cluster, kind: &str, replicas: Option<u32>, manager: &str
         "selector": {"matchLabels": {"app": "shop"}},
         "template": {
             "metadata": {"labels": {"app": "shop"}},
-            "spec": {"containers": [{"name": "shop", "image": "registry.example/shop:1"}]},
+            "spec": {
+                "terminationGracePeriodSeconds": 1,
+                "containers": [{"name": "shop", "image": "registry.example/shop:1"}],
+            },
         },
     });
     if let Some(replicas) = replicas {
@@ -64,6 +67,12 @@ fn apply_as(cluster: &Cluster, object: &Value, manager: &str) {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// What a cluster is known by.
+pub fn uid(cluster: &Cluster) -> String {
+    let path = "-o=jsonpath={.metadata.uid}";
+    cluster.kubectl(&["get", "namespace", "kube-system", path])
 }
 
 /// As many replicas as are wanted and are Ready.
@@ -352,7 +361,7 @@ async fn what_the_chart_grants_is_enough() {
         ),
         (
             "kubernetes/fence",
-            json!({"workloads": [{"kind": "Deployment", "name": "shop"}]}),
+            json!({"workloads": [{"kind": "Deployment", "name": "shop"}], "cluster": uid(&desk.cluster)}),
         ),
     ] {
         let action = action(kind, &own(&with), &desk.wiring);
