@@ -12,6 +12,8 @@ use super::{
     step::Rung,
 };
 
+/// The kind that fences a cluster's workloads.
+pub const CLUSTER_FENCE: &str = "kubernetes/fence";
 /// The kind of step that restores a backup.
 pub const RESTORE: &str = "backup/restore";
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     model::{
-        plan::{RESTORE, RunKind, StepPhase},
+        plan::{CLUSTER_FENCE, RESTORE, RunKind, StepPhase},
         span::Span,
     },
     port::kind::Kind,
@@ -256,6 +256,8 @@ fn default_timeout(phase: StepPhase, kind: Option<&Kind>) -> Span {
     Span::from_secs(match (kind, phase) {
         (None, _) => 3600,
         (Some(kind), _) if kind.name == RESTORE => 4 * 3600,
+        // Its Pods may take their 30 s to end, and nodes are looked at for longer than that.
+        (Some(kind), _) if kind.name == CLUSTER_FENCE => 120,
         (Some(_), phase) => of_adapter(phase),
     })
 }

@@ -23,7 +23,7 @@ use with::FenceWith;
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
-        plan::StepPhase,
+        plan::{CLUSTER_FENCE, StepPhase},
         site::Site,
         step::{Presence, Proof, Rung, StepResult},
     },
@@ -54,7 +54,7 @@ const FIELD: &str = "spec.replicas";
 
 /// `kubernetes/fence`.
 pub const KIND: Kind = Kind::new::<FenceWith>(
-    "kubernetes/fence",
+    CLUSTER_FENCE,
     "scales the old site's workloads to zero; proved once live kubelets said that every Pod of them has ended",
     "kubeconfig: {secretRef: {name: primary-kubeconfig, key: kubeconfig}}\ncluster: 5f0c3f0e-6a58-4c8e-9d5c-0d2b1f6f7a31\nnamespace: shop\n\
      workloads:\n  - {kind: Deployment, name: shop}\n  - {kind: StatefulSet, name: shop-db}\n",
@@ -115,14 +115,16 @@ impl Action for KubernetesFence {
                     return StepResult::indeterminate(unclear.join("; "));
                 }
             };
-            for ((workload, note), one) in open.iter().zip(&ended) {
-                self.write_proved(workload, note, one, deadline).await;
-            }
             if !unclear.is_empty() {
                 return StepResult::indeterminate(unclear.join("; "));
             }
             match self.still(&client, &open, ended, deadline).await {
-                Ok(told) => return StepResult::Done(self.proof(&open, &told)),
+                Ok(ended) => {
+                    for ((workload, note), one) in open.iter().zip(&ended) {
+                        self.write_ended(workload, note, one, true, deadline).await;
+                    }
+                    return StepResult::Done(self.proof(&open, &ended));
+                }
                 Err(why) if left(deadline) <= AGAIN => return StepResult::indeterminate(why),
                 Err(_) => sleep(AGAIN).await,
             }
@@ -145,7 +147,7 @@ impl Action for KubernetesFence {
             Err(why) => Err(why),
         };
         match seen {
-            Ok(told) => Presence::InPlace(self.proof(&open, &told)),
+            Ok(ended) => Presence::InPlace(self.proof(&open, &ended)),
             Err(why) => Presence::unknown(why),
         }
     }
@@ -218,10 +220,21 @@ impl KubernetesFence {
     ) -> Result<Note, StepResult> {
         loop {
             let early = |e: ApiError| early(NOTHING, &self.cluster, &e);
-            let standing = workload.read(left(deadline)).await.map_err(early)?;
+            let standing = match workload.read(left(deadline)).await {
+                Ok(standing) => standing,
+                Err(e) if !e.is_certain() && left(deadline) > AGAIN => {
+                    sleep(AGAIN).await;
+                    continue;
+                }
+                Err(e) => return Err(early(e)),
+            };
             let noted = standing.note.clone();
             let own = noted.clone().filter(|note| note.key == step.key);
             let is_begun = own.is_some();
+            // What an earlier fence scaled to zero had more before, and who insisted then may insist still.
+            let stands = noted.clone().filter(|note| {
+                note.key == step.key || (note.ending.is_some() && standing.wanted == 0)
+            });
             if let Some(note) = own.clone().filter(|n| n.ending.is_some())
                 && standing.wanted == 0
             {
@@ -241,13 +254,17 @@ impl KubernetesFence {
                 });
             ending.pods.extend(listed);
             ending.is_settled = false;
-            let rivals = standing.owners.iter().filter(|owner| owner.insists());
-            let earlier = own.iter().flat_map(|note| &note.ending);
+            let rivals = standing
+                .owners
+                .iter()
+                .filter(|owner| insists_at_zero(owner));
+            let earlier = stands.iter().flat_map(|note| &note.ending);
             let earlier = earlier.flat_map(|ending| ending.rivals.clone());
             ending.rivals = rivals.map(Owner::told).chain(earlier).collect();
+            ending.rivals.dedup();
             let note = Note {
                 key: step.key.clone(),
-                before: own.map_or(standing.wanted, |note| note.before),
+                before: stands.map_or(standing.wanted, |note| note.before),
                 ending: Some(ending),
             };
             let how = Workload::applying(self.with.force);
@@ -255,6 +272,7 @@ impl KubernetesFence {
             match asked.await {
                 Ok(_) => return Ok(note),
                 Err(e) if e.is_overtaken() && left(deadline) > SOON => sleep(SOON).await,
+                Err(e) if !e.is_certain() && left(deadline) > AGAIN => sleep(AGAIN).await,
                 Err(e) => {
                     let result = answered(workload, &standing.owners, &e);
                     return Err(match result {
@@ -326,8 +344,12 @@ impl KubernetesFence {
         let followed = each
             .iter()
             .map(|(workload, note)| self.followed(client, workload, note, deadline));
-        let settled = self.settled(client, each, deadline);
-        let (followed, settled) = join(join_all(followed), settled).await;
+        let settled = self.settled(client, each, deadline, false);
+        let (followed, mut settled) = join(join_all(followed), settled).await;
+        let is_lost = |one: &Followed| one.following.has_lost_history();
+        if settled.is_ok() && followed.iter().flatten().any(is_lost) {
+            settled = self.settled(client, each, deadline, true).await;
+        }
         let (mut ended, mut open) = (Vec::new(), Vec::new());
         for one in followed {
             match one {
@@ -350,10 +372,11 @@ impl KubernetesFence {
         client: &Client,
         each: &[(&Workload, Note)],
         deadline: Instant,
+        is_anew: bool,
     ) -> Result<(), String> {
         let mut quiet = Duration::ZERO;
         for (workload, note) in each {
-            if !note.ending.as_ref().is_some_and(|e| e.is_settled) {
+            if is_anew || !note.ending.as_ref().is_some_and(|e| e.is_settled) {
                 let standing = workload.read(left(deadline)).await;
                 let standing = standing.map_err(|e| unseen(&e))?;
                 quiet = quiet.max(standing.grace + MARGIN);
@@ -392,20 +415,21 @@ impl KubernetesFence {
         }
     }
 
-    /// Writes down how far the end is proved, for the next process. The proof is here, whether that can be written or
-    /// not.
-    async fn write_proved(
+    /// Writes down that the Pods have ended, and whether the nodes had their time, for the next process: what the API
+    /// server has seen is told for some minutes only. The proof is here, whether that can be written or not.
+    async fn write_ended(
         &self,
         workload: &Workload,
         note: &Note,
         followed: &Followed,
+        is_settled: bool,
         deadline: Instant,
     ) {
         let mut proved = note.clone();
         if let Some(ending) = &mut proved.ending {
             ending.pods.clear();
             followed.following.since().clone_into(&mut ending.since);
-            ending.is_settled = true;
+            ending.is_settled = is_settled;
         }
         while let Ok(standing) = workload.read(left(deadline)).await {
             if standing.wanted != 0 || standing.note.as_ref().is_none_or(|n| n.key != note.key) {
@@ -428,7 +452,7 @@ impl KubernetesFence {
         each: &[(&Workload, Note)],
         ended: Vec<Followed>,
         deadline: Instant,
-    ) -> Result<Vec<String>, String> {
+    ) -> Result<Vec<Followed>, String> {
         let nodes = self.nodes_unheard(client, left(deadline)).await;
         if let Some(why) = nodes.map_err(|e| unseen(&e))? {
             return Err(why);
@@ -444,15 +468,21 @@ impl KubernetesFence {
                 if let Some(item) = autoscalers(client, workload, 0, left(deadline)).await {
                     return Err(item.detail);
                 }
+                let had_lost = followed.following.has_lost_history();
                 let turn = self.turn(client, workload, &mut followed.following, deadline);
                 match turn.await {
+                    Ok(None) if followed.following.has_lost_history() != had_lost => {
+                        return Err(format!(
+                            "what became of the Pods of {workload} meanwhile is not told any more"
+                        ));
+                    }
                     Ok(None) => {}
                     Ok(Some(why)) => return Err(why),
                     Err(e) => return Err(unseen(&e)),
                 }
                 let standing = workload.read(left(deadline)).await;
                 let standing = standing.map_err(|e| unseen(&e))?;
-                if let Some(owner) = standing.owners.iter().find(|o| o.insists()) {
+                if let Some(owner) = standing.owners.iter().find(|o| insists_at_zero(o)) {
                     return Err(set_back(workload, &owner.told()));
                 }
                 if !standing.has(0) || standing.note.as_ref().is_none_or(|n| n.key != note.key) {
@@ -461,7 +491,7 @@ impl KubernetesFence {
                         standing.told()
                     ));
                 }
-                Ok(followed.told)
+                Ok(followed)
             });
         join_all(looks).await.into_iter().collect()
     }
@@ -487,7 +517,12 @@ impl KubernetesFence {
                         0 => format!("{workload} has no Pods"),
                         n => format!("{n} Pods of {workload} have ended, as their kubelets say"),
                     };
-                    return Ok(Followed { told, following });
+                    let followed = Followed { told, following };
+                    if !ending.pods.is_empty() {
+                        self.write_ended(workload, note, &followed, false, deadline)
+                            .await;
+                    }
+                    return Ok(followed);
                 }
                 Ok(Some(why)) => why,
                 Err(e) => unseen(&e),
@@ -545,7 +580,8 @@ impl KubernetesFence {
         Ok(silent(&nodes))
     }
 
-    fn proof(&self, each: &[(&Workload, Note)], told: &[String]) -> Proof {
+    fn proof(&self, each: &[(&Workload, Note)], ended: &[Followed]) -> Proof {
+        let told: Vec<_> = ended.iter().map(|one| one.told.as_str()).collect();
         let heard = if self.with.nodes.is_empty() {
             "every node is Ready"
         } else {
@@ -666,6 +702,15 @@ impl KubernetesFence {
                 "allow the account of the kubeconfig to list nodes in that cluster",
             ),
         }
+    }
+}
+
+/// Whether it scales up again what has none. The autoscalers that are there are asked for; what one left behind as the
+/// owner of a number does nothing.
+fn insists_at_zero(owner: &Owner) -> bool {
+    match owner {
+        Owner::Argo(_) | Owner::Flux(_) => true,
+        Owner::Autoscaler(_) | Owner::Tool(_) => false,
     }
 }
 

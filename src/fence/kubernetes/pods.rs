@@ -30,6 +30,8 @@ pub struct Following {
     since: String,
     /// By their UIDs.
     pods: BTreeMap<String, Fate>,
+    /// Whether some of what has been is not told any more.
+    has_lost_history: bool,
 }
 
 /// What is known of one Pod.
@@ -131,6 +133,7 @@ impl Pods {
     async fn relist(&self, following: &mut Following, within: Duration) -> Result<(), ApiError> {
         let (since, pods) = self.all(within).await?;
         following.since = since;
+        following.has_lost_history = true;
         for fate in following.pods.values_mut() {
             fate.is_gone = true;
         }
@@ -159,6 +162,7 @@ impl Following {
         Self {
             since: ending.since.clone(),
             pods: pods.collect(),
+            has_lost_history: false,
         }
     }
 
@@ -172,6 +176,11 @@ impl Following {
             Some(fate) => Reading::Left(fate.place.clone()),
             None => Reading::Ended,
         }
+    }
+
+    /// Whether the API server does not tell any more what has been: others may have been made, and taken away by force.
+    pub fn has_lost_history(&self) -> bool {
+        self.has_lost_history
     }
 
     /// The version up to which everything is taken in.

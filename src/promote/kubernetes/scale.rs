@@ -98,13 +98,27 @@ impl Action for Scale {
             .await
     }
 
-    /// What this step has asked for, and is not there yet, is waited for: it is neither in place nor absent.
+    /// What this step has asked for is waited for. What is not Ready by then is absent: asking again changes nothing, and
+    /// people are asked in the end.
     async fn observe(&self, step: &StepContext) -> Presence {
         let deadline = Instant::now() + step.limit();
         loop {
-            let seen = self.seen(step, left(deadline)).await;
-            if !matches!(seen, Presence::Unknown { .. }) || left(deadline) <= AGAIN {
-                return seen;
+            let standing = match self.look(left(deadline)).await {
+                Ok((_, standing)) => standing,
+                Err(e) => return Presence::unknown(format!("{}: {}", self.cluster, e.told())),
+            };
+            let told = format!("{} has {}", self.title(), standing.told());
+            let own = standing.note.as_ref().filter(|note| note.key == step.key);
+            if standing.has(self.with.replicas) {
+                let proof = Proof::new(told);
+                return Presence::InPlace(match own {
+                    Some(note) => proof.with("before", note.before.to_string()),
+                    None => proof,
+                });
+            }
+            let is_asked = own.is_some() && standing.wanted == self.with.replicas;
+            if !is_asked || left(deadline) <= AGAIN {
+                return Presence::absent(told);
             }
             sleep(AGAIN).await;
         }
@@ -140,29 +154,6 @@ impl Action for Scale {
 }
 
 impl Scale {
-    async fn seen(&self, step: &StepContext, within: Duration) -> Presence {
-        let standing = match self.look(within).await {
-            Ok((_, standing)) => standing,
-            Err(e) => return Presence::unknown(format!("{}: {}", self.cluster, e.told())),
-        };
-        let told = format!("{} has {}", self.title(), standing.told());
-        let own = standing.note.as_ref().filter(|note| note.key == step.key);
-        if standing.has(self.with.replicas) {
-            let proof = Proof::new(told);
-            return Presence::InPlace(match own {
-                Some(note) => proof.with("before", note.before.to_string()),
-                None => proof,
-            });
-        }
-        if own.is_some() && standing.wanted == self.with.replicas {
-            return Presence::unknown(format!(
-                "{told}, and this step wants {}",
-                self.with.replicas
-            ));
-        }
-        Presence::absent(told)
-    }
-
     async fn look(&self, within: Duration) -> Result<(Workload, Standing), ApiError> {
         let client = self.cluster.client().await?;
         let with = WorkloadWith {
