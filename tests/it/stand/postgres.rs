@@ -62,6 +62,12 @@ impl Pair {
                 .sql(&format!("SELECT pg_last_wal_replay_lsn() >= '{now}'"))
                 == "t"
         });
+        // A stream that was behind says so until the standby's next answer.
+        until("no stream is behind", || {
+            self.primary
+                .sql("SELECT count(*) FROM pg_stat_replication WHERE state = 'catchup'")
+                == "0"
+        });
     }
 }
 
