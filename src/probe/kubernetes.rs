@@ -21,7 +21,7 @@ use crate::{
     },
     port::{
         kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
-        kubernetes::{ApiError, Cluster, Workload, WorkloadKind, WorkloadWith, name_problem},
+        kubernetes::{ApiError, Cluster, Workload, WorkloadKind, name_problem},
         probe::{LookContext, Probe, SharedProbe},
     },
 };
@@ -147,11 +147,7 @@ impl KubernetesProbe {
                 return ApiError::within(limit, self.endpoints(client)).await;
             }
         };
-        let named = WorkloadWith {
-            kind,
-            name: self.with.name.clone(),
-        };
-        let workload = Workload::new(client, &self.with.namespace, &named);
+        let workload = Workload::new(client, &self.with.namespace, kind, &self.with.name);
         let standing = workload.read(limit).await?;
         let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
         Ok(Count {

@@ -31,26 +31,18 @@ use crate::{
         action::{Action, SharedAction, StepContext},
         kind::{Kind, Make, MakeError, Wiring, read},
         kubernetes::{
-            ApiError, Cluster, Ending, Note, Owner, Workload, WorkloadWith, autoscalers, refused,
-            rival,
+            AGAIN, ApiError, CHECK, Cluster, Ending, Note, Owner, REPLICAS, SOON, Standing,
+            Workload, answered, autoscalers, early, left, refused, rival, scalable,
         },
     },
 };
 
-/// Time between two looks while nothing is told.
-const AGAIN: Duration = Duration::from_millis(500);
-/// Time before an object that somebody changed meanwhile is changed again.
-const SOON: Duration = Duration::from_millis(100);
-/// How long `failover check` waits for an answer.
-const CHECK: Duration = Duration::from_secs(10);
 /// How much longer than their Pods may take to end the nodes must have been Ready.
 const MARGIN: Duration = Duration::from_secs(2);
 /// What an error of the step itself begins with.
 const NOTHING: &str = "nothing was fenced";
 /// What an error of taking it back begins with.
 const NOT_BACK: &str = "nothing was scaled back";
-/// What is set.
-const FIELD: &str = "spec.replicas";
 
 /// `kubernetes/fence`.
 pub const KIND: Kind = Kind::new::<FenceWith>(
@@ -90,7 +82,7 @@ impl Action for KubernetesFence {
         let deadline = Instant::now() + step.limit();
         let client = match self.client(left(deadline)).await {
             Ok(client) => client,
-            Err(e) => return early(NOTHING, &self.cluster, &e),
+            Err(e) => return self.early(NOTHING, &e),
         };
         let each = self.workloads(&client);
         let begun = each.iter().map(|w| self.begin(&client, w, step, deadline));
@@ -156,7 +148,7 @@ impl Action for KubernetesFence {
         let deadline = Instant::now() + step.limit();
         let client = match self.client(left(deadline)).await {
             Ok(client) => client,
-            Err(e) => return Some(early(NOT_BACK, &self.cluster, &e)),
+            Err(e) => return Some(self.early(NOT_BACK, &e)),
         };
         let each = self.workloads(&client);
         let (mut done, mut failed, mut unclear) = (Vec::new(), Vec::new(), Vec::new());
@@ -179,7 +171,7 @@ impl Action for KubernetesFence {
     async fn check(&self, _from: &Site, _to: &Site) -> Vec<CheckItem> {
         let client = match self.client(CHECK).await {
             Ok(client) => client,
-            Err(e) => return vec![refused("kubernetes/fence", FIELD, &e)],
+            Err(e) => return vec![refused("kubernetes/fence", REPLICAS, &e)],
         };
         let each = self.workloads(&client);
         let mut items = join_all(each.iter().map(|w| self.tried(&client, w)))
@@ -204,10 +196,16 @@ impl KubernetesFence {
         )))
     }
 
+    /// An error before anything was asked for.
+    fn early(&self, nothing: &str, error: &ApiError) -> StepResult {
+        early(&format!("{nothing}: {}", self.cluster), error)
+    }
+
     fn workloads(&self, client: &Client) -> Vec<Workload> {
         let each = self.with.workloads.iter();
-        let one = |with: &WorkloadWith| Workload::new(client.clone(), &self.with.namespace, with);
-        each.map(one).collect()
+        let namespace = &self.with.namespace;
+        each.map(|with| Workload::new(client.clone(), namespace, with.kind, &with.name))
+            .collect()
     }
 
     /// Has none wanted, with the Pods that are there noted in the same change; the error is the step's result.
@@ -219,7 +217,7 @@ impl KubernetesFence {
         deadline: Instant,
     ) -> Result<Note, StepResult> {
         loop {
-            let early = |e: ApiError| early(NOTHING, &self.cluster, &e);
+            let early = |e: ApiError| self.early(NOTHING, &e);
             let standing = match workload.read(left(deadline)).await {
                 Ok(standing) => standing,
                 Err(e) if !e.is_certain() && left(deadline) > AGAIN => {
@@ -270,11 +268,11 @@ impl KubernetesFence {
             let how = Workload::applying(self.with.force);
             let asked = workload.scale(&standing, 0, Some(&note), how, left(deadline));
             match asked.await {
-                Ok(_) => return Ok(note),
+                Ok(()) => return Ok(note),
                 Err(e) if e.is_overtaken() && left(deadline) > SOON => sleep(SOON).await,
                 Err(e) if !e.is_certain() && left(deadline) > AGAIN => sleep(AGAIN).await,
                 Err(e) => {
-                    let result = answered(workload, &standing.owners, &e);
+                    let result = refusal(workload, &standing, &e);
                     return Err(match result {
                         // What an earlier attempt did stands.
                         StepResult::Failed { reason } if is_begun => {
@@ -439,7 +437,7 @@ impl KubernetesFence {
             let asked = workload.scale(&standing, 0, Some(&proved), how, left(deadline));
             match asked.await {
                 Err(e) if e.is_overtaken() && left(deadline) > SOON => sleep(SOON).await,
-                Ok(_) | Err(_) => return,
+                Ok(()) | Err(_) => return,
             }
         }
     }
@@ -602,7 +600,7 @@ impl KubernetesFence {
         loop {
             let standing = match workload.read(left(deadline)).await {
                 Ok(standing) => standing,
-                Err(e) => return early(NOT_BACK, &self.cluster, &e),
+                Err(e) => return self.early(NOT_BACK, &e),
             };
             let before = match &standing.note {
                 Some(note) if note.key == step.key && standing.wanted == 0 => note.before,
@@ -628,11 +626,11 @@ impl KubernetesFence {
             let how = Workload::applying(self.with.force);
             let asked = workload.scale(&standing, before, None, how, left(deadline));
             match asked.await {
-                Ok(_) => {
+                Ok(()) => {
                     return StepResult::done(format!("{workload} wants {before} replicas again"));
                 }
                 Err(e) if e.is_overtaken() && left(deadline) > SOON => sleep(SOON).await,
-                Err(e) => return answered(workload, &standing.owners, &e),
+                Err(e) => return refusal(workload, &standing, &e),
             }
         }
     }
@@ -642,30 +640,14 @@ impl KubernetesFence {
         let name = format!("kubernetes/fence/{}/{}", workload.namespace, workload.name);
         let standing = match workload.read(CHECK).await {
             Ok(standing) => standing,
-            Err(e) => return vec![refused(&name, FIELD, &e)],
+            Err(e) => return vec![refused(&name, REPLICAS, &e)],
         };
         let pods = Pods::new(client, workload, &standing.selector);
         if let Err(e) = pods.list(CHECK).await {
-            return vec![refused(&name, FIELD, &e)];
+            return vec![refused(&name, REPLICAS, &e)];
         }
-        let note = Note {
-            key: "check".into(),
-            before: standing.wanted,
-            ending: None,
-        };
-        let how = Workload::applying(self.with.force).dry_run();
-        let mut items = vec![
-            match workload.scale(&standing, 0, Some(&note), how, CHECK).await {
-                Ok(_) => CheckItem::ok(
-                    &name,
-                    format!(
-                        "{workload} has {}, and may be scaled to zero",
-                        standing.told()
-                    ),
-                ),
-                Err(e) => refused(&name, FIELD, &e),
-            },
-        ];
+        let force = self.with.force;
+        let mut items = vec![scalable(&name, workload, &standing, 0, force).await];
         let noted = standing.note.iter().flat_map(|note| &note.ending);
         if let Some(pod) = noted.flat_map(|ending| ending.pods.values()).next() {
             items.push(CheckItem::bad(
@@ -678,8 +660,8 @@ impl KubernetesFence {
                 ),
             ));
         }
-        if self.with.force {
-            items.extend(rival(&name, FIELD, &standing.owners));
+        if force {
+            items.extend(rival(&name, REPLICAS, &standing.owners));
         }
         items.extend(autoscalers(client, workload, 0, CHECK).await);
         items
@@ -714,10 +696,6 @@ fn insists_at_zero(owner: &Owner) -> bool {
     }
 }
 
-fn left(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now())
-}
-
 fn silent(nodes: &Nodes) -> Option<String> {
     let first = nodes.silent.first()?;
     Some(format!(
@@ -725,6 +703,12 @@ fn silent(nodes: &Nodes) -> Option<String> {
          off and delete it from the cluster",
         nodes.silent.len()
     ))
+}
+
+/// An error of the change itself.
+fn refusal(workload: &Workload, standing: &Standing, error: &ApiError) -> StepResult {
+    let nothing = format!("{workload} was not changed");
+    answered(&nothing, REPLICAS, &standing.owners, error)
 }
 
 fn set_back(workload: &Workload, rival: &str) -> String {
@@ -736,31 +720,4 @@ fn unseen(error: &ApiError) -> String {
         "whether everything has ended cannot be seen: {}",
         error.told()
     )
-}
-
-/// An error before anything was asked for. A time-out is never a failure: an earlier attempt may be under way.
-fn early(what: &str, cluster: &Cluster, error: &ApiError) -> StepResult {
-    let text = format!("{what}: {cluster}: {}", error.told());
-    if error.is_certain() {
-        StepResult::failed(text)
-    } else {
-        StepResult::indeterminate(text)
-    }
-}
-
-/// An error of the change itself.
-fn answered(workload: &Workload, owners: &[Owner], error: &ApiError) -> StepResult {
-    if let Some(first) = error.rivals().first() {
-        let owner = owners.iter().find(|owner| owner.manager() == first);
-        let owner = owner.cloned().unwrap_or_else(|| Owner::new(first, None));
-        return StepResult::failed(format!(
-            "{workload} was not changed: {FIELD} belongs to {}; {}",
-            owner.told(),
-            owner.fix(FIELD)
-        ));
-    }
-    if error.is_certain() {
-        return StepResult::failed(format!("{workload} was not changed: {}", error.told()));
-    }
-    StepResult::indeterminate(error.told())
 }

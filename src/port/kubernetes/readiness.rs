@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::{Api, Client, api::ListParams};
 
-use super::{ApiError, Owner, Workload};
+use super::{ApiError, CHECK, Note, Owner, REPLICAS, Standing, Workload};
 use crate::model::check::{CheckItem, CheckStatus};
 
 /// The server would not take a change.
@@ -47,6 +47,39 @@ pub fn refused(name: &str, field: &str, error: &ApiError) -> CheckItem {
         ),
     };
     CheckItem::bad(name, status, error.told(), fix)
+}
+
+/// Asks the server whether it would take so many replicas.
+pub async fn scalable(
+    name: &str,
+    workload: &Workload,
+    standing: &Standing,
+    replicas: u32,
+    force: bool,
+) -> CheckItem {
+    let note = Note {
+        key: "check".into(),
+        before: standing.wanted,
+        ending: None,
+    };
+    let how = Workload::applying(force).dry_run();
+    let asked = workload.scale(standing, replicas, Some(&note), how, CHECK);
+    match asked.await {
+        Ok(()) => {
+            let number = match replicas {
+                0 => "zero".to_owned(),
+                more => more.to_string(),
+            };
+            CheckItem::ok(
+                name,
+                format!(
+                    "{workload} has {}, and may be scaled to {number}",
+                    standing.told()
+                ),
+            )
+        }
+        Err(e) => refused(name, REPLICAS, &e),
+    }
 }
 
 /// An owner beside failover that sets the field back by itself, although the documents force it.

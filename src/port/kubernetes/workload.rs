@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 use super::{ApiError, MANAGER, Note, Owner, name_problem, owners};
 use crate::port::kind::Problem;
 
+/// The field that is set.
+pub const REPLICAS: &str = "spec.replicas";
+
 /// What makes Pods and can be scaled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum WorkloadKind {
@@ -122,12 +125,12 @@ impl Standing {
 impl Workload {
     /// The one of that name.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, with: &WorkloadWith) -> Self {
+    pub fn new(client: Client, namespace: &str, kind: WorkloadKind, name: &str) -> Self {
         Self {
-            api: Api::namespaced_with(client, namespace, &with.kind.resource()),
-            kind: with.kind,
+            api: Api::namespaced_with(client, namespace, &kind.resource()),
+            kind,
             namespace: namespace.to_owned(),
-            name: with.name.clone(),
+            name: name.to_owned(),
         }
     }
 
@@ -153,7 +156,7 @@ impl Workload {
         note: Option<&Note>,
         how: PatchParams,
         within: Duration,
-    ) -> Result<Standing, ApiError> {
+    ) -> Result<(), ApiError> {
         let mut metadata = json!({"name": self.name, "resourceVersion": seen.version});
         if let Some(note) = note {
             metadata["annotations"] = json!({Note::NAME: note.text()});
@@ -166,7 +169,8 @@ impl Workload {
         });
         let patch = Patch::Apply(body);
         let asked = self.api.patch(&self.name, &how, &patch);
-        standing(ApiError::within(within, asked).await?)
+        ApiError::within(within, asked).await?;
+        Ok(())
     }
 
     /// How [`Self::scale`] applies.

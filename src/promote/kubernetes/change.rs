@@ -19,16 +19,15 @@ use crate::{
     },
     port::{
         action::StepContext,
-        kubernetes::{ApiError, Cluster, MANAGER, Owner, owners, refused, rival},
+        kubernetes::{
+            AGAIN, ApiError, CHECK, Cluster, MANAGER, Owner, SOON, answered, early, left, owned,
+            owners, refused, rival,
+        },
     },
 };
 
-/// Time between two looks while the effect is not seen yet.
-const AGAIN: Duration = Duration::from_millis(500);
-/// Time before an object that somebody changed meanwhile is changed again.
-const SOON: Duration = Duration::from_millis(100);
-/// How long `failover check` waits for an answer.
-const CHECK: Duration = Duration::from_secs(10);
+/// What an error of the step begins with.
+const NOTHING: &str = "nothing was changed";
 
 /// An object of a cluster by its name.
 #[derive(Clone, Debug)]
@@ -164,7 +163,7 @@ impl Change {
         loop {
             let found = match self.find(left(deadline)).await {
                 Ok(found) => found,
-                Err(e) => return early(&e),
+                Err(e) => return early(NOTHING, &e),
             };
             let held = self.field.held(&found.json);
             let annotations = found.object.metadata.annotations.as_ref();
@@ -254,7 +253,10 @@ impl Change {
     /// Sets the field, with what was before noted in the same change; the error is the step's result.
     async fn begin(&self, step: &StepContext, deadline: Instant) -> Result<Before, StepResult> {
         loop {
-            let found = self.find(left(deadline)).await.map_err(|e| early(&e))?;
+            let found = self
+                .find(left(deadline))
+                .await
+                .map_err(|e| early(NOTHING, &e))?;
             let held = self.field.held(&found.json);
             let annotations = found.object.metadata.annotations.as_ref();
             let own = self.field.before(annotations);
@@ -362,21 +364,11 @@ impl Change {
     }
 
     fn answered(&self, error: &ChangeError) -> StepResult {
+        let pointer = self.field.pointer();
         match error {
-            ChangeError::Api(e) if e.is_certain() => {
-                StepResult::failed(format!("nothing was changed: {}", e.told()))
-            }
-            ChangeError::Api(e) => StepResult::indeterminate(e.told()),
-            ChangeError::Owned(owner) => {
-                let pointer = self.field.pointer();
-                StepResult::failed(format!(
-                    "nothing was changed: {pointer} of {} belongs to {}; {}",
-                    self.target,
-                    owner.told(),
-                    owner.fix(pointer)
-                ))
-            }
-            ChangeError::Unfit(why) => StepResult::failed(format!("nothing was changed: {why}")),
+            ChangeError::Api(e) => answered(NOTHING, pointer, &[], e),
+            ChangeError::Owned(owner) => owned(NOTHING, pointer, owner),
+            ChangeError::Unfit(why) => StepResult::failed(format!("{NOTHING}: {why}")),
         }
     }
 }
@@ -385,19 +377,5 @@ fn params() -> PatchParams {
     PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PatchParams::default()
-    }
-}
-
-fn left(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now())
-}
-
-/// An error before anything was asked for. Where the server did not say no, an earlier attempt may be under way.
-fn early(error: &ApiError) -> StepResult {
-    let text = format!("nothing was changed: {}", error.told());
-    if error.is_certain() {
-        StepResult::failed(text)
-    } else {
-        StepResult::indeterminate(text)
     }
 }

@@ -19,20 +19,15 @@ use crate::{
         action::{Action, SharedAction, StepContext},
         kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
         kubernetes::{
-            ApiError, Cluster, Note, Owner, Standing, Workload, WorkloadKind, WorkloadWith,
-            autoscalers, name_problem, refused, rival,
+            AGAIN, ApiError, CHECK, Cluster, Note, REPLICAS, SOON, Standing, Workload,
+            WorkloadKind, answered, autoscalers, early, left, name_problem, refused, rival,
+            scalable,
         },
     },
 };
 
-/// Time between two looks while Pods start.
-const AGAIN: Duration = Duration::from_millis(500);
-/// Time before an object that somebody changed meanwhile is changed again.
-const SOON: Duration = Duration::from_millis(100);
-/// How long `failover check` waits for an answer.
-const CHECK: Duration = Duration::from_secs(10);
-/// What is set.
-const FIELD: &str = "spec.replicas";
+/// What an error of the step begins with.
+const NOTHING: &str = "nothing was scaled";
 
 /// `kubernetes/scale`.
 pub const KIND: Kind = Kind::new::<ScaleWith>(
@@ -139,12 +134,13 @@ impl Action for Scale {
         );
         let (workload, standing) = match self.look(CHECK).await {
             Ok(seen) => seen,
-            Err(e) => return vec![refused(&name, FIELD, &e)],
+            Err(e) => return vec![refused(&name, REPLICAS, &e)],
         };
         let replicas = self.with.replicas;
-        let mut items = vec![self.tried(&name, &workload, &standing).await];
-        if self.with.force {
-            items.extend(rival(&name, FIELD, &standing.owners));
+        let force = self.with.force;
+        let mut items = vec![scalable(&name, &workload, &standing, replicas, force).await];
+        if force {
+            items.extend(rival(&name, REPLICAS, &standing.owners));
         }
         if let Ok(client) = self.cluster.client().await {
             items.extend(autoscalers(&client, &workload, replicas, CHECK).await);
@@ -156,11 +152,8 @@ impl Action for Scale {
 impl Scale {
     async fn look(&self, within: Duration) -> Result<(Workload, Standing), ApiError> {
         let client = self.cluster.client().await?;
-        let with = WorkloadWith {
-            kind: self.with.kind,
-            name: self.with.name.clone(),
-        };
-        let workload = Workload::new(client, &self.with.namespace, &with);
+        let with = &self.with;
+        let workload = Workload::new(client, &with.namespace, with.kind, &with.name);
         let standing = workload.read(within).await?;
         Ok((workload, standing))
     }
@@ -174,7 +167,10 @@ impl Scale {
     async fn begin(&self, step: &StepContext, deadline: Instant) -> Result<Note, StepResult> {
         let how = Workload::applying(self.with.force);
         loop {
-            let (workload, standing) = self.look(left(deadline)).await.map_err(|e| early(&e))?;
+            let (workload, standing) = self
+                .look(left(deadline))
+                .await
+                .map_err(|e| early(NOTHING, &e))?;
             let own = standing.note.clone().filter(|note| note.key == step.key);
             if let Some(note) = &own
                 && standing.wanted == self.with.replicas
@@ -194,9 +190,9 @@ impl Scale {
                 left(deadline),
             );
             match asked.await {
-                Ok(_) => return Ok(note),
+                Ok(()) => return Ok(note),
                 Err(e) if e.is_overtaken() && left(deadline) > SOON => sleep(SOON).await,
-                Err(e) => return Err(answered(&e)),
+                Err(e) => return Err(answered(NOTHING, REPLICAS, &standing.owners, &e)),
             }
         }
     }
@@ -205,7 +201,10 @@ impl Scale {
     async fn back(&self, step: &StepContext, deadline: Instant) -> Result<u32, StepResult> {
         let how = Workload::applying(self.with.force);
         loop {
-            let (workload, standing) = self.look(left(deadline)).await.map_err(|e| early(&e))?;
+            let (workload, standing) = self
+                .look(left(deadline))
+                .await
+                .map_err(|e| early(NOTHING, &e))?;
             let before = match &standing.note {
                 Some(note) if note.key == step.key && standing.wanted == self.with.replicas => {
                     note.before
@@ -239,9 +238,9 @@ impl Scale {
             };
             let asked = workload.scale(&standing, before, None, how.clone(), left(deadline));
             match asked.await {
-                Ok(_) => return Ok(before),
+                Ok(()) => return Ok(before),
                 Err(e) if e.is_overtaken() && left(deadline) > SOON => sleep(SOON).await,
-                Err(e) => return Err(answered(&e)),
+                Err(e) => return Err(answered(NOTHING, REPLICAS, &standing.owners, &e)),
             }
         }
     }
@@ -272,64 +271,10 @@ impl Scale {
             sleep(AGAIN).await;
         }
     }
-
-    /// Asks the server whether it would take the change.
-    async fn tried(&self, name: &str, workload: &Workload, standing: &Standing) -> CheckItem {
-        let note = Note {
-            key: "check".into(),
-            before: standing.wanted,
-            ending: None,
-        };
-        let (replicas, how) = (
-            self.with.replicas,
-            Workload::applying(self.with.force).dry_run(),
-        );
-        let asked = workload.scale(standing, replicas, Some(&note), how, CHECK);
-        match asked.await {
-            Ok(_) => CheckItem::ok(
-                name,
-                format!(
-                    "{workload} has {}, and may be scaled to {replicas}",
-                    standing.told()
-                ),
-            ),
-            Err(e) => refused(name, FIELD, &e),
-        }
-    }
 }
 
 /// What was before, as the run's journal has it.
 fn before(step: &StepContext) -> Option<u32> {
     let fact = step.facts.get(&format!("{}.before", step.step))?;
     fact.parse().ok()
-}
-
-fn left(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now())
-}
-
-/// An error before anything was asked for. Where the server did not say no, an earlier attempt may be under way.
-fn early(error: &ApiError) -> StepResult {
-    let text = format!("nothing was scaled: {}", error.told());
-    if error.is_certain() {
-        StepResult::failed(text)
-    } else {
-        StepResult::indeterminate(text)
-    }
-}
-
-/// An error of the change itself.
-fn answered(error: &ApiError) -> StepResult {
-    if let Some(first) = error.rivals().first() {
-        let owner = Owner::new(first, None);
-        return StepResult::failed(format!(
-            "nothing was scaled: {FIELD} belongs to {}; {}",
-            owner.told(),
-            owner.fix(FIELD)
-        ));
-    }
-    if error.is_certain() {
-        return StepResult::failed(format!("nothing was scaled: {}", error.told()));
-    }
-    StepResult::indeterminate(error.told())
 }
