@@ -24,6 +24,7 @@ use crate::{
         bounds::Bounds,
         crd,
         lease::Times,
+        reach::Door,
         replica::{self, ReplicaError, Settings},
     },
     port::{ledger::SharedLedger, runtime::SharedRuntime},
@@ -80,6 +81,7 @@ pub async fn run(args: &OperatorRun, place: &Place) -> Result<(), Error> {
             guards: args.guard_listen.address(),
             vantage: vantage::listen(&args.vantage)?,
         },
+        door: door(args)?,
         metrics: args.metrics.address(),
         state: place.state.clone(),
         bounds: Bounds::new(args.secrets.clone(), args.allow_commands),
@@ -131,6 +133,23 @@ async fn config(args: &OperatorRun) -> Result<Config, Error> {
     };
     config.connect_timeout = Some(CONNECT);
     Ok(config)
+}
+
+/// Where the leader is reached through Services.
+fn door(args: &OperatorRun) -> Result<Option<Door>, Error> {
+    if args.endpoint_slice.is_empty() {
+        return Ok(None);
+    }
+    let address = args.address.ok_or_else(|| {
+        Error::Usage(
+            "--endpoint-slice needs the address that it is to hold: set POD_IP by the downward API (status.podIP), or --address"
+                .to_owned(),
+        )
+    })?;
+    Ok(Some(Door {
+        address,
+        slices: args.endpoint_slice.clone(),
+    }))
 }
 
 /// A process that was started again under its old name is not the one before: it does not know what that one began.

@@ -10,6 +10,7 @@ mod document;
 mod event;
 mod leader;
 pub mod lease;
+pub mod reach;
 pub mod replica;
 mod request;
 pub mod resource;

@@ -1,6 +1,6 @@
 //! One replica of the operator: a candidate, and the leader once it is elected.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, pin::pin, sync::Arc};
 
 use kube::Client;
 use tokio::{net::TcpListener, sync::oneshot};
@@ -10,6 +10,7 @@ use super::{
     cluster::Cluster,
     leader::{Leader, LeaderError, Means},
     lease::{Election, Lost, Times, Won},
+    reach::{Door, Reach},
     secret::ClusterSecrets,
 };
 use crate::{
@@ -41,6 +42,8 @@ pub struct Settings {
     pub times: Times,
     /// Where the leader's status page is, and where guards and observers find it.
     pub outlets: Outlets,
+    /// Where the leader is reached through Services, where it is.
+    pub door: Option<Door>,
     /// Where every replica's figures, liveness and readiness are.
     pub metrics: Option<SocketAddr>,
     /// A folder for what adapters keep.
@@ -194,6 +197,10 @@ impl Elected {
             .await
             .map_err(ReplicaError::Engine)?;
         began(&mut engine);
+        let reach = settings.door.map(|door| {
+            let (client, runtime) = (client.clone(), runtime.clone());
+            Reach::new(client, &settings.namespace, door, tenure.clone(), runtime)
+        });
         let (mut leader, answered) = Leader::new(Means {
             cluster: Cluster::new(client, &settings.namespace),
             engine,
@@ -219,7 +226,19 @@ impl Elected {
                 () = stop => None,
             }
         };
-        let led = leader.lead(answered, until).await;
+        let led = {
+            let mut led = pin!(leader.lead(answered, until));
+            match &reach {
+                None => led.await,
+                Some(reach) => {
+                    let mut keep = pin!(reach.keep());
+                    tokio::select! {
+                        led = &mut led => led,
+                        () = &mut keep => led.await,
+                    }
+                }
+            }
+        };
         leader.stop().await;
         let led = match led {
             Ok(Some(lost)) => return Err(ReplicaError::Deposed(lost)),
@@ -227,6 +246,9 @@ impl Elected {
             // Whoever cannot lead lets another one try.
             Err(error) => Err(ReplicaError::Leader(error)),
         };
+        if let Some(reach) = &reach {
+            reach.leave().await;
+        }
         drop(end);
         // What it could not give up ends by itself.
         drop(renewing.await);

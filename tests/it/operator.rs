@@ -10,5 +10,6 @@ mod fence;
 mod image;
 mod journal;
 mod programs;
+mod reach;
 mod replicas;
 mod site;

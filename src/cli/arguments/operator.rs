@@ -1,6 +1,6 @@
 //! Flags of `failover operator`.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -91,6 +91,16 @@ pub struct OperatorRun {
     /// Observers elsewhere.
     #[command(flatten)]
     pub vantage: VantageListen,
+    /// EndpointSlice that the leader writes its own address into, so that a Service without a selector leads to it alone.
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = "EndpointSlice that the leader writes its address into; may be given several times"
+    )]
+    pub endpoint_slice: Vec<String>,
+    /// This replica's address, for --endpoint-slice.
+    #[arg(long, env = "POD_IP", value_name = "ADDRESS")]
+    pub address: Option<IpAddr>,
     /// Address of /metrics, /healthz and /readyz of every replica; 'off' for none.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9633")]
     pub metrics: Listen,

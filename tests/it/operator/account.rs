@@ -57,6 +57,7 @@ impl Replica {
             .arg(cluster.of_service_account("ops", "dr-failover"))
             .env("POD_NAME", "dr-failover-0")
             .env("POD_NAMESPACE", "ops")
+            .env("POD_IP", "192.0.2.7")
             .env("FAILOVER_STATE", folder.path().join("state"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -90,11 +91,12 @@ impl Drop for Replica {
 pub async fn installed() -> (Stand, Cluster, Replica) {
     let stand = Stand::new().await;
     let cluster = Cluster::start();
-    succeeded(&install(
-        &cluster,
-        "install",
-        "{secrets: {documents: [hook]}, allowCommands: true}",
-    ));
+    let values = format!(
+        "{{secrets: {{documents: [hook]}}, allowCommands: true, \
+         reach: {{statusPage: {{enabled: true, port: {}}}}}}}",
+        free_port()
+    );
+    succeeded(&install(&cluster, "install", &values));
     let value = format!("--from-literal=key={SECRET}");
     cluster.kubectl(&["create", "secret", "generic", "hook", "-n=ops", &value]);
     let replica = Replica::start(&cluster, &stand.path(""));
@@ -166,6 +168,12 @@ async fn it_is_refused_nothing_that_it_needs() {
         "--timeout=60s",
     ]);
 
+    let reached = asked(
+        "endpointslice",
+        "dr-failover-status",
+        ".endpoints[*].addresses[*]",
+    );
+    assert_eq!(reached, "192.0.2.7");
     let requests = cluster.requests_of(ACCOUNT);
     let refused: Vec<_> = requests
         .iter()
@@ -196,6 +204,7 @@ async fn it_is_refused_nothing_that_it_needs() {
         ("patch", "runbooks/status"),
         ("patch", "failoverruns/status"),
         ("patch", "approvals/status"),
+        ("patch", "endpointslices"),
         ("watch", "secrets"),
         ("create", "events"),
     ] {

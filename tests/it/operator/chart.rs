@@ -32,6 +32,10 @@ workloads:
     services: [shop]
     custom: [{apiGroup: postgresql.cnpg.io, resource: clusters, names: [shop-db]}]
     fence: true
+reach:
+  guards: {enabled: true}
+  vantage: {enabled: true, tlsSecret: vantage}
+  statusPage: {enabled: true, service: {type: ClusterIP, annotations: {note: text}}}
 leaderElection: {leaseDuration: 30s, renewDeadline: 20s, retryPeriod: 4s}
 metrics: {serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}}
 networkPolicy:
@@ -288,6 +292,11 @@ fn wrong_values_are_refused_where_they_stand() {
             "workloads: name each namespace once",
         ),
         ("runAsUser: 0", "/runAsUser"),
+        ("reach: {guards: {port: 53}}", "/reach/guards/port"),
+        (
+            "reach: {vantage: {enabled: true}}",
+            "reach.vantage.tlsSecret: observers speak HTTPS",
+        ),
         (
             "leaderElection: {retryPeriod: soon}",
             "/leaderElection/retryPeriod",
@@ -385,7 +394,7 @@ fn it_is_installed_changed_and_removed_without_a_trace() {
     assert_eq!(image, "registry.example/failover:1.2.3");
 
     succeeded(&cluster.helm(&["uninstall", "dr", "--namespace=ops", "--wait"]));
-    let kinds = "deployments,services,roles,rolebindings,clusterroles,clusterrolebindings,networkpolicies,\
+    let kinds = "deployments,services,endpointslices,roles,rolebindings,clusterroles,clusterrolebindings,networkpolicies,\
                  poddisruptionbudgets,serviceaccounts,servicemonitors,prometheusrules,\
                  validatingadmissionpolicies,validatingadmissionpolicybindings";
     let label = "-l=app.kubernetes.io/instance=dr";
@@ -442,6 +451,7 @@ fn its_account_may_do_what_the_role_says_and_nothing_else() {
         "list /pods shop",
         "list /nodes default",
         "watch /secrets/primary-kubeconfig ops",
+        "patch discovery.k8s.io/endpointslices/dr-failover-guards ops",
     ] {
         assert!(may(&cluster, &account, allowed), "refused: {allowed}");
     }
@@ -450,6 +460,8 @@ fn its_account_may_do_what_the_role_says_and_nothing_else() {
         "patch failover.rs/journalentries ops",
         "create failover.rs/journalentries shop",
         "delete failover.rs/servicerevisions ops",
+        "patch discovery.k8s.io/endpointslices/other ops",
+        "create discovery.k8s.io/endpointslices ops",
         "update coordination.k8s.io/leases/other ops",
         "watch failover.rs/protectedservices shop",
         "create failover.rs/failoverruns ops",
