@@ -82,15 +82,16 @@ fn make(with: &Value, wiring: &Wiring) -> Result<SharedAction, MakeError> {
             dns.resolvers.len()
         )));
     }
-    Ok(Arc::new(Cutover {
+    Ok(Arc::new(Cutover::new(
         with,
-        service: wiring.service.clone(),
-        provider: provider.clone(),
-        runtime: wiring.runtime.clone(),
-    }))
+        wiring.service.clone(),
+        provider.clone(),
+        wiring.runtime.clone(),
+    )))
 }
 
-struct Cutover {
+/// The wait for a service's records.
+pub struct Cutover {
     with: CutoverWith,
     service: Arc<Service>,
     provider: SharedDns,
@@ -217,6 +218,22 @@ enum Seen {
 }
 
 impl Cutover {
+    /// A wait for the records of a service.
+    #[must_use]
+    pub const fn new(
+        with: CutoverWith,
+        service: Arc<Service>,
+        provider: SharedDns,
+        runtime: SharedRuntime,
+    ) -> Self {
+        Self {
+            with,
+            service,
+            provider,
+            runtime,
+        }
+    }
+
     /// Asks everybody once for everything, all at the same time. The zone's servers are looked up until they are known.
     async fn round(&self, to: &Site, known: &mut Option<Vec<Server>>) -> Result<Round, String> {
         let dns = self

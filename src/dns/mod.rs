@@ -10,6 +10,7 @@ pub mod cutover;
 pub mod embedded;
 pub mod live;
 pub mod readiness;
+pub mod rehearsal;
 pub mod repoint;
 pub mod rfc2136;
 pub mod rrset;
@@ -25,4 +26,5 @@ pub const KINDS: &[Kind] = &[
     embedded::KIND,
     repoint::KIND,
     cutover::KIND,
+    rehearsal::KIND,
 ];

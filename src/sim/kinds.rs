@@ -145,6 +145,7 @@ mod tests {
                 "kubernetes/scale",
                 "kubernetes/patch",
                 "kubernetes/suspend",
+                "drill/dns",
                 "drill/clone",
                 "drill/promote",
                 "drill/query",

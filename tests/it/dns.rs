@@ -4,6 +4,7 @@ mod bind;
 mod cloudflare;
 mod cutover;
 mod embedded;
+mod rehearsal;
 mod repoint;
 
 use std::{

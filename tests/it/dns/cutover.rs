@@ -27,7 +27,7 @@ update add app.demo.test. 60 A 198.51.100.1
 update delete six.demo.test. AAAA
 update add six.demo.test. 60 AAAA 2001:db8::2";
 
-fn indeterminate(result: failover::model::step::StepResult) -> String {
+pub(super) fn indeterminate(result: failover::model::step::StepResult) -> String {
     let failover::model::step::StepResult::Indeterminate { reason } = result else {
         panic!("{result:?}");
     };
