@@ -40,7 +40,9 @@ impl Backups {
     pub fn verified(&mut self, result: &Verification, at: Time) {
         let key = (result.source.clone(), result.copy.clone());
         let is_settled = |v: &Verification| !matches!(v.outcome, Restored::Unknown { .. });
-        let known = self.tried.get(&key).is_some_and(|(_, v)| is_settled(v));
+        let is_same = |v: &Verification| v.taken == result.taken;
+        let before = self.tried.get(&key);
+        let known = before.is_some_and(|(_, v)| is_settled(v) && is_same(v));
         if known && !is_settled(result) {
             return;
         }
@@ -58,12 +60,19 @@ impl Backups {
         self.breaches = breaches.to_vec();
     }
 
-    /// What restoring a copy came to.
+    /// When a copy was tried last, and what restoring it came to. What was found of an earlier copy of the same name says
+    /// nothing of this one.
     #[must_use]
-    pub fn of(&self, source: &SourceName, copy: &CopyId) -> Option<&Verification> {
-        self.tried
-            .get(&(source.clone(), copy.clone()))
-            .map(|(_, v)| v)
+    pub fn of(&self, source: &SourceName, copy: &BackupCopy) -> Option<(Time, &Verification)> {
+        let (at, tried) = self.tried.get(&(source.clone(), copy.id.clone()))?;
+        (tried.taken == copy.at).then_some((*at, tried))
+    }
+
+    /// Whether a copy was restored and answered as it should.
+    #[must_use]
+    pub fn is_proved(&self, source: &SourceName, copy: &BackupCopy) -> bool {
+        let tried = self.of(source, copy);
+        tried.is_some_and(|(_, v)| v.outcome == Restored::Good)
     }
 
     /// Why a copy is no backup, where that was found.
@@ -72,7 +81,7 @@ impl Backups {
         if copy.is_empty() {
             return Some("it is empty");
         }
-        match &self.of(source, &copy.id)?.outcome {
+        match &self.of(source, copy)?.1.outcome {
             Restored::Bad { reason } | Restored::Wrong { reason } => Some(reason),
             Restored::Good | Restored::Unknown { .. } => None,
         }
@@ -81,8 +90,8 @@ impl Backups {
     /// Whether a backup cannot be restored. One that answers otherwise than it should may yet be needed.
     #[must_use]
     pub fn is_damaged(&self, source: &SourceName, copy: &BackupCopy) -> bool {
-        let tried = self.of(source, &copy.id);
-        copy.is_empty() || tried.is_some_and(|v| matches!(v.outcome, Restored::Bad { .. }))
+        let tried = self.of(source, copy);
+        copy.is_empty() || tried.is_some_and(|(_, v)| matches!(v.outcome, Restored::Bad { .. }))
     }
 
     /// When a backup of a source was last restored and answered as it should, and which.

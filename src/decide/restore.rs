@@ -61,8 +61,8 @@ pub enum Way {
 /// What was last seen of a source of backups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shelved {
-    /// Its full backups.
-    pub full: BTreeSet<CopyId>,
+    /// Its full backups, and when each was taken.
+    pub full: BTreeMap<CopyId, Time>,
     /// Archived WAL without a gap: when the first and the last segment of each stretch came, in the order of the log.
     pub stretches: Vec<(Time, Time)>,
 }
@@ -77,7 +77,7 @@ pub fn shelved(shelves: &[Shelf]) -> BTreeMap<SourceName, Shelved> {
             .iter()
             .filter(|c| c.kind == BackupKind::Full && !c.is_empty());
         let what = Shelved {
-            full: full.map(|c| c.id.clone()).collect(),
+            full: full.map(|c| (c.id.clone(), c.at)).collect(),
             stretches: stretches(copies),
         };
         (shelf.source.clone(), what)
@@ -117,7 +117,7 @@ pub fn archived(stretches: &[(Time, Time)], taken: Time) -> Option<Time> {
 }
 
 /// The newest backup that was restored to try it and answered as it should, and that WAL can be replayed on. One that its
-/// source does not list any more is left out.
+/// source does not list any more is left out, and so is one whose name another one has by now.
 #[must_use]
 pub fn candidate(policy: &BackupPolicy, state: &State, view: &View) -> Option<Candidate> {
     let good = state
@@ -128,7 +128,7 @@ pub fn candidate(policy: &BackupPolicy, state: &State, view: &View) -> Option<Ca
             let is_there = view
                 .shelved
                 .get(source)
-                .is_none_or(|s| s.full.contains(copy));
+                .is_none_or(|s| s.full.get(copy) == Some(&v.taken));
             v.proves_base() && policy.source(source).is_some() && is_there
         });
     let newest = good.max_by_key(|((source, copy), (at, v))| (v.taken, *at, source, copy));

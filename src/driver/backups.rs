@@ -151,10 +151,10 @@ fn view(source: &BackupSource, shelf: Shelf, known: &Backups) -> SourceView {
         Listed::Unknown(reason) => (Some(reason), Vec::new()),
     };
     let copies = copies.into_iter().map(|copy| {
-        let tried = known.tried.get(&(source.name.clone(), copy.id.clone()));
+        let tried = known.of(&source.name, &copy);
         CopyView {
             restored: tried.map(|(_, v)| v.outcome.clone()),
-            tried: tried.map(|(at, _)| *at),
+            tried: tried.map(|(at, _)| at),
             copy,
         }
     });

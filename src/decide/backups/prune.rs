@@ -26,8 +26,8 @@ pub enum Unprunable {
     Unproved,
 }
 
-/// The full backups that may be deleted, oldest first. Kept are: the newest of each source, the newest that was restored
-/// with success, everything of today and yesterday, the first of each day and of each month as far as the ladder goes, and
+/// The full backups that may be deleted, oldest first. Kept are: the newest of each source, of those that were restored with
+/// success the newest and the one that was last, everything of today and yesterday, the first of each day and of each month as far as the ladder goes, and
 /// whatever the policy would be broken without. Logs are left alone.
 ///
 /// # Errors
@@ -47,7 +47,7 @@ pub fn prune(
             return Err(Unprunable::Unseen(shelf.source.clone(), reason.clone()));
         }
     }
-    let is_proved = |s: &Shelf| known.last_good(&s.source).is_some();
+    let is_proved = |s: &Shelf| s.copies().iter().any(|c| known.is_proved(&s.source, c));
     if policy.verify.is_some() && !shelves.iter().any(is_proved) {
         return Err(Unprunable::Unproved);
     }
@@ -99,13 +99,17 @@ fn off_ladder<'s>(
     };
     let newest = full.last().map(|c| &c.id);
     let newest_good = full.iter().rfind(is_good).map(|c| &c.id);
-    let proved = known.last_good(&shelf.source).map(|(_, id)| id);
+    let proved = || full.iter().filter(|c| known.is_proved(&shelf.source, c));
+    let newest_proved = proved().next_back().map(|c| &c.id);
+    let last_proved = proved()
+        .max_by_key(|c| known.of(&shelf.source, c).map(|(at, _)| at))
+        .map(|c| &c.id);
     let is_rung = |of: &BTreeMap<i64, &BackupCopy>, period: i64, first: i64, copy: &BackupCopy| {
         period >= first && of.get(&period).is_some_and(|c| c.id == copy.id)
     };
     full.iter()
         .filter(|c| {
-            let kept = [newest, newest_good, proved].contains(&Some(&c.id))
+            let kept = [newest, newest_good, newest_proved, last_proved].contains(&Some(&c.id))
                 || c.at.day() >= now.day() - UNTOUCHED
                 || is_rung(&first_of_day, c.at.day(), first_day, c)
                 || is_rung(&first_of_month, c.at.month(), first_month, c);

@@ -40,17 +40,15 @@ fn with_verify(mut policy: BackupPolicy) -> BackupPolicy {
     policy
 }
 
+/// A copy so many hours old.
+fn old(hours: i64) -> BackupCopy {
+    let at = now().as_millis() - hours * 3_600_000;
+    copy(&format!("h{hours}"), Time::from_millis(at))
+}
+
 /// Copies so many hours old.
 fn aged(hours: &[i64]) -> Vec<BackupCopy> {
-    let mut copies: Vec<_> = hours
-        .iter()
-        .map(|h| {
-            copy(
-                &format!("h{h}"),
-                Time::from_millis(now().as_millis() - h * 3_600_000),
-            )
-        })
-        .collect();
+    let mut copies: Vec<_> = hours.iter().map(|h| old(*h)).collect();
     copies.sort_by_key(|c| c.at);
     copies.dedup_by_key(|c| c.id.clone());
     copies
@@ -128,11 +126,11 @@ fn the_last_verified_one_stays_and_a_bad_one_is_no_rung() {
         shelf("b", Vec::new()),
     ];
     let mut known = Backups::default();
-    known.verified(&result("a", "h5000", Restored::Good), now());
+    known.verified(&result("a", &old(5000), Restored::Good), now());
     let bad = Restored::Bad {
         reason: "cut".into(),
     };
-    known.verified(&result("a", "h59", bad), now());
+    known.verified(&result("a", &old(59), bad), now());
     let gone = prune(&policy, &shelves, &known, &both(), now()).unwrap();
     let ids: Vec<_> = gone.iter().map(|(_, c)| c.id.as_str()).collect();
     assert_eq!(ids, ["h6000", "h59"]);
@@ -142,11 +140,33 @@ fn the_last_verified_one_stays_and_a_bad_one_is_no_rung() {
         reason: "a table was renamed".into(),
     };
     let mut known = Backups::default();
-    known.verified(&result("a", "h5000", Restored::Good), now());
-    known.verified(&result("a", "h59", wrong), now());
+    known.verified(&result("a", &old(5000), Restored::Good), now());
+    known.verified(&result("a", &old(59), wrong), now());
     let gone = prune(&policy, &shelves, &known, &both(), now()).unwrap();
     let ids: Vec<_> = gone.iter().map(|(_, c)| c.id.as_str()).collect();
     assert_eq!(ids, ["h6000"]);
+}
+
+#[test]
+fn of_those_that_were_verified_the_newest_that_is_still_there_stays() {
+    let policy = with_verify(ladder(2, 0));
+    let mut known = Backups::default();
+    // The one that was verified last is gone, and an older one was verified again by hand.
+    for hours in [4000, 5000, 3000] {
+        known.verified(&result("a", &old(hours), Restored::Good), now());
+    }
+    let later = now().after(Span::from_secs(1));
+    known.verified(&result("a", &old(6000), Restored::Good), later);
+    let ids = |hours: &[i64]| -> Vec<String> {
+        let shelves = [shelf("a", aged(hours)), shelf("b", Vec::new())];
+        let gone = prune(&policy, &shelves, &known, &both(), now()).unwrap();
+        gone.iter().map(|(_, c)| c.id.to_string()).collect()
+    };
+    assert_eq!(ids(&[10, 4000, 5000]), ["h5000"]);
+    assert_eq!(ids(&[10, 4000, 5000, 6000]), ["h5000"]);
+    let unknown = [shelf("a", aged(&[10, 100])), shelf("b", Vec::new())];
+    let none = prune(&policy, &unknown, &known, &both(), now());
+    assert_eq!(none, Err(Unprunable::Unproved));
 }
 
 proptest! {
@@ -179,13 +199,14 @@ proptest! {
         for n in bad {
             if let Some(copy) = shelves[0].copies().get(n) {
                 let bad = Restored::Bad { reason: "cut".into() };
-                known.verified(&result("a", copy.id.as_str(), bad), now());
+                known.verified(&result("a", copy, bad), now());
             }
         }
-        let proved = verified.and_then(|n| shelves[0].copies().get(n)).map(|c| c.id.clone());
-        if let Some(id) = &proved {
-            known.verified(&result("a", id.as_str(), Restored::Good), now());
+        let proved = verified.and_then(|n| shelves[0].copies().get(n));
+        if let Some(copy) = proved {
+            known.verified(&result("a", copy, Restored::Good), now());
         }
+        let proved = proved.map(|c| c.id.clone());
         let Ok(gone) = prune(&policy, &shelves, &known, &both(), now()) else {
             return Ok(());
         };

@@ -61,11 +61,11 @@ pub fn shelf(source: &str, copies: Vec<BackupCopy>) -> Shelf {
     }
 }
 
-pub fn result(source: &str, copy: &str, outcome: Restored) -> Verification {
+pub fn result(source: &str, copy: &BackupCopy, outcome: Restored) -> Verification {
     Verification {
         source: source.into(),
-        copy: copy.into(),
-        taken: Time::default(),
+        copy: copy.id.clone(),
+        taken: copy.at,
         outcome,
         bytes: 1,
         took: HOUR,
@@ -201,12 +201,13 @@ fn a_bad_backup_does_not_count() {
             copy("new", time("2026-11-20T02:00:00Z")),
         ],
     )];
+    let new = &shelves[0].copies()[1];
     let mut known = Backups::default();
     assert_eq!(to_try(&shelves[0], &known).unwrap().id.as_str(), "new");
     let bad = Restored::Bad {
         reason: "truncated".into(),
     };
-    known.verified(&result("a", "new", bad.clone()), time(NOW));
+    known.verified(&result("a", new, bad.clone()), time(NOW));
     let judged = judge(&policy, &shelves, &known, time(NOW));
     assert_eq!(rules(&judged), ["bad/a/full", "freshness/a/full", "copies"]);
     assert!(judged.breaches[0].text.contains("truncated"));
@@ -214,11 +215,33 @@ fn a_bad_backup_does_not_count() {
     let unclear = Restored::Unknown {
         reason: "no disk".into(),
     };
-    known.verified(&result("a", "new", unclear), time(NOW));
-    let new = &shelves[0].copies()[1];
+    known.verified(&result("a", new, unclear), time(NOW));
     assert_eq!(known.bad(&"a".into(), new), Some("truncated"));
-    known.verified(&result("a", "new", Restored::Good), time(NOW));
+    known.verified(&result("a", new, Restored::Good), time(NOW));
     assert_eq!(rules(&judge(&policy, &shelves, &known, time(NOW))), [""; 0]);
+}
+
+#[test]
+fn what_was_found_of_a_file_says_nothing_of_the_next_one_of_that_name() {
+    let name = SourceName::from("a");
+    let old = copy("latest", time("2026-11-18T02:00:00Z"));
+    let new = copy("latest", time("2026-11-19T02:00:00Z"));
+    let mut known = Backups::default();
+    known.verified(&result("a", &old, Restored::Good), time(NOW));
+    assert!(known.is_proved(&name, &old) && !known.is_proved(&name, &new));
+    assert_eq!(to_try(&shelf("a", vec![new.clone()]), &known), Some(&new));
+    let bad = Restored::Bad {
+        reason: "cut".into(),
+    };
+    known.verified(&result("a", &new, bad), time(NOW));
+    assert!(known.is_damaged(&name, &new) && !known.is_damaged(&name, &old));
+    // One that cannot be tried to the end says more than what was found of its predecessor.
+    let unclear = Restored::Unknown {
+        reason: "no disk".into(),
+    };
+    let next = copy("latest", time("2026-11-20T02:00:00Z"));
+    known.verified(&result("a", &next, unclear), time(NOW));
+    assert!(!known.is_damaged(&name, &next) && known.of(&name, &next).is_some());
 }
 
 #[test]
@@ -259,10 +282,13 @@ fn a_restore_is_due_again() {
     let unclear = Restored::Unknown {
         reason: "no disk".into(),
     };
-    known.verified(&result("a", "x", unclear), time(NOW));
+    known.verified(&result("a", &shelves[0].copies()[0], unclear), time(NOW));
     assert_eq!(judged(&known, time(NOW)), ["verified/a"]);
     assert!(!due(&known, time(NOW)) && due(&known, time("2026-11-20T12:10:00Z")));
-    known.verified(&result("a", "x", Restored::Good), time(NOW));
+    known.verified(
+        &result("a", &shelves[0].copies()[0], Restored::Good),
+        time(NOW),
+    );
     assert_eq!(judged(&known, time("2026-11-20T13:00:00Z")), [""; 0]);
     assert_eq!(judged(&known, time("2026-11-20T13:00:01Z")), ["verified/a"]);
     assert!(due(&known, time("2026-11-20T13:00:00Z")));
@@ -271,11 +297,12 @@ fn a_restore_is_due_again() {
 #[test]
 fn what_is_remembered_is_bounded() {
     let mut known = Backups::default();
+    let named = |n: usize| copy(&format!("c{n}"), Time::default());
     for n in 0..REMEMBERED + 7 {
         let at = Time::from_millis(i64::try_from(n).unwrap());
-        known.verified(&result("a", &format!("c{n}"), Restored::Good), at);
+        known.verified(&result("a", &named(n), Restored::Good), at);
     }
     assert_eq!(known.tried.len(), REMEMBERED);
-    assert_eq!(known.of(&"a".into(), &"c6".into()), None);
-    assert!(known.of(&"a".into(), &"c7".into()).is_some());
+    assert_eq!(known.of(&"a".into(), &named(6)), None);
+    assert!(known.of(&"a".into(), &named(7)).is_some());
 }

@@ -73,8 +73,8 @@ pub fn moments(shelves: &[Shelf], known: &Backups, archive: Option<&SourceName>)
             .iter()
             .filter(|c| c.kind == BackupKind::Full && !c.is_empty());
         for copy in full {
-            let tried = known.of(&shelf.source, &copy.id);
-            let is_other = tried.is_some_and(|v| {
+            let tried = known.of(&shelf.source, copy);
+            let is_other = tried.is_some_and(|(_, v)| {
                 matches!(v.outcome, Restored::Bad { .. } | Restored::Wrong { .. })
                     || (v.outcome == Restored::Good && !v.proves_base())
             });
@@ -86,7 +86,7 @@ pub fn moments(shelves: &[Shelf], known: &Backups, archive: Option<&SourceName>)
                 copy: copy.id.clone(),
                 from: copy.at,
                 until: archived(&stretches, copy.at),
-                verified: tried.is_some_and(crate::model::backup::Verification::proves_base),
+                verified: tried.is_some_and(|(_, v)| v.proves_base()),
             });
         }
     }
