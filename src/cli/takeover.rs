@@ -108,9 +108,10 @@ async fn take_up(
     for record in journal.read(chain, Seq(1)).await? {
         state.apply(&record);
     }
-    // A promotion that was promised goes on in its epoch; a takeover that broke off is not a second one.
+    // A promotion that was promised goes on in its epoch. Each takeover begins a later one: whoever took over before may still
+    // grant leases in its own.
     let is_forward = state.run.as_ref().is_some_and(|run| run.epoch.is_some());
-    let epoch = if is_forward || state.taken_over.is_some() {
+    let epoch = if is_forward {
         state.epoch
     } else {
         state.epoch.next()

@@ -49,9 +49,8 @@ pub struct Approver<'a> {
 impl Approver<'_> {
     /// The user of the API server that this is: who signed it, or else as the documents have it.
     fn user(self, service: &Service) -> Option<UserName> {
-        let mut people = service.team.people.iter();
         let documented = || {
-            let person = people.find(|p| p.name == *self.by)?;
+            let person = service.team.person(self.by)?;
             person.kubernetes.as_deref().map(UserName::from)
         };
         self.user.cloned().or_else(documented)
@@ -130,8 +129,9 @@ fn may_approve(
         });
     }
     let requester = question.ask.requester.as_ref();
-    let asked =
-        |r: &PersonName| is_by(service, r, by) || (user.is_some() && user_of(r).as_ref() == user);
+    let asked = |r: &PersonName| {
+        is_by(service, r, by) || (user.is_some() && UserName::of(r).as_ref() == user)
+    };
     if let Some(requester) = requester.filter(|r| question.ask.required > 1 && asked(r)) {
         return Err(Refusal::Requester {
             by: by.clone(),
@@ -154,17 +154,9 @@ fn is_by(service: &Service, name: &PersonName, by: &PersonName) -> bool {
     is_same(known(service, name), by) || is_same(name, by)
 }
 
-/// The user of the API server whom a front end's name is of.
-fn user_of(name: &PersonName) -> Option<UserName> {
-    let user = name.as_str().strip_prefix("kubernetes/");
-    user.map(UserName::from)
-}
-
 /// The person of the documents whom a front end knows so; the name itself where the documents do not say.
 fn known<'a>(service: &'a Service, name: &'a PersonName) -> &'a PersonName {
-    let user = name.as_str().strip_prefix("kubernetes/");
-    let mut people = service.team.people.iter();
-    let person = people.find(|p| user.is_some() && p.kubernetes.as_deref() == user);
+    let person = UserName::of(name).and_then(|user| service.team.known_as(&user));
     person.map_or(name, |person| &person.name)
 }
 

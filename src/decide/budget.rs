@@ -77,7 +77,7 @@ pub fn total(parts: &[ForecastPart]) -> Span {
         .fold(Span::ZERO, |sum, p| sum.saturating_add(p.expected))
 }
 
-/// What is expected of one step: the 95th percentile of what was measured, else of what a promotion took in drills, else
+/// What is expected of one step: the 95th percentile of what was measured, else of what promoting a copy took in drills, else
 /// its time-out.
 #[must_use]
 pub fn expected(state: &State, step: &PlanStep) -> Span {
@@ -87,17 +87,14 @@ pub fn expected(state: &State, step: &PlanStep) -> Span {
         .unwrap_or(step.timeout)
 }
 
-/// What drills measured of a step.
+/// What drills measured of a step: a copy is promoted as the standby is, and says nothing of other steps.
 fn rehearsed(state: &State, step: &PlanStep) -> Option<Span> {
-    match step.phase {
-        StepPhase::Promote => p95(&state.drills.promotions),
-        StepPhase::Prepare
-        | StepPhase::Fence
-        | StepPhase::Traffic
-        | StepPhase::Verify
-        | StepPhase::Protect
-        | StepPhase::Tell => None,
-    }
+    let stand_in = match step.action.kind()? {
+        "postgres/promote" | "guard/promote" => "drill/promote",
+        "command/promote" if step.phase == StepPhase::Promote => "command/promote",
+        _ => return None,
+    };
+    p95(state.drills.promotions.get(stand_in)?)
 }
 
 /// When a failover begins, and why then; none where only a person may begin it.

@@ -170,6 +170,10 @@ impl Core {
             } => {
                 if self.is_open(&run) {
                     self.finished(&run, &step, now);
+                    let result = match self.state.run_of(&run) {
+                        Some(open) => open.judged(&step, result),
+                        None => result,
+                    };
                     (
                         vec![RecordBody::StepOutcome {
                             run,
@@ -318,6 +322,10 @@ impl Core {
         }
         if let Some(waits) = lag::waits(&self.service, &self.state, &seen) {
             self.view.synchronous = Some((seen.at, waits));
+        }
+        if let Some((site, timeline)) = lag::follows(&self.service, &seen) {
+            let newest = self.view.timelines.entry(site).or_default();
+            *newest = timeline.max(*newest);
         }
         let probe = self.service.probe(&seen.probe);
         let shelf_life = probe.map_or(Span::ZERO, |(_, p)| detect::shelf_life(p));

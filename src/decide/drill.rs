@@ -50,8 +50,8 @@ pub struct Drills {
     pub ended: BTreeMap<DrillName, Ended>,
     /// When one of each depth passed last.
     pub passed: BTreeMap<Depth, Time>,
-    /// What promoting took in drills, newest last.
-    pub promotions: Vec<Span>,
+    /// What promoting took in drills, newest last, by the kind of the step that did it.
+    pub promotions: BTreeMap<String, Vec<Span>>,
 }
 
 /// An open drill.
@@ -152,10 +152,11 @@ impl Drills {
         if let RecordBody::DrillSkipped { policy, slot, .. } = &record.body {
             self.slots.insert(policy.clone(), *slot);
         }
-        if let Some(took) = self.open.as_mut().and_then(|open| open.apply(record)) {
-            self.promotions.push(took);
-            let over = self.promotions.len().saturating_sub(REMEMBERED);
-            self.promotions.drain(..over);
+        if let Some((kind, took)) = self.open.as_mut().and_then(|open| open.apply(record)) {
+            let promotions = self.promotions.entry(kind).or_default();
+            promotions.push(took);
+            let over = promotions.len().saturating_sub(REMEMBERED);
+            promotions.drain(..over);
         }
         if let RecordBody::DrillClosed { left, .. } = &record.body {
             self.close(left, record.at);
@@ -165,7 +166,8 @@ impl Drills {
     fn close(&mut self, left: &[String], at: Time) {
         let Some(open) = self.open.take() else { return };
         let outcome = open.judged.unwrap_or(DrillOutcome::BrokenOff);
-        if outcome == DrillOutcome::Passed {
+        // Who cannot tidy up after a drill has not shown that everything works.
+        if outcome == DrillOutcome::Passed && left.is_empty() {
             self.passed.insert(open.what.depth, at);
         }
         let reasons = report::of(&open.records).map(|r| r.reasons);
@@ -182,8 +184,8 @@ impl Drills {
 }
 
 impl Drill {
-    /// Takes in one record; what a promotion took, where it is one.
-    fn apply(&mut self, record: &Record) -> Option<Span> {
+    /// Takes in one record; what a promotion took, where it is one, and the kind of its step.
+    fn apply(&mut self, record: &Record) -> Option<(String, Span)> {
         if report::is_told(&record.body) && self.records.len() < RECORDS {
             self.records.push(record.clone());
         }
@@ -213,7 +215,8 @@ impl Drill {
             .filter(|r| r.id == *run)?
             .plan
             .step(step)?;
-        (planned.phase == StepPhase::Promote).then_some(*took)
+        let kind = planned.action.kind()?;
+        (planned.phase == StepPhase::Promote).then(|| (kind.to_owned(), *took))
     }
 }
 

@@ -273,14 +273,13 @@ fn newest(
                 .as_ref()
                 .is_none_or(|g| g.sites.contains_key(&s.name))
         });
-    let timeline = view.positions.iter().rev().find_map(|p| p.timeline);
     let mut best: Option<(Lsn, &SiteName)> = None;
     for site in standbys {
         let Some((_, facts)) = lag::standby(service, view, &site.name, now) else {
             continue;
         };
         // What follows another history than the primary's is not newer, whatever its position says.
-        if timeline.is_some() && facts.timeline.is_some() && facts.timeline != timeline {
+        if lag::strayed(view, &site.name).is_some() {
             continue;
         }
         let Some(has) = facts.received.max(facts.replayed) else {

@@ -46,6 +46,24 @@ fn looks_at_active(probe: &Probe, state: &State) -> bool {
     probe.site.is_none() || probe.site == state.active
 }
 
+/// The timeline that an observation of a standby's database says it follows.
+#[must_use]
+pub fn follows(service: &Service, seen: &Observation) -> Option<(SiteName, u32)> {
+    let (component, probe) = service.probe(&seen.probe)?;
+    let facts = seen.facts.database.as_ref()?;
+    let is_standby =
+        component.kind == ComponentKind::Database && facts.role == DatabaseRole::Standby;
+    Some((probe.site.clone()?, facts.timeline.filter(|_| is_standby)?))
+}
+
+/// Where a standby is known to follow another history than the primary's: its timeline and the primary's.
+#[must_use]
+pub fn strayed(view: &View, site: &SiteName) -> Option<(u32, u32)> {
+    let primary = view.positions.iter().rev().find_map(|p| p.timeline)?;
+    let own = *view.timelines.get(site)?;
+    (own != primary).then_some((own, primary))
+}
+
 /// The newest facts of the database at a standby site.
 #[must_use]
 pub fn standby<'a>(
@@ -98,6 +116,14 @@ pub fn forecast(
             reason: format!("the standby at {to} does not tell what it received"),
         };
     };
+    // Positions of two histories say nothing of each other.
+    if let Some((own, primary)) = strayed(view, to) {
+        return LossForecast::Unknown {
+            reason: format!(
+                "the standby at {to} follows timeline {own}, the primary writes timeline {primary}: it may lack everything since they parted"
+            ),
+        };
+    }
     let Some(last) = view.positions.back() else {
         // A controller that was restarted in the outage knows what was recorded when it began: the standby can only
         // have received more since.

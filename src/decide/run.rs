@@ -8,6 +8,7 @@ use crate::model::{
     loss::LossForecast,
     plan::{Plan, PlanStep, RunKind, StepPhase},
     record::{ForecastPart, Record, RecordBody, RunOutcome, Settlement},
+    span::Span,
     step::{Presence, Proof, Rung, StepResult},
     time::Time,
 };
@@ -47,8 +48,10 @@ pub struct Run {
     pub failures: BTreeMap<StepId, u32>,
     /// Steps that were left out although their effect may be in place.
     pub unclear: BTreeSet<StepId>,
-    /// An attestation by a person.
-    pub attested: Option<(PersonName, String)>,
+    /// Why each step failed first; of a write attempt, that it was taken: the old primary can write until it refuses one.
+    pub failed_first: BTreeMap<StepId, String>,
+    /// An attestation by a person, and when it was given.
+    pub attested: Option<(PersonName, String, Time)>,
     /// When the service was verified.
     pub verified: Option<Time>,
     /// Whether it is known by now what was really lost.
@@ -114,9 +117,14 @@ impl Run {
             | Step::Failed { .. }
             | Step::Settled(_) => None,
         });
-        proved
-            .chain(self.attested.as_ref().map(|_| Rung::Attested))
-            .max()
+        proved.max()
+    }
+
+    /// What a person attests, for as long as somebody who was asked may take to answer: after that the world may be another.
+    #[must_use]
+    pub fn attestation(&self, holds: Span, now: Time) -> Option<(&PersonName, &str)> {
+        let (by, statement, at) = self.attested.as_ref()?;
+        (now.since(*at) <= holds).then_some((by, statement))
     }
 
     /// What its fences proved has to be seen again.
@@ -203,6 +211,7 @@ impl Run {
             times: BTreeMap::new(),
             failures: BTreeMap::new(),
             unclear: BTreeSet::new(),
+            failed_first: BTreeMap::new(),
             attested: None,
             verified: None,
             is_measured: false,
@@ -213,6 +222,11 @@ impl Run {
 
     /// What performing a step came to.
     pub fn outcome(&mut self, step: &StepId, attempt: Attempt, result: &StepResult, at: Time) {
+        if let StepResult::Failed { reason } = result {
+            self.failed_first
+                .entry(step.clone())
+                .or_insert_with(|| reason.clone());
+        }
         let next = match result {
             StepResult::Done(proof) => Step::Done(proof.clone()),
             StepResult::Failed { reason } => Step::Failed {
@@ -228,6 +242,17 @@ impl Run {
             *self.failures.entry(step.clone()).or_default() += 1;
         }
         self.put(step, next, at);
+    }
+
+    /// What a step's result comes to after what it came to before: silence does not take back a write that was taken.
+    #[must_use]
+    pub fn judged(&self, step: &StepId, result: StepResult) -> StepResult {
+        match (result, self.failed_first.get(step)) {
+            (StepResult::Done(proof), Some(before)) if proof.is_silence() => StepResult::failed(
+                format!("{before}; since then nobody answers, which does not take that back"),
+            ),
+            (result, _) => result,
+        }
     }
 
     /// What looking for a step's effect came to.

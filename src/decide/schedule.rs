@@ -84,7 +84,10 @@ fn next(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> 
 
 /// Whether the cause of a run that nobody asked for is gone before it changed anything for good.
 fn needless(service: &Service, state: &State, run: &Run) -> bool {
-    let untouched = run.epoch.is_none() && run.rung().is_none() && run.kind == RunKind::Failover;
+    let untouched = run.epoch.is_none()
+        && run.rung().is_none()
+        && run.attested.is_none()
+        && run.kind == RunKind::Failover;
     untouched && run.requester.is_none() && incident::well(service, state)
 }
 
@@ -158,7 +161,8 @@ fn begin(
 fn promise(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> Vec<RecordBody> {
     let required = run.plan.fencing;
     let is_taken = state.taken_over.is_some();
-    let evidence = match (&run.attested, run.rung()) {
+    let attested = run.attestation(service.approvals.expiry, now);
+    let evidence = match (attested, run.rung()) {
         (_, Some(rung)) if Some(rung) >= required && !is_taken => format!("fenced: rung {rung}"),
         (None, Some(rung)) if is_taken => {
             let reason = format!(
@@ -353,7 +357,7 @@ fn give_up(
             format!("step {} ({}) failed: {reason}", step.id, step.name),
         )],
         OnFailure::Ask if step.phase == StepPhase::Fence => {
-            if let Some((by, _)) = &run.attested {
+            if let Some((by, _)) = run.attestation(service.approvals.expiry, now) {
                 return vec![skip(format!("{reason}; attested by {by}"))];
             }
             fence_question(

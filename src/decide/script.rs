@@ -33,7 +33,7 @@ use crate::model::{
     },
     site::{Location, Site, SiteRole},
     span::Span,
-    step::{Presence, Proof, Rung, StepResult},
+    step::{Presence, Proof, Rung, StepResult, WRITE, WRITE_UNANSWERED},
     time::Time,
 };
 
@@ -579,7 +579,10 @@ impl Stage {
                 plan: None,
                 items: vec![CheckItem::ok("all", "fine")],
             }),
-            [what @ ("done" | "kept" | "failed" | "unclear"), step] => {
+            [
+                what @ ("done" | "kept" | "failed" | "silent" | "unclear"),
+                step,
+            ] => {
                 self.promoted |= (*what, *step) == ("done", "promote");
                 if (*what, *step) == ("done", "follow") {
                     self.turned = !self.turned;
@@ -597,6 +600,9 @@ impl Stage {
                             .with("salvage.commits", "3")
                             .with("salvage.bytes", "4096"),
                     ),
+                    ("silent", _) => {
+                        StepResult::Done(Proof::new("nobody answers").with(WRITE, WRITE_UNANSWERED))
+                    }
                     ("done", _) => StepResult::done("ok"),
                     ("failed", _) => StepResult::failed("no"),
                     _ => StepResult::indeterminate("no answer"),

@@ -182,6 +182,12 @@ pub struct Paged {
 }
 
 impl State {
+    /// Whether no run and no drill is open.
+    #[must_use]
+    pub const fn is_at_rest(&self) -> bool {
+        self.run.is_none() && self.drills.open.is_none()
+    }
+
     /// A primary that flaps is one incident, but each outage has a budget of its own.
     fn note_outage(&mut self, to: Verdict, at: Time) {
         let well = |v: &(Verdict, Time)| matches!(v.0, Verdict::Healthy | Verdict::Degraded);
@@ -410,8 +416,11 @@ impl State {
                 self.change(run, |run| run.put(step, Step::Settled(how.clone()), at));
             }
             RecordBody::Attested { run, by, statement } => {
+                // Its answer holds for a while; after that it is asked anew.
+                let subject = AskSubject::Fence { run: run.clone() };
+                self.asks.retain(|_, q| q.ask.subject != subject);
                 self.change(run, |run| {
-                    run.attested = Some((by.clone(), statement.clone()));
+                    run.attested = Some((by.clone(), statement.clone(), at));
                 });
             }
             RecordBody::Unwinding { run, by, reason } => {

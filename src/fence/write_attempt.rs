@@ -1,6 +1,6 @@
 //! `postgres/write-attempt`: tries a real write at the old primary.
 //!
-//! Success blocks the run. Only an *answer* that refuses strengthens the proof: read-only, shutting down, or a
+//! Success blocks the run until a later attempt is refused: silence after it takes nothing back. Only an *answer* that refuses strengthens the proof: read-only, shutting down, or a
 //! connection that a living host refuses. Silence adds nothing, and neither does a server that is starting up: it
 //! may take writes in a moment. No rung is reached either way; what proves is the fence before it.
 
@@ -20,7 +20,7 @@ use crate::{
         secret::SecretRef,
         site::Site,
         span::Span,
-        step::{Presence, Proof, StepResult},
+        step::{Presence, Proof, StepResult, WRITE, WRITE_REFUSED, WRITE_UNANSWERED},
     },
     port::{
         action::{Action, SharedAction, StepContext},
@@ -137,12 +137,12 @@ impl WriteAttempt {
 fn judged(error: &PostgresError) -> Proof {
     let told = error.told();
     if refuses(error) {
-        Proof::new(format!("a write was refused: {told}")).with("write", "refused")
+        Proof::new(format!("a write was refused: {told}")).with(WRITE, WRITE_REFUSED)
     } else {
         Proof::new(format!(
             "a write attempt was not answered, which adds nothing: {told}"
         ))
-        .with("write", "unknown")
+        .with(WRITE, WRITE_UNANSWERED)
     }
 }
 

@@ -58,7 +58,21 @@ pub struct Proof {
     pub rung: Option<Rung>,
 }
 
+/// The fact of a write attempt.
+pub const WRITE: &str = "write";
+/// Its value where the server said no.
+pub const WRITE_REFUSED: &str = "refused";
+/// Its value where nobody answered.
+pub const WRITE_UNANSWERED: &str = "unknown";
+
 impl Proof {
+    /// Whether it is of a write attempt that nobody answered, which proves nothing.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        let write = self.facts.get(WRITE);
+        write.is_some_and(|said| said == WRITE_UNANSWERED)
+    }
+
     /// Evidence of one sentence.
     pub fn new(summary: impl Into<String>) -> Self {
         Self {

@@ -107,19 +107,25 @@ struct PostgresProbe {
     query: Option<String>,
 }
 
-/// Roles of replicas show only to those who may read all statistics: their state is null for others. Where commits wait
+/// Commits of a role or database that is set not to wait are not waited for, whatever this session would do; what a client
+/// sets for itself nobody else can see. Roles of replicas show only to those who may read all statistics: their state is null for others. Where commits wait
 /// for a standby that is not there just now they wait for it to come back, and nothing is told that was not so before;
 /// where one of several is away, commits may not have waited for that one.
 const LOOK: &str = "
 SELECT r AS recovery,
        CASE WHEN NOT r THEN pg_current_wal_lsn() END AS current,
        CASE WHEN NOT r THEN pg_walfile_name(pg_current_wal_lsn()) END AS walfile,
+       CASE WHEN r THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver),
+         (SELECT greatest(a.min_recovery_end_timeline, c.timeline_id)
+          FROM pg_control_recovery() AS a, pg_control_checkpoint() AS c)) END AS timeline,
        pg_last_wal_receive_lsn() AS received,
        pg_last_wal_replay_lsn() AS replayed,
        CASE WHEN r THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END AS replay_age,
        (SELECT CASE
                  WHEN current_setting('synchronous_standby_names') = '' THEN false
                  WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN false
+                 WHEN EXISTS (SELECT FROM pg_db_role_setting AS s, unnest(s.setconfig) AS c
+                              WHERE c ~* '^synchronous_commit=(off|local|false|no|0)$') THEN false
                  WHEN count(*) = 0 THEN NULL
                  WHEN count(*) < cardinality(string_to_array(current_setting('synchronous_standby_names'), ','))
                    THEN false
@@ -207,14 +213,16 @@ impl PostgresProbe {
 fn facts(row: &SimpleQueryRow) -> DatabaseFacts {
     let lsn = |column| row.get(column).and_then(Lsn::parse);
     let standby = row.get("recovery") == Some("t");
-    let timeline = row.get("walfile").and_then(|f| f.get(..8));
+    let writes = row.get("walfile").and_then(|f| f.get(..8));
+    let writes = writes.and_then(|t| u32::from_str_radix(t, 16).ok());
+    let follows = row.get("timeline").and_then(|t| t.parse().ok());
     DatabaseFacts {
         role: if standby {
             DatabaseRole::Standby
         } else {
             DatabaseRole::Primary
         },
-        timeline: timeline.and_then(|t| u32::from_str_radix(t, 16).ok()),
+        timeline: writes.or(follows),
         current: lsn("current"),
         // A promoted server remembers what it replayed: that is history.
         received: lsn("received").filter(|_| standby),

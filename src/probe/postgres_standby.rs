@@ -96,7 +96,9 @@ SELECT pg_is_in_recovery() AS recovery,
        extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) AS replay_age,
        (SELECT setting FROM pg_settings WHERE name = 'wal_receiver_timeout') AS timeout_ms,
        receiver.pid IS NOT NULL AS receiving,
-       receiver.status, receiver.sender_host, receiver.received_tli, receiver.latest_end_lsn,
+       receiver.status, receiver.sender_host, receiver.latest_end_lsn,
+       coalesce(receiver.received_tli, (SELECT greatest(r.min_recovery_end_timeline, c.timeline_id)
+         FROM pg_control_recovery() AS r, pg_control_checkpoint() AS c)) AS timeline,
        extract(epoch FROM clock_timestamp() - receiver.last_msg_receipt_time) AS silence
 FROM (SELECT 1) AS one LEFT JOIN pg_stat_wal_receiver AS receiver ON true";
 
@@ -256,7 +258,7 @@ fn facts(row: &SimpleQueryRow) -> DatabaseFacts {
         } else {
             DatabaseRole::Primary
         },
-        timeline: row.get("received_tli").and_then(|t| t.parse().ok()),
+        timeline: row.get("timeline").and_then(|t| t.parse().ok()),
         current: None,
         received: lsn("received").filter(|_| standby),
         replayed: lsn("replayed").filter(|_| standby),

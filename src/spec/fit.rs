@@ -28,6 +28,8 @@ use crate::model::{
 
 /// The step that publishes the fallback URL.
 const FALLBACK: &str = "publish/fallback";
+/// The step that tries a write at the old primary.
+const WRITE_ATTEMPT: &str = "postgres/write-attempt";
 
 /// What a service changes in a runbook's steps, and where that stands.
 pub struct Changes<'a> {
@@ -191,11 +193,38 @@ fn filled_in(
         timeout: change.timeout.unwrap_or(step.timeout),
         retry: change.retry.unwrap_or(step.spec.retry),
         on: step.runs.iter().map(|r| (*r).into()).collect(),
-        on_failure: change
-            .on_failure
-            .or(step.spec.on_failure)
-            .unwrap_or_else(|| on_failure(step)),
+        on_failure: on_failed(scope, changes, step, change.on_failure),
     }
+}
+
+/// What is done about a step that has failed for good.
+fn on_failed(
+    scope: &mut Scope<'_>,
+    changes: &Changes<'_>,
+    step: &OutlineStep<'_>,
+    changed: Option<OnFailure>,
+) -> OnFailure {
+    let chosen = changed.or(step.spec.on_failure);
+    let chosen = chosen.unwrap_or_else(|| on_failure(step));
+    let tries_a_write = step.kind.is_some_and(|k| k.name == WRITE_ATTEMPT);
+    if tries_a_write && chosen == OnFailure::Continue {
+        let at = match changed {
+            Some(_) => changes.path.key(&step.spec.id).key("onFailure"),
+            None => changes.runbook.clone(),
+        };
+        let complaint = scope
+            .about(
+                Code::RunbookUnfit,
+                at,
+                format!(
+                    "the step `{}` would let the run go on although the old primary still takes writes",
+                    step.spec.id
+                ),
+            )
+            .expected("`onFailure: stop`, or `ask`");
+        scope.add(complaint);
+    }
+    chosen
 }
 
 /// A fence that cannot be proved is for a person to judge; a write that still succeeds, or a promotion that fails,

@@ -122,6 +122,37 @@ fn an_old_primary_that_still_takes_writes_stops_the_run() {
 }
 
 #[test]
+fn silence_does_not_take_back_a_write_that_was_taken() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down db a b c
+        done fence
+        failed attempt
+        wait 2s
+        silent attempt
+        restart
+        approve anna I pulled the plug"
+    ));
+}
+
+#[test]
+fn an_attestation_holds_for_a_while() {
+    assert_snapshot!(play(
+        "well
+        check green
+        down db a b c
+        unclear fence
+        unseen fence
+        wait 21s
+        approve anna I pulled the plug
+        wait 2h
+        done attempt
+        approve anna it is still pulled"
+    ));
+}
+
+#[test]
 fn after_a_crash_an_intent_is_looked_for_before_it_is_performed_again() {
     assert_snapshot!(play(
         "well
