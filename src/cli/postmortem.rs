@@ -182,10 +182,12 @@ impl<'a> Account<'a> {
                 ended: None,
                 troubles: Vec::new(),
             }),
-            RecordBody::StepIntent { step, .. } => self.change(|run| {
+            RecordBody::StepIntent { run, step, .. } => self.change(run, |run| {
                 run.spans.entry(step).or_insert((at, at));
             }),
-            RecordBody::StepOutcome { step, result, .. } => self.change(|run| {
+            RecordBody::StepOutcome {
+                run, step, result, ..
+            } => self.change(run, |run| {
                 if let Some(span) = run.spans.get_mut(step) {
                     span.1 = at;
                 }
@@ -194,12 +196,12 @@ impl<'a> Account<'a> {
                     run.troubles.push(format!("step {step}: {reason}"));
                 }
             }),
-            RecordBody::StepObserved { step, .. } => self.change(|run| {
+            RecordBody::StepObserved { run, step, .. } => self.change(run, |run| {
                 if let Some(span) = run.spans.get_mut(step) {
                     span.1 = at;
                 }
             }),
-            RecordBody::StepSettled { step, how, .. } => self.change(|run| match how {
+            RecordBody::StepSettled { run, step, how, .. } => self.change(run, |run| match how {
                 Settlement::Skipped { reason } => {
                     run.troubles
                         .push(format!("step {step} was left out: {reason}"));
@@ -210,13 +212,17 @@ impl<'a> Account<'a> {
                 Settlement::Manual { .. } | Settlement::Undone { .. } => {}
             }),
             RecordBody::Verified {
+                run,
                 downtime,
                 within_rto,
                 ..
-            } => self.change(|run| run.verified = Some((*downtime, *within_rto))),
+            } => self.change(run, |run| run.verified = Some((*downtime, *within_rto))),
             RecordBody::RunClosed {
-                outcome, reason, ..
-            } => self.change(|run| run.ended = Some((*outcome, reason))),
+                run,
+                outcome,
+                reason,
+                ..
+            } => self.change(run, |run| run.ended = Some((*outcome, reason))),
             RecordBody::PhaseEntered { announcement, .. } => self.told.push(announcement),
             RecordBody::AnnouncementSettled {
                 announcement,
@@ -232,8 +238,9 @@ impl<'a> Account<'a> {
         }
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut Run<'a>)) {
-        if let Some(run) = self.runs.last_mut() {
+    /// Drills have steps of their own beside a run's.
+    fn change(&mut self, id: &RunId, change: impl FnOnce(&mut Run<'a>)) {
+        if let Some(run) = self.runs.iter_mut().find(|run| run.id == *id) {
             change(run);
         }
     }

@@ -106,6 +106,7 @@ pub async fn check(scene: Scene<'_>) -> Found {
     items.extend(clocks::servers(service, fitting.wiring()).await);
     items.extend(comparisons::check(service, fitting.wiring()).await);
     items.extend(moves::check(core, fitting, plan, now).await);
+    items.extend(moves::drills(core, fitting, plan).await);
     match &proposal {
         Ok(proposal) => items.extend(planned(&scene, proposal).await),
         Err(reason) => items.push(CheckItem::bad(

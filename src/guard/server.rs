@@ -13,6 +13,7 @@ use tokio::{
 
 mod control;
 mod disk;
+mod files;
 mod fork;
 mod identity;
 mod locks;

@@ -15,12 +15,15 @@ use super::{
 use crate::model::{
     drill::{Depth, DrillPolicy},
     id::DrillName,
+    plan::{Action, RunKind},
     service::{Runbook, Window},
     span::Span,
 };
 
-/// Kinds of steps that act nowhere but where a drill does: in its bubble, or by a command that was written for it.
-const IN_BUBBLE: [&str; 2] = ["drill/", "command/"];
+/// Kinds of steps that act nowhere but where a drill does, in its bubble.
+const IN_BUBBLE: &str = "drill/";
+/// A program that was written for the drill.
+const OWN_PROGRAM: &str = "command/promote";
 
 /// How long a live drill stays at the other site where nothing is said.
 const STAY: Span = Span::from_secs(300);
@@ -158,8 +161,34 @@ fn runbook(
     let runbook = fit::fill(scope, &changes, outline);
     if outline.whole {
         suits(scope, outline, &path);
+        is_taken_back(scope, &runbook, &path);
     }
     Some(runbook)
+}
+
+/// A program's effect stays where nobody says how it is taken back.
+fn is_taken_back(scope: &mut Scope<'_>, runbook: &Runbook, named: &FieldPath) {
+    let steps = runbook.steps.iter();
+    for step in steps.filter(|s| s.on.contains(&RunKind::Drill)) {
+        let Action::Adapter(uses) = &step.action else {
+            continue;
+        };
+        if uses.uses.as_str() != OWN_PROGRAM || uses.with.get("undo").is_some_and(|u| !u.is_null())
+        {
+            continue;
+        }
+        let complaint = scope
+            .about(
+                Code::RunbookUnfit,
+                named.clone(),
+                format!(
+                    "the step `{}` of the runbook `{}` has no `undo`: what it does would stay after the drill",
+                    step.id, runbook.name
+                ),
+            )
+            .hint("add `undo`, the program that takes it back");
+        scope.add(complaint);
+    }
 }
 
 /// Whatever a drill does, it does where nothing else is.
@@ -182,7 +211,7 @@ fn suits(scope: &mut Scope<'_>, outline: &Outline<'_>, named: &FieldPath) {
     }
     for step in steps() {
         let Some(kind) = step.kind else { continue };
-        if IN_BUBBLE.iter().any(|family| kind.name.starts_with(family)) {
+        if kind.name.starts_with(IN_BUBBLE) || kind.name == OWN_PROGRAM {
             continue;
         }
         let complaint = scope
@@ -194,7 +223,7 @@ fn suits(scope: &mut Scope<'_>, outline: &Outline<'_>, named: &FieldPath) {
                     step.spec.id, outline.name, kind.name
                 ),
             )
-            .hint("use the kinds of `drill/…`, or a `command/…` that was written for the drill");
+            .hint("use the kinds of `drill/…`, or `command/promote` with programs that were written for the drill");
         scope.add(complaint);
     }
 }

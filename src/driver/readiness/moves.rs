@@ -1,7 +1,8 @@
-//! The steps of planned moves: their ways in are tried too, before somebody wants a switchover or to go back.
+//! The steps of planned moves and of drills: their ways in are tried too, before somebody wants a switchover, to go back, or to
+//! know whether it would work.
 
 use crate::{
-    decide::{core::Core, incident},
+    decide::{compile, core::Core, incident},
     driver::fitting::Fitting,
     model::{
         check::{CheckItem, CheckStatus},
@@ -47,14 +48,48 @@ pub async fn check(
             })
         };
         let new = plan.steps.iter().filter(|s| !known(s));
-        for mut item in super::steps(service, fitting, &plan, new).await {
-            item.name = format!("{kind}/{}", item.name);
-            match item.status {
-                CheckStatus::Fail => item.status = CheckStatus::Warn,
-                CheckStatus::Unknown => item.aside = true,
-                CheckStatus::Ok | CheckStatus::Warn => {}
+        let found = super::steps(service, fitting, &plan, new).await;
+        items.extend(besides(&kind.to_string(), found));
+    }
+    items
+}
+
+/// Tries the steps of isolated drills, for the failover that they stand for.
+pub async fn drills(core: &Core, fitting: &Fitting, failover: Option<&Plan>) -> Vec<CheckItem> {
+    let Some(failover) = failover else {
+        return Vec::new();
+    };
+    let service = core.service();
+    let mut items = Vec::new();
+    for policy in &service.drills {
+        let Some(runbook) = &policy.runbook else {
+            continue;
+        };
+        let name = format!("drill/{}", policy.name);
+        match compile::exercise(service, runbook, &failover.from, &failover.to) {
+            Ok(plan) => {
+                let found = super::steps(service, fitting, &plan, plan.steps.iter()).await;
+                items.extend(besides(&name, found));
             }
-            items.push(item);
+            Err(error) => items.push(CheckItem::bad(
+                format!("{name}/plan"),
+                CheckStatus::Warn,
+                format!("it cannot be planned: {error}"),
+                format!("change the runbook {}", runbook.name),
+            )),
+        }
+    }
+    items
+}
+
+/// What no failover hangs on.
+fn besides(of: &str, mut items: Vec<CheckItem>) -> Vec<CheckItem> {
+    for item in &mut items {
+        item.name = format!("{of}/{}", item.name);
+        match item.status {
+            CheckStatus::Fail => item.status = CheckStatus::Warn,
+            CheckStatus::Unknown => item.aside = true,
+            CheckStatus::Ok | CheckStatus::Warn => {}
         }
     }
     items

@@ -3,13 +3,12 @@
 
 use std::{
     fs,
-    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
 use super::{
-    resync::{ResyncError, disk, sync_parent},
-    salvage::write_synced,
+    files::{beside, disk, remove, sync_parent, write_synced},
+    resync::ResyncError,
 };
 use crate::model::id::Epoch;
 
@@ -46,11 +45,7 @@ pub fn finish(data: &Path) -> Result<(), ResyncError> {
         fs::rename(&new, data).map_err(disk("cannot put into place", &new))?;
         sync_parent(data)?;
     }
-    let whole = data.join(WHOLE);
-    match fs::remove_file(&whole) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(disk("cannot remove", &whole)(e)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    remove(&data.join(WHOLE))
 }
 
 /// A name that an earlier copy in the same epoch has not taken.
@@ -71,13 +66,6 @@ fn free(data: &Path, epoch: Epoch) -> Result<PathBuf, ResyncError> {
 
 fn is_there(path: &Path) -> Result<bool, ResyncError> {
     path.try_exists().map_err(disk("cannot look for", path))
-}
-
-/// A name beside the data directory.
-pub fn beside(data: &Path, suffix: &str) -> PathBuf {
-    let mut name = data.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{suffix}"));
-    data.with_file_name(name)
 }
 
 #[cfg(test)]

@@ -18,9 +18,10 @@ use sha2::{Digest, Sha256};
 use super::{
     CallOff, Resting, ServerError, blocking,
     control::{self, Control, ControlError},
+    files::{disk, make_folder, write_synced},
     fork::{self, Dump, Fork, Segment},
     place, rewinding,
-    salvage::{Manifest, Store, make_folder, write_synced},
+    salvage::{Manifest, Store},
     settings::Settings,
     source::Source,
     tool,
@@ -481,17 +482,6 @@ fn copy_log(wal: &Path, folder: &Path, segments: &[Segment]) -> Result<(), Resyn
     }
     let synced = File::open(folder).and_then(|file| file.sync_all());
     synced.map_err(disk("cannot sync", folder))
-}
-
-pub(super) fn sync_parent(path: &Path) -> Result<(), ResyncError> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    let synced = File::open(parent).and_then(|file| file.sync_all());
-    synced.map_err(disk("cannot sync", parent))
-}
-
-pub(super) fn disk(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ResyncError {
-    let path = path.to_owned();
-    move |source| ResyncError::Disk { what, path, source }
 }
 
 fn succeeded(program: &'static str, out: &Output) -> Result<(), ResyncError> {

@@ -2,15 +2,13 @@
 //! this host's settings, which `pg_rewind` replaces by the other host's.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, ErrorKind, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use super::{
-    place::beside,
-    resync::{ResyncError, disk, sync_parent},
+    files::{beside, disk, put, remove},
+    resync::ResyncError,
     settings::Settings,
 };
 
@@ -23,21 +21,9 @@ fn mark(data: &Path) -> PathBuf {
 /// # Errors
 /// Where that cannot be written.
 pub fn begin(data: &Path, own: &Settings) -> Result<(), ResyncError> {
-    let (mark, new) = (mark(data), beside(data, "rewinding.new"));
-    let written = || -> io::Result<()> {
-        // Settings may hold passwords.
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(&serde_json::to_vec(own)?)?;
-        file.sync_all()
-    };
-    written().map_err(disk("cannot write", &new))?;
-    fs::rename(&new, &mark).map_err(disk("cannot put into place", &mark))?;
-    sync_parent(&mark)
+    let mark = mark(data);
+    let text = serde_json::to_vec(own).map_err(io::Error::other);
+    put(&mark, &text.map_err(disk("cannot write", &mark))?)
 }
 
 /// The data is whole: `pg_rewind` came to its end, or a new copy stands in its place.
@@ -45,12 +31,7 @@ pub fn begin(data: &Path, own: &Settings) -> Result<(), ResyncError> {
 /// # Errors
 /// Where that cannot be written.
 pub fn done(data: &Path) -> Result<(), ResyncError> {
-    let mark = mark(data);
-    match fs::remove_file(&mark) {
-        Ok(()) => sync_parent(&mark),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(disk("cannot remove", &mark)(e)),
-    }
+    remove(&mark(data))
 }
 
 /// Whether `pg_rewind` was broken off here. What cannot be told may be so.

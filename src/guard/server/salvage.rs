@@ -2,15 +2,16 @@
 //! what it is until that is settled, and for as long as somebody leaves it there.
 
 use std::{
-    fs::{self, DirBuilder, File},
-    io,
-    os::unix::fs::DirBuilderExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::resync::{ResyncError, disk, sync_parent};
+use super::{
+    files::{disk, make_folder, put, sync_parent, write_synced},
+    resync::ResyncError,
+};
 use crate::model::{guard::Salvage, id::Epoch, observation::Lsn};
 
 /// Says what a folder holds.
@@ -91,14 +92,8 @@ impl Store {
     pub fn keep(&self, manifest: &Manifest) -> Result<(), ResyncError> {
         let folder = self.folder(manifest.epoch);
         make_folder(&folder)?;
-        let path = folder.join(MANIFEST);
-        let new = folder.join("salvage.json.new");
-        write_synced(
-            &new,
-            &serde_json::to_vec_pretty(manifest).unwrap_or_default(),
-        )?;
-        fs::rename(&new, &path).map_err(disk("cannot put into place", &path))?;
-        sync_parent(&path)?;
+        let text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+        put(&folder.join(MANIFEST), &text)?;
         sync_parent(&folder)
     }
 
@@ -162,16 +157,6 @@ fn kept(folder: &Path) -> Option<Salvage> {
     };
     let manifest: Option<Manifest> = serde_json::from_slice(&text).ok();
     Some(manifest.and_then(|m| m.salvage()).unwrap_or(UNKNOWN))
-}
-
-pub(super) fn make_folder(folder: &Path) -> Result<(), ResyncError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(disk("cannot make", folder))
-}
-
-pub(super) fn write_synced(path: &Path, text: &[u8]) -> Result<(), ResyncError> {
-    let written = fs::write(path, text).and_then(|()| File::open(path)?.sync_all());
-    written.map_err(disk("cannot write", path))
 }
 
 #[cfg(test)]

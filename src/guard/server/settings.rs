@@ -5,8 +5,8 @@ use std::{fs, os::unix::fs::chown, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    resync::{ResyncError, disk},
-    salvage::write_synced,
+    files::{disk, write_synced},
+    resync::ResyncError,
 };
 
 /// Settings of this host that stand in the data directory.
