@@ -106,6 +106,23 @@ name!(/// Something that a guard's own document lets be done on its host.
 name!(/// The key that makes one effect recognisable at the other side, the same over every repeat of it.
     IdempotencyKey);
 
+/// What stands before the name of a user of a cluster's API server where a person is named.
+const OF_CLUSTER: &str = "kubernetes/";
+
+impl UserName {
+    /// The name that this user goes by where a person is named.
+    #[must_use]
+    pub fn person(&self) -> PersonName {
+        PersonName::new(format!("{OF_CLUSTER}{self}"))
+    }
+
+    /// The user whom [`UserName::person`] named so.
+    #[must_use]
+    pub fn of(person: &PersonName) -> Option<Self> {
+        person.as_str().strip_prefix(OF_CLUSTER).map(Self::from)
+    }
+}
+
 /// Rises with each promotion; belongs to one site for ever (PROTOCOL.md, rule 1).
 #[derive(
     Clone,

@@ -11,8 +11,8 @@ use super::{
     backup::BackupPolicy,
     drill::DrillPolicy,
     id::{
-        ChannelName, ComponentName, ConfigHash, NetworkName, ProbeId, RunbookName, ServiceName,
-        SiteName, StepId, VantageName,
+        ChannelName, ComponentName, ConfigHash, NetworkName, PersonName, ProbeId, RunbookName,
+        ServiceName, SiteName, StepId, UserName, VantageName,
     },
     observation::Evidence,
     plan::{Action, OnFailure, Retry, RunKind, StepPhase, Uses},
@@ -489,6 +489,21 @@ pub struct Team {
     pub channels: Vec<Channel>,
     /// Time between two repeats of a page that nobody acknowledged.
     pub repeat: Span,
+}
+
+impl Team {
+    /// The person of a name.
+    #[must_use]
+    pub fn person(&self, name: &PersonName) -> Option<&Person> {
+        self.people.iter().find(|person| person.name == *name)
+    }
+
+    /// The person whom a cluster's API server knows as this user.
+    #[must_use]
+    pub fn known_as(&self, user: &UserName) -> Option<&Person> {
+        let known = |person: &&Person| person.kubernetes.as_deref() == Some(user.as_str());
+        self.people.iter().find(known)
+    }
 }
 
 /// A runbook after validation.

@@ -144,10 +144,7 @@ impl ApprovalSpec {
     /// # Errors
     /// Where nobody is known to the API server by that name.
     pub fn person(&self, service: &Service) -> Result<PersonName, String> {
-        let people = &service.team.people;
-        let known = people
-            .iter()
-            .find(|p| p.kubernetes.as_ref() == Some(&self.approver));
+        let known = service.team.known_as(&self.approver.as_str().into());
         known.map(|person| person.name.clone()).ok_or_else(|| {
             format!(
                 "nobody in spec.team.people of {} has kubernetes: {}; add it there, or approve by token",

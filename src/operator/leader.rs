@@ -38,7 +38,10 @@ use super::{
     standing::{self, Claim},
 };
 use crate::{
-    decide::{core::Core, event::Reply},
+    decide::{
+        core::Core,
+        event::{Command, Reply},
+    },
     driver::{engine::Engine, service::LoopError},
     journal::kubernetes::KubernetesJournal,
     model::{
@@ -559,7 +562,6 @@ impl Leader {
             Shown::Busy => return None,
         };
         let asked = self.requests.get_mut(name)?;
-        let controller = &self.means.engine.controller;
         if !asked.is_read() {
             match self.means.journal.read(&service, Seq(1)).await {
                 Ok(records) => asked.read(&records),
@@ -576,24 +578,39 @@ impl Leader {
             }
             asked.is_given = true;
             let command = asked.request.command(&spec);
-            let (controller, answers) = (controller.clone(), self.answers.clone());
-            let (name, uid) = (name.to_owned(), asked.object.uid());
-            tokio::spawn(async move {
-                let answer = controller.command(&service, command).await;
-                let said = Said {
-                    of: Watched::Run,
-                    name,
-                    uid,
-                    answer: answer.map_err(|e| cause::in_full(&e)),
-                };
-                drop(answers.unbounded_send(said));
-            });
+            let uid = asked.object.uid();
+            self.command(Watched::Run, name, uid, service, command);
         }
+        let asked = self.requests.get(name)?;
         Some(
             asked
                 .trace
                 .status(asked.request.generation, core.as_deref()),
         )
+    }
+
+    /// Gives a command that an object asks for; its reply comes as [`Said`].
+    fn command(
+        &self,
+        of: Watched,
+        name: &str,
+        uid: Option<String>,
+        service: ServiceName,
+        command: Command,
+    ) {
+        let controller = self.means.engine.controller.clone();
+        let answers = self.answers.clone();
+        let name = name.to_owned();
+        tokio::spawn(async move {
+            let answer = controller.command(&service, command).await;
+            let answer = answer.map_err(|e| cause::in_full(&e));
+            drop(answers.unbounded_send(Said {
+                of,
+                name,
+                uid,
+                answer,
+            }));
+        });
     }
 }
 

@@ -251,15 +251,7 @@ impl Election {
                 done = &mut work => return Ok(done),
                 () = self.pause() => {}
             }
-            let asked = Moment::now(&self.runtime);
-            match self.renew(won).await {
-                Ok(Renewal::Done) => won.asked = asked,
-                Ok(Renewal::Again) => {}
-                Ok(Renewal::Lost(lost)) => return Err(lost),
-                Err(error) => {
-                    tracing::warn!(error = %cause::in_full(&error), "the lease cannot be renewed; trying again");
-                }
-            }
+            self.try_renew(won).await?;
         }
     }
 
@@ -272,21 +264,27 @@ impl Election {
             return Ok(());
         }
         won.term = Term(last.0 + 1);
-        loop {
-            let asked = Moment::now(&self.runtime);
-            match self.renew(won).await {
-                Ok(Renewal::Done) => {
-                    won.asked = asked;
-                    return Ok(());
-                }
-                Ok(Renewal::Again) => {}
-                Ok(Renewal::Lost(why)) => return Err(why),
-                Err(error) => {
-                    tracing::warn!(error = %cause::in_full(&error), "the lease cannot be written; trying again");
-                }
-            }
+        while !self.try_renew(won).await? {
             self.pause().await;
         }
+        Ok(())
+    }
+
+    /// Renews once; whether that was done. Where it was not, it may be tried again.
+    async fn try_renew(&self, won: &mut Won) -> Result<bool, Lost> {
+        let asked = Moment::now(&self.runtime);
+        match self.renew(won).await {
+            Ok(Renewal::Done) => {
+                won.asked = asked;
+                return Ok(true);
+            }
+            Ok(Renewal::Again) => {}
+            Ok(Renewal::Lost(lost)) => return Err(lost),
+            Err(error) => {
+                tracing::warn!(error = %cause::in_full(&error), "the lease cannot be renewed; trying again");
+            }
+        }
+        Ok(false)
     }
 
     /// Renews until another replica leads. A server that does not answer deposes nobody, unless this one `yields`.

@@ -13,7 +13,7 @@ use crate::{
     },
     model::{
         drill::DrillOutcome,
-        id::{AskId, DrillName, PersonName, PlanHash, RunId, Seq, ServiceName, SiteName},
+        id::{AskId, DrillName, PlanHash, RunId, Seq, ServiceName, SiteName, UserName},
         plan::RunKind,
         record::{AskOutcome, Record, RecordBody, RunOutcome},
         time::Time,
@@ -70,7 +70,7 @@ impl Request {
     /// The command that it is.
     #[must_use]
     pub fn command(&self, asked: &FailoverRunSpec) -> Command {
-        let by = PersonName::new(format!("kubernetes/{}", asked.requester));
+        let by = UserName::from(asked.requester.as_str()).person();
         let reason = format!("{} {}", asked.reason, self.mark());
         match kind(asked.kind) {
             None => Command::Drill {

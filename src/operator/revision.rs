@@ -12,14 +12,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time;
 
-use crate::{model::id::ServiceName, port::cause};
+use crate::{
+    model::id::ServiceName,
+    port::{cause, kubernetes::MANAGER},
+};
 
 /// How long one request may take.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Revisions that are read at once.
 const PAGE: u32 = 100;
-/// Whose fields these are.
-const WRITER: &str = "failover";
 
 /// The documents of a service that were last put in force. Written by the controller, and by nobody else.
 #[derive(Clone, Debug, PartialEq, Eq, CustomResource, Serialize, Deserialize, JsonSchema)]
@@ -115,20 +116,20 @@ impl Revisions {
         &mut self,
         service: &ServiceName,
         owner: OwnerReference,
-        documents: Vec<String>,
+        documents: &[String],
     ) -> bool {
-        if self.of(service, &owner.uid) == Some(documents.as_slice()) {
+        if self.of(service, &owner.uid) == Some(documents) {
             return true;
         }
         let uid = owner.uid.clone();
         let mut revision = ServiceRevision::new(
             service.as_str(),
             ServiceRevisionSpec {
-                documents: documents.clone(),
+                documents: documents.to_vec(),
             },
         );
         revision.metadata.owner_references = Some(vec![owner]);
-        let params = PatchParams::apply(WRITER).force();
+        let params = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&revision);
         let written = self.api.patch(service.as_str(), &params, &patch);
         match time::timeout(ANSWER, written).await {
@@ -136,7 +137,7 @@ impl Revisions {
                 if let Some(kept) = &mut self.kept {
                     let one = Kept {
                         owner: uid,
-                        documents,
+                        documents: revision.spec.documents,
                     };
                     kept.insert(service.clone(), one);
                 }

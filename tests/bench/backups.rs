@@ -207,7 +207,7 @@ impl Stand {
                 "objectives": {"rto": "5m", "rpo": "0s"}, "runbook": "bench",
                 "sites": [site("east", "primary"), site("west", "standby")],
                 "components": [{"name": "app", "kind": "application", "probes": [
-                    {"id": "app", "uses": "probe/tcp", "with": {"address": "east.example.com:443"}},
+                    {"id": "app", "uses": "probe/tcp", "with": {"host": "east.example.com", "port": 443}},
                 ]}],
             },
         });

@@ -83,7 +83,7 @@ fn main() {
     );
 }
 
-/// By how many percent of what the steps took their forecast was off; of those that were measured before.
+/// By how many percent of what was expected of them the steps took more or less; of those that were measured before.
 fn error(report: &Value) -> f64 {
     let seconds = |span: &Value| {
         let span: Span = serde_json::from_value(span.clone()).unwrap();
@@ -100,5 +100,5 @@ fn error(report: &Value) -> f64 {
         "no step of {} was measured before",
         report["drill"]
     );
-    (expected - took).abs() / took * 100.0
+    (expected - took).abs() / expected * 100.0
 }

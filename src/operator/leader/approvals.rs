@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::{Leader, Said, Shown, before};
+use super::{Leader, Shown, before};
 use crate::{
     model::{
         id::{Seq, ServiceName},
@@ -92,20 +92,9 @@ impl Leader {
         let answered = self.approvals.get_mut(name)?;
         if !answered.is_given {
             answered.is_given = true;
-            let (name, uid) = (name.to_owned(), answered.object.uid());
+            let uid = answered.object.uid();
             let command = spec.command(person);
-            let controller = self.means.engine.controller.clone();
-            let answers = self.answers.clone();
-            tokio::spawn(async move {
-                let answer = controller.command(&service, command).await;
-                let said = Said {
-                    of: Watched::Approval,
-                    name,
-                    uid,
-                    answer: answer.map_err(|e| cause::in_full(&e)),
-                };
-                drop(answers.unbounded_send(said));
-            });
+            self.command(Watched::Approval, name, uid, service, command);
         }
         Some(at((Reception::Waiting, "not taken yet".to_owned())))
     }

@@ -205,7 +205,7 @@ impl Leader {
             let kind = cluster::resource(Watched::Document(DocumentKind::Service));
             let owner = held.and_then(|held| held.object.owner_ref(&kind));
             if let Some(owner) = owner {
-                works &= self.revisions.keep(name, owner, documents.clone()).await;
+                works &= self.revisions.keep(name, owner, documents).await;
             }
         }
         works
@@ -218,9 +218,7 @@ impl Leader {
             if key.kind == DocumentKind::Service && held.is_going() {
                 let name = ServiceName::from(key.name.as_str());
                 let is_free = match self.show(&name).await {
-                    Shown::Core(core) => {
-                        core.state().run.is_none() && core.state().drills.open.is_none()
-                    }
+                    Shown::Core(core) => core.state().is_at_rest(),
                     // Nobody has taken it up yet, or nobody can: its chain says what is open.
                     Shown::Absent => self.is_at_rest(&name).await,
                     Shown::Busy => false,
@@ -314,5 +312,5 @@ fn is_at_rest(records: &[Record]) -> bool {
     for record in records {
         state.apply(record);
     }
-    state.run.is_none() && state.drills.open.is_none()
+    state.is_at_rest()
 }

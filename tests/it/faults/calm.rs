@@ -5,14 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{account, hosts, play, tell};
+use super::{account, hosts, play, replaced, tell};
 use crate::{
     guard_agent::{
         shop::{Shop, Wanted},
         stage::CONTROLLER,
         witness::Way,
     },
-    stand::postgres::until,
+    stand::{clock::SetClock, postgres::until},
 };
 
 /// Longer than any lease of these tests can be waited for.
@@ -159,6 +159,36 @@ fn a_network_that_takes_its_time_stops_nobody() {
         let all = [Way::Local, Way::Socket, Way::Remote];
         calm.check("300 ms each way", calm.began, &all);
         calm.close();
+    });
+}
+
+/// Whoever sets a clock, leases go by another one.
+#[test]
+fn a_clock_that_is_set_stops_nobody_and_hides_no_outage() {
+    play(|| {
+        let clock = SetClock::new();
+        let mut shop = ready(&hosts());
+        shop.kill();
+        shop.env = clock.env();
+        shop.start();
+        for site in [&mut shop.hosts.a, &mut shop.hosts.b] {
+            site.kill();
+            site.env = clock.env();
+            site.start();
+        }
+        let mut calm = Calm::of(shop);
+        calm.settle();
+        for (by, what) in [
+            ("+3600", "clocks an hour ahead"),
+            ("-3600", "clocks an hour behind"),
+            ("+0", "clocks that are right again"),
+        ] {
+            calm.through(what, |_| clock.set(by));
+        }
+        clock.set("-3600");
+        let fault = Instant::now();
+        calm.shop.hosts.a.kill();
+        replaced(&calm.shop, fault, "fenced: rung lease");
     });
 }
 

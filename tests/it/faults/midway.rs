@@ -13,21 +13,87 @@ use crate::{
     stand::postgres::until,
 };
 
-/// A host is lost, and the controller waits for the end of its lease.
-fn midway() -> (Shop, Instant) {
+/// What happens to the site `a`.
+#[derive(Clone, Copy)]
+enum Fault {
+    Lost,
+    Partitioned,
+    HostFrozen,
+    GuardFrozen,
+    BothKilled,
+    DatabaseFrozen,
+}
+
+impl Fault {
+    fn strike(self, shop: &mut Shop) {
+        let site = &mut shop.hosts.a;
+        match self {
+            Self::Lost => {
+                shop.network().isolate("a");
+                shop.hosts.a.cut_power();
+            }
+            Self::Partitioned => shop.network().isolate("a"),
+            Self::HostFrozen => site.freeze_host(),
+            Self::GuardFrozen => site.signal(Signal::SIGSTOP),
+            Self::BothKilled => {
+                site.kill();
+                site.kill_database();
+            }
+            Self::DatabaseFrozen => site.freeze_database(),
+        }
+    }
+
+    /// What proves the fence; without a lease to wait for, it is done before anybody can step in.
+    fn evidence(self) -> &'static str {
+        match self {
+            Self::DatabaseFrozen => "fenced: rung acknowledged",
+            Self::Lost
+            | Self::Partitioned
+            | Self::HostFrozen
+            | Self::GuardFrozen
+            | Self::BothKilled => "fenced: rung lease",
+        }
+    }
+
+    fn is_waited_for(self) -> bool {
+        self.evidence() == "fenced: rung lease"
+    }
+}
+
+/// It has happened, and the controller waits for the end of a lease.
+fn midway(fault: Fault) -> (Shop, Instant) {
     // Long enough to die and to come back in.
     let mut shop = Shop::open(&Wanted {
         lease: "6s",
         ..hosts()
     });
     shop.until_ready();
-    let fault = Instant::now();
-    shop.network().isolate("a");
-    shop.hosts.a.cut_power();
+    let struck = Instant::now();
+    fault.strike(&mut shop);
     until("the fence has begun", || {
         !shop.records("stepIntent").is_empty()
     });
-    (shop, fault)
+    (shop, struck)
+}
+
+/// The controller dies in it, and another time stands still.
+fn controller_away(fault: Fault) {
+    let (mut shop, struck) = midway(fault);
+    shop.kill();
+    sleep(Duration::from_secs(1));
+    assert!(!fault.is_waited_for() || shop.witness.first("b").is_none());
+    shop.start();
+    replaced(&shop, struck, fault.evidence());
+    nothing_twice(&shop);
+    drop(shop);
+
+    let (shop, struck) = midway(fault);
+    shop.signal(Signal::SIGSTOP);
+    sleep(Duration::from_secs(8));
+    assert!(!fault.is_waited_for() || shop.witness.first("b").is_none());
+    shop.signal(Signal::SIGCONT);
+    replaced(&shop, struck, fault.evidence());
+    nothing_twice(&shop);
 }
 
 /// One promotion, of one epoch.
@@ -46,27 +112,31 @@ fn nothing_twice(shop: &Shop) {
 }
 
 #[test]
-fn a_controller_that_dies_in_a_failover_goes_on_with_it() {
-    play(|| {
-        let (mut shop, fault) = midway();
-        shop.kill();
-        sleep(Duration::from_secs(1));
-        assert!(shop.witness.first("b").is_none());
-        shop.start();
-        replaced(&shop, fault, "fenced: rung lease");
-        nothing_twice(&shop);
-    });
+fn a_controller_that_is_away_after_a_host_was_lost_goes_on() {
+    play(|| controller_away(Fault::Lost));
 }
 
 #[test]
-fn a_controller_that_stands_still_in_a_failover_goes_on_with_it() {
-    play(|| {
-        let (shop, fault) = midway();
-        shop.signal(Signal::SIGSTOP);
-        sleep(Duration::from_secs(8));
-        assert!(shop.witness.first("b").is_none());
-        shop.signal(Signal::SIGCONT);
-        replaced(&shop, fault, "fenced: rung lease");
-        nothing_twice(&shop);
-    });
+fn a_controller_that_is_away_after_a_host_was_cut_off_goes_on() {
+    play(|| controller_away(Fault::Partitioned));
+}
+
+#[test]
+fn a_controller_that_is_away_after_a_host_stood_still_goes_on() {
+    play(|| controller_away(Fault::HostFrozen));
+}
+
+#[test]
+fn a_controller_that_is_away_after_a_guard_stood_still_goes_on() {
+    play(|| controller_away(Fault::GuardFrozen));
+}
+
+#[test]
+fn a_controller_that_is_away_after_a_database_was_killed_with_its_guard_goes_on() {
+    play(|| controller_away(Fault::BothKilled));
+}
+
+#[test]
+fn a_controller_that_is_away_after_a_database_stood_still_goes_on() {
+    play(|| controller_away(Fault::DatabaseFrozen));
 }

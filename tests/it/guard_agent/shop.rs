@@ -80,6 +80,8 @@ pub struct Shop {
     pub hosts: Hosts,
     folder: TempDir,
     guards: SocketAddr,
+    /// What the controller is started with from now on.
+    pub env: Vec<(&'static str, String)>,
     /// Where the controller answers for the public name, where there is one.
     pub names: SocketAddr,
     place: Place,
@@ -135,6 +137,7 @@ impl Shop {
             hosts,
             folder,
             guards,
+            env: Vec::new(),
             names,
             place: own,
             relays: None,
@@ -279,6 +282,7 @@ impl Shop {
         command.args(["--guard-listen", &self.guards.to_string(), "--file"]);
         command
             .arg(self.folder.path().join("documents"))
+            .envs(self.env.iter().cloned())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         self.controller = Some(command.spawn().unwrap());

@@ -72,6 +72,8 @@ pub struct Site {
     pub place: Place,
     pub guard: Option<Child>,
     pub folder: PathBuf,
+    /// What its guard is started with from now on.
+    pub env: Vec<(&'static str, String)>,
 }
 
 impl Site {
@@ -97,8 +99,9 @@ impl Site {
             .append(true)
             .open(self.folder.join("guard.log"))
             .unwrap();
-        let child = self.command("run").stderr(log).spawn().unwrap();
-        self.guard = Some(child);
+        let mut command = self.command("run");
+        command.envs(self.env.iter().cloned()).stderr(log);
+        self.guard = Some(command.spawn().unwrap());
     }
 
     /// Starts for the first time, on a host that kills in time: one that is too busy just now is measured again.
@@ -532,6 +535,7 @@ impl Hosts {
                 place: places[sites.len()].clone(),
                 guard: None,
                 folder: own,
+                env: Vec::new(),
             });
         }
         for (index, site) in sites.iter().enumerate() {

@@ -4,17 +4,17 @@ use failover::{
     model::{
         check::CheckStatus,
         span::Span,
-        step::{Presence, Proof, Rung, StepResult},
+        step::{Presence, Rung, StepResult},
     },
     port::{action::SharedAction, kind::Wiring},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::site::{apply, reference, replicas, uid};
+use super::site::{all_well, apply, items, reference, replicas, uid};
 use crate::stand::{
     kubernetes::{Cluster, Part},
-    wiring::{action, step, wiring},
+    wiring::{action, done, step, unclear, wiring},
 };
 
 const LONG: Span = Span::from_secs(60);
@@ -95,34 +95,12 @@ impl Fenced {
     }
 }
 
-fn done(result: StepResult) -> Proof {
-    let StepResult::Done(proof) = result else {
-        panic!("{result:?}")
-    };
-    proof
-}
-
-fn unclear(result: StepResult) -> String {
-    let StepResult::Indeterminate { reason } = result else {
-        panic!("{result:?}")
-    };
-    reason
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_proved_once_every_kubelet_has_said_so_and_taken_back() {
     for kind in ["Deployment", "StatefulSet"] {
         let site = Fenced::new(kind);
         assert!(matches!(site.observe().await, Presence::Absent { .. }));
-        let context = step(SHORT);
-        let items = site
-            .action(&json!({}))
-            .check(&context.from, &context.to)
-            .await;
-        assert!(
-            items.iter().all(|i| i.status == CheckStatus::Ok),
-            "{items:?}"
-        );
+        all_well(&items(&site.action(&json!({}))).await);
         site.has("2/2");
 
         // While no kubelet answers nothing is proved, and nobody forgets what was before.
@@ -193,10 +171,7 @@ async fn a_node_that_is_not_heard_may_run_what_nobody_sees() {
         matches!(&seen, Presence::Unknown { reason } if reason.contains("silent")),
         "{seen:?}"
     );
-    let items = site
-        .action(&json!({}))
-        .check(&context.from, &context.to)
-        .await;
+    let items = items(&site.action(&json!({}))).await;
     let warned = items
         .iter()
         .find(|i| i.status == CheckStatus::Warn)
@@ -244,7 +219,7 @@ async fn another_cluster_is_left_alone() {
         matches!(undone, Some(StepResult::Failed { .. })),
         "{undone:?}"
     );
-    let items = wrong.check(&context.from, &context.to).await;
+    let items = items(&wrong).await;
     assert!(
         matches!(&items[..], [one] if one.status == CheckStatus::Fail && one.detail.contains(&site.uid)),
         "{items:?}"
@@ -264,11 +239,7 @@ async fn a_server_that_is_not_reached_fences_nothing() {
     site.cluster.crash(Part::ApiServer);
     unclear(site.perform(SHORT).await);
     assert!(matches!(site.observe().await, Presence::Unknown { .. }));
-    let context = step(SHORT);
-    let items = site
-        .action(&json!({}))
-        .check(&context.from, &context.to)
-        .await;
+    let items = items(&site.action(&json!({}))).await;
     assert!(
         items.iter().any(|i| i.status == CheckStatus::Unknown),
         "{items:?}"

@@ -7,7 +7,7 @@ use failover::{
         check::{CheckItem, CheckStatus},
         observation::Sight,
         span::Span,
-        step::{Presence, Proof, StepResult},
+        step::{Presence, StepResult},
     },
     port::{action::SharedAction, kind::Wiring},
 };
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::chart::install;
 use crate::stand::{
     kubernetes::{Cluster, Part, succeeded},
-    wiring::{action, look, probe, step, wiring},
+    wiring::{action, done, failed, look, probe, step, wiring},
 };
 
 const LONG: Span = Span::from_secs(60);
@@ -67,6 +67,16 @@ fn apply_as(cluster: &Cluster, object: &Value, manager: &str) {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// The Service before the workload.
+fn service() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "shop", "namespace": "default"},
+        "spec": {"selector": {"app": "shop"}, "ports": [{"port": 80}]},
+    })
 }
 
 /// What a cluster is known by.
@@ -133,23 +143,16 @@ impl Desk {
     }
 }
 
-fn done(result: StepResult) -> Proof {
-    let StepResult::Done(proof) = result else {
-        panic!("{result:?}")
-    };
-    proof
-}
-
-fn failed(result: StepResult) -> String {
-    let StepResult::Failed { reason } = result else {
-        panic!("{result:?}")
-    };
-    reason
-}
-
-async fn items(action: &SharedAction) -> Vec<CheckItem> {
+/// What `failover check` says of a step.
+pub async fn items(action: &SharedAction) -> Vec<CheckItem> {
     let context = step(SHORT);
     action.check(&context.from, &context.to).await
+}
+
+/// Holds that nothing is to be said against it.
+pub fn all_well(items: &[CheckItem]) {
+    let is_well = items.iter().all(|item| item.status == CheckStatus::Ok);
+    assert!(is_well, "{items:?}");
 }
 
 /// The one item that is not as it should be, in words.
@@ -183,11 +186,7 @@ async fn a_micro_standby_grows_and_goes_back() {
     assert!(
         matches!(scale.observe(&context).await, Presence::Absent { reason } if reason.contains("1 of 1"))
     );
-    let checked = items(&scale).await;
-    assert!(
-        checked.iter().all(|i| i.status == CheckStatus::Ok),
-        "{checked:?}"
-    );
+    all_well(&items(&scale).await);
     assert!(micro("1/1"), "a check changes nothing");
 
     let proof = done(scale.perform(&context).await);
@@ -335,13 +334,7 @@ async fn what_the_chart_grants_is_enough() {
     succeeded(&install(&desk.cluster, "install", RIGHTS));
     apply(&desk.cluster, "Deployment", None, "kubectl");
     cron_job(&desk.cluster, "mail", "failover");
-    let service = json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "shop", "namespace": "default"},
-        "spec": {"selector": {"app": "shop"}, "ports": [{"port": 80}]},
-    });
-    apply_as(&desk.cluster, &service, "kubectl");
+    apply_as(&desk.cluster, &service(), "kubectl");
     desk.cluster
         .until("it runs", || replicas(&desk.cluster, "deployment") == "1/1");
     let account = reference(&desk.cluster.of_service_account("ops", "dr-failover"));
@@ -458,11 +451,7 @@ async fn a_switch_of_another_operator_is_set_and_set_back() {
             .await
             .contains("must be")
     );
-    let checked = items(&switch(&json!({}))).await;
-    assert!(
-        checked.iter().all(|i| i.status == CheckStatus::Ok),
-        "{checked:?}"
-    );
+    all_well(&items(&switch(&json!({}))).await);
     assert_eq!(held("{.spec.replica.enabled}"), "true");
 
     // Set, and not in effect yet.
@@ -572,13 +561,7 @@ async fn cron_jobs_run_from_now_on_and_no_longer() {
 async fn a_probe_tells_what_is_down_from_what_cannot_be_seen() {
     let desk = Desk::new(Cluster::with_nodes(1));
     apply(&desk.cluster, "Deployment", Some(2), "kubectl");
-    let service = json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "shop", "namespace": "default"},
-        "spec": {"selector": {"app": "shop"}, "ports": [{"port": 80}]},
-    });
-    apply_as(&desk.cluster, &service, "kubectl");
+    apply_as(&desk.cluster, &service(), "kubectl");
     desk.cluster
         .until("it runs", || replicas(&desk.cluster, "deployment") == "2/2");
     let workload = json!({"kind": "Deployment", "name": "shop", "ready": 2});

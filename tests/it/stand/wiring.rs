@@ -13,6 +13,7 @@ use failover::{
         plan::RunKind,
         service::{Service, Via},
         span::Span,
+        step::{Proof, StepResult},
         time::Time,
     },
     port::{
@@ -145,4 +146,28 @@ impl Runtime for Tokio {
     fn spawn(&self, _name: &'static str, task: BoxFuture<'static, ()>) {
         tokio::spawn(task);
     }
+}
+
+/// What a step proved.
+pub fn done(result: StepResult) -> Proof {
+    let StepResult::Done(proof) = result else {
+        panic!("{result:?}")
+    };
+    proof
+}
+
+/// Why a step failed.
+pub fn failed(result: StepResult) -> String {
+    let StepResult::Failed { reason } = result else {
+        panic!("{result:?}")
+    };
+    reason
+}
+
+/// Why nobody knows what a step came to.
+pub fn unclear(result: StepResult) -> String {
+    let StepResult::Indeterminate { reason } = result else {
+        panic!("{result:?}")
+    };
+    reason
 }
