@@ -60,8 +60,10 @@ impl Calm {
         ));
     }
 
-    /// Both guards are heard again, and the standby streams.
+    /// Both guards are heard again, the standby streams, and what the client had sent into the fault is over.
     fn settle(&self) {
+        let all = [Way::Local, Way::Socket, Way::Remote];
+        self.shop.witness.until_written_by("a", &all);
         until("all is well again", || {
             let out = self.shop.command(&["check", "shop"]).output().unwrap();
             out.status.success()

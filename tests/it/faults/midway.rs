@@ -7,7 +7,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use super::{hosts, play, replaced};
+use super::{hosts, play, replaced_by};
 use crate::{
     guard_agent::shop::{Shop, Wanted},
     stand::postgres::until,
@@ -43,20 +43,21 @@ impl Fault {
         }
     }
 
-    /// What proves the fence; without a lease to wait for, it is done before anybody can step in.
-    fn evidence(self) -> &'static str {
+    /// What may prove the fence: a guard that is alive may acknowledge it before its lease is over.
+    fn evidence(self) -> &'static [&'static str] {
         match self {
-            Self::DatabaseFrozen => "fenced: rung acknowledged",
+            Self::DatabaseFrozen => &["fenced: rung acknowledged", "fenced: rung lease"],
             Self::Lost
             | Self::Partitioned
             | Self::HostFrozen
             | Self::GuardFrozen
-            | Self::BothKilled => "fenced: rung lease",
+            | Self::BothKilled => &["fenced: rung lease"],
         }
     }
 
+    /// Whether nobody can step in before a lease is over.
     fn is_waited_for(self) -> bool {
-        self.evidence() == "fenced: rung lease"
+        self.evidence() == ["fenced: rung lease"]
     }
 }
 
@@ -83,7 +84,7 @@ fn controller_away(fault: Fault) {
     sleep(Duration::from_secs(1));
     assert!(!fault.is_waited_for() || shop.witness.first("b").is_none());
     shop.start();
-    replaced(&shop, struck, fault.evidence());
+    replaced_by(&shop, struck, fault.evidence());
     nothing_twice(&shop);
     drop(shop);
 
@@ -92,7 +93,7 @@ fn controller_away(fault: Fault) {
     sleep(Duration::from_secs(8));
     assert!(!fault.is_waited_for() || shop.witness.first("b").is_none());
     shop.signal(Signal::SIGCONT);
-    replaced(&shop, struck, fault.evidence());
+    replaced_by(&shop, struck, fault.evidence());
     nothing_twice(&shop);
 }
 

@@ -125,11 +125,16 @@ impl Witness {
         writes.iter().filter(|w| w.site == site).map(|w| w.at).min()
     }
 
-    /// Waits until writes of both ways are acknowledged that began after now.
+    /// Waits until writes of both clients on its host are acknowledged that began after now.
     pub fn until_written(&self, site: &str) {
+        self.until_written_by(site, &[Way::Local, Way::Socket]);
+    }
+
+    /// The same of these clients.
+    pub fn until_written_by(&self, site: &str, ways: &[Way]) {
         let now = Instant::now();
         until(&format!("writes at {site}"), || {
-            [Way::Local, Way::Socket].into_iter().all(|way| {
+            ways.iter().copied().all(|way| {
                 let mine = |w: &Write| w.site == site && w.way == way && w.at > now;
                 self.writes().iter().any(mine)
             })
