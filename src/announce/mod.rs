@@ -6,6 +6,7 @@ mod address;
 mod cut;
 pub mod email;
 pub mod fanout;
+pub mod kubernetes;
 pub mod ledger;
 pub mod message;
 pub mod telegram;

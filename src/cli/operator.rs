@@ -17,7 +17,7 @@ use super::{
     vantage,
 };
 use crate::{
-    announce::ledger::SqliteLedger,
+    announce::kubernetes::KubernetesLedger,
     driver::{clock::HostRuntime, engine::Outlets, registry},
     error::Error,
     operator::{
@@ -87,6 +87,11 @@ pub async fn run(args: &OperatorRun, place: &Place) -> Result<(), Error> {
         bounds: Bounds::new(args.secrets.clone(), args.allow_commands),
         approvals: args.approvals,
     };
+    let ledger: SharedLedger = Arc::new(KubernetesLedger::new(
+        client.clone(),
+        &settings.namespace,
+        runtime.clone(),
+    ));
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -101,10 +106,6 @@ pub async fn run(args: &OperatorRun, place: &Place) -> Result<(), Error> {
     };
     // Only a leader has them: candidates may stand in the same folder.
     let socket = Socket::bind(&place.socket).await?;
-    let ledger: SharedLedger = Arc::new(
-        SqliteLedger::open(&place.state.join("ledger.sqlite"))
-            .map_err(|e| engine::cannot_start(&e))?,
-    );
     let began = |engine: &mut _| drop(engine::answer(engine, socket, runtime));
     elected.lead(ledger, began, stop).await?;
     Ok(())

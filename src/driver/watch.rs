@@ -147,6 +147,7 @@ struct Post {
 /// A look under way.
 struct Flight {
     turn: u64,
+    begun: Time,
     overdue: Time,
     abort: AbortHandle,
 }
@@ -268,6 +269,7 @@ impl Beat {
         let turn = post.turn;
         let (abort, registration) = AbortHandle::new_pair();
         post.flight = Some(Flight {
+            begun: now,
             turn,
             overdue: now.after(post.timeout.saturating_mul(2)).after(GRACE),
             abort,
@@ -299,11 +301,15 @@ impl Beat {
         let Some(mut look) = look else {
             return;
         };
-        if flight.is_some_and(|f| now >= f.overdue) {
+        if flight.as_ref().is_some_and(|f| now >= f.overdue) {
             // This process stood still: what it reads now may have been so long ago, and its time-outs mean nothing.
             look = Look::new(Sight::Unknown, "the look ended long after its time-out");
         }
-        let observation = post.observation(now, look);
+        // The answer is as old as its look, however long it lay here.
+        let begun = flight.map(|flight| flight.begun);
+        let answered = begun.zip(look.latency).map(|(at, took)| at.after(took));
+        let at = answered.map_or(now, |at| at.min(now));
+        let observation = post.observation(at, look);
         self.report(observation);
     }
 

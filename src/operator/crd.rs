@@ -17,6 +17,7 @@ use super::{
     rule::{self, Rules},
 };
 use crate::{
+    announce::kubernetes::LedgerChunkSpec,
     journal::kubernetes::JournalEntrySpec,
     port::kind::Kinds,
     spec::{
@@ -142,6 +143,19 @@ const REVISION: Kind = Kind {
     columns: &[AGE],
     rules: rule::REVISION,
 };
+const CHUNK: Kind = Kind {
+    word: "LedgerChunk",
+    plural: "ledgerchunks",
+    singular: "ledgerchunk",
+    short: &[],
+    columns: &[
+        ("Service", "string", ".spec.service", false),
+        ("Message", "string", ".spec.message", false),
+        ("Channel", "string", ".spec.channel", false),
+        AGE,
+    ],
+    rules: rule::CHUNK,
+};
 const VALID: &str = ".status.conditions[?(@.type==\"Valid\")].status";
 const AGE: (&str, &str, &str, bool) = ("Age", "date", ".metadata.creationTimestamp", false);
 
@@ -158,6 +172,7 @@ pub fn all(kinds: Kinds) -> Result<Vec<(String, String)>, CrdError> {
         define::<ApprovalSpec>(&APPROVAL, Some(schema::<ApprovalStatus>(kinds)), kinds),
         define::<JournalEntrySpec>(&ENTRY, None, kinds),
         define::<ServiceRevisionSpec>(&REVISION, None, kinds),
+        define::<LedgerChunkSpec>(&CHUNK, None, kinds),
     ]
     .into_iter()
     .collect()

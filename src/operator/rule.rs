@@ -210,6 +210,9 @@ pub const ENTRY: Rules = &[
     ("spec.lines", MaxItems(1024)),
 ];
 
+/// Of a `LedgerChunk`.
+pub const CHUNK: Rules = &[("spec.recipients", MaxItems(10_000))];
+
 /// Of a `ServiceRevision`.
 pub const REVISION: Rules = &[
     ("spec.documents", MinItems(1)),

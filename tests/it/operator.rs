@@ -9,6 +9,7 @@ mod crossing;
 mod fence;
 mod image;
 mod journal;
+mod ledger;
 mod programs;
 mod reach;
 mod replicas;

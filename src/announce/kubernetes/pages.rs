@@ -1,0 +1,374 @@
+//! A mailing as it stands in its chunks: who is in which, and where each stands. Pure.
+
+use std::{collections::BTreeMap, mem};
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    model::{announcement::Tally, time::Time},
+    port::{
+        channel::Recipient,
+        ledger::{Delivery, Mailing},
+    },
+};
+
+/// Recipients of one chunk: what changes of one is written with all of them, some ten kilobytes.
+pub const CHUNK: usize = 100;
+
+/// A part of who was told what. Holds addresses of customers; written by the controller, and by nobody else.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, CustomResource, Serialize, Deserialize, JsonSchema,
+)]
+#[kube(
+    group = "failover.rs",
+    version = "v1alpha1",
+    kind = "LedgerChunk",
+    plural = "ledgerchunks",
+    namespaced
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LedgerChunkSpec {
+    /// The service.
+    pub service: String,
+    /// The announcement or page; empty in the list of those who want no messages.
+    pub message: String,
+    /// The channel; empty in the list of those who want no messages.
+    pub channel: String,
+    /// Its place among the chunks of the mailing.
+    pub number: u32,
+    /// Whether it stands for all chunks of the mailing by now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
+    /// Who is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<Entry>,
+    /// How many stood where whose addresses are forgotten.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub forgotten: BTreeMap<State, u64>,
+}
+
+/// A recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Entry {
+    /// The address.
+    pub to: String,
+    /// Where the message stands.
+    pub state: State,
+    /// What there is to say of that.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// Since when.
+    pub at: String,
+}
+
+/// [`Delivery`] as it is written.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum State {
+    /// Not yet tried.
+    Queued,
+    /// Handed over, answer not yet known.
+    Sending,
+    /// Accepted.
+    Sent,
+    /// The answer was lost.
+    Unknown,
+    /// Refused for good.
+    Failed,
+    /// Wants no messages.
+    Suppressed,
+}
+
+impl From<Delivery> for State {
+    fn from(delivery: Delivery) -> Self {
+        match delivery {
+            Delivery::Queued => Self::Queued,
+            Delivery::Sending => Self::Sending,
+            Delivery::Sent => Self::Sent,
+            Delivery::Unknown => Self::Unknown,
+            Delivery::Failed => Self::Failed,
+            Delivery::Suppressed => Self::Suppressed,
+        }
+    }
+}
+
+impl State {
+    const fn is_settled(self) -> bool {
+        match self {
+            Self::Queued | Self::Sending => false,
+            Self::Sent | Self::Unknown | Self::Failed | Self::Suppressed => true,
+        }
+    }
+}
+
+/// A chunk, and the version that the server has of it.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// What it holds.
+    pub spec: LedgerChunkSpec,
+    /// The server's version; none where it is new.
+    pub version: Option<String>,
+    /// Whether the server has something else.
+    pub is_changed: bool,
+}
+
+/// The chunks of a mailing.
+#[derive(Clone, Debug, Default)]
+pub struct Pages {
+    mailing: LedgerChunkSpec,
+    pages: Vec<Page>,
+    /// Chunk and place of each address. Addresses are compared without regard to case.
+    places: BTreeMap<String, (usize, usize)>,
+}
+
+fn key(to: &str) -> String {
+    to.to_ascii_lowercase()
+}
+
+impl Pages {
+    /// Of what the server holds, in any order.
+    #[must_use]
+    pub fn new(mailing: &Mailing, mut pages: Vec<Page>) -> Self {
+        pages.sort_by_key(|page| page.spec.number);
+        // One that stands for all: the others were about to be removed.
+        if pages.first().is_some_and(|page| page.spec.whole) {
+            pages.truncate(1);
+        }
+        let mut places = BTreeMap::new();
+        for (n, page) in pages.iter().enumerate() {
+            for (m, entry) in page.spec.recipients.iter().enumerate() {
+                places.insert(key(&entry.to), (n, m));
+            }
+        }
+        Self {
+            mailing: LedgerChunkSpec {
+                service: mailing.service.to_string(),
+                message: mailing.message.clone(),
+                channel: mailing.channel.to_string(),
+                ..LedgerChunkSpec::default()
+            },
+            pages,
+            places,
+        }
+    }
+
+    /// The chunks, to be written.
+    pub fn pages_mut(&mut self) -> &mut [Page] {
+        &mut self.pages
+    }
+
+    /// Where an address stands.
+    #[must_use]
+    pub fn of(&self, to: &Recipient) -> Option<&Entry> {
+        let (n, m) = *self.places.get(&key(&to.0))?;
+        self.pages.get(n)?.spec.recipients.get(m)
+    }
+
+    /// Whether what became of a message to an address is known, or never will be.
+    #[must_use]
+    pub fn is_settled(&self, to: &Recipient) -> bool {
+        self.of(to).is_some_and(|entry| entry.state.is_settled())
+    }
+
+    /// Whether anybody is still to be told.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let mut all = self.pages.iter().flat_map(|page| &page.spec.recipients);
+        all.any(|entry| !entry.state.is_settled())
+    }
+
+    /// Puts an address where it stands now.
+    pub fn put(&mut self, to: &Recipient, state: Delivery, detail: &str, at: Time) {
+        let mut entry = Entry {
+            to: to.0.clone(),
+            state: state.into(),
+            detail: detail.to_owned(),
+            at: at.to_string(),
+        };
+        if let Some((n, m)) = self.places.get(&key(&to.0)) {
+            let page = &mut self.pages[*n];
+            entry.to.clone_from(&page.spec.recipients[*m].to);
+            page.spec.recipients[*m] = entry;
+            page.is_changed = true;
+            return;
+        }
+        let has_room = |page: &Page| page.spec.whole || page.spec.recipients.len() < CHUNK;
+        if !self.pages.last().is_some_and(has_room) {
+            let number = self.pages.last().map_or(0, |page| page.spec.number + 1);
+            self.pages.push(Page {
+                spec: LedgerChunkSpec {
+                    number,
+                    ..self.mailing.clone()
+                },
+                version: None,
+                is_changed: true,
+            });
+        }
+        let n = self.pages.len() - 1;
+        let page = &mut self.pages[n];
+        self.places
+            .insert(key(&to.0), (n, page.spec.recipients.len()));
+        page.spec.recipients.push(entry);
+        page.is_changed = true;
+    }
+
+    /// Addresses in a state, in the order in which they came, at most `most`.
+    #[must_use]
+    pub fn in_state(&self, state: Delivery, most: usize) -> Vec<Recipient> {
+        let state = State::from(state);
+        let all = self.pages.iter().flat_map(|page| &page.spec.recipients);
+        all.filter(|entry| entry.state == state)
+            .take(most)
+            .map(|entry| Recipient(entry.to.clone()))
+            .collect()
+    }
+
+    /// How many stand where.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        let mut add = |state: State, more: u64| match state {
+            State::Queued | State::Sending => tally.queued += more,
+            State::Sent => tally.sent += more,
+            State::Unknown => tally.unknown += more,
+            State::Failed => tally.failed += more,
+            State::Suppressed => tally.suppressed += more,
+        };
+        for page in &self.pages {
+            for entry in &page.spec.recipients {
+                add(entry.state, 1);
+            }
+            for (state, number) in &page.spec.forgotten {
+                add(*state, *number);
+            }
+        }
+        tally
+    }
+
+    /// Forgets addresses that were settled before this. Where none is left, the first chunk stands for all of them: the
+    /// others, which are given back, may be removed once it is written.
+    pub fn forget(&mut self, before: Time) -> Vec<Page> {
+        for page in &mut self.pages {
+            for entry in mem::take(&mut page.spec.recipients) {
+                let at = Time::parse(&entry.at).ok();
+                if entry.state.is_settled() && at.is_none_or(|at| at < before) {
+                    *page.spec.forgotten.entry(entry.state).or_default() += 1;
+                    page.is_changed = true;
+                } else {
+                    page.spec.recipients.push(entry);
+                }
+            }
+        }
+        let mut gone = Vec::new();
+        if self.pages.iter().all(|p| p.spec.recipients.is_empty()) && self.pages.len() > 1 {
+            gone = self.pages.split_off(1);
+            let first = &mut self.pages[0];
+            for page in &gone {
+                for (state, number) in &page.spec.forgotten {
+                    *first.spec.forgotten.entry(*state).or_default() += number;
+                }
+            }
+            first.spec.whole = true;
+            first.is_changed = true;
+        }
+        self.places.clear();
+        for (n, page) in self.pages.iter().enumerate() {
+            for (m, entry) in page.spec.recipients.iter().enumerate() {
+                self.places.insert(key(&entry.to), (n, m));
+            }
+        }
+        gone
+    }
+}
+
+impl LedgerChunkSpec {
+    /// When the last of its messages was accepted.
+    #[must_use]
+    pub fn sent(&self) -> Option<Time> {
+        let sent = self.recipients.iter().filter(|e| e.state == State::Sent);
+        sent.filter_map(|e| Time::parse(&e.at).ok()).max()
+    }
+
+    /// When the last of its addresses was settled; none where one is not, or none is left.
+    #[must_use]
+    pub fn settled(&self) -> Option<Time> {
+        if self.message.is_empty() || self.recipients.iter().any(|e| !e.state.is_settled()) {
+            return None;
+        }
+        let all = self.recipients.iter();
+        all.filter_map(|e| Time::parse(&e.at).ok()).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_millis(1_700_000_000_000);
+
+    fn mailing() -> Mailing {
+        Mailing {
+            service: "shop".into(),
+            message: "shop-i4-onStandby".into(),
+            channel: "mail".into(),
+        }
+    }
+
+    fn person(n: usize) -> Recipient {
+        Recipient(format!("p{n}@example.com"))
+    }
+
+    #[test]
+    fn addresses_fill_one_chunk_after_the_other_and_are_found_again_in_any_order() {
+        let mut pages = Pages::new(&mailing(), Vec::new());
+        for n in 0..CHUNK * 2 + 1 {
+            pages.put(&person(n), Delivery::Queued, "", NOW);
+        }
+        let numbers: Vec<_> = pages.pages.iter().map(|p| p.spec.number).collect();
+        assert_eq!(numbers, [0, 1, 2]);
+        let mut written = pages.pages.clone();
+        for page in &mut written {
+            page.is_changed = false;
+        }
+        written.reverse();
+        let mut again = Pages::new(&mailing(), written);
+        assert_eq!(again.in_state(Delivery::Queued, 2), [person(0), person(1)]);
+        // Another spelling is the same person, who keeps the first one.
+        let loud = Recipient(person(CHUNK).0.to_uppercase());
+        again.put(&loud, Delivery::Sent, "250 OK", NOW);
+        assert_eq!(again.of(&person(CHUNK)).unwrap().to, person(CHUNK).0);
+        let changed: Vec<_> = again.pages.iter().map(|p| p.is_changed).collect();
+        assert_eq!(changed, [false, true, false]);
+        assert_eq!((again.tally().queued, again.tally().sent), (200, 1));
+    }
+
+    #[test]
+    fn what_is_forgotten_still_counts_and_takes_one_chunk() {
+        let mut pages = Pages::new(&mailing(), Vec::new());
+        for n in 0..=CHUNK {
+            pages.put(&person(n), Delivery::Sent, "", NOW);
+        }
+        pages.put(&person(0), Delivery::Sending, "", NOW);
+        assert!(pages.forget(NOW).is_empty(), "it was settled just now");
+        let later = NOW.after(crate::model::span::Span::from_secs(1));
+        assert!(pages.forget(later).is_empty(), "one may be under way still");
+        assert_eq!(pages.in_state(Delivery::Sending, 9), [person(0)]);
+        pages.put(&person(0), Delivery::Unknown, "", NOW);
+        let gone = pages.forget(later);
+        assert_eq!((gone.len(), pages.pages.len()), (1, 1));
+        let tally = pages.tally();
+        assert_eq!((tally.sent, tally.unknown, tally.queued), (100, 1, 0));
+        // The others may still be there when it is read again.
+        let left = pages.pages.iter().chain(&gone).cloned().collect();
+        assert_eq!(Pages::new(&mailing(), left).tally(), tally);
+        // Whoever comes later is found again, too.
+        pages.put(&person(7), Delivery::Queued, "", NOW);
+        let again = Pages::new(&mailing(), pages.pages.clone());
+        assert!(again.of(&person(7)).is_some());
+    }
+}
