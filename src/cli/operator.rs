@@ -107,7 +107,7 @@ pub async fn run(args: &OperatorRun, place: &Place) -> Result<(), Error> {
     // Only a leader has them: candidates may stand in the same folder.
     let socket = Socket::bind(&place.socket).await?;
     let began = |engine: &mut _| drop(engine::answer(engine, socket, runtime));
-    elected.lead(ledger, began, stop).await?;
+    Box::pin(elected.lead(ledger, began, stop)).await?;
     Ok(())
 }
 

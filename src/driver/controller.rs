@@ -45,6 +45,7 @@ use crate::{
     port::{
         cause, channel::SharedChannel, guard::SharedGuards, journal::SharedJournal, kind::Kinds,
         ledger::SharedLedger, runtime::SharedRuntime, secret::SharedSecrets, target::SharedTarget,
+        upkeep::upkeep,
     },
     publish::listener::Pages,
 };
@@ -362,7 +363,7 @@ impl Controller {
 
     /// Whether the service still runs here, and was looked after as far as that could be done.
     async fn is_looked_after(&self, service: &ServiceName) -> bool {
-        let looked = AssertUnwindSafe(self.look_after(service)).catch_unwind();
+        let looked = AssertUnwindSafe(upkeep(self.look_after(service))).catch_unwind();
         looked.await.map_or_else(
             |_| {
                 tracing::error!(%service, "its upkeep broke off: this is a fault of failover");

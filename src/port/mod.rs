@@ -33,4 +33,5 @@ pub mod store;
 pub mod supervisor;
 pub mod target;
 pub mod trust;
+pub mod upkeep;
 pub mod webhook;

@@ -202,13 +202,13 @@ fn on_failed(
     scope: &mut Scope<'_>,
     changes: &Changes<'_>,
     step: &OutlineStep<'_>,
-    changed: Option<OnFailure>,
+    own: Option<OnFailure>,
 ) -> OnFailure {
-    let chosen = changed.or(step.spec.on_failure);
+    let chosen = own.or(step.spec.on_failure);
     let chosen = chosen.unwrap_or_else(|| on_failure(step));
     let tries_a_write = step.kind.is_some_and(|k| k.name == WRITE_ATTEMPT);
     if tries_a_write && chosen == OnFailure::Continue {
-        let at = match changed {
+        let at = match own {
             Some(_) => changes.path.key(&step.spec.id).key("onFailure"),
             None => changes.runbook.clone(),
         };

@@ -121,7 +121,7 @@ pub struct Page {
 #[derive(Clone, Debug, Default)]
 pub struct Pages {
     mailing: LedgerChunkSpec,
-    pages: Vec<Page>,
+    chunks: Vec<Page>,
     /// Chunk and place of each address. Addresses are compared without regard to case.
     places: BTreeMap<String, (usize, usize)>,
 }
@@ -146,27 +146,27 @@ impl Pages {
             }
         }
         Self {
+            chunks: pages,
             mailing: LedgerChunkSpec {
                 service: mailing.service.to_string(),
                 message: mailing.message.clone(),
                 channel: mailing.channel.to_string(),
                 ..LedgerChunkSpec::default()
             },
-            pages,
             places,
         }
     }
 
     /// The chunks, to be written.
     pub fn pages_mut(&mut self) -> &mut [Page] {
-        &mut self.pages
+        &mut self.chunks
     }
 
     /// Where an address stands.
     #[must_use]
     pub fn of(&self, to: &Recipient) -> Option<&Entry> {
         let (n, m) = *self.places.get(&key(&to.0))?;
-        self.pages.get(n)?.spec.recipients.get(m)
+        self.chunks.get(n)?.spec.recipients.get(m)
     }
 
     /// Whether what became of a message to an address is known, or never will be.
@@ -178,7 +178,7 @@ impl Pages {
     /// Whether anybody is still to be told.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        let mut all = self.pages.iter().flat_map(|page| &page.spec.recipients);
+        let mut all = self.chunks.iter().flat_map(|page| &page.spec.recipients);
         all.any(|entry| !entry.state.is_settled())
     }
 
@@ -191,16 +191,16 @@ impl Pages {
             at: at.to_string(),
         };
         if let Some((n, m)) = self.places.get(&key(&to.0)) {
-            let page = &mut self.pages[*n];
+            let page = &mut self.chunks[*n];
             entry.to.clone_from(&page.spec.recipients[*m].to);
             page.spec.recipients[*m] = entry;
             page.is_changed = true;
             return;
         }
         let has_room = |page: &Page| page.spec.whole || page.spec.recipients.len() < CHUNK;
-        if !self.pages.last().is_some_and(has_room) {
-            let number = self.pages.last().map_or(0, |page| page.spec.number + 1);
-            self.pages.push(Page {
+        if !self.chunks.last().is_some_and(has_room) {
+            let number = self.chunks.last().map_or(0, |page| page.spec.number + 1);
+            self.chunks.push(Page {
                 spec: LedgerChunkSpec {
                     number,
                     ..self.mailing.clone()
@@ -209,8 +209,8 @@ impl Pages {
                 is_changed: true,
             });
         }
-        let n = self.pages.len() - 1;
-        let page = &mut self.pages[n];
+        let n = self.chunks.len() - 1;
+        let page = &mut self.chunks[n];
         self.places
             .insert(key(&to.0), (n, page.spec.recipients.len()));
         page.spec.recipients.push(entry);
@@ -221,7 +221,7 @@ impl Pages {
     #[must_use]
     pub fn in_state(&self, state: Delivery, most: usize) -> Vec<Recipient> {
         let state = State::from(state);
-        let all = self.pages.iter().flat_map(|page| &page.spec.recipients);
+        let all = self.chunks.iter().flat_map(|page| &page.spec.recipients);
         all.filter(|entry| entry.state == state)
             .take(most)
             .map(|entry| Recipient(entry.to.clone()))
@@ -239,7 +239,7 @@ impl Pages {
             State::Failed => tally.failed += more,
             State::Suppressed => tally.suppressed += more,
         };
-        for page in &self.pages {
+        for page in &self.chunks {
             for entry in &page.spec.recipients {
                 add(entry.state, 1);
             }
@@ -253,7 +253,7 @@ impl Pages {
     /// Forgets addresses that were settled before this. Where none is left, the first chunk stands for all of them: the
     /// others, which are given back, may be removed once it is written.
     pub fn forget(&mut self, before: Time) -> Vec<Page> {
-        for page in &mut self.pages {
+        for page in &mut self.chunks {
             for entry in mem::take(&mut page.spec.recipients) {
                 let at = Time::parse(&entry.at).ok();
                 if entry.state.is_settled() && at.is_none_or(|at| at < before) {
@@ -265,9 +265,9 @@ impl Pages {
             }
         }
         let mut gone = Vec::new();
-        if self.pages.iter().all(|p| p.spec.recipients.is_empty()) && self.pages.len() > 1 {
-            gone = self.pages.split_off(1);
-            let first = &mut self.pages[0];
+        if self.chunks.iter().all(|p| p.spec.recipients.is_empty()) && self.chunks.len() > 1 {
+            gone = self.chunks.split_off(1);
+            let first = &mut self.chunks[0];
             for page in &gone {
                 for (state, number) in &page.spec.forgotten {
                     *first.spec.forgotten.entry(*state).or_default() += number;
@@ -277,7 +277,7 @@ impl Pages {
             first.is_changed = true;
         }
         self.places.clear();
-        for (n, page) in self.pages.iter().enumerate() {
+        for (n, page) in self.chunks.iter().enumerate() {
             for (m, entry) in page.spec.recipients.iter().enumerate() {
                 self.places.insert(key(&entry.to), (n, m));
             }
@@ -326,12 +326,12 @@ mod tests {
     #[test]
     fn addresses_fill_one_chunk_after_the_other_and_are_found_again_in_any_order() {
         let mut pages = Pages::new(&mailing(), Vec::new());
-        for n in 0..CHUNK * 2 + 1 {
+        for n in 0..=(CHUNK * 2) {
             pages.put(&person(n), Delivery::Queued, "", NOW);
         }
-        let numbers: Vec<_> = pages.pages.iter().map(|p| p.spec.number).collect();
+        let numbers: Vec<_> = pages.chunks.iter().map(|p| p.spec.number).collect();
         assert_eq!(numbers, [0, 1, 2]);
-        let mut written = pages.pages.clone();
+        let mut written = pages.chunks.clone();
         for page in &mut written {
             page.is_changed = false;
         }
@@ -342,7 +342,7 @@ mod tests {
         let loud = Recipient(person(CHUNK).0.to_uppercase());
         again.put(&loud, Delivery::Sent, "250 OK", NOW);
         assert_eq!(again.of(&person(CHUNK)).unwrap().to, person(CHUNK).0);
-        let changed: Vec<_> = again.pages.iter().map(|p| p.is_changed).collect();
+        let changed: Vec<_> = again.chunks.iter().map(|p| p.is_changed).collect();
         assert_eq!(changed, [false, true, false]);
         assert_eq!((again.tally().queued, again.tally().sent), (200, 1));
     }
@@ -360,15 +360,15 @@ mod tests {
         assert_eq!(pages.in_state(Delivery::Sending, 9), [person(0)]);
         pages.put(&person(0), Delivery::Unknown, "", NOW);
         let gone = pages.forget(later);
-        assert_eq!((gone.len(), pages.pages.len()), (1, 1));
+        assert_eq!((gone.len(), pages.chunks.len()), (1, 1));
         let tally = pages.tally();
         assert_eq!((tally.sent, tally.unknown, tally.queued), (100, 1, 0));
         // The others may still be there when it is read again.
-        let left = pages.pages.iter().chain(&gone).cloned().collect();
+        let left = pages.chunks.iter().chain(&gone).cloned().collect();
         assert_eq!(Pages::new(&mailing(), left).tally(), tally);
         // Whoever comes later is found again, too.
         pages.put(&person(7), Delivery::Queued, "", NOW);
-        let again = Pages::new(&mailing(), pages.pages.clone());
+        let again = Pages::new(&mailing(), pages.chunks.clone());
         assert!(again.of(&person(7)).is_some());
     }
 }

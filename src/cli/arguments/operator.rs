@@ -91,7 +91,7 @@ pub struct OperatorRun {
     /// Observers elsewhere.
     #[command(flatten)]
     pub vantage: VantageListen,
-    /// EndpointSlice that the leader writes its own address into, so that a Service without a selector leads to it alone.
+    /// `EndpointSlice` that the leader writes its own address into, so that a Service without a selector leads to it alone.
     #[arg(
         long,
         value_name = "NAME",

@@ -1,8 +1,9 @@
 //! The few calls of Cloudflare's API v4 that are needed, on the shared HTTP client.
 //!
 //! Only the fields in use are read, so that nothing else in a zone can spoil an answer, and error codes are kept with
-//! their messages. A credential that has run into the limit is not used again, by any service of this process, until
-//! the block ends: each further call would be refused and could lengthen it.
+//! their messages. All services of this process share the calls that a credential may make (`limit`). One that has run
+//! into Cloudflare's limit all the same is not used again, by any of them, until the block ends: each further call would
+//! be refused and could lengthen it.
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::limit::Window;
 use crate::{
     model::{
         secret::{Secret, SecretRef},
@@ -24,6 +26,7 @@ use crate::{
     port::{
         runtime::SharedRuntime,
         secret::{SecretError, SharedSecrets},
+        upkeep::is_upkeep,
     },
 };
 
@@ -195,6 +198,9 @@ fn told(reasons: &[Reason], status: StatusCode) -> String {
 /// When the block of each credential ends, for the whole process. Keyed by a digest: no token stands here.
 static BLOCKS: LazyLock<Mutex<BTreeMap<[u8; 32], Time>>> = LazyLock::new(Mutex::default);
 
+/// The calls that each credential made lately, for the whole process, keyed in the same way.
+static WINDOWS: LazyLock<Mutex<BTreeMap<[u8; 32], Window>>> = LazyLock::new(Mutex::default);
+
 /// The API, for one credential.
 pub struct Api {
     /// The shared client.
@@ -331,6 +337,7 @@ impl Api {
         }
         let credential = self.credential(&token);
         self.unblocked(&credential)?;
+        self.turn(credential).await?;
         let mut request = self
             .http
             .request(method, format!("{}{path}", self.base))
@@ -379,6 +386,41 @@ impl Api {
                 host: host(),
                 status,
             }),
+        }
+    }
+
+    /// Calls of this token that were made lately.
+    ///
+    /// # Errors
+    /// Where the token cannot be read.
+    pub fn used(&self) -> Result<usize, SecretError> {
+        let credential = self.credential(&self.secrets.read(&self.token)?);
+        let mut windows = WINDOWS.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = windows.entry(credential).or_default();
+        Ok(window.used(self.runtime.now()))
+    }
+
+    /// Waits until the credential may make another call. A wait goes on beyond the call's own time: the call is only made
+    /// after it, and a step has its own time-out.
+    async fn turn(&self, credential: [u8; 32]) -> Result<(), ApiError> {
+        let mut told = false;
+        loop {
+            let asked = {
+                let mut windows = WINDOWS.lock().unwrap_or_else(PoisonError::into_inner);
+                let window = windows.entry(credential).or_default();
+                window.admit(is_upkeep(), self.runtime.now())
+            };
+            let Err(until) = asked else {
+                return Ok(());
+            };
+            if !told {
+                let upkeep = is_upkeep();
+                tracing::warn!(%until, upkeep, "a call to Cloudflare waits: its token is near the limit of Cloudflare");
+                told = true;
+            }
+            self.runtime.sleep_until(until).await;
+            // Somebody else may have run into it meanwhile.
+            self.unblocked(&credential)?;
         }
     }
 

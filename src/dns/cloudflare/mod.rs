@@ -35,6 +35,7 @@ use crate::{
 
 pub mod api;
 pub mod batch;
+pub mod limit;
 
 use api::{Api, ApiError, ApiRecord};
 
@@ -265,6 +266,7 @@ impl DnsProvider for Cloudflare {
     async fn check(&self, name: &str, kind: RecordKind) -> Vec<CheckItem> {
         let mut items = vec![self.check_zone().await];
         items.extend(self.check_token().await);
+        items.extend(self.check_limit());
         if let Ok(owner) = rrset::name_in(name, &self.zone)
             && let Err(e) = self.look(&owner, kind).await
         {
@@ -449,6 +451,26 @@ impl Cloudflare {
                 "look at apiUrl",
             ),
         }
+    }
+
+    /// Whether so many services call with this token that checks have to wait.
+    fn check_limit(&self) -> Option<CheckItem> {
+        let used = self.api.used().ok()?;
+        (used >= limit::UPKEEP).then(|| {
+            CheckItem::bad(
+                "dns/limit",
+                CheckStatus::Warn,
+                format!(
+                    "the token made {} or more calls within {}, so that checks wait; steps wait from {} on: Cloudflare blocks a \
+                     token for 5 minutes beyond {}",
+                    limit::UPKEEP,
+                    limit::WINDOW,
+                    limit::CALLS,
+                    limit::ALLOWED
+                ),
+                "share this service's zones among tokens of several Cloudflare users",
+            )
+        })
     }
 
     /// Whether the token ends soon. An account's token cannot be asked for that: then nothing is said.

@@ -11,11 +11,14 @@ use failover::{
         step::{Presence, StepResult},
         time::Time,
     },
-    port::dns::{SharedDns, Swap},
+    port::{
+        dns::{SharedDns, Swap},
+        upkeep::upkeep,
+    },
 };
 use serde_json::json;
 
-use super::{A, APP, World, done, east, item, reason, set, unknown, west};
+use super::{A, APP, World, done, east, item, reason, set, unknown, west, within};
 use crate::stand::{
     clock::HandClock,
     cloudflare::{Cloudflare, Mood, READER, TOKEN, ZONE},
@@ -425,4 +428,76 @@ async fn a_cloudflare_that_is_gone_refuses_or_is_unknown() {
     let told = reason(dns.swap(APP, A, &east(), &west()).await);
     assert!(told.contains("cannot connect"), "{told}");
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+/// 200 services with one token: as many looks as many services make, in five minutes each.
+#[tokio::test]
+async fn many_services_share_what_one_token_may_call() {
+    const SERVICES: usize = 200;
+    const TURN: Span = Span::from_secs(300);
+    let cloudflare = Cloudflare::start().await;
+    let clock = HandClock::at(Time::parse("2026-11-21T14:00:00Z").unwrap());
+    let mut world = World::new("demo.test");
+    world.wiring.runtime = clock.clone();
+    world.vault.put("TOKEN", TOKEN);
+    let with = json!({"token": {"env": "TOKEN"}, "apiUrl": cloudflare.url, "zoneId": ZONE});
+    let mut made = Vec::new();
+    for n in 0..SERVICES {
+        cloudflare.add("A", &format!("s{n}.demo.test"), "192.0.2.1", 300, false);
+        made.push(world.provider("dns/cloudflare", &with));
+    }
+    let name = |n: usize| format!("s{n}.demo.test.");
+    let stand = &cloudflare;
+    let calls = |most: usize| move || async move { stand.calls() >= most };
+
+    // Every service is looked after at once, which takes four calls each.
+    let checks = made.iter().cloned().enumerate();
+    let checks: Vec<_> = checks
+        .map(|(n, dns)| tokio::spawn(upkeep(async move { dns.check(&name(n), A).await })))
+        .collect();
+    within("checks use up their part", calls(600)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(cloudflare.calls(), 600, "the rest is for runs");
+
+    // Their site dies: runs go on at once, and stop before Cloudflare would block the token.
+    let old = set(&["192.0.2.1"], 300);
+    let swaps = made.iter().cloned().enumerate();
+    let swaps: Vec<_> = swaps
+        .map(|(n, dns)| {
+            let old = old.clone();
+            tokio::spawn(async move { dns.swap(&name(n), A, &old, &west()).await })
+        })
+        .collect();
+    within("runs use up the rest", calls(1_000)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(cloudflare.calls(), 1_000);
+
+    let mut before = cloudflare.calls();
+    let is_done =
+        || swaps.iter().all(|s| s.is_finished()) && checks.iter().all(|c| c.is_finished());
+    while !is_done() {
+        clock.turn(TURN);
+        within("calls go on", || async {
+            cloudflare.calls() > before || is_done()
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = cloudflare.calls();
+        assert!(now - before <= 1_000, "{}", now - before);
+        before = now;
+    }
+    for swap in swaps {
+        assert_eq!(swap.await.unwrap(), Swap::Done);
+    }
+    let told = checks
+        .into_iter()
+        .map(|check| async { check.await.unwrap() });
+    let told = futures::future::join_all(told).await;
+    let limit = told.iter().flatten().find(|i| i.name == "dns/limit");
+    assert_eq!(limit.unwrap().status, CheckStatus::Warn);
+    let moved = cloudflare.records();
+    let moved = moved
+        .iter()
+        .filter(|r| r.contains(" s") && r.ends_with("198.51.100.1 60"));
+    assert_eq!(moved.count(), SERVICES);
 }
