@@ -183,6 +183,9 @@ fn promise(service: &Service, state: &State, run: &Run, view: &View, now: Time) 
             return fence_question(service, state, run, reason, now);
         }
     };
+    if let Some(stranger) = terms::stranger(state, view) {
+        return vec![closed(run, RunOutcome::Stuck, stranger)];
+    }
     // Higher than what the new site's guard has promised to a controller whose journal knew more.
     let target = view.guards.get(&run.plan.to);
     let promised = target.and_then(|r| r.promise.as_ref()).map(|p| p.epoch);

@@ -120,12 +120,40 @@ pub fn next(state: &State, view: &View) -> Epoch {
     highest.max(state.epoch).next()
 }
 
+/// Why nobody may go beyond what guards have promised: a guard keeps a promise that this journal has not asked for, so
+/// another controller has led since, and may lead still. A fence that was begun here asks for the epoch after the one in
+/// force, and for no later one; whoever takes over goes beyond all that there is.
+#[must_use]
+pub fn stranger(state: &State, view: &View) -> Option<String> {
+    if state.taken_over.is_some() {
+        return None;
+    }
+    let promised = view.guards.values().find_map(|report| {
+        let promise = report.promise.as_ref()?;
+        let asked = match promise.role {
+            Role::Primary => state.epoch,
+            Role::Standby | Role::Fenced => state.epoch.next(),
+        };
+        (promise.epoch > asked).then_some((&report.site, promise.epoch))
+    });
+    promised.map(|(site, epoch)| {
+        format!(
+            "the guard of {site} has promised epoch {epoch}, and this journal knows of none after {}: another controller \
+             has led since. Stop this one where that one leads still; else begin anew with `failover takeover`",
+            state.epoch
+        )
+    })
+}
+
 /// Why no epoch may be opened at the site that the journal takes for the active one: the guard of another site may hold
 /// a later epoch than the journal knows, as after a journal was lost or an old copy was taken up.
 #[must_use]
 pub fn doubt(service: &Service, state: &State, view: &View) -> Option<String> {
     let guards = service.guards.as_ref()?;
     let active = state.active.as_ref()?;
+    if let Some(stranger) = stranger(state, view) {
+        return Some(stranger);
+    }
     let others = guards.sites.keys().filter(|site| *site != active);
     for site in others {
         let Some(report) = view.guards.get(site) else {

@@ -238,6 +238,7 @@ fn bare(fault: Fault) -> Run {
         cluster,
         place: place(name),
         guard: None,
+        env: Vec::new(),
     };
     let (mut a, mut b) = (site("a", primary), site("b", standby));
     b.cluster.stream_from(a.database(), "600ms");

@@ -473,8 +473,10 @@ async fn many_services_share_what_one_token_may_call() {
     assert_eq!(cloudflare.calls(), 1_000);
 
     let mut before = cloudflare.calls();
-    let is_done =
-        || swaps.iter().all(|s| s.is_finished()) && checks.iter().all(|c| c.is_finished());
+    let is_done = || {
+        swaps.iter().all(tokio::task::JoinHandle::is_finished)
+            && checks.iter().all(tokio::task::JoinHandle::is_finished)
+    };
     while !is_done() {
         clock.turn(TURN);
         within("calls go on", || async {

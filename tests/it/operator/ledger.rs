@@ -214,16 +214,16 @@ async fn two_thousand_are_told_once_over_a_change_of_leaders() {
     );
     handed.extend(by_two);
     handed.extend(by_one);
-    let once: BTreeSet<_> = handed.iter().map(|to| to.0.clone()).collect();
-    assert_eq!(once.len(), handed.len(), "somebody was told twice");
+    let told_once: BTreeSet<_> = handed.iter().map(|to| to.0.clone()).collect();
+    assert_eq!(told_once.len(), handed.len(), "somebody was told twice");
     // Whom the quarrel left out is told in the next round.
     let three = leader(&client);
     let unsure = three.interrupted(&mail).await.unwrap();
     let rest = three.queued(&mail, 10_000).await.unwrap();
-    let told: BTreeSet<_> = once
+    let told: BTreeSet<_> = told_once
         .iter()
         .chain(unsure.iter().chain(&rest).map(|to| &to.0))
         .collect();
     assert_eq!(told.len(), 2_000, "nobody is missing");
-    assert!(rest.iter().all(|to| !once.contains(&to.0)));
+    assert!(rest.iter().all(|to| !told_once.contains(&to.0)));
 }
