@@ -1,8 +1,8 @@
 //! The ledger in a cluster: who was told what, in objects that the next leader finds.
 //!
 //! A mailing stands in chunks of a hundred recipients. Each is written under the version that was read, so that of two
-//! who believe to lead one is refused, and writes nothing more from then on: a message is sent only after the mark before it
-//! is there. What waits while something
+//! who believe to lead one is refused, and takes on nobody whom the other one has: a message is sent only after the mark
+//! before it is there. What waits while something
 //! is written is written together afterwards. An answer may be lost: what is asked again then is refused, and is read and
 //! compared.
 //!
@@ -13,15 +13,15 @@ mod pages;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use futures::{
-    channel::oneshot,
-    future::{join_all, try_join_all},
-};
+use futures::{StreamExt, channel::oneshot, future::join_all, stream::FuturesUnordered};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, ObjectMeta, PostParams},
@@ -40,6 +40,7 @@ use crate::{
         time::Time,
     },
     port::{
+        cause,
         channel::Recipient,
         ledger::{Delivery, Ledger, LedgerError, Mailing},
         runtime::SharedRuntime,
@@ -54,9 +55,15 @@ const SERVICE: &str = "failover.rs/service";
 const CHANNEL: &str = "failover.rs/channel";
 /// When the last message was accepted.
 const SENT: &str = "failover.rs/sent";
-/// When the last address was settled.
+/// When the first address was settled that is not forgotten yet.
 const SETTLED: &str = "failover.rs/settled";
 
+/// How often a mailing that somebody else has written is read anew.
+const ROUNDS: usize = 3;
+/// Chunks that are written at once.
+const AT_ONCE: usize = 16;
+/// Time between two looks for addresses to forget.
+const FORGETS: Span = Span::from_secs(3600);
 /// Mailings that are remembered between two calls.
 const KEPT: usize = 32;
 /// Chunks that are read at once.
@@ -73,7 +80,7 @@ const PATIENCE: Span = Span::from_secs(8);
 enum ApiError {
     #[error("the API server does not answer")]
     Silent,
-    #[error("another leader writes {0}: this one tells nobody any more")]
+    #[error("another leader writes {0}")]
     Overtaken(String),
     #[error("the API server refuses")]
     Refused(#[source] Box<kube::Error>),
@@ -88,12 +95,19 @@ impl From<ApiError> for LedgerError {
 }
 
 /// The ledger of a namespace.
-pub struct KubernetesLedger {
+#[derive(Clone)]
+pub struct KubernetesLedger(Arc<Shared>);
+
+struct Shared {
     api: Api<LedgerChunk>,
     runtime: SharedRuntime,
     /// What is to be written next.
     waiting: Mutex<Vec<(Write, Answer)>>,
     book: Turn<Book>,
+    /// Names this leader's writes, and how many there were.
+    writer: (String, AtomicU64),
+    /// When addresses were last forgotten.
+    forgot: Mutex<Option<Time>>,
 }
 
 type Answer = oneshot::Sender<Result<(), String>>;
@@ -102,8 +116,6 @@ type Answer = oneshot::Sender<Result<(), String>>;
 #[derive(Default)]
 struct Book {
     mailings: BTreeMap<Mailing, Pages>,
-    /// A chunk that somebody else has written since: whatever is in here may be wrong, and stays so.
-    overtaken: Option<String>,
     /// When each channel's last message was accepted.
     sent: BTreeMap<ServiceName, BTreeMap<ChannelName, Time>>,
 }
@@ -162,33 +174,37 @@ impl KubernetesLedger {
     /// The ledger of a namespace.
     #[must_use]
     pub fn new(client: Client, namespace: &str, runtime: SharedRuntime) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             api: Api::namespaced(client, namespace),
             runtime,
             waiting: Mutex::default(),
             book: Turn::default(),
-        }
+            writer: (format!("{:016x}", rand::random::<u64>()), AtomicU64::new(0)),
+            forgot: Mutex::default(),
+        }))
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<(Write, Answer)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whoever has the turn writes what all others wait for.
+    /// Beside the caller: what others wait for is not given up because one of them was.
     async fn write(&self, write: Write) -> Result<(), LedgerError> {
         let (answer, answered) = oneshot::channel();
-        self.waiting().push((write, answer));
-        {
-            let mut book = self.book.lock().await;
-            let group = std::mem::take(&mut *self.waiting());
-            self.commit(&mut book, group).await;
-        }
+        self.0.waiting().push((write, answer));
+        let shared = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            let mut book = shared.book.lock().await;
+            let group = std::mem::take(&mut *shared.waiting());
+            shared.commit(&mut book, group).await;
+        });
         match answered.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(LedgerError(error.into())),
-            // Whoever wrote it was dropped meanwhile.
             Err(oneshot::Canceled) => Err(ApiError::GivenUp.into()),
         }
+    }
+}
+
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Vec<(Write, Answer)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn commit(&self, book: &mut Book, group: Vec<(Write, Answer)>) {
@@ -202,26 +218,64 @@ impl KubernetesLedger {
         for (mailing, part) in parts {
             let (writes, answers): (Vec<_>, Vec<_>) = part.into_iter().unzip();
             let done = self.commit_one(book, &mailing, &writes).await;
-            let done = done.map_err(|e| crate::port::cause::in_full(&e));
-            for answer in answers {
+            for (answer, done) in answers.into_iter().zip(done) {
                 // A caller who went away misses nothing.
-                let _ = answer.send(done.clone());
+                let _ = answer.send(done);
             }
         }
     }
 
-    /// Writes to one mailing. What is in the book is what the server holds: it is taken out until that is so again.
+    /// Writes to one mailing; what became of each. Where somebody else has written it since, it is read anew, and whatever
+    /// still holds is written again.
     async fn commit_one(
         &self,
         book: &mut Book,
         mailing: &Mailing,
         writes: &[Write],
-    ) -> Result<(), ApiError> {
-        if let Some(name) = &book.overtaken {
-            return Err(ApiError::Overtaken(name.clone()));
+    ) -> Vec<Result<(), String>> {
+        let told = |e: &ApiError| cause::in_full(e);
+        let mut refused: BTreeMap<usize, String> = BTreeMap::new();
+        // Whom this very call has claimed: an answer may have been lost.
+        let mut claimed = BTreeSet::new();
+        let mut last = ApiError::GivenUp;
+        for _ in 0..ROUNDS {
+            match self
+                .try_commit(book, mailing, writes, &mut refused, &mut claimed)
+                .await
+            {
+                Ok(()) => {
+                    let all = 0..writes.len();
+                    return all
+                        .map(|n| refused.remove(&n).map_or(Ok(()), Err))
+                        .collect();
+                }
+                Err(error @ ApiError::Overtaken(_)) => last = error,
+                Err(error) => {
+                    last = error;
+                    break;
+                }
+            }
         }
+        let all = 0..writes.len();
+        all.map(|n| Err(refused.remove(&n).unwrap_or_else(|| told(&last))))
+            .collect()
+    }
+
+    /// Once. The mailing is in the book again where the server holds what it says.
+    async fn try_commit(
+        &self,
+        book: &mut Book,
+        mailing: &Mailing,
+        writes: &[Write],
+        refused: &mut BTreeMap<usize, String>,
+        claimed: &mut BTreeSet<String>,
+    ) -> Result<(), ApiError> {
         let mut pages = self.take(book, mailing).await?;
-        for write in writes {
+        let mut claims = Vec::new();
+        for (n, write) in writes.iter().enumerate() {
+            if refused.contains_key(&n) {
+                continue;
+            }
             match write {
                 Write::Enqueue(_, to, at) => {
                     let unwanted = self.see(book, &unwanted(&mailing.service)).await?;
@@ -238,14 +292,21 @@ impl KubernetesLedger {
                     }
                 }
                 Write::Mark(_, marks, at) => {
+                    let is_anothers = |(to, state, _): &(Recipient, Delivery, String)| {
+                        *state == Delivery::Sending
+                            && !claimed.contains(&to.0)
+                            && !pages.is_free(to)
+                    };
+                    if let Some((to, ..)) = marks.iter().find(|mark| is_anothers(mark)) {
+                        let key = mailing.key(to);
+                        refused.insert(n, format!("{key} was taken on by another leader"));
+                        continue;
+                    }
                     for (to, state, detail) in marks {
-                        // Whoever was told already is not told by this one.
-                        if *state == Delivery::Sending && pages.is_settled(to) {
-                            let name = mailing.message.clone();
-                            book.overtaken = Some(name.clone());
-                            return Err(ApiError::Overtaken(name));
+                        if *state == Delivery::Sending {
+                            claims.push(to.clone());
                         }
-                        pages.put(to, *state, detail, *at);
+                        pages.advance(to, *state, detail, *at);
                         if *state == Delivery::Sent
                             && let Some(sent) = book.sent.get_mut(&mailing.service)
                         {
@@ -261,12 +322,13 @@ impl KubernetesLedger {
                 }
             }
         }
-        if let Err(error) = self.put(&mut pages).await {
-            if let ApiError::Overtaken(name) = &error {
-                book.overtaken = Some(name.clone());
+        let written = self.put(&mut pages).await;
+        for to in claims {
+            if pages.is_written(&to) {
+                claimed.insert(to.0);
             }
-            return Err(error);
         }
+        written?;
         if book.mailings.len() >= KEPT {
             let stays = |m: &Mailing, pages: &Pages| m.message.is_empty() || pages.is_open();
             book.mailings.retain(|m, pages| stays(m, pages));
@@ -300,6 +362,7 @@ impl KubernetesLedger {
             let listed = within(self.api.list(&list)).await?;
             pages.extend(listed.items.into_iter().map(|chunk| Page {
                 version: chunk.resource_version(),
+                before: Some(chunk.spec.clone()),
                 spec: chunk.spec,
                 is_changed: false,
             }));
@@ -312,25 +375,55 @@ impl KubernetesLedger {
 
     /// Writes what was changed.
     async fn put(&self, pages: &mut Pages) -> Result<(), ApiError> {
-        let changed = pages.pages_mut().iter_mut().filter(|page| page.is_changed);
-        let written = changed.map(|page| async {
-            page.version = self.put_one(page).await?;
+        let changed = pages.pages_mut().iter().enumerate();
+        let changed: Vec<(usize, Page)> = changed
+            .filter(|(_, page)| page.is_changed)
+            .map(|(n, page)| {
+                let mut page = page.clone();
+                let count = self.writer.1.fetch_add(1, Ordering::Relaxed);
+                page.spec.writer = format!("{}-{count}", self.writer.0);
+                (n, page)
+            })
+            .collect();
+        let mut writing = FuturesUnordered::new();
+        let mut rest = changed.into_iter();
+        let mut written = Ok(());
+        loop {
+            while writing.len() < AT_ONCE
+                && let Some((n, page)) = rest.next()
+            {
+                writing.push(self.put_numbered(n, page));
+            }
+            let Some((n, answer)) = writing.next().await else {
+                return written;
+            };
+            match answer {
+                Ok(page) => pages.pages_mut()[n] = page,
+                Err(error) => written = Err(error),
+            }
+        }
+    }
+
+    async fn put_numbered(&self, n: usize, mut page: Page) -> (usize, Result<Page, ApiError>) {
+        let written = self.put_one(&page).await.map(|version| {
+            page.version = version;
+            page.before = Some(page.spec.clone());
             page.is_changed = false;
-            Ok(())
+            page
         });
-        try_join_all(written).await.map(drop)
+        (n, written)
     }
 
     /// Asks until the server has answered; its version of the chunk.
     async fn put_one(&self, page: &Page) -> Result<Option<String>, ApiError> {
-        let chunk = chunk(page);
+        let mut chunk = chunk(page);
         let name = chunk.name_any();
         let until = self.runtime.now().after(PATIENCE);
         let mut wait = WAIT;
         loop {
             let params = PostParams::default();
             let asked = async {
-                match page.version {
+                match chunk.metadata.resource_version {
                     None => self.api.create(&params, &chunk).await,
                     Some(_) => self.api.replace(&name, &params, &chunk).await,
                 }
@@ -342,15 +435,20 @@ impl KubernetesLedger {
             if let ApiError::Refused(refusal) = &error
                 && let kube::Error::Api(status) = refusal.as_ref()
             {
-                if status.code != 409 {
+                if status.code == 409 {
+                    let found = within(self.api.get(&name)).await?;
+                    // An answer may have been lost.
+                    if found.spec == chunk.spec {
+                        return Ok(found.resource_version());
+                    }
+                    // Somebody has changed what is around it.
+                    if page.before.as_ref() != Some(&found.spec) {
+                        return Err(ApiError::Overtaken(name));
+                    }
+                    chunk.metadata.resource_version = found.resource_version();
+                } else if status.code < 500 && !matches!(status.code, 408 | 429) {
                     return Err(error);
                 }
-                // An answer may have been lost.
-                let found = within(self.api.get(&name)).await?;
-                if found.spec == chunk.spec {
-                    return Ok(found.resource_version());
-                }
-                return Err(ApiError::Overtaken(name));
             }
             let next = self.runtime.now().after(wait);
             if next >= until {
@@ -388,6 +486,17 @@ impl KubernetesLedger {
                 None => return Ok(all),
             }
         }
+    }
+
+    /// Once an hour, however many services ask.
+    fn may_forget(&self) -> bool {
+        let now = self.runtime.now();
+        let mut forgot = self.forgot.lock().unwrap_or_else(PoisonError::into_inner);
+        if forgot.is_some_and(|at| now.since(at) < FORGETS) {
+            return false;
+        }
+        *forgot = Some(now);
+        true
     }
 
     /// Forgets the addresses of one mailing that were settled before this.
@@ -455,14 +564,14 @@ impl Ledger for KubernetesLedger {
     }
 
     async fn queued(&self, mailing: &Mailing, most: usize) -> Result<Vec<Recipient>, LedgerError> {
-        let mut book = self.book.lock().await;
-        let pages = self.see(&mut book, mailing).await?;
+        let mut book = self.0.book.lock().await;
+        let pages = self.0.see(&mut book, mailing).await?;
         Ok(pages.in_state(Delivery::Queued, most))
     }
 
     async fn interrupted(&self, mailing: &Mailing) -> Result<Vec<Recipient>, LedgerError> {
-        let mut book = self.book.lock().await;
-        let pages = self.see(&mut book, mailing).await?;
+        let mut book = self.0.book.lock().await;
+        let pages = self.0.see(&mut book, mailing).await?;
         Ok(pages.in_state(Delivery::Sending, usize::MAX))
     }
 
@@ -477,8 +586,8 @@ impl Ledger for KubernetesLedger {
     }
 
     async fn tally(&self, mailing: &Mailing) -> Result<Tally, LedgerError> {
-        let mut book = self.book.lock().await;
-        Ok(self.see(&mut book, mailing).await?.tally())
+        let mut book = self.0.book.lock().await;
+        Ok(self.0.see(&mut book, mailing).await?.tally())
     }
 
     async fn suppress(
@@ -492,7 +601,7 @@ impl Ledger for KubernetesLedger {
         self.write(write).await?;
         // A wish that comes in the middle of a fan-out counts.
         let queued: Vec<Mailing> = {
-            let book = self.book.lock().await;
+            let book = self.0.book.lock().await;
             let own = book.mailings.iter().filter(|(m, _)| m.service == *service);
             own.filter(|(m, pages)| !m.message.is_empty() && is_queued(pages, to))
                 .map(|(mailing, _)| mailing.clone())
@@ -506,9 +615,11 @@ impl Ledger for KubernetesLedger {
     }
 
     async fn forget(&self, before: Time) -> Result<(), LedgerError> {
-        let mut book = self.book.lock().await;
+        if !self.0.may_forget() {
+            return Ok(());
+        }
         let is_due = |meta: &ObjectMeta| time_of(meta, SETTLED).is_some_and(|at| at < before);
-        let due = self.metadata("").await?.into_iter().filter(is_due);
+        let due = self.0.metadata("").await?.into_iter().filter(is_due);
         let mut seen = BTreeSet::new();
         for meta in due {
             let id = meta.labels.as_ref().and_then(|labels| labels.get(MAILING));
@@ -518,13 +629,15 @@ impl Ledger for KubernetesLedger {
             if !seen.insert(id.clone()) {
                 continue;
             }
-            let spec = within(self.api.get(name)).await?.spec;
+            let spec = within(self.0.api.get(name)).await?.spec;
             let mailing = Mailing {
                 service: spec.service.as_str().into(),
                 message: spec.message,
                 channel: spec.channel.as_str().into(),
             };
-            self.forget_in(&mut book, &mailing, before).await?;
+            // One at a time: what is to be sent does not wait for all of them.
+            let mut book = self.0.book.lock().await;
+            self.0.forget_in(&mut book, &mailing, before).await?;
         }
         Ok(())
     }
@@ -534,9 +647,9 @@ impl Ledger for KubernetesLedger {
         service: &ServiceName,
         channel: &ChannelName,
     ) -> Result<Option<Time>, LedgerError> {
-        let mut book = self.book.lock().await;
+        let mut book = self.0.book.lock().await;
         if !book.sent.contains_key(service) {
-            let used = self.used(service).await?;
+            let used = self.0.used(service).await?;
             book.sent.insert(service.clone(), used);
         }
         let sent = book.sent.get(service);
@@ -544,8 +657,8 @@ impl Ledger for KubernetesLedger {
     }
 
     async fn suppressed(&self, service: &ServiceName, to: &Recipient) -> Result<bool, LedgerError> {
-        let mut book = self.book.lock().await;
-        let unwanted = self.see(&mut book, &unwanted(service)).await?;
+        let mut book = self.0.book.lock().await;
+        let unwanted = self.0.see(&mut book, &unwanted(service)).await?;
         Ok(unwanted.of(to).is_some())
     }
 }

@@ -38,6 +38,9 @@ pub struct LedgerChunkSpec {
     pub channel: String,
     /// Its place among the chunks of the mailing.
     pub number: u32,
+    /// Which write of which leader it is: two of them may mean to write the same.
+    #[serde(default)]
+    pub writer: String,
     /// Whether it stands for all chunks of the mailing by now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub whole: bool,
@@ -113,6 +116,8 @@ pub struct Page {
     pub spec: LedgerChunkSpec,
     /// The server's version; none where it is new.
     pub version: Option<String>,
+    /// What the server had when it was read or written last.
+    pub before: Option<LedgerChunkSpec>,
     /// Whether the server has something else.
     pub is_changed: bool,
 }
@@ -122,6 +127,8 @@ pub struct Page {
 pub struct Pages {
     mailing: LedgerChunkSpec,
     chunks: Vec<Page>,
+    /// Chunks that the first one stands for, and that are there still.
+    left: Vec<Page>,
     /// Chunk and place of each address. Addresses are compared without regard to case.
     places: BTreeMap<String, (usize, usize)>,
 }
@@ -136,8 +143,9 @@ impl Pages {
     pub fn new(mailing: &Mailing, mut pages: Vec<Page>) -> Self {
         pages.sort_by_key(|page| page.spec.number);
         // One that stands for all: the others were about to be removed.
+        let mut left = Vec::new();
         if pages.first().is_some_and(|page| page.spec.whole) {
-            pages.truncate(1);
+            left = pages.split_off(1);
         }
         let mut places = BTreeMap::new();
         for (n, page) in pages.iter().enumerate() {
@@ -147,6 +155,7 @@ impl Pages {
         }
         Self {
             chunks: pages,
+            left,
             mailing: LedgerChunkSpec {
                 service: mailing.service.to_string(),
                 message: mailing.message.clone(),
@@ -169,10 +178,32 @@ impl Pages {
         self.chunks.get(n)?.spec.recipients.get(m)
     }
 
-    /// Whether what became of a message to an address is known, or never will be.
+    /// Whether nobody has taken on to tell an address yet.
     #[must_use]
-    pub fn is_settled(&self, to: &Recipient) -> bool {
-        self.of(to).is_some_and(|entry| entry.state.is_settled())
+    pub fn is_free(&self, to: &Recipient) -> bool {
+        let state = self.of(to).map(|entry| entry.state);
+        state.is_none_or(|state| state == State::Queued)
+    }
+
+    /// Whether the server has what is said here of an address.
+    #[must_use]
+    pub fn is_written(&self, to: &Recipient) -> bool {
+        let place = self.places.get(&key(&to.0));
+        place.is_some_and(|(n, _)| !self.chunks[*n].is_changed)
+    }
+
+    /// Puts an address where it stands now, unless it was told already, or more is known of it.
+    pub fn advance(&mut self, to: &Recipient, state: Delivery, detail: &str, at: Time) {
+        let is_further = match self.of(to).map(|entry| entry.state) {
+            Some(State::Sent) => state != Delivery::Sent,
+            Some(State::Unknown | State::Failed | State::Suppressed) => {
+                state == Delivery::Queued || state == Delivery::Sending
+            }
+            Some(State::Queued | State::Sending) | None => false,
+        };
+        if !is_further {
+            self.put(to, state, detail, at);
+        }
     }
 
     /// Whether anybody is still to be told.
@@ -206,6 +237,7 @@ impl Pages {
                     ..self.mailing.clone()
                 },
                 version: None,
+                before: None,
                 is_changed: true,
             });
         }
@@ -264,9 +296,9 @@ impl Pages {
                 }
             }
         }
-        let mut gone = Vec::new();
+        let mut gone = mem::take(&mut self.left);
         if self.chunks.iter().all(|p| p.spec.recipients.is_empty()) && self.chunks.len() > 1 {
-            gone = self.chunks.split_off(1);
+            gone.extend(self.chunks.split_off(1));
             let first = &mut self.chunks[0];
             for page in &gone {
                 for (state, number) in &page.spec.forgotten {
@@ -294,14 +326,12 @@ impl LedgerChunkSpec {
         sent.filter_map(|e| Time::parse(&e.at).ok()).max()
     }
 
-    /// When the last of its addresses was settled; none where one is not, or none is left.
+    /// When the first of its addresses was settled; none where none was, and where none is ever forgotten.
     #[must_use]
     pub fn settled(&self) -> Option<Time> {
-        if self.message.is_empty() || self.recipients.iter().any(|e| !e.state.is_settled()) {
-            return None;
-        }
-        let all = self.recipients.iter();
-        all.filter_map(|e| Time::parse(&e.at).ok()).max()
+        let all = self.recipients.iter().filter(|e| e.state.is_settled());
+        let times = all.filter_map(|e| Time::parse(&e.at).ok());
+        times.min().filter(|_| !self.message.is_empty())
     }
 }
 
