@@ -383,7 +383,8 @@ impl Leader {
         } else if self.stale.is_empty() {
             // Every chain was read long since that anybody reads at the start.
             self.means.journal.clear_stock();
-            // What changes without a record.
+            // What changes without a record: a certificate of the listeners, too.
+            self.means.engine.renew_certificate();
             self.stale.extend(self.followed.iter().cloned());
         }
         let mut works = self.keep_services().await;
