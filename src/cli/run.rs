@@ -12,7 +12,7 @@ use notify::{RecursiveMode, Watcher as _};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    time,
+    time::{self, Instant},
 };
 
 use super::{
@@ -223,6 +223,8 @@ async fn reload(engine: &Engine, paths: &[PathBuf], output: Output) {
 /// Changes of documents on disk.
 struct Changes {
     seen: mpsc::Receiver<()>,
+    /// Something has changed, and is thought to be still then.
+    due: Option<Instant>,
     /// Looks for as long as it lives.
     _watcher: Option<notify::RecommendedWatcher>,
 }
@@ -250,16 +252,26 @@ impl Changes {
         }
         Self {
             seen,
+            due: None,
             _watcher: watcher.ok(),
         }
     }
 
     /// Ends when something has changed and is still again.
+    ///
+    /// What was seen is not lost where nobody waits for the end of it.
     async fn next(&mut self) {
-        if self.seen.recv().await.is_none() {
-            std::future::pending::<()>().await;
+        let mut due = match self.due {
+            Some(due) => due,
+            None if self.seen.recv().await.is_some() => Instant::now() + STILL,
+            None => std::future::pending().await,
+        };
+        self.due = Some(due);
+        while let Ok(Some(())) = time::timeout_at(due, self.seen.recv()).await {
+            due = Instant::now() + STILL;
+            self.due = Some(due);
         }
-        while let Ok(Some(())) = time::timeout(STILL, self.seen.recv()).await {}
+        self.due = None;
     }
 }
 
