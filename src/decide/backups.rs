@@ -426,6 +426,19 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Whether a source is known to hold backups, and none that was restored with success.
+    fn has_lost(&self, source: &SourceName) -> bool {
+        let Some(held) = self.shelves.get(source) else {
+            return false;
+        };
+        let mut full = held
+            .copies()
+            .iter()
+            .filter(|c| c.kind == BackupKind::Full)
+            .peekable();
+        full.peek().is_some() && !full.any(|c| self.known.is_proved(source, c))
+    }
+
     fn verified(&mut self) {
         let Some(verify) = &self.policy.verify else {
             return;
@@ -443,6 +456,12 @@ impl<'a> Judge<'a> {
                         "a backup in {source} was last restored with success on {}, and should be every {}",
                         at.date(),
                         verify.every
+                    );
+                    self.broken(rule, true, text, fix);
+                }
+                Some(_) if self.has_lost(source) => {
+                    let text = format!(
+                        "no backup that is in {source} now was ever restored to try it: what was is not there any more"
                     );
                     self.broken(rule, true, text, fix);
                 }
@@ -492,12 +511,25 @@ pub fn to_try<'s>(shelf: &'s Shelf, known: &Backups) -> Option<&'s BackupCopy> {
         .max_by_key(|c| c.at)
 }
 
-/// Whether a source is to be tried now: every so often, and again a while after a try that came to nothing.
+/// Whether a source is to be tried now: every so often, where what was proved is not there any more, and again a while after
+/// a try that came to nothing. `listed` is what it holds, and when each was taken; none where that is not known.
 #[must_use]
-pub fn is_due(every: Span, again: Span, source: &SourceName, known: &Backups, now: Time) -> bool {
+pub fn is_due(
+    every: Span,
+    again: Span,
+    source: &SourceName,
+    known: &Backups,
+    listed: Option<&BTreeMap<CopyId, Time>>,
+    now: Time,
+) -> bool {
+    let is_proved = |(id, at): (&CopyId, &Time)| {
+        let tried = known.tried.get(&(source.clone(), id.clone()));
+        tried.is_some_and(|(_, v)| v.outcome == Restored::Good && v.taken == *at)
+    };
     let stale = known
         .last_good(source)
-        .is_none_or(|(at, _)| now.since(at) >= every);
+        .is_none_or(|(at, _)| now.since(at) >= every)
+        || listed.is_some_and(|listed| !listed.is_empty() && !listed.iter().any(is_proved));
     let rested = known
         .last_try(source)
         .is_none_or(|at| now.since(at) >= again);

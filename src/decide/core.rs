@@ -98,6 +98,7 @@ impl Core {
             // Another site is judged now: everyone looks again before anything is concluded.
             self.view.voices.clear();
             self.view.positions.clear();
+            self.view.timelines.clear();
             self.view.synchronous = None;
             self.view.started = Some(record.at);
         }
@@ -324,8 +325,15 @@ impl Core {
             self.view.synchronous = Some((seen.at, waits));
         }
         if let Some((site, timeline)) = lag::follows(&self.service, &seen) {
+            let primary = self.view.positions.iter().rev().find_map(|p| p.timeline);
             let newest = self.view.timelines.entry(site).or_default();
-            *newest = timeline.max(*newest);
+            // One that was made anew follows an earlier one again.
+            let is_right = primary == Some(timeline);
+            *newest = if is_right {
+                timeline
+            } else {
+                timeline.max(*newest)
+            };
         }
         let probe = self.service.probe(&seen.probe);
         let shelf_life = probe.map_or(Span::ZERO, |(_, p)| detect::shelf_life(p));

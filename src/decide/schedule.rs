@@ -115,6 +115,14 @@ fn begin(
     if step.phase == StepPhase::Promote && run.epoch.is_none() && run.plan.fencing.is_some() {
         return promise(service, state, run, view, now);
     }
+    // Better before anything is stopped than after it.
+    if step.phase <= StepPhase::Fence
+        && run.epoch.is_none()
+        && run.kind != RunKind::Drill
+        && let Some(stranger) = terms::stranger(state, view)
+    {
+        return vec![closed(run, RunOutcome::Stuck, stranger)];
+    }
     if step.phase == StepPhase::Fence
         && let Some(reasons) = salvage::unsettled(state, run)
     {

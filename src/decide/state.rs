@@ -90,6 +90,9 @@ pub struct State {
     /// Who had this controller take up another one's journal, and why; nobody has acknowledged yet that the service runs
     /// where it says.
     pub taken_over: Option<(PersonName, String)>,
+    /// Whether an epoch was opened since the chain began or was taken over: from then on guards promise nothing that it does
+    /// not know.
+    pub knows_promises: bool,
     /// Durations of steps that were done, newest last.
     pub durations: BTreeMap<StepId, Vec<Span>>,
     /// From the first failing look to the opening of an incident.
@@ -217,6 +220,7 @@ impl State {
     /// A site's epoch begins.
     fn enter(&mut self, epoch: Epoch, site: &SiteName, terms: Option<&Terms>) {
         self.epoch = epoch;
+        self.knows_promises = true;
         self.terms = terms.cloned();
         match terms.map(|t| t.lease) {
             Some(Lease::Bounded(lease)) => self.longest_lease = self.longest_lease.max(lease),
@@ -490,6 +494,7 @@ impl State {
             RecordBody::TakenOver { epoch, by, reason } => {
                 self.taken_over = Some((by.clone(), reason.clone()));
                 self.take_over(*epoch);
+                self.knows_promises = false;
             }
             RecordBody::Moved {
                 site, epoch, terms, ..

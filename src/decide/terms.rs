@@ -122,10 +122,10 @@ pub fn next(state: &State, view: &View) -> Epoch {
 
 /// Why nobody may go beyond what guards have promised: a guard keeps a promise that this journal has not asked for, so
 /// another controller has led since, and may lead still. A fence that was begun here asks for the epoch after the one in
-/// force, and for no later one; whoever takes over goes beyond all that there is.
+/// force, and for no later one. Whoever has just begun or taken over goes beyond all that there is, once.
 #[must_use]
 pub fn stranger(state: &State, view: &View) -> Option<String> {
-    if state.taken_over.is_some() {
+    if !state.knows_promises {
         return None;
     }
     let promised = view.guards.values().find_map(|report| {

@@ -32,8 +32,8 @@ pub struct View {
     pub positions: VecDeque<Position>,
     /// Whether commits wait for the standbys, as the active database last said, and when that was.
     pub synchronous: Option<(Time, bool)>,
-    /// The newest timeline that the database of each standby was seen to follow. It does not tell well once nobody sends to it
-    /// any more, and it never goes back to an earlier one.
+    /// The newest timeline that the database of each standby was seen to follow: it does not tell well once nobody sends to it
+    /// any more.
     pub timelines: BTreeMap<SiteName, u32>,
     /// Steps whose effect is under way in this process.
     pub under_way: BTreeSet<StepOf>,

@@ -365,7 +365,15 @@ async fn try_due(
         return Ok(());
     };
     for source in &plan.sources {
-        if !is_due(plan.every, AGAIN, source, &state.backups, runtime.now()) {
+        let listed = core.view().shelved.get(source).map(|s| &s.full);
+        if !is_due(
+            plan.every,
+            AGAIN,
+            source,
+            &state.backups,
+            listed,
+            runtime.now(),
+        ) {
             continue;
         }
         let choice = Choice {

@@ -275,7 +275,8 @@ fn a_restore_is_due_again() {
     });
     let shelves = [shelf("a", vec![copy("x", time(NOW))])];
     let mut known = Backups::default();
-    let due = |known: &Backups, at: Time| is_due(HOUR, Span::from_secs(600), &name, known, at);
+    let due =
+        |known: &Backups, at: Time| is_due(HOUR, Span::from_secs(600), &name, known, None, at);
     let judged = |known: &Backups, at: Time| rules(&judge(&policy, &shelves, known, at));
     assert_eq!(judged(&known, time(NOW)), ["verified/a"]);
     assert!(due(&known, time(NOW)));
