@@ -12,13 +12,14 @@ use crate::{
     error::Error,
     model::{
         announcement::{Announcement, Tallies},
-        id::{AnnouncementId, AskId, IncidentId, RunId, Seq, ServiceName, StepId},
+        id::{AnnouncementId, AskId, ComponentName, IncidentId, RunId, Seq, ServiceName, StepId},
         loss::LossForecast,
         plan::{Plan, StepPhase},
         record::{ForecastPart, Record, RecordBody, RunOutcome, Settlement},
         span::Span,
         step::StepResult,
         time::Time,
+        verdict::Verdict,
     },
 };
 
@@ -71,6 +72,7 @@ struct Account<'a> {
     closed: Option<Time>,
     reason: &'a str,
     planned: bool,
+    components: &'a [ComponentName],
     records: &'a [Record],
     runs: Vec<Run<'a>>,
     told: Vec<&'a Announcement>,
@@ -84,6 +86,7 @@ pub fn draft(records: &[Record], service: &ServiceName, id: Option<&IncidentId>)
     let account = account(records, service, id)?;
     let mut text = String::new();
     summary(&mut text, &account);
+    impact(&mut text, &account);
     recovery(&mut text, &account);
     data(&mut text, &account);
     decisions(&mut text, &account);
@@ -136,6 +139,7 @@ fn account<'a>(
         closed: end.map(|end| records[begin + end].at),
         reason,
         planned: components.is_empty(),
+        components,
         records: part,
         runs: Vec::new(),
         told: Vec::new(),
@@ -290,6 +294,59 @@ fn summary(text: &mut String, account: &Account<'_>) {
         account
             .closed
             .map_or_else(|| "not yet".to_owned(), |at| at.to_string()),
+    );
+}
+
+/// What a component was, from when and until when.
+type Trouble = (Verdict, Time, Option<Time>);
+
+/// For how long each component was down or degraded, and whether customers heard of it.
+fn impact(text: &mut String, account: &Account<'_>) {
+    let _ = writeln!(text, "\n## Impact\n");
+    let down = account
+        .components
+        .iter()
+        .map(|c| (c, (Verdict::Down, account.since)));
+    let mut open: BTreeMap<&ComponentName, (Verdict, Time)> = down.collect();
+    let mut spans: BTreeMap<&ComponentName, Vec<Trouble>> = BTreeMap::new();
+    for record in account.records {
+        let RecordBody::VerdictChanged { component, to, .. } = &record.body else {
+            continue;
+        };
+        // One that cannot be told just now is what it was before.
+        let is_clear = matches!(to, Verdict::Healthy | Verdict::Degraded | Verdict::Down);
+        if !is_clear || open.get(component).is_some_and(|(was, _)| was == to) {
+            continue;
+        }
+        if let Some((was, since)) = open.remove(component) {
+            let ended = (was, since, Some(record.at));
+            spans.entry(component).or_default().push(ended);
+        }
+        if *to != Verdict::Healthy {
+            open.insert(component, (*to, record.at));
+        }
+    }
+    for (component, (was, since)) in open {
+        let ended = (was, since, account.closed);
+        spans.entry(component).or_default().push(ended);
+    }
+    if spans.is_empty() {
+        let _ = writeln!(text, "- No component was seen to be down.");
+    }
+    for (component, spans) in spans {
+        let words = spans.iter().map(|(was, from, to)| match to {
+            Some(to) => format!("{was} for {} from {from}", to.since(*from)),
+            None => format!("{was} since {from}"),
+        });
+        let words: Vec<_> = words.collect();
+        let _ = writeln!(text, "- **{component}:** {}", words.join("; "));
+    }
+    let tallies = account.tallies.values().flat_map(|t| t.values());
+    let accepted: u64 = tallies.map(|tally| tally.sent).sum();
+    let _ = writeln!(
+        text,
+        "- **Customers:** {} announcements, {accepted} messages accepted by the other side",
+        account.told.len()
     );
 }
 

@@ -206,7 +206,10 @@ fn a_broken_history_is_shrunk_to_what_it_takes() {
     let report = campaign.run(|so_far| so_far.findings.is_empty());
     let finding = &report.findings[0];
     let scenario = campaign.scenario(finding.seed);
-    let least = shrink::shrink(&scenario, finding.violations[0].rule);
+    let rule = finding.violations[0].rule;
+    let least = shrink::shrink(&scenario, rule);
     assert!(least.faults.len() <= scenario.faults.len());
     assert!(least.faults.len() <= 2, "{:?}", least.faults);
+    let again = play(Arc::new(least), Trace::silent());
+    assert!(again.violations.iter().any(|v| v.rule == rule), "{rule:?}");
 }

@@ -251,9 +251,7 @@ async fn a_wrong_key_is_refused_and_a_right_one_taken_without_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_wrong_by_an_hour_changes_no_verdict() {
     const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-    if !Path::new(FAKETIME).exists() {
-        return;
-    }
+    assert!(Path::new(FAKETIME).exists(), "faketime is missing");
     let mut stand = Stand::new().await;
     let mut paris = Paris::of(&stand, "");
     let wrong = [("LD_PRELOAD", FAKETIME), ("FAKETIME", "+1h")];

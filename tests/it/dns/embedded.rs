@@ -64,7 +64,8 @@ async fn the_embedded_server_answers_the_world_and_survives_a_restart() {
     world.wiring.dns = None;
     drop(dns);
     within("the server is gone", || async {
-        std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok()
+        let address = ("127.0.0.1", port);
+        std::net::UdpSocket::bind(address).is_ok() && std::net::TcpListener::bind(address).is_ok()
     })
     .await;
     let dns = world.provider("dns/embedded", &embedded_with(port, &file));
@@ -149,7 +150,8 @@ async fn the_embedded_server_takes_updates_as_rfc_2136_has_them() {
     world.wiring.dns = None;
     drop(dns);
     within("the server is gone", || async {
-        std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok()
+        let address = ("127.0.0.1", port);
+        std::net::UdpSocket::bind(address).is_ok() && std::net::TcpListener::bind(address).is_ok()
     })
     .await;
     let dns = world.provider("dns/embedded", &embedded_with(port, &file));
