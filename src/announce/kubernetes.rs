@@ -2,9 +2,8 @@
 //!
 //! A mailing stands in chunks of a hundred recipients. Each is written under the version that was read, so that of two
 //! who believe to lead one is refused, and takes on nobody whom the other one has: a message is sent only after the mark
-//! before it is there. What waits while something
-//! is written is written together afterwards. An answer may be lost: what is asked again then is refused, and is read and
-//! compared.
+//! before it is there. What waits while something is written is written together afterwards. An answer may be lost: what is
+//! asked again then is refused, and is read and compared.
 //!
 //! Chunks hold addresses of customers. They are a kind of their own, so that no right to read Secrets or anything else
 //! shows them, and encryption at rest can be told to cover them.
@@ -13,21 +12,18 @@ mod pages;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use futures::{StreamExt, channel::oneshot, future::join_all, stream::FuturesUnordered};
+use futures::{StreamExt, channel::oneshot, future::join_all, stream};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, ObjectMeta, PostParams},
 };
 use sha2::{Digest, Sha256};
-use tokio::{sync::Mutex as Turn, time};
+use tokio::sync::Mutex as Turn;
 
 pub use pages::{LedgerChunk, LedgerChunkSpec};
 use pages::{Page, Pages};
@@ -42,6 +38,7 @@ use crate::{
     port::{
         cause,
         channel::Recipient,
+        kubernetes::{ApiError, next_page},
         ledger::{Delivery, Ledger, LedgerError, Mailing},
         runtime::SharedRuntime,
     },
@@ -68,29 +65,31 @@ const FORGETS: Span = Span::from_secs(3600);
 const KEPT: usize = 32;
 /// Chunks that are read at once.
 const PAGE: u32 = 50;
+/// Chunks of which only metadata is read at once.
+const NAMES: u32 = 500;
 /// The server has so long to answer before it is asked again.
 const ANSWER: Duration = Duration::from_secs(5);
 /// First wait before it is asked again; each further one is twice as long.
 const WAIT: Span = Span::from_millis(100);
+/// The status of a server that has too much to do: it is asked again.
+const BUSY: u16 = 429;
 /// It is asked again for so long.
 const PATIENCE: Span = Span::from_secs(8);
 
 /// Why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum ApiError {
-    #[error("the API server does not answer")]
-    Silent,
+enum Fault {
+    #[error(transparent)]
+    Api(#[from] ApiError),
     #[error("another leader writes {0}")]
     Overtaken(String),
-    #[error("the API server refuses")]
-    Refused(#[source] Box<kube::Error>),
     #[error("it was given up while it was written")]
     GivenUp,
 }
 
-impl From<ApiError> for LedgerError {
-    fn from(error: ApiError) -> Self {
-        Self(error.into())
+impl From<Fault> for LedgerError {
+    fn from(fault: Fault) -> Self {
+        Self(fault.into())
     }
 }
 
@@ -104,8 +103,6 @@ struct Shared {
     /// What is to be written next.
     waiting: Mutex<Vec<(Write, Answer)>>,
     book: Turn<Book>,
-    /// Names this leader's writes, and how many there were.
-    writer: (String, AtomicU64),
     /// When addresses were last forgotten.
     forgot: Mutex<Option<Time>>,
 }
@@ -179,7 +176,6 @@ impl KubernetesLedger {
             runtime,
             waiting: Mutex::default(),
             book: Turn::default(),
-            writer: (format!("{:016x}", rand::random::<u64>()), AtomicU64::new(0)),
             forgot: Mutex::default(),
         }))
     }
@@ -197,7 +193,7 @@ impl KubernetesLedger {
         match answered.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(LedgerError(error.into())),
-            Err(oneshot::Canceled) => Err(ApiError::GivenUp.into()),
+            Err(oneshot::Canceled) => Err(Fault::GivenUp.into()),
         }
     }
 }
@@ -233,31 +229,21 @@ impl Shared {
         mailing: &Mailing,
         writes: &[Write],
     ) -> Vec<Result<(), String>> {
-        let told = |e: &ApiError| cause::in_full(e);
         let mut refused: BTreeMap<usize, String> = BTreeMap::new();
         // Whom this very call has claimed: an answer may have been lost.
         let mut claimed = BTreeSet::new();
-        let mut last = ApiError::GivenUp;
+        let mut done = Err(Fault::GivenUp);
         for _ in 0..ROUNDS {
-            match self
+            done = self
                 .try_commit(book, mailing, writes, &mut refused, &mut claimed)
-                .await
-            {
-                Ok(()) => {
-                    let all = 0..writes.len();
-                    return all
-                        .map(|n| refused.remove(&n).map_or(Ok(()), Err))
-                        .collect();
-                }
-                Err(error @ ApiError::Overtaken(_)) => last = error,
-                Err(error) => {
-                    last = error;
-                    break;
-                }
+                .await;
+            if !matches!(done, Err(Fault::Overtaken(_))) {
+                break;
             }
         }
-        let all = 0..writes.len();
-        all.map(|n| Err(refused.remove(&n).unwrap_or_else(|| told(&last))))
+        let done = done.map_err(|e| cause::in_full(&e));
+        (0..writes.len())
+            .map(|n| refused.remove(&n).map_or_else(|| done.clone(), Err))
             .collect()
     }
 
@@ -269,7 +255,7 @@ impl Shared {
         writes: &[Write],
         refused: &mut BTreeMap<usize, String>,
         claimed: &mut BTreeSet<String>,
-    ) -> Result<(), ApiError> {
+    ) -> Result<(), Fault> {
         let mut pages = self.take(book, mailing).await?;
         let mut claims = Vec::new();
         for (n, write) in writes.iter().enumerate() {
@@ -338,7 +324,7 @@ impl Shared {
     }
 
     /// A mailing of the book, which has it no more.
-    async fn take(&self, book: &mut Book, mailing: &Mailing) -> Result<Pages, ApiError> {
+    async fn take(&self, book: &mut Book, mailing: &Mailing) -> Result<Pages, Fault> {
         match book.mailings.remove(mailing) {
             Some(pages) => Ok(pages),
             None => self.read(mailing).await,
@@ -346,65 +332,55 @@ impl Shared {
     }
 
     /// A mailing of the book, as it is.
-    async fn see<'b>(&self, book: &'b mut Book, mailing: &Mailing) -> Result<&'b Pages, ApiError> {
+    async fn see<'b>(&self, book: &'b mut Book, mailing: &Mailing) -> Result<&'b Pages, Fault> {
         if !book.mailings.contains_key(mailing) {
             let pages = self.read(mailing).await?;
             book.mailings.insert(mailing.clone(), pages);
         }
-        book.mailings.get(mailing).ok_or(ApiError::GivenUp)
+        book.mailings.get(mailing).ok_or(Fault::GivenUp)
     }
 
-    async fn read(&self, mailing: &Mailing) -> Result<Pages, ApiError> {
+    async fn read(&self, mailing: &Mailing) -> Result<Pages, Fault> {
         let of = format!("{MAILING}={}", of_mailing(mailing));
-        let mut list = ListParams::default().labels(&of).limit(PAGE);
+        let mut next = Some(ListParams::default().labels(&of).limit(PAGE));
         let mut pages = Vec::new();
-        loop {
-            let listed = within(self.api.list(&list)).await?;
+        while let Some(page) = next {
+            let listed = within(self.api.list(&page)).await?;
+            next = next_page(page, &listed.metadata);
             pages.extend(listed.items.into_iter().map(|chunk| Page {
                 version: chunk.resource_version(),
                 before: Some(chunk.spec.clone()),
                 spec: chunk.spec,
                 is_changed: false,
             }));
-            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => list = list.continue_token(&token),
-                None => return Ok(Pages::new(mailing, pages)),
-            }
         }
+        Ok(Pages::new(mailing, pages))
     }
 
     /// Writes what was changed.
-    async fn put(&self, pages: &mut Pages) -> Result<(), ApiError> {
+    async fn put(&self, pages: &mut Pages) -> Result<(), Fault> {
         let changed = pages.pages_mut().iter().enumerate();
         let changed: Vec<(usize, Page)> = changed
             .filter(|(_, page)| page.is_changed)
             .map(|(n, page)| {
                 let mut page = page.clone();
-                let count = self.writer.1.fetch_add(1, Ordering::Relaxed);
-                page.spec.writer = format!("{}-{count}", self.writer.0);
+                page.spec.writer = format!("{:016x}", rand::random::<u64>());
                 (n, page)
             })
             .collect();
-        let mut writing = FuturesUnordered::new();
-        let mut rest = changed.into_iter();
+        let writing = stream::iter(changed).map(|(n, page)| self.put_numbered(n, page));
+        let mut writing = writing.buffer_unordered(AT_ONCE);
         let mut written = Ok(());
-        loop {
-            while writing.len() < AT_ONCE
-                && let Some((n, page)) = rest.next()
-            {
-                writing.push(self.put_numbered(n, page));
-            }
-            let Some((n, answer)) = writing.next().await else {
-                return written;
-            };
+        while let Some((n, answer)) = writing.next().await {
             match answer {
                 Ok(page) => pages.pages_mut()[n] = page,
                 Err(error) => written = Err(error),
             }
         }
+        written
     }
 
-    async fn put_numbered(&self, n: usize, mut page: Page) -> (usize, Result<Page, ApiError>) {
+    async fn put_numbered(&self, n: usize, mut page: Page) -> (usize, Result<Page, Fault>) {
         let written = self.put_one(&page).await.map(|version| {
             page.version = version;
             page.before = Some(page.spec.clone());
@@ -415,7 +391,7 @@ impl Shared {
     }
 
     /// Asks until the server has answered; its version of the chunk.
-    async fn put_one(&self, page: &Page) -> Result<Option<String>, ApiError> {
+    async fn put_one(&self, page: &Page) -> Result<Option<String>, Fault> {
         let mut chunk = chunk(page);
         let name = chunk.name_any();
         let until = self.runtime.now().after(PATIENCE);
@@ -432,27 +408,23 @@ impl Shared {
                 Ok(written) => return Ok(written.resource_version()),
                 Err(error) => error,
             };
-            if let ApiError::Refused(refusal) = &error
-                && let kube::Error::Api(status) = refusal.as_ref()
-            {
-                if status.code == 409 {
-                    let found = within(self.api.get(&name)).await?;
-                    // An answer may have been lost.
-                    if found.spec == chunk.spec {
-                        return Ok(found.resource_version());
-                    }
-                    // Somebody has changed what is around it.
-                    if page.before.as_ref() != Some(&found.spec) {
-                        return Err(ApiError::Overtaken(name));
-                    }
-                    chunk.metadata.resource_version = found.resource_version();
-                } else if status.code < 500 && !matches!(status.code, 408 | 429) {
-                    return Err(error);
+            if error.is_overtaken() {
+                let found = within(self.api.get(&name)).await?;
+                // An answer may have been lost.
+                if found.spec == chunk.spec {
+                    return Ok(found.resource_version());
                 }
+                // Somebody has changed what is around it.
+                if page.before.as_ref() != Some(&found.spec) {
+                    return Err(Fault::Overtaken(name));
+                }
+                chunk.metadata.resource_version = found.resource_version();
+            } else if error.is_certain() && error.code() != Some(BUSY) {
+                return Err(error.into());
             }
             let next = self.runtime.now().after(wait);
             if next >= until {
-                return Err(error);
+                return Err(error.into());
             }
             self.runtime.sleep_until(next).await;
             wait = wait.saturating_mul(2);
@@ -460,7 +432,7 @@ impl Shared {
     }
 
     /// When each channel of a service was last used, by metadata alone.
-    async fn used(&self, service: &ServiceName) -> Result<BTreeMap<ChannelName, Time>, ApiError> {
+    async fn used(&self, service: &ServiceName) -> Result<BTreeMap<ChannelName, Time>, Fault> {
         let of = format!("{SERVICE}={}", of_service(service));
         let mut used = BTreeMap::new();
         for meta in self.metadata(&of).await? {
@@ -475,17 +447,15 @@ impl Shared {
         Ok(used)
     }
 
-    async fn metadata(&self, labels: &str) -> Result<Vec<ObjectMeta>, ApiError> {
-        let mut list = ListParams::default().labels(labels).limit(500);
+    async fn metadata(&self, labels: &str) -> Result<Vec<ObjectMeta>, Fault> {
+        let mut next = Some(ListParams::default().labels(labels).limit(NAMES));
         let mut all = Vec::new();
-        loop {
-            let listed = within(self.api.list_metadata(&list)).await?;
+        while let Some(page) = next {
+            let listed = within(self.api.list_metadata(&page)).await?;
+            next = next_page(page, &listed.metadata);
             all.extend(listed.items.into_iter().map(|one| one.metadata));
-            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => list = list.continue_token(&token),
-                None => return Ok(all),
-            }
         }
+        Ok(all)
     }
 
     /// Once an hour, however many services ask.
@@ -505,7 +475,7 @@ impl Shared {
         book: &mut Book,
         mailing: &Mailing,
         before: Time,
-    ) -> Result<(), ApiError> {
+    ) -> Result<(), Fault> {
         let mut pages = self.take(book, mailing).await?;
         let gone = pages.forget(before);
         self.put(&mut pages).await?;
@@ -524,11 +494,7 @@ impl Shared {
 /// The object of a chunk.
 fn chunk(page: &Page) -> LedgerChunk {
     let spec = page.spec.clone();
-    let mailing = Mailing {
-        service: spec.service.as_str().into(),
-        message: spec.message.clone(),
-        channel: spec.channel.as_str().into(),
-    };
+    let mailing = spec.mailing();
     let id = of_mailing(&mailing);
     let mut annotations = BTreeMap::from([(CHANNEL.to_owned(), spec.channel.clone())]);
     for (name, at) in [(SENT, spec.sent()), (SETTLED, spec.settled())] {
@@ -545,10 +511,7 @@ fn chunk(page: &Page) -> LedgerChunk {
 }
 
 async fn within<T>(asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiError> {
-    match time::timeout(ANSWER, asked).await {
-        Ok(answer) => answer.map_err(|e| ApiError::Refused(Box::new(e))),
-        Err(_) => Err(ApiError::Silent),
-    }
+    ApiError::within(ANSWER, asked).await
 }
 
 #[async_trait]
@@ -629,12 +592,11 @@ impl Ledger for KubernetesLedger {
             if !seen.insert(id.clone()) {
                 continue;
             }
-            let spec = within(self.0.api.get(name)).await?.spec;
-            let mailing = Mailing {
-                service: spec.service.as_str().into(),
-                message: spec.message,
-                channel: spec.channel.as_str().into(),
-            };
+            let mailing = within(self.0.api.get(name))
+                .await
+                .map_err(Fault::from)?
+                .spec
+                .mailing();
             // One at a time: what is to be sent does not wait for all of them.
             let mut book = self.0.book.lock().await;
             self.0.forget_in(&mut book, &mailing, before).await?;
@@ -665,5 +627,5 @@ impl Ledger for KubernetesLedger {
 
 fn is_queued(pages: &Pages, to: &Recipient) -> bool {
     let entry = pages.of(to);
-    entry.is_some_and(|entry| entry.state == pages::State::Queued)
+    entry.is_some_and(|entry| entry.state == Delivery::Queued)
 }

@@ -71,8 +71,13 @@ impl Backups {
     /// Whether a copy was restored and answered as it should.
     #[must_use]
     pub fn is_proved(&self, source: &SourceName, copy: &BackupCopy) -> bool {
-        let tried = self.of(source, copy);
-        tried.is_some_and(|(_, v)| v.outcome == Restored::Good)
+        self.proves(source, &copy.id, copy.at)
+    }
+
+    /// The same of the copy of that name and moment.
+    fn proves(&self, source: &SourceName, id: &CopyId, taken: Time) -> bool {
+        let tried = self.tried.get(&(source.clone(), id.clone()));
+        tried.is_some_and(|(_, v)| v.taken == taken && v.outcome == Restored::Good)
     }
 
     /// Why a copy is no backup, where that was found.
@@ -522,10 +527,7 @@ pub fn is_due(
     listed: Option<&BTreeMap<CopyId, Time>>,
     now: Time,
 ) -> bool {
-    let is_proved = |(id, at): (&CopyId, &Time)| {
-        let tried = known.tried.get(&(source.clone(), id.clone()));
-        tried.is_some_and(|(_, v)| v.outcome == Restored::Good && v.taken == *at)
-    };
+    let is_proved = |(id, at): (&CopyId, &Time)| known.proves(source, id, *at);
     let stale = known
         .last_good(source)
         .is_none_or(|(at, _)| now.since(at) >= every)

@@ -325,15 +325,7 @@ impl Core {
             self.view.synchronous = Some((seen.at, waits));
         }
         if let Some((site, timeline)) = lag::follows(&self.service, &seen) {
-            let primary = self.view.positions.iter().rev().find_map(|p| p.timeline);
-            let newest = self.view.timelines.entry(site).or_default();
-            // One that was made anew follows an earlier one again.
-            let is_right = primary == Some(timeline);
-            *newest = if is_right {
-                timeline
-            } else {
-                timeline.max(*newest)
-            };
+            self.view.follows(site, timeline);
         }
         let probe = self.service.probe(&seen.probe);
         let shelf_life = probe.map_or(Span::ZERO, |(_, p)| detect::shelf_life(p));

@@ -59,7 +59,7 @@ pub fn follows(service: &Service, seen: &Observation) -> Option<(SiteName, u32)>
 /// Where a standby is known to follow another history than the primary's: its timeline and the primary's.
 #[must_use]
 pub fn strayed(view: &View, site: &SiteName) -> Option<(u32, u32)> {
-    let primary = view.positions.iter().rev().find_map(|p| p.timeline)?;
+    let primary = view.written_timeline()?;
     let own = *view.timelines.get(site)?;
     (own != primary).then_some((own, primary))
 }

@@ -168,6 +168,21 @@ impl View {
         lost && self.guards.get(site).is_some_and(|r| r.promise.is_none())
     }
 
+    /// The timeline that the active database writes, as it last said.
+    #[must_use]
+    pub fn written_timeline(&self) -> Option<u32> {
+        self.positions.iter().rev().find_map(|p| p.timeline)
+    }
+
+    /// Remembers the timeline that a standby follows. One that was made anew follows an earlier one again.
+    pub fn follows(&mut self, site: SiteName, timeline: u32) {
+        let is_right = self.written_timeline() == Some(timeline);
+        let newest = self.timelines.entry(site).or_default();
+        if is_right || timeline > *newest {
+            *newest = timeline;
+        }
+    }
+
     /// Remembers a write position: one a second, and the older they are the fewer, so that a standby that is hours
     /// behind can be placed as well.
     pub fn position(&mut self, position: Position) {

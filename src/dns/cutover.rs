@@ -304,7 +304,7 @@ fn note_provider(
     want: &BTreeSet<String>,
     found: Result<RecordSet, ReadError>,
 ) {
-    let title = title(record);
+    let title = record.title();
     match found {
         Ok(found) if &found.values == want => round.fronted.push(title),
         Ok(found) => round.differing.push(format!(
@@ -364,17 +364,13 @@ fn proof(step: &StepContext, round: &Round, now: Time) -> Proof {
     proof
 }
 
-fn title(record: &DnsRecord) -> String {
-    format!("{} {}", record.name, record.kind)
-}
-
 fn note_authorities(
     round: &mut Round,
     record: &DnsRecord,
     want: &BTreeSet<String>,
     seen: Vec<Sighting>,
 ) {
-    let title = title(record);
+    let title = record.title();
     let mut answered = false;
     for Sighting { server, seen } in seen {
         round.agreeing.1 += 1;

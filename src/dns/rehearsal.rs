@@ -112,7 +112,7 @@ impl Action for Rehearsal {
         }
         match self.cutover(&record).perform(step).await {
             StepResult::Done(proof) => {
-                StepResult::Done(Proof::new(format!("{}: {}", title(&record), proof.summary)))
+                StepResult::Done(Proof::new(format!("{}: {}", record.title(), proof.summary)))
             }
             other @ (StepResult::Failed { .. } | StepResult::Indeterminate { .. }) => other,
         }
@@ -122,10 +122,10 @@ impl Action for Rehearsal {
         let record = self.record(step.run.as_str());
         match self.provider.read(&record.name, record.kind).await {
             Ok(found) if found.values.is_empty() => {
-                Presence::absent(format!("{} does not exist", title(&record)))
+                Presence::absent(format!("{} does not exist", record.title()))
             }
             Ok(_) => self.cutover(&record).observe(step).await,
-            Err(e) => Presence::unknown(format!("{}: {}", title(&record), e.reason)),
+            Err(e) => Presence::unknown(format!("{}: {}", record.title(), e.reason)),
         }
     }
 
@@ -184,7 +184,7 @@ impl Rehearsal {
         own: &BTreeSet<String>,
         values: &BTreeSet<String>,
     ) -> StepResult {
-        let (name, kind, title) = (&record.name, record.kind, title(record));
+        let (name, kind, title) = (&record.name, record.kind, record.title());
         let found = match self.provider.read(name, kind).await {
             Ok(found) => found,
             Err(e) => return StepResult::indeterminate(format!("{title}: {}", e.reason)),
@@ -212,8 +212,4 @@ impl Rehearsal {
             Swap::Unknown { reason } => StepResult::indeterminate(format!("{title}: {reason}")),
         }
     }
-}
-
-fn title(record: &DnsRecord) -> String {
-    format!("{} {}", record.name, record.kind)
 }

@@ -91,12 +91,6 @@ struct Move<'a> {
     to: BTreeSet<String>,
 }
 
-impl Move<'_> {
-    fn title(&self) -> String {
-        format!("{} {}", self.record.name, self.record.kind)
-    }
-}
-
 #[async_trait]
 impl Action for Repoint {
     async fn perform(&self, step: &StepContext) -> StepResult {
@@ -109,7 +103,7 @@ impl Action for Repoint {
         };
         let (mut seen, mut absent, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         for record in &dns.records {
-            let title = format!("{} {}", record.name, record.kind);
+            let title = record.title();
             let to = match rrset::of_site(record, &step.to.name) {
                 Ok(to) => to,
                 Err(e) => {
@@ -215,14 +209,20 @@ impl Repoint {
         for (one, outcome) in outcomes {
             match outcome {
                 Outcome::Set { before: was } => {
-                    set.push(format!("{} {}", one.title(), rrset::listed(&one.to)));
+                    set.push(format!("{} {}", one.record.title(), rrset::listed(&one.to)));
                     if let Some(was) = was {
-                        before.push(format!("{} {}", one.title(), rrset::listed(&was.values)));
+                        before.push(format!(
+                            "{} {}",
+                            one.record.title(),
+                            rrset::listed(&was.values)
+                        ));
                         old_ttl = old_ttl.max(Some(was.ttl));
                     }
                 }
-                Outcome::Failed(reason) => failed.push(format!("{}: {reason}", one.title())),
-                Outcome::Unclear(reason) => unclear.push(format!("{}: {reason}", one.title())),
+                Outcome::Failed(reason) => failed.push(format!("{}: {reason}", one.record.title())),
+                Outcome::Unclear(reason) => {
+                    unclear.push(format!("{}: {reason}", one.record.title()));
+                }
             }
         }
         let after = set.join("; ");

@@ -33,6 +33,7 @@ use crate::{
     },
     port::{
         journal::{Draft, Journal, JournalError, Line, Lines, Rivals},
+        kubernetes::next_page,
         runtime::SharedRuntime,
     },
 };
@@ -204,16 +205,13 @@ impl KubernetesJournal {
         labels: &str,
         mut take: impl FnMut(K) + Send,
     ) -> Result<(), JournalError> {
-        let mut page = ListParams::default().labels(labels).limit(PAGE);
-        loop {
+        let mut next = Some(ListParams::default().labels(labels).limit(PAGE));
+        while let Some(page) = next {
             let listed = self.asked(api.list(&page)).await?;
-            let next = listed.metadata.continue_.filter(|token| !token.is_empty());
+            next = next_page(page, &listed.metadata);
             listed.items.into_iter().for_each(&mut take);
-            match next {
-                Some(token) => page = page.continue_token(&token),
-                None => return Ok(()),
-            }
         }
+        Ok(())
     }
 
     /// Creates an entry, and asks until it is known whether it is there.
@@ -460,9 +458,10 @@ impl Lines for KubernetesJournal {
 
     async fn heads(&self) -> Result<Vec<(ServiceName, Seq)>, JournalError> {
         let mut heads: BTreeMap<ServiceName, Seq> = BTreeMap::new();
-        let mut page = ListParams::default().labels(CHAIN).limit(PAGE);
-        loop {
+        let mut next = Some(ListParams::default().labels(CHAIN).limit(PAGE));
+        while let Some(page) = next {
             let listed = self.asked(self.entries.list_metadata(&page)).await?;
+            next = next_page(page, &listed.metadata);
             for entry in listed.items {
                 let labels = entry.metadata.labels.unwrap_or_default();
                 let last = labels.get(LAST).and_then(|last| last.parse().ok()).map(Seq);
@@ -471,10 +470,7 @@ impl Lines for KubernetesJournal {
                     *head = last.max(*head);
                 }
             }
-            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => page = page.continue_token(&token),
-                None => return Ok(heads.into_iter().collect()),
-            }
         }
+        Ok(heads.into_iter().collect())
     }
 }

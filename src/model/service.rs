@@ -391,6 +391,14 @@ pub struct DnsRecord {
     pub values: BTreeMap<SiteName, Vec<String>>,
 }
 
+impl DnsRecord {
+    /// Its name and type, for people.
+    #[must_use]
+    pub fn title(&self) -> String {
+        format!("{} {}", self.name, self.kind)
+    }
+}
+
 /// Types of records that are repointed.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

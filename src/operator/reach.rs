@@ -35,7 +35,6 @@ pub struct Door {
 }
 
 /// The leader's address in its slices.
-#[derive(Clone)]
 pub struct Reach {
     api: Api<EndpointSlice>,
     door: Door,

@@ -14,7 +14,10 @@ use tokio::time;
 
 use crate::{
     model::id::ServiceName,
-    port::{cause, kubernetes::MANAGER},
+    port::{
+        cause,
+        kubernetes::{MANAGER, next_page},
+    },
 };
 
 /// How long one request may take.
@@ -83,9 +86,10 @@ impl Revisions {
 
     async fn list(&self) -> Result<BTreeMap<ServiceName, Kept>, kube::Error> {
         let mut kept = BTreeMap::new();
-        let mut page = ListParams::default().limit(PAGE);
-        loop {
+        let mut next = Some(ListParams::default().limit(PAGE));
+        while let Some(page) = next {
             let listed = self.api.list(&page).await?;
+            next = next_page(page, &listed.metadata);
             for revision in listed.items {
                 let meta = revision.metadata;
                 let owners = meta.owner_references.unwrap_or_default();
@@ -97,11 +101,8 @@ impl Revisions {
                     kept.insert(name.as_str().into(), one);
                 }
             }
-            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => page = page.continue_token(&token),
-                None => return Ok(kept),
-            }
         }
+        Ok(kept)
     }
 
     /// What was last in force of a service that the server calls so.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::channel::Recipient;
 use crate::model::{
@@ -12,7 +14,10 @@ use crate::model::{
 };
 
 /// Where a message to one recipient stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
 pub enum Delivery {
     /// Not yet tried, or to be tried again.
     Queued,
@@ -27,6 +32,17 @@ pub enum Delivery {
     Failed,
     /// On the suppression list.
     Suppressed,
+}
+
+impl Delivery {
+    /// Whether what became of it is known, or never will be.
+    #[must_use]
+    pub const fn is_settled(self) -> bool {
+        match self {
+            Self::Queued | Self::Sending => false,
+            Self::Sent | Self::Unknown | Self::Failed | Self::Suppressed => true,
+        }
+    }
 }
 
 /// Names one message of one channel.

@@ -38,7 +38,7 @@ pub struct LedgerChunkSpec {
     pub channel: String,
     /// Its place among the chunks of the mailing.
     pub number: u32,
-    /// Which write of which leader it is: two of them may mean to write the same.
+    /// Which write it is, by a number that no other has: two leaders may mean to write the same.
     #[serde(default)]
     pub writer: String,
     /// Whether it stands for all chunks of the mailing by now.
@@ -49,7 +49,7 @@ pub struct LedgerChunkSpec {
     pub recipients: Vec<Entry>,
     /// How many stood where whose addresses are forgotten.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub forgotten: BTreeMap<State, u64>,
+    pub forgotten: BTreeMap<Delivery, u64>,
 }
 
 /// A recipient.
@@ -59,54 +59,12 @@ pub struct Entry {
     /// The address.
     pub to: String,
     /// Where the message stands.
-    pub state: State,
+    pub state: Delivery,
     /// What there is to say of that.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
     /// Since when.
     pub at: String,
-}
-
-/// [`Delivery`] as it is written.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "camelCase")]
-pub enum State {
-    /// Not yet tried.
-    Queued,
-    /// Handed over, answer not yet known.
-    Sending,
-    /// Accepted.
-    Sent,
-    /// The answer was lost.
-    Unknown,
-    /// Refused for good.
-    Failed,
-    /// Wants no messages.
-    Suppressed,
-}
-
-impl From<Delivery> for State {
-    fn from(delivery: Delivery) -> Self {
-        match delivery {
-            Delivery::Queued => Self::Queued,
-            Delivery::Sending => Self::Sending,
-            Delivery::Sent => Self::Sent,
-            Delivery::Unknown => Self::Unknown,
-            Delivery::Failed => Self::Failed,
-            Delivery::Suppressed => Self::Suppressed,
-        }
-    }
-}
-
-impl State {
-    const fn is_settled(self) -> bool {
-        match self {
-            Self::Queued | Self::Sending => false,
-            Self::Sent | Self::Unknown | Self::Failed | Self::Suppressed => true,
-        }
-    }
 }
 
 /// A chunk, and the version that the server has of it.
@@ -137,6 +95,17 @@ fn key(to: &str) -> String {
     to.to_ascii_lowercase()
 }
 
+/// Chunk and place of each address.
+fn places(chunks: &[Page]) -> BTreeMap<String, (usize, usize)> {
+    let mut places = BTreeMap::new();
+    for (n, page) in chunks.iter().enumerate() {
+        for (m, entry) in page.spec.recipients.iter().enumerate() {
+            places.insert(key(&entry.to), (n, m));
+        }
+    }
+    places
+}
+
 impl Pages {
     /// Of what the server holds, in any order.
     #[must_use]
@@ -147,13 +116,8 @@ impl Pages {
         if pages.first().is_some_and(|page| page.spec.whole) {
             left = pages.split_off(1);
         }
-        let mut places = BTreeMap::new();
-        for (n, page) in pages.iter().enumerate() {
-            for (m, entry) in page.spec.recipients.iter().enumerate() {
-                places.insert(key(&entry.to), (n, m));
-            }
-        }
         Self {
+            places: places(&pages),
             chunks: pages,
             left,
             mailing: LedgerChunkSpec {
@@ -162,7 +126,6 @@ impl Pages {
                 channel: mailing.channel.to_string(),
                 ..LedgerChunkSpec::default()
             },
-            places,
         }
     }
 
@@ -182,7 +145,7 @@ impl Pages {
     #[must_use]
     pub fn is_free(&self, to: &Recipient) -> bool {
         let state = self.of(to).map(|entry| entry.state);
-        state.is_none_or(|state| state == State::Queued)
+        state.is_none_or(|state| state == Delivery::Queued)
     }
 
     /// Whether the server has what is said here of an address.
@@ -195,11 +158,11 @@ impl Pages {
     /// Puts an address where it stands now, unless it was told already, or more is known of it.
     pub fn advance(&mut self, to: &Recipient, state: Delivery, detail: &str, at: Time) {
         let is_further = match self.of(to).map(|entry| entry.state) {
-            Some(State::Sent) => state != Delivery::Sent,
-            Some(State::Unknown | State::Failed | State::Suppressed) => {
+            Some(Delivery::Sent) => state != Delivery::Sent,
+            Some(Delivery::Unknown | Delivery::Failed | Delivery::Suppressed) => {
                 state == Delivery::Queued || state == Delivery::Sending
             }
-            Some(State::Queued | State::Sending) | None => false,
+            Some(Delivery::Queued | Delivery::Sending) | None => false,
         };
         if !is_further {
             self.put(to, state, detail, at);
@@ -217,7 +180,7 @@ impl Pages {
     pub fn put(&mut self, to: &Recipient, state: Delivery, detail: &str, at: Time) {
         let mut entry = Entry {
             to: to.0.clone(),
-            state: state.into(),
+            state,
             detail: detail.to_owned(),
             at: at.to_string(),
         };
@@ -252,7 +215,6 @@ impl Pages {
     /// Addresses in a state, in the order in which they came, at most `most`.
     #[must_use]
     pub fn in_state(&self, state: Delivery, most: usize) -> Vec<Recipient> {
-        let state = State::from(state);
         let all = self.chunks.iter().flat_map(|page| &page.spec.recipients);
         all.filter(|entry| entry.state == state)
             .take(most)
@@ -264,12 +226,12 @@ impl Pages {
     #[must_use]
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();
-        let mut add = |state: State, more: u64| match state {
-            State::Queued | State::Sending => tally.queued += more,
-            State::Sent => tally.sent += more,
-            State::Unknown => tally.unknown += more,
-            State::Failed => tally.failed += more,
-            State::Suppressed => tally.suppressed += more,
+        let mut add = |state: Delivery, more: u64| match state {
+            Delivery::Queued | Delivery::Sending => tally.queued += more,
+            Delivery::Sent => tally.sent += more,
+            Delivery::Unknown => tally.unknown += more,
+            Delivery::Failed => tally.failed += more,
+            Delivery::Suppressed => tally.suppressed += more,
         };
         for page in &self.chunks {
             for entry in &page.spec.recipients {
@@ -298,31 +260,35 @@ impl Pages {
         }
         let mut gone = mem::take(&mut self.left);
         if self.chunks.iter().all(|p| p.spec.recipients.is_empty()) && self.chunks.len() > 1 {
-            gone.extend(self.chunks.split_off(1));
+            let others = self.chunks.split_off(1);
             let first = &mut self.chunks[0];
-            for page in &gone {
-                for (state, number) in &page.spec.forgotten {
-                    *first.spec.forgotten.entry(*state).or_default() += number;
-                }
+            for (state, number) in others.iter().flat_map(|page| &page.spec.forgotten) {
+                *first.spec.forgotten.entry(*state).or_default() += number;
             }
+            gone.extend(others);
             first.spec.whole = true;
             first.is_changed = true;
         }
-        self.places.clear();
-        for (n, page) in self.chunks.iter().enumerate() {
-            for (m, entry) in page.spec.recipients.iter().enumerate() {
-                self.places.insert(key(&entry.to), (n, m));
-            }
-        }
+        self.places = places(&self.chunks);
         gone
     }
 }
 
 impl LedgerChunkSpec {
+    /// The mailing that it is of.
+    #[must_use]
+    pub fn mailing(&self) -> Mailing {
+        Mailing {
+            service: self.service.as_str().into(),
+            message: self.message.clone(),
+            channel: self.channel.as_str().into(),
+        }
+    }
+
     /// When the last of its messages was accepted.
     #[must_use]
     pub fn sent(&self) -> Option<Time> {
-        let sent = self.recipients.iter().filter(|e| e.state == State::Sent);
+        let sent = self.recipients.iter().filter(|e| e.state == Delivery::Sent);
         sent.filter_map(|e| Time::parse(&e.at).ok()).max()
     }
 

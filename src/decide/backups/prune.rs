@@ -27,8 +27,8 @@ pub enum Unprunable {
 }
 
 /// The full backups that may be deleted, oldest first. Kept are: the newest of each source, of those that were restored with
-/// success the newest and the one that was last, everything of today and yesterday, the first of each day and of each month as far as the ladder goes, and
-/// whatever the policy would be broken without. Logs are left alone.
+/// success the newest and the one that was last, everything of today and yesterday, the first of each day and of each month
+/// as far as the ladder goes, and whatever the policy would be broken without. Logs are left alone.
 ///
 /// # Errors
 /// Where it cannot be said what may go.

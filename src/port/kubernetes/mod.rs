@@ -6,6 +6,7 @@ mod connection;
 mod error;
 mod note;
 mod owner;
+mod page;
 mod readiness;
 mod workload;
 
@@ -14,5 +15,6 @@ pub use connection::{Cluster, name_problem};
 pub use error::ApiError;
 pub use note::{Ending, Note};
 pub use owner::{MANAGER, Owner, owners};
+pub use page::next_page;
 pub use readiness::{autoscalers, refused, rival, scalable};
 pub use workload::{REPLICAS, Standing, Workload, WorkloadKind, WorkloadWith};

@@ -24,12 +24,17 @@ use crate::stand::{
     operator::define,
 };
 
-/// The journal of a process of this name.
-pub async fn journal(kubeconfig: &Path, identity: &str) -> Arc<KubernetesJournal> {
+/// A client of whoever has this kubeconfig.
+pub async fn client(kubeconfig: &Path) -> Client {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    let client = Client::try_from(config.unwrap()).unwrap();
+    Client::try_from(config.unwrap()).unwrap()
+}
+
+/// The journal of a process of this name.
+pub async fn journal(kubeconfig: &Path, identity: &str) -> Arc<KubernetesJournal> {
+    let client = client(kubeconfig).await;
     let runtime = Arc::new(HostRuntime::new());
     Arc::new(KubernetesJournal::new(client, "default", identity, runtime))
 }

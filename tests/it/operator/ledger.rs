@@ -12,21 +12,12 @@ use failover::{
     },
 };
 use futures::{StreamExt, stream};
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::Client;
 
+use super::journal::client;
 use crate::stand::{kubernetes::Cluster, operator::define};
 
 const NOW: Time = Time::from_millis(1_800_000_000_000);
-
-async fn client(cluster: &Cluster) -> Client {
-    let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig()).unwrap();
-    let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options);
-    Client::try_from(config.await.unwrap()).unwrap()
-}
 
 /// The ledger of a leader that has just begun.
 fn leader(client: &Client) -> Arc<KubernetesLedger> {
@@ -60,7 +51,7 @@ fn chunks(cluster: &Cluster) -> usize {
 async fn the_next_leader_goes_on_and_the_last_one_writes_no_more() {
     let cluster = Cluster::start();
     define(&cluster);
-    let client = client(&cluster).await;
+    let client = client(&cluster.kubeconfig()).await;
     let (one, mail, all) = (leader(&client), mailing("shop-i4-onStandby"), people(250));
     one.enqueue(&mail, &all, NOW).await.unwrap();
     one.enqueue(&mail, &all[..9], NOW).await.unwrap();
@@ -125,7 +116,7 @@ async fn the_next_leader_goes_on_and_the_last_one_writes_no_more() {
 async fn who_wants_no_messages_gets_none_from_any_leader() {
     let cluster = Cluster::start();
     define(&cluster);
-    let client = client(&cluster).await;
+    let client = client(&cluster.kubeconfig()).await;
     let (service, all) = (ServiceName::from("shop"), people(3));
     let one = leader(&client);
     one.enqueue(&mailing("first"), &all, NOW).await.unwrap();
@@ -158,7 +149,7 @@ async fn who_wants_no_messages_gets_none_from_any_leader() {
 async fn addresses_are_forgotten_and_what_is_left_of_a_mailing_is_one_object() {
     let cluster = Cluster::start();
     define(&cluster);
-    let client = client(&cluster).await;
+    let client = client(&cluster.kubeconfig()).await;
     let (one, mail, all) = (leader(&client), mailing("old"), people(250));
     one.enqueue(&mail, &all, NOW).await.unwrap();
     let sent: Vec<_> = all.iter().flat_map(|to| mark(to, Delivery::Sent)).collect();
@@ -186,7 +177,7 @@ async fn addresses_are_forgotten_and_what_is_left_of_a_mailing_is_one_object() {
 async fn two_thousand_are_told_once_over_a_change_of_leaders() {
     let cluster = Cluster::start();
     define(&cluster);
-    let client = client(&cluster).await;
+    let client = client(&cluster.kubeconfig()).await;
     let (mail, all) = (mailing("shop-i4-onStandby"), people(2_000));
     let one = leader(&client);
     one.enqueue(&mail, &all, NOW).await.unwrap();
