@@ -6,6 +6,7 @@ pub mod announce;
 pub mod backup;
 pub mod cli;
 pub mod decide;
+pub mod desk;
 pub mod dns;
 pub mod drill;
 pub mod driver;

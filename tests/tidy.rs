@@ -37,6 +37,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("drill", ADAPTER),
     ("driver", BELOW_DRIVER),
     ("sim", BELOW_SIM),
+    ("desk", BELOW_SIM),
     ("operator", BELOW_SIM),
     ("cli", BELOW_CLI),
 ];
@@ -51,7 +52,7 @@ const BELOW_SIM: &[&str] = &[
 ];
 const BELOW_CLI: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "drill", "driver", "sim", "operator",
+    "announce", "vantage", "guard", "backup", "drill", "driver", "desk", "sim", "operator",
 ];
 
 /// What rooms without IO may not name.

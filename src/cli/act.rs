@@ -7,12 +7,10 @@ use super::{
     identity, look,
     output::Output,
     place::Place,
-    socket::{
-        client::Client,
-        message::{Answer, PreviewItem, Request, Wish},
-    },
+    socket::client::Client,
 };
 use crate::{
+    desk::message::{Answer, PreviewItem, Request, Wish},
     error::Error,
     model::{
         announcement::Phase,

@@ -10,18 +10,11 @@ use std::fmt::Write as _;
 use owo_colors::Style;
 
 use super::{
-    arguments,
-    documents::counted,
-    look,
-    offline::Offline,
-    output::Output,
-    place::Place,
-    socket::{
-        client::Client,
-        message::{Answer, Request},
-    },
+    arguments, documents::counted, look, offline::Offline, output::Output, place::Place,
+    socket::client::Client,
 };
 use crate::{
+    desk::message::{Answer, Request},
     driver::backups::{CopyView, SourceView, Survey, rounded},
     error::Error,
     model::{

@@ -12,11 +12,11 @@ use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 
 use super::{
-    act, arguments, arguments::ReportFormat, journal, output::Output, place::Place,
-    socket::message::Wish, watch::Watcher,
+    act, arguments, arguments::ReportFormat, journal, output::Output, place::Place, watch::Watcher,
 };
 use crate::{
     decide::drill::report::{self, Report},
+    desk::message::Wish,
     error::Error,
     model::{
         drill::DrillOutcome,

@@ -4,12 +4,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::time;
 
-use super::{
-    place::Place,
-    socket::{desk::Desk, server::Socket},
-};
+use super::{place::Place, socket::server::Socket};
 use crate::{
     announce::ledger::SqliteLedger,
+    desk::clerk::Clerk,
     driver::{
         clock::HostRuntime,
         engine::{Engine, EngineError, Ground, Outlets},
@@ -43,7 +41,7 @@ pub async fn start(
     place: &Place,
     outlets: &Outlets,
     journal_copy: Option<&str>,
-) -> Result<(Engine, Arc<Desk>), Error> {
+) -> Result<(Engine, Arc<Clerk>), Error> {
     place.prepare()?;
     let runtime: SharedRuntime = Arc::new(HostRuntime::new());
     let secrets: SharedSecrets = Arc::new(HostSecrets);
@@ -81,19 +79,19 @@ pub async fn start(
         leader: None,
     };
     let mut engine = Engine::start(services, ground, listening).await?;
-    let desk = answer(&mut engine, socket, runtime);
-    Ok((engine, desk))
+    let clerk = answer(&mut engine, socket, runtime);
+    Ok((engine, clerk))
 }
 
 /// Answers at the control socket for as long as the controller runs.
-pub fn answer(engine: &mut Engine, socket: Socket, runtime: SharedRuntime) -> Arc<Desk> {
-    let desk = Arc::new(Desk {
+pub fn answer(engine: &mut Engine, socket: Socket, runtime: SharedRuntime) -> Arc<Clerk> {
+    let clerk = Arc::new(Clerk {
         controller: engine.controller.clone(),
         runtime,
     });
-    let answering = desk.clone();
+    let answering = clerk.clone();
     engine.attend(async move { socket.serve(answering).await });
-    desk
+    clerk
 }
 
 impl From<EngineError> for Error {

@@ -9,13 +9,9 @@ use std::{
 
 use owo_colors::Style;
 
-use super::{
-    arguments, engine, identity,
-    line::{self, Line, Weight},
-    output::Output,
-    place::Place,
-};
+use super::{arguments, engine, identity, output::Output, place::Place};
 use crate::{
+    desk::line::{self, Line, Weight},
     error::Error,
     journal::{
         export::{self, ExportError},

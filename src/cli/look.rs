@@ -4,18 +4,10 @@ use std::fmt::Write as _;
 
 use owo_colors::Style;
 
-use super::{
-    arguments,
-    offline::Offline,
-    output::Output,
-    place::Place,
-    socket::{
-        client::Client,
-        message::{Answer, PlanView, Request},
-    },
-};
+use super::{arguments, offline::Offline, output::Output, place::Place, socket::client::Client};
 use crate::{
     decide::explain::{AskReport, Report, RunReport},
+    desk::message::{Answer, PlanView, Request},
     error::Error,
     model::{
         check::{CheckItem, CheckStatus},

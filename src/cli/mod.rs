@@ -17,14 +17,13 @@ mod help;
 mod identity;
 mod init;
 mod journal;
-mod line;
 mod look;
 mod offline;
 mod operator;
 pub mod output;
 mod place;
 mod postmortem;
-mod preview;
+
 mod progress;
 mod run;
 mod runbook;
@@ -34,7 +33,7 @@ pub mod takeover;
 mod telemetry;
 mod token;
 mod vantage;
-mod view;
+
 mod watch;
 
 use arguments::{Arguments, Command, Format, Global};

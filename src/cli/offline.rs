@@ -8,17 +8,14 @@ use std::{
 
 use futures::StreamExt;
 
-use super::{
-    documents, journal,
-    output::Output,
-    place::Place,
-    preview,
-    socket::message::{PlanView, PreviewItem},
-    view,
-};
+use super::{documents, journal, output::Output, place::Place};
 use crate::{
     backup::restore::Recovered,
     decide::{core::Core, event::Event},
+    desk::{
+        message::{PlanView, PreviewItem},
+        plan, preview,
+    },
     driver::{
         backups::{
             self, Choice, Survey,
@@ -127,7 +124,7 @@ impl Offline {
     /// # Errors
     /// Where none can be made.
     pub fn plan(&self, kind: RunKind, to: Option<&SiteName>) -> Result<PlanView, Error> {
-        view::plan(&self.core, kind, to, self.runtime.now()).map_err(|reason| Error::Plan {
+        plan::of(&self.core, kind, to, self.runtime.now()).map_err(|reason| Error::Plan {
             service: self.service().to_string(),
             reason,
         })

@@ -2,13 +2,9 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{
-    act, arguments, journal,
-    line::{self, Weight},
-    output::Output,
-    place::Place,
-};
+use super::{act, arguments, journal, output::Output, place::Place};
 use crate::{
+    desk::line::{self, Weight},
     error::Error,
     model::{
         announcement::{Announcement, Tallies},
@@ -454,6 +450,10 @@ fn decisions(text: &mut String, account: &Account<'_>) {
             | RecordBody::Paused { .. }
             | RecordBody::Resumed { .. }
             | RecordBody::Unwinding { .. }
+            | RecordBody::Resolved { .. }
+            | RecordBody::DutyTaken { .. }
+            | RecordBody::HandOverOffered { .. }
+            | RecordBody::Refused { .. }
             | RecordBody::Note { .. } => {
                 lines.push(format!("{} {}", record.at, line::of(record).text));
             }

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{
-    journal,
-    line::{self, Weight},
-    output::Output,
-    socket::message::Event,
-};
+use super::{journal, output::Output};
 use crate::{
     decide::explain::{Report, RunReport},
+    desk::{
+        line::{self, Weight},
+        message::Event,
+    },
     driver::clock::HostRuntime,
     error::Error,
     model::{span::Span, time::Time},

@@ -16,14 +16,10 @@ use tokio::{
 };
 
 use super::{
-    arguments, documents, engine,
-    output::Output,
-    place::Place,
-    progress::Progress,
-    socket::{desk::Desk, message::Event},
-    vantage,
+    arguments, documents, engine, output::Output, place::Place, progress::Progress, vantage,
 };
 use crate::{
+    desk::{clerk::Clerk, message::Event, speaker::Speaker},
     driver::{
         engine::{Engine, Outlets},
         registry,
@@ -68,11 +64,11 @@ async fn lead(args: &arguments::Run, place: &Place, output: Output) -> Result<()
     };
     let mut changes = Changes::of(paths);
     let copy = args.journal_copy.as_deref();
-    let (mut engine, desk) = engine::start(services, place, &outlets, copy).await?;
+    let (mut engine, clerk) = engine::start(services, place, &outlets, copy).await?;
     engine.metrics.documents_loaded();
     greet(&engine, place, &outlets, output);
     let mut progress = Progress::new(output);
-    let mut events = follow(&desk);
+    let mut events = follow(&clerk);
     let mut mute = false;
     let mut supervisor = Supervisor::of_this_process();
     supervisor.ready();
@@ -96,11 +92,11 @@ async fn lead(args: &arguments::Run, place: &Place, output: Output) -> Result<()
             _ = hang_up.recv() => {
                 engine.renew_certificate();
                 reload(&engine, paths, output).await;
-                events = follow(&desk);
+                events = follow(&clerk);
             }
             () = changes.next() => {
                 reload(&engine, paths, output).await;
-                events = follow(&desk);
+                events = follow(&clerk);
             }
         }
     };
@@ -175,8 +171,8 @@ fn load(paths: &[PathBuf], output: Output) -> Result<Vec<Service>, Error> {
 }
 
 /// Records of all services from now on.
-fn follow(desk: &Arc<Desk>) -> BoxStream<'static, Event> {
-    match desk.watch(None) {
+fn follow(clerk: &Arc<Clerk>) -> BoxStream<'static, Event> {
+    match clerk.watch(None, &Speaker::host()) {
         Ok(events) => events,
         // Every service that runs can be followed; one that has just ended is no reason to stop.
         Err(_) => futures::stream::pending().boxed(),

@@ -1,15 +1,8 @@
 //! Following a running controller from the command line.
 
-use super::{
-    output::Output,
-    place::Place,
-    progress::Progress,
-    socket::{
-        client::Client,
-        message::{Answer, Event, Request},
-    },
-};
+use super::{output::Output, place::Place, progress::Progress, socket::client::Client};
 use crate::{
+    desk::message::{Answer, Event, Request},
     error::Error,
     model::{
         id::{RunId, ServiceName},

@@ -2,10 +2,10 @@
 
 use super::{
     approve::{self, Approver},
-    drill,
+    drill, duty,
     event::{Command, Refusal, subject_words},
     gate::Says,
-    incident, page, phase, readiness,
+    incident, page, phase, readiness, right,
     state::State,
     terms,
     view::View,
@@ -16,17 +16,24 @@ use crate::model::{
     plan::RunKind,
     record::RecordBody,
     service::{Mode, Service},
+    span::Span,
     time::Time,
 };
 
-/// Records that a command makes, and what the person is told once they are durable.
-type Taken = Result<(Vec<RecordBody>, String), Refusal>;
+/// The same refusal of the same person is written down once in this time.
+pub const SAME_REFUSAL: Span = Span::from_secs(60);
+/// So many refusals are written down in that time.
+pub const REFUSALS: usize = 20;
 
-/// Takes a command.
+/// Records that a command makes, and what the person is told once they are durable.
+pub type Taken = Result<(Vec<RecordBody>, String), Refusal>;
+
+/// Takes a command, where the person's role lets them give it.
 ///
 /// # Errors
 /// A refusal, in a sentence that says what to do.
 pub fn take(service: &Service, state: &State, view: &View, command: &Command, now: Time) -> Taken {
+    right::check(service, command)?;
     match command {
         Command::Open {
             kind,
@@ -123,7 +130,38 @@ pub fn take(service: &Service, state: &State, view: &View, command: &Command, no
             }],
             "noted".to_owned(),
         )),
+        Command::Declare { by, reason } => duty::declare(service, state, view, by, reason, now),
+        Command::Resolve { by, reason } => duty::resolve(service, state, by, reason, now),
+        Command::TakeDuty { duty, person, by } => {
+            duty::take(service, state, *duty, person.as_ref(), by)
+        }
+        Command::HandOver { to, by } => duty::hand_over(service, state, to, by),
+        Command::Accept { by } => duty::accept(state, by),
+        Command::TurnedAway { reason, .. } => Err(Refusal::TurnedAway(reason.clone())),
     }
+}
+
+/// What is written down of a command that was refused. Whoever asks again and again for the same is written down once a
+/// minute, and no more than a few people are: a journal is not to be filled by whoever likes to.
+#[must_use]
+pub fn refused(
+    state: &State,
+    command: &Command,
+    refusal: &Refusal,
+    now: Time,
+) -> Option<RecordBody> {
+    let (by, what) = (command.by(), command.words());
+    let recent = |at: &&(PersonName, String, Time)| now.since(at.2) < SAME_REFUSAL;
+    let is_same = |at: &(PersonName, String, Time)| at.0 == *by && at.1 == what;
+    let mut known = state.refused.iter().filter(recent);
+    if known.clone().count() >= REFUSALS || known.any(is_same) {
+        return None;
+    }
+    Some(RecordBody::Refused {
+        by: by.clone(),
+        what: what.to_owned(),
+        reason: refusal.to_string(),
+    })
 }
 
 #[expect(clippy::too_many_arguments, reason = "the fields of one command")]
@@ -182,6 +220,7 @@ fn open(
             since,
             reason: format!("{by} asked for a {kind}: {reason}"),
             loss: incident::loss_now(service, state, view, since, now),
+            declared: None,
         });
     }
     let alone = service.approvals.required <= 1 && service.approvals.approvers.contains(by);

@@ -254,7 +254,11 @@ impl Core {
             Event::Command(wanted) => {
                 match command::take(&self.service, &self.state, &self.view, &wanted, now) {
                     Ok((records, text)) => (records, Some(Reply::Ok(text))),
-                    Err(refusal) => (Vec::new(), Some(Reply::Refused(refusal))),
+                    Err(refusal) => {
+                        let record = command::refused(&self.state, &wanted, &refusal, now);
+                        let records = record.into_iter().collect();
+                        (records, Some(Reply::Refused(refusal)))
+                    }
                 }
             }
         }

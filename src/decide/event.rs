@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::model::{
     announcement::{Phase, Tallies},
-    approval::AskSubject,
+    approval::{AskSubject, Role},
     backup::{Breach, Shelf, Verification},
     check::CheckItem,
+    duty::Duty,
     guard::Report,
     id::{
         AnnouncementId, AskId, Attempt, ChannelName, ConfigHash, DrillName, Epoch, IdempotencyKey,
-        PageId, PersonName, PlanHash, RunId, SiteName, StepId, UserName,
+        IncidentId, PageId, PersonName, PlanHash, RunId, SiteName, StepId, UserName,
     },
     observation::Observation,
     plan::RunKind,
@@ -251,6 +252,102 @@ pub enum Command {
         /// What.
         text: String,
     },
+    /// There is an incident, whatever probes see.
+    Declare {
+        /// Who says so.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
+    /// The open incident is over.
+    Resolve {
+        /// Who says so.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
+    /// Take on a duty in the open incident, or give it to somebody.
+    TakeDuty {
+        /// Which.
+        duty: Duty,
+        /// Who is to have it; none: whoever says so.
+        person: Option<PersonName>,
+        /// Who.
+        by: PersonName,
+    },
+    /// Ask somebody else to lead the open incident.
+    HandOver {
+        /// Whom.
+        to: PersonName,
+        /// Who.
+        by: PersonName,
+    },
+    /// Lead the open incident, as one was asked to.
+    Accept {
+        /// Who.
+        by: PersonName,
+    },
+    /// A front end turned somebody away; it is written down.
+    TurnedAway {
+        /// Who, as far as it knows.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Command {
+    /// Who gives it.
+    #[must_use]
+    pub const fn by(&self) -> &PersonName {
+        match self {
+            Self::Open { by, .. }
+            | Self::Approve { by, .. }
+            | Self::Deny { by, .. }
+            | Self::Pause { by, .. }
+            | Self::Resume { by }
+            | Self::Abort { by, .. }
+            | Self::Acknowledge { by, .. }
+            | Self::Announce { by, .. }
+            | Self::Drill { by, .. }
+            | Self::StopDrill { by, .. }
+            | Self::SetMode { by, .. }
+            | Self::Moved { by, .. }
+            | Self::Note { by, .. }
+            | Self::Declare { by, .. }
+            | Self::Resolve { by, .. }
+            | Self::TakeDuty { by, .. }
+            | Self::HandOver { by, .. }
+            | Self::Accept { by }
+            | Self::TurnedAway { by, .. } => by,
+        }
+    }
+
+    /// What it wants, in a few words.
+    #[must_use]
+    pub const fn words(&self) -> &'static str {
+        match self {
+            Self::Open { .. } => "begin a run",
+            Self::Approve { .. } => "approve",
+            Self::Deny { .. } => "deny",
+            Self::Pause { .. } => "pause",
+            Self::Resume { .. } => "end the pause",
+            Self::Abort { .. } => "stop the run",
+            Self::Acknowledge { .. } => "acknowledge",
+            Self::Announce { .. } => "speak to customers",
+            Self::Drill { .. } => "begin a drill",
+            Self::StopDrill { .. } => "stop the drill",
+            Self::SetMode { .. } => "lower the mode",
+            Self::Moved { .. } => "say that the service was moved",
+            Self::Note { .. } => "write a note",
+            Self::Declare { .. } => "declare an incident",
+            Self::Resolve { .. } => "end the incident",
+            Self::TakeDuty { .. } => "take on a duty",
+            Self::HandOver { .. } => "hand over command",
+            Self::Accept { .. } => "accept command",
+            Self::TurnedAway { .. } => "speak here",
+        }
+    }
 }
 
 /// What the core wants.
@@ -405,6 +502,54 @@ pub enum Refusal {
         "the mode can be lowered by command, not raised above what the documents say ({0}) and what is earned"
     )]
     ModeUp(Mode),
+    /// The person's role does not go so far.
+    #[error("{by} is {role} here, and this takes {needed}")]
+    Role {
+        /// Who.
+        by: PersonName,
+        /// What the person is.
+        role: Role,
+        /// What it takes.
+        needed: Role,
+    },
+    /// An incident is open already.
+    #[error("incident {0} is open already: add to it with `failover note`")]
+    IncidentOpen(IncidentId),
+    /// None is.
+    #[error("no incident is open; `failover declare` opens one")]
+    NoIncident,
+    /// It was said before.
+    #[error("incident {0} was resolved already, and ends by itself")]
+    Resolved(IncidentId),
+    /// Somebody leads already.
+    #[error("{0} leads: only {0} can hand that over")]
+    Commands(PersonName),
+    /// That is the one who leads.
+    #[error("{0} leads already")]
+    CommandsAlready(PersonName),
+    /// Nobody is made to lead.
+    #[error("nobody is made to lead: {0} has to take it")]
+    TakesCommand(PersonName),
+    /// Nobody leads.
+    #[error("nobody leads yet; take it first, as `commander`")]
+    NobodyCommands,
+    /// Another person is asked to lead.
+    #[error("{0} is asked to lead, nobody else")]
+    OfferedTo(PersonName),
+    /// Nobody is asked to.
+    #[error("nobody was asked to take over")]
+    NothingOffered,
+    /// Nobody of the team is called so.
+    #[error("nobody of the team is called {name}; known are {team}")]
+    NoPerson {
+        /// The name.
+        name: PersonName,
+        /// Everybody.
+        team: String,
+    },
+    /// A front end turned somebody away.
+    #[error("{0}")]
+    TurnedAway(String),
     /// Not paused.
     #[error("it is not paused")]
     NotPaused,

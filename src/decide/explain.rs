@@ -1,5 +1,7 @@
 //! Why it did, did not, or would fail over, in plain sentences: what every front end renders.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -9,11 +11,13 @@ use super::{
     drill,
     event::{answers, subject_words},
     gate::{self, Says},
-    incident, readiness,
+    incident, page, phase, readiness,
     state::{Run, Step},
 };
 use crate::model::{
+    announcement::Phase,
     drill::{Depth, DrillOutcome},
+    duty::Duty,
     guard::{self, Database, Role},
     id::{
         AskId, ComponentName, DrillName, Epoch, IncidentId, PageId, PersonName, RunId, ServiceName,
@@ -72,6 +76,24 @@ pub struct Report {
     pub rto_left: Option<Span>,
     /// The open incident.
     pub incident: Option<IncidentId>,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// Who declared it, where a person did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<PersonName>,
+    /// Who does what in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub duties: BTreeMap<Duty, PersonName>,
+    /// Who is asked to lead it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered_to: Option<PersonName>,
+    /// What customers heard last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// When they were promised to hear again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_update: Option<Time>,
     /// The open run, else the last one of the open incident.
     pub run: Option<RunReport>,
     /// Open questions.
@@ -216,6 +238,12 @@ pub struct AskReport {
     pub forecast: String,
     /// How many must approve.
     pub required: u32,
+    /// Who asked for the run, where a person did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<PersonName>,
+    /// What happens if nobody answers.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub otherwise: String,
     /// Who has.
     pub approved: Vec<PersonName>,
     /// When it ends.
@@ -299,6 +327,19 @@ pub fn report(core: &Core, now: Time) -> Report {
             .filter(|_| need != Need::Nothing || state.run.is_some())
             .map(|i| service.objectives.rto.saturating_sub(now.since(i.outage))),
         incident: state.incident.as_ref().map(|i| i.id.clone()),
+        since: state.incident.as_ref().map(|i| i.since),
+        declared: state.incident.as_ref().and_then(|i| i.declared.clone()),
+        duties: state
+            .incident
+            .as_ref()
+            .map(|i| i.duties.clone())
+            .unwrap_or_default(),
+        offered_to: state
+            .incident
+            .as_ref()
+            .and_then(|i| Some(i.handover.as_ref()?.0.clone())),
+        phase: state.incident.as_ref().and_then(|i| i.phase),
+        next_update: phase::promised(state),
         run: run.map(|r| run_report(core, r, now)),
         asks: asks(core),
         pages: pages(core),
@@ -672,6 +713,8 @@ fn asks(core: &Core) -> Vec<AskReport> {
         loss: q.ask.loss.to_string(),
         forecast: q.ask.forecast.clone(),
         required: q.ask.required,
+        requester: q.ask.requester.clone(),
+        otherwise: page::otherwise(core.service(), q).to_owned(),
         approved: q.approved.clone(),
         expires: q.expires,
         plan: q.ask.plan.short().to_owned(),

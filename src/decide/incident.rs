@@ -91,6 +91,7 @@ fn closes(state: &State, view: &View, incident: &Incident, need: Need, now: Time
         .values()
         .all(|t| t.announcement.incident != incident.id || t.settled.is_some());
     need == Need::Nothing
+        && (incident.declared.is_none() || incident.resolved.is_some())
         && quiet
         && told
         && sent
@@ -120,6 +121,7 @@ fn open(service: &Service, state: &State, view: &View, now: Time) -> RecordBody 
         since,
         reason: reasons.join("; "),
         loss: loss_now(service, state, view, since, now),
+        declared: None,
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     budget,
     detect::{self, Need},
     event::{Effect, Trouble, answers, subject_words},
-    incident, readiness,
+    incident, phase, readiness,
     state::{Question, Run, State, Step},
     terms,
     view::View,
@@ -150,12 +150,7 @@ fn ask(service: &Service, id: &AskId, question: &Question) -> Page {
         ask.required,
         names(&service.approvals.approvers)
     ));
-    let timeout = match (service.approvals.on_timeout, &ask.subject) {
-        (OnTimeout::Proceed, AskSubject::Open { .. }) if ask.requester.is_none() => {
-            "it then goes on by itself, if nothing speaks against it"
-        }
-        (OnTimeout::Proceed | OnTimeout::Hold, _) => "nothing is done, and you are paged again",
-    };
+    let timeout = otherwise(service, question);
     body.push(format!(
         "If nobody answers by {}: {timeout}.",
         question.expires.clock()
@@ -170,6 +165,17 @@ fn ask(service: &Service, id: &AskId, question: &Question) -> Page {
         ),
         body,
         commands: answers(id, &ask.subject),
+    }
+}
+
+/// What happens if nobody answers a question.
+#[must_use]
+pub fn otherwise(service: &Service, question: &Question) -> &'static str {
+    match (service.approvals.on_timeout, &question.ask.subject) {
+        (OnTimeout::Proceed, AskSubject::Open { .. }) if question.ask.requester.is_none() => {
+            "it then goes on by itself, if nothing speaks against it"
+        }
+        (OnTimeout::Proceed | OnTimeout::Hold, _) => "nothing is done, and you are paged again",
     }
 }
 
@@ -436,12 +442,7 @@ fn unclear_promotion(service: &Service, run: &Run, now: Time) -> Option<Page> {
 /// Customers were promised news by now.
 fn update_due(service: &Service, state: &State, now: Time) -> Option<Page> {
     let incident = state.incident.as_ref()?;
-    let last = state
-        .announcements
-        .values()
-        .map(|t| &t.announcement)
-        .filter(|a| a.incident == incident.id && !a.channels.is_empty())
-        .max_by_key(|a| a.at)?;
+    let last = phase::heard_last(state, incident)?;
     let due = last.next_update.filter(|at| *at <= now)?;
     Some(Page {
         topic: PageTopic::UpdateDue,

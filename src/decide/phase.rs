@@ -92,6 +92,10 @@ fn wanted(
             _ => Some(Phase::OnStandby),
         };
     }
+    // What a person declared is over when a person says so: customers may see what probes do not.
+    if incident.declared.is_some() && incident.resolved.is_none() && need == Need::Nothing {
+        return incident.phase;
+    }
     // A run that went back leads nobody anywhere: customers hear that as well.
     let went_back = done.is_some_and(|r| r.epoch.is_none());
     match incident.phase {
@@ -216,6 +220,20 @@ pub fn entered(
         phase,
         announcement: Box::new(announcement),
     }
+}
+
+/// What customers heard last of the open incident.
+#[must_use]
+pub fn heard_last<'a>(state: &'a State, incident: &Incident) -> Option<&'a Announcement> {
+    let told = state.announcements.values().map(|t| &t.announcement);
+    told.filter(|a| a.incident == incident.id && !a.channels.is_empty())
+        .max_by_key(|a| a.at)
+}
+
+/// When customers were promised to hear again.
+#[must_use]
+pub fn promised(state: &State) -> Option<Time> {
+    heard_last(state, state.incident.as_ref()?)?.next_update
 }
 
 /// Whether a channel was told anything of this incident: nobody hears of the end of what he never heard of.

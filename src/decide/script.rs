@@ -171,14 +171,7 @@ pub(super) fn shop() -> Service {
             cadence: Span::from_secs(1200),
         },
         team: Team {
-            people: ["anna", "ben"]
-                .map(|n| Person {
-                    name: n.into(),
-                    token_hash: None,
-                    kubernetes: None,
-                    groups: Vec::new(),
-                })
-                .to_vec(),
+            people: ["anna", "ben"].map(Person::named).to_vec(),
             channels: Vec::new(),
             repeat: Span::from_secs(300),
         },
@@ -412,6 +405,10 @@ impl Stage {
             | RecordBody::LeaderTaken { .. }
             | RecordBody::JournalResumed { .. }
             | RecordBody::LossMeasured { .. }
+            | RecordBody::Refused { .. }
+            | RecordBody::Resolved { .. }
+            | RecordBody::DutyTaken { .. }
+            | RecordBody::HandOverOffered { .. }
             | RecordBody::Note { .. } => return,
         };
         writeln!(self.out, "  {text}").unwrap();

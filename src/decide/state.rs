@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     backups::Backups,
+    command::SAME_REFUSAL,
     drill::Drills,
     readiness::{Check, saw_outage},
 };
@@ -12,6 +13,7 @@ pub use super::run::{Run, Step};
 use crate::model::{
     announcement::{Announcement, Phase, Tallies},
     approval::{Ask, AskSubject},
+    duty::Duty,
     guard::{Lease, Terms},
     id::{
         AnnouncementId, AskId, ComponentName, ConfigHash, Epoch, IncidentId, PageId, PersonName,
@@ -105,6 +107,8 @@ pub struct State {
     pub drills: Drills,
     /// How often a controller took up the chain.
     pub starts: u64,
+    /// Who was refused what within the last minute, and when.
+    pub refused: Vec<(PersonName, String, Time)>,
 }
 
 /// An outage.
@@ -137,6 +141,14 @@ pub struct Incident {
     pub denied: Option<Vec<String>>,
     /// Announcements made, for numbering corrections.
     pub told: u32,
+    /// Who declared it; then it is over when a person says so.
+    pub declared: Option<PersonName>,
+    /// Who said that it is over.
+    pub resolved: Option<PersonName>,
+    /// Who does what.
+    pub duties: BTreeMap<Duty, PersonName>,
+    /// Who is asked to lead, and by whom.
+    pub handover: Option<(PersonName, PersonName)>,
 }
 
 /// An open question.
@@ -284,6 +296,7 @@ impl State {
                 since,
                 reason,
                 loss,
+                declared,
             } => {
                 if !components.is_empty() {
                     remember(&mut self.detections, at.since(*since));
@@ -302,7 +315,34 @@ impl State {
                     phase: None,
                     denied: None,
                     told: 0,
+                    declared: declared.clone(),
+                    resolved: None,
+                    duties: BTreeMap::new(),
+                    handover: None,
                 });
+            }
+            RecordBody::Resolved { by, .. } => {
+                if let Some(incident) = &mut self.incident {
+                    incident.resolved = Some(by.clone());
+                }
+            }
+            RecordBody::DutyTaken { duty, person, .. } => {
+                if let Some(incident) = &mut self.incident {
+                    incident.duties.insert(*duty, person.clone());
+                    if *duty == Duty::Commander {
+                        incident.handover = None;
+                    }
+                }
+            }
+            RecordBody::HandOverOffered { to, by, .. } => {
+                if let Some(incident) = &mut self.incident {
+                    incident.handover = Some((to.clone(), by.clone()));
+                }
+            }
+            RecordBody::Refused { by, what, .. } => {
+                self.refused
+                    .retain(|known| at.since(known.2) < SAME_REFUSAL);
+                self.refused.push((by.clone(), what.clone(), at));
             }
             RecordBody::IncidentClosed { .. } => {
                 self.incident = None;

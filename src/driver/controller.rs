@@ -37,7 +37,7 @@ use crate::{
     journal::{copy::Copy, succession::Succession},
     model::{
         check::CheckItem,
-        id::{ChannelName, RunId, ServiceName, SiteName},
+        id::{ChannelName, RunId, Seq, ServiceName, SiteName},
         record::Record,
         service::{Mode, Service},
         span::Span,
@@ -153,6 +153,9 @@ pub enum CommandError {
     /// The loop has ended.
     #[error("the loop of {0} has ended: look at the controller's log")]
     Ended(ServiceName),
+    /// The journal cannot be read.
+    #[error("the journal cannot be read: {0}")]
+    Unread(String),
     /// The journal cannot be written.
     #[error("nothing was done, since the journal cannot be written: {0}")]
     Journal(String),
@@ -500,6 +503,21 @@ impl Controller {
         answered
             .await
             .map_err(|_| CommandError::Ended(service.clone()))
+    }
+
+    /// The last records of a service, oldest first.
+    ///
+    /// # Errors
+    /// Where the service does not run here, or its journal cannot be read.
+    pub async fn records(
+        &self,
+        service: &ServiceName,
+        last: usize,
+    ) -> Result<Vec<Record>, CommandError> {
+        let seq = self.show(service).await?.state().seq;
+        let from = Seq(seq.0.saturating_sub(last as u64) + 1);
+        let read = self.means.journal.read(service, from).await;
+        read.map_err(|e| CommandError::Unread(cause::in_full(&e)))
     }
 
     /// Records from now on.

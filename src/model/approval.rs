@@ -1,10 +1,12 @@
 //! Questions put to people, and who may answer them.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    id::{GroupName, PersonName, PlanHash, RunId, StepId},
+    id::{GroupName, PersonName, PlanHash, RunId, StepId, TelegramUser},
     loss::LossForecast,
     plan::RunKind,
     span::Span,
@@ -110,9 +112,67 @@ pub struct Person {
     /// The user that a cluster's API server knows the person as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<String>,
+    /// The user that Telegram knows the person as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telegram: Option<TelegramUser>,
+    /// What the person may do; none: whatever the approvals leave to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// For colleagues, where nothing else works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<String>,
     /// Groups that the person belongs to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupName>,
+}
+
+impl Person {
+    /// A person of whom nothing but the name is known.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            token_hash: None,
+            kubernetes: None,
+            telegram: None,
+            role: None,
+            phone: None,
+            groups: Vec::new(),
+        }
+    }
+
+    /// Whether a front end can know who this is, so that an approval can be theirs.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.token_hash.is_some() || self.telegram.is_some()
+    }
+}
+
+/// What a person may do; each role may do what the one before may.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// Look.
+    Viewer,
+    /// Ask for runs and drills, pause, acknowledge, speak to customers, keep the timeline.
+    Operator,
+    /// Answer questions, where the approvals name the person.
+    Approver,
+    /// Lower the mode, and say that the service was moved by hand.
+    Admin,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Approver => "approver",
+            Self::Admin => "admin",
+        })
+    }
 }
 
 impl AskSubject {

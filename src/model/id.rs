@@ -83,6 +83,19 @@ name!(/// One announcement to customers: `<incident>-<phase>`, with a counter fo
     AnnouncementId);
 name!(/// A channel that announcements or pages go out on.
     ChannelName);
+/// A user of Telegram. User names change hands; this number does not.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct TelegramUser(pub i64);
+
+impl fmt::Display for TelegramUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 name!(/// A person of the team, known by a personal token.
     PersonName);
 name!(/// A group of people who may approve.

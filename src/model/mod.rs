@@ -8,6 +8,7 @@ pub mod approval;
 pub mod backup;
 pub mod check;
 pub mod drill;
+pub mod duty;
 pub mod fault;
 pub mod guard;
 pub mod id;

@@ -8,6 +8,7 @@ use super::{
     backup::{Breach, Verification},
     check::CheckItem,
     drill::{Depth, DrillOutcome},
+    duty::Duty,
     fault::Injected,
     guard::Terms,
     id::{
@@ -136,12 +137,53 @@ pub enum RecordBody {
         reason: String,
         /// What a failover would have lost at this moment; a controller that was restarted since relies on it.
         loss: LossForecast,
+        /// Who declared it, where a person did: then it is over when a person says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        declared: Option<PersonName>,
     },
     /// The outage is over.
     IncidentClosed {
         /// Which one.
         incident: IncidentId,
         /// In one sentence.
+        reason: String,
+    },
+    /// A person says that the open incident is over.
+    Resolved {
+        /// Which one.
+        incident: IncidentId,
+        /// Who.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
+    /// A person took on a duty in the open incident, or was given it.
+    DutyTaken {
+        /// Which incident.
+        incident: IncidentId,
+        /// Which duty.
+        duty: Duty,
+        /// Who has it now.
+        person: PersonName,
+        /// Who said so.
+        by: PersonName,
+    },
+    /// The commander wants somebody else to lead. Until that person accepts, nothing has changed.
+    HandOverOffered {
+        /// Which incident.
+        incident: IncidentId,
+        /// To whom.
+        to: PersonName,
+        /// Who.
+        by: PersonName,
+    },
+    /// Somebody wanted something and was refused it.
+    Refused {
+        /// Who, as far as the front end knew.
+        by: PersonName,
+        /// What.
+        what: String,
+        /// Why not.
         reason: String,
     },
     /// A failover was considered and not begun; written when the answer changes.
@@ -670,6 +712,10 @@ impl RecordBody {
             Self::VerdictChanged { .. } => "verdictChanged",
             Self::IncidentOpened { .. } => "incidentOpened",
             Self::IncidentClosed { .. } => "incidentClosed",
+            Self::Resolved { .. } => "resolved",
+            Self::DutyTaken { .. } => "dutyTaken",
+            Self::HandOverOffered { .. } => "handOverOffered",
+            Self::Refused { .. } => "refused",
             Self::Held { .. } => "held",
             Self::WouldAct { .. } => "wouldAct",
             Self::AskOpened { .. } => "askOpened",

@@ -188,6 +188,10 @@ fn words(record: &Record) -> String {
         | RecordBody::ReadinessTurned { .. }
         | RecordBody::JournalResumed { .. }
         | RecordBody::LossMeasured { .. }
+        | RecordBody::Refused { .. }
+        | RecordBody::Resolved { .. }
+        | RecordBody::DutyTaken { .. }
+        | RecordBody::HandOverOffered { .. }
         | RecordBody::Note { .. } => kind.to_owned(),
     }
 }

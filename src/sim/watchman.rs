@@ -319,6 +319,10 @@ impl Watchman {
             | RecordBody::ReadinessTurned { .. }
             | RecordBody::JournalResumed { .. }
             | RecordBody::LossMeasured { .. }
+            | RecordBody::Refused { .. }
+            | RecordBody::Resolved { .. }
+            | RecordBody::DutyTaken { .. }
+            | RecordBody::HandOverOffered { .. }
             | RecordBody::Note { .. } => {}
         }
         self.coverage.see(self.standing());

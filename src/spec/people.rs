@@ -9,7 +9,7 @@ use super::{
     service::{ApprovalsSpec, PersonSpec, ProtectedServiceSpec},
 };
 use crate::model::{
-    approval::{ApprovalPolicy, OnTimeout, Person},
+    approval::{ApprovalPolicy, OnTimeout, Person, Role},
     id::{GroupName, PersonName},
     service::{Mode, OverRpo},
     span::Span,
@@ -33,6 +33,15 @@ pub fn people(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec) -> Vec<Person>
             Some((user, list.index(n).key("kubernetes")))
         }),
     );
+    let chatters = people.iter().enumerate();
+    let chatters: Vec<_> = chatters
+        .filter_map(|(n, p)| Some((p.telegram?.to_string(), list.index(n).key("telegram"))))
+        .collect();
+    let chatters = chatters.iter();
+    scope.unique(
+        "a user of Telegram",
+        chatters.map(|(user, path)| (user.as_str(), path.clone())),
+    );
     for (n, person) in people.iter().enumerate() {
         check_person(scope, person, &list.index(n));
         for (m, group) in person.groups.iter().enumerate() {
@@ -54,6 +63,9 @@ pub fn people(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec) -> Vec<Person>
             name: PersonName::new(&p.name),
             token_hash: p.token_hash.clone(),
             kubernetes: p.kubernetes.clone(),
+            telegram: p.telegram,
+            role: p.role,
+            phone: p.phone.clone(),
             groups: p.groups.iter().map(GroupName::new).collect(),
         })
         .collect()
@@ -69,6 +81,17 @@ fn check_person(scope: &mut Scope<'_>, person: &PersonSpec, path: &FieldPath) {
                 format!("`{}` cannot be a name", person.name),
             )
             .expected("lower-case letters, digits, dashes and dots");
+        scope.add(complaint);
+    }
+    if person.telegram.is_some_and(|user| user.0 <= 0) {
+        let complaint = scope
+            .about(
+                Code::BadValue,
+                path.key("telegram"),
+                "this is no user of Telegram",
+            )
+            .expected("the person's number, above 0")
+            .hint("the bot answers /whoami with it; a negative number is a group's");
         scope.add(complaint);
     }
     let Some(hash) = &person.token_hash else {
@@ -100,7 +123,7 @@ pub fn approvals(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec) -> Approval
         spec.team
             .people
             .iter()
-            .filter(|p| p.token_hash.is_some())
+            .filter(|p| may_approve(p))
             .map(|p| p.name.clone())
             .collect()
     } else {
@@ -153,14 +176,24 @@ fn resolved(
             .filter(|p| &p.name == name || p.groups.contains(name))
             .collect();
         for person in meant {
-            if person.token_hash.is_none() {
+            if !may_approve(person) {
+                let (lacks, hint) = match person.role {
+                    Some(Role::Viewer | Role::Operator) => (
+                        "is not in the role of an approver",
+                        "write `role: approver`, or leave `role` out",
+                    ),
+                    Some(Role::Approver | Role::Admin) | None => (
+                        "has neither tokenHash nor telegram and cannot approve",
+                        "`failover token` makes a token and prints the hash to write under team.people",
+                    ),
+                };
                 let complaint = scope
                     .about(
                         Code::NoToken,
                         at.clone(),
-                        format!("`{}` has no tokenHash and cannot approve", person.name),
+                        format!("`{}` {lacks}", person.name),
                     )
-                    .hint("`failover token` makes a token and prints the hash to write under team.people")
+                    .hint(hint)
                     .rests_on(list.clone());
                 scope.add(complaint);
             }
@@ -168,6 +201,16 @@ fn resolved(
         }
     }
     found
+}
+
+/// Whether a front end can know who this is.
+const fn is_known(person: &PersonSpec) -> bool {
+    person.token_hash.is_some() || person.telegram.is_some()
+}
+
+/// Whether what this person says can be an approval.
+fn may_approve(person: &PersonSpec) -> bool {
+    is_known(person) && person.role.is_none_or(|role| role >= Role::Approver)
 }
 
 /// Checks that enough people can approve, also when one of them asked for the run.
@@ -185,7 +228,7 @@ fn enough(
         spec.team
             .people
             .iter()
-            .any(|p| &p.name == name && p.token_hash.is_some())
+            .any(|p| &p.name == name && is_known(p))
     };
     if required == 0 {
         let complaint = scope

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::model::{
     announcement::Phase,
-    approval::OnTimeout,
+    approval::{OnTimeout, Role},
     drill::Depth,
+    id::TelegramUser,
     secret::SecretRef,
     service::{ComponentKind, Mode, OverRpo, RecordKind, Template},
     site::{Location, SiteRole},
@@ -623,6 +624,19 @@ pub struct PersonSpec {
     /// approves by kubectl, in a cluster with `failover operator`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<String>,
+    /// The number that Telegram knows the person by, as the bot answers `/whoami`: with it the person also gives
+    /// commands and approves in the chat of `team.chat`. Never a user name: those change hands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telegram: Option<TelegramUser>,
+    /// What the person may do, each role what the one before may: `viewer` looks; `operator` asks for runs and drills,
+    /// pauses, acknowledges and speaks to customers; `approver` answers questions, where `approvals` names the person;
+    /// `admin` lowers the mode and says that the service was moved by hand. Default: everything that `approvals`
+    /// leaves to the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The telephone number that colleagues find under `/oncall`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<String>,
     /// Groups that the person belongs to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,

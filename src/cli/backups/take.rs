@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use super::{
-    super::{arguments, offline::Offline, output::Output, place::Place, socket::message::Request},
+    super::{arguments, offline::Offline, output::Output, place::Place},
     size,
     verify::{recorded, unless_stopped},
 };
 use crate::{
+    desk::message::Request,
     error::Error,
     model::{
         id::ServiceName,

@@ -6,19 +6,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     super::{
-        arguments,
-        look::unexpected,
-        offline::Offline,
-        output::Output,
-        place::Place,
-        socket::{
-            client::Client,
-            message::{Answer, Request},
-        },
+        arguments, look::unexpected, offline::Offline, output::Output, place::Place,
+        socket::client::Client,
     },
     size,
 };
 use crate::{
+    desk::message::{Answer, Request},
     driver::{backups::Choice, clock::HostRuntime},
     error::Error,
     journal::sqlite::SqliteJournal,

@@ -7,7 +7,8 @@ use super::{
     stage::{CHAT, ROLE, Stage, TEAM_CHAT},
 };
 use crate::{
-    cli::{arguments::Scenario, token},
+    cli::arguments::Scenario,
+    desk::token::TokenHash,
     model::{secret::Secret, span::Span},
 };
 
@@ -273,7 +274,7 @@ fn team(stage: &Stage) -> io::Result<String> {
         let _ = writeln!(
             text,
             "      - {{name: {name}, tokenHash: \"{}\"}}",
-            token::hash(&token)
+            TokenHash::of(&token).as_str()
         );
     }
     let _ = write!(

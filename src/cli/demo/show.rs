@@ -22,12 +22,11 @@ use crate::{
     cli::{
         arguments::{self, Scenario},
         documents as loading, engine, journal,
-        line::Weight,
         output::Output,
         place::Place,
-        socket::{desk::Events, message::Event},
     },
     decide::explain::Report,
+    desk::{clerk::Events, line::Weight, message::Event, speaker::Speaker},
     driver::engine::{Engine, Outlets},
     error::Error,
     model::{
@@ -129,10 +128,12 @@ impl<'a> Show<'a> {
             ..Outlets::default()
         };
         let (engine, desk) = engine::start(services, &place, &outlets, None).await?;
-        let events = desk.watch(None).map_err(|_| Error::DemoStart {
-            part: "the controller".to_owned(),
-            reason: "it does not know the service".to_owned(),
-        })?;
+        let events = desk
+            .watch(None, &Speaker::host())
+            .map_err(|_| Error::DemoStart {
+                part: "the controller".to_owned(),
+                reason: "it does not know the service".to_owned(),
+            })?;
         let customers = Customers::start(NAME, stage.addresses.shop_port, stage.addresses.dns)
             .map_err(|reason| Error::DemoStart {
                 part: "the customers".to_owned(),

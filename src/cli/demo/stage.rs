@@ -34,7 +34,7 @@ use super::{
     shop::{Keeps, ShopSettings, TABLE},
 };
 use crate::{
-    cli::token,
+    desk::token,
     error::Error,
     promote::{Grants, grants_sql},
 };

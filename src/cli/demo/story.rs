@@ -11,10 +11,12 @@ use super::{
 };
 use crate::{
     cli::{
-        line::{self, Weight},
         output::{self, Output},
         progress::Progress,
-        socket::message::Event,
+    },
+    desk::{
+        line::{self, Weight},
+        message::Event,
     },
     model::{
         record::{ForecastPart, RecordBody},

@@ -10,8 +10,12 @@ use tokio::{
     },
 };
 
-use super::message::{Answer, Envelope, Event, Refusal, Request, Token, VERSION};
-use crate::{error::Error, model::secret::Secret};
+use super::envelope::{Envelope, Token, VERSION};
+use crate::{
+    desk::message::{Answer, Event, Refusal, Request},
+    error::Error,
+    model::secret::Secret,
+};
 
 /// A connection to the running controller.
 #[derive(Debug)]
@@ -91,6 +95,8 @@ fn wanted(request: &Request) -> &'static str {
     match request {
         Request::Command { .. } | Request::Try { .. } => "give commands",
         Request::Status { .. }
+        | Request::Timeline { .. }
+        | Request::Team { .. }
         | Request::Plan { .. }
         | Request::Check { .. }
         | Request::Backups { .. }
@@ -114,6 +120,10 @@ fn refused(refusal: Refusal, what: &str, advice: String) -> Error {
         },
         Refusal::TokenUnknown { service } => Error::TokenUnknown {
             service: service.to_string(),
+        },
+        Refusal::Stranger { service, who } => Error::Refused {
+            reason: format!("{who} is nobody of the team of {service}"),
+            help: advice,
         },
         Refusal::NoPlan { service, reason } => Error::Plan {
             service: service.to_string(),

@@ -4,6 +4,5 @@
 //! one answer a line, then, where it was asked for, one event a line.
 
 pub mod client;
-pub mod desk;
-pub mod message;
+pub mod envelope;
 pub mod server;

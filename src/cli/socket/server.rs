@@ -16,11 +16,16 @@ use tokio::{
     time,
 };
 
-use super::{
-    desk::{Desk, Events},
-    message::{Answer, Envelope, Refusal, VERSION},
+use super::envelope::{Envelope, VERSION};
+use crate::{
+    cli::place,
+    desk::{
+        clerk::{Clerk, Events},
+        message::{Answer, Refusal},
+        speaker::Speaker,
+    },
+    error::Error,
 };
-use crate::{cli::place, error::Error};
 
 /// The longest request.
 const LONGEST: u64 = 256 * 1024;
@@ -74,13 +79,13 @@ impl Socket {
     }
 
     /// Serves until its task ends.
-    pub async fn serve(&self, desk: Arc<Desk>) {
+    pub async fn serve(&self, clerk: Arc<Clerk>) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let desk = Arc::clone(&desk);
+                    let clerk = Arc::clone(&clerk);
                     tokio::spawn(async move {
-                        if let Err(error) = converse(stream, desk).await {
+                        if let Err(error) = converse(stream, clerk).await {
                             tracing::debug!(%error, "a control client went away");
                         }
                     });
@@ -100,7 +105,7 @@ impl Drop for Socket {
     }
 }
 
-async fn converse(stream: UnixStream, desk: Arc<Desk>) -> io::Result<()> {
+async fn converse(stream: UnixStream, clerk: Arc<Clerk>) -> io::Result<()> {
     let peer = Uid::from_raw(stream.peer_cred()?.uid());
     if peer != nix::unistd::geteuid() && !peer.is_root() {
         tracing::warn!(
@@ -122,7 +127,11 @@ async fn converse(stream: UnixStream, desk: Arc<Desk>) -> io::Result<()> {
             return Ok(());
         }
         let (answer, events) = match serde_json::from_slice::<Envelope>(&line) {
-            Ok(envelope) if envelope.version == VERSION => desk.answer(envelope, peer).await,
+            Ok(envelope) if envelope.version == VERSION => {
+                let token = envelope.token.map(|t| t.secret());
+                let speaker = Speaker::Local { token, user: peer };
+                clerk.answer(envelope.request, &speaker).await
+            }
             // Not understood at all means another version too: both ends are one program.
             Ok(_) | Err(_) => (Answer::Refused(Refusal::Version { ours: VERSION }), None),
         };

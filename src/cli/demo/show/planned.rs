@@ -9,9 +9,9 @@ use crate::{
         },
         drill::{self, Told},
         engine,
-        line::Weight,
     },
     decide::event::{Command, Reply},
+    desk::line::Weight,
     error::Error,
     model::{
         drill::DrillOutcome,

@@ -1,17 +1,14 @@
-//! What the controller answers: each request read from a running controller, each command given to it under the name of
+//! Who answers at the desk: each request from what a running controller knows, each command given to it under the name of
 //! the person who speaks.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures::{
-    StreamExt,
-    stream::{self, BoxStream},
+use super::{
+    message::{Answer, Event as Followed, Member, Refusal, Request, Wish},
+    plan, preview,
+    speaker::Speaker,
 };
-use nix::unistd::{Uid, User};
-
-use super::message::{Answer, Envelope, Event as Followed, Refusal, Request, Wish};
 use crate::{
-    cli::{preview, token, view},
     decide::{
         command,
         event::{Command, Event, Reply},
@@ -22,40 +19,51 @@ use crate::{
         controller::{CommandError, Controller},
     },
     model::{
+        approval::{Person, Role},
         id::{PersonName, PlanHash, ServiceName},
-        secret::Secret,
         service::Service,
     },
     port::{cause, runtime::SharedRuntime},
 };
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 
 /// Answers for a controller.
-pub struct Desk {
+pub struct Clerk {
     /// The controller.
     pub controller: Arc<Controller>,
     /// Its time.
     pub runtime: SharedRuntime,
 }
 
+/// The longest timeline that is given at once.
+const LONGEST: usize = 5_000;
+
 /// Events for a client that watches.
 pub type Events = BoxStream<'static, Followed>;
 
-impl Desk {
-    /// Answers one request of a local user.
+impl Clerk {
+    /// Answers one request.
     pub async fn answer(
         self: &Arc<Self>,
-        envelope: Envelope,
-        peer: Uid,
+        request: Request,
+        speaker: &Speaker,
     ) -> (Answer, Option<Events>) {
-        let token = envelope.token.map(|t| t.secret());
-        let answered = match envelope.request {
-            Request::Watch { service } => match self.watch(service.as_ref()) {
+        if let Err(refusal) = self.admit(&request, speaker) {
+            return (Answer::Refused(refusal), None);
+        }
+        let answered = match request {
+            Request::Watch { service } => match self.watch(service.as_ref(), speaker) {
                 Ok(events) => return (Answer::Watching, Some(events)),
                 Err(refusal) => Err(refusal),
             },
-            Request::Status { service } => self.status(service.as_ref()).await,
+            Request::Status { service } => self.status(service.as_ref(), speaker).await,
+            Request::Timeline { service, last } => self.timeline(&service, last, speaker).await,
+            Request::Team { service } => self.team(&service, speaker),
             Request::Plan { service, kind, to } => match self.core(&service).await {
-                Ok(core) => view::plan(&core, kind, to.as_ref(), self.runtime.now())
+                Ok(core) => plan::of(&core, kind, to.as_ref(), self.runtime.now())
                     .map(|plan| Answer::Plan(Box::new(plan)))
                     .map_err(|reason| Refusal::NoPlan { service, reason }),
                 Err(refusal) => Err(refusal),
@@ -87,14 +95,45 @@ impl Desk {
                 phases,
                 text,
             } => self.preview(&service, &phases, text).await,
-            Request::Command { services, wish } => {
-                self.command(services, &wish, token.as_ref(), peer).await
-            }
-            Request::Try { service, wish } => {
-                self.possible(&service, &wish, token.as_ref(), peer).await
-            }
+            Request::Command { services, wish } => self.command(services, &wish, speaker).await,
+            Request::Try { service, wish } => self.possible(&service, &wish, speaker).await,
         };
         (answered.unwrap_or_else(Answer::Refused), None)
+    }
+
+    /// Whether the speaker may ask this at all. What another process of the controller's host did is taken from there alone.
+    fn admit(&self, request: &Request, speaker: &Speaker) -> Result<(), Refusal> {
+        if let Some(name) = request.service() {
+            self.seen(name, speaker)?;
+        }
+        let is_of_host = matches!(speaker, Speaker::Local { .. });
+        match request {
+            Request::BackupVerified { .. } | Request::BackupTaken { .. } if !is_of_host => {
+                Err(Refusal::Engine {
+                    reason: "this is taken from the controller's own host alone".to_owned(),
+                })
+            }
+            Request::Check { service } | Request::VerifyBackup { service, .. } => {
+                let service = self.seen(service, speaker)?;
+                match speaker.person(&service).and_then(|person| person.role) {
+                    Some(Role::Viewer) => Err(Refusal::Engine {
+                        reason: "a viewer only looks, and this tries things out".to_owned(),
+                    }),
+                    Some(Role::Operator | Role::Approver | Role::Admin) | None => Ok(()),
+                }
+            }
+            Request::Status { .. }
+            | Request::Timeline { .. }
+            | Request::Team { .. }
+            | Request::Plan { .. }
+            | Request::Backups { .. }
+            | Request::BackupVerified { .. }
+            | Request::BackupTaken { .. }
+            | Request::Preview { .. }
+            | Request::Command { .. }
+            | Request::Try { .. }
+            | Request::Watch { .. } => Ok(()),
+        }
     }
 
     async fn core(&self, service: &ServiceName) -> Result<Box<crate::decide::core::Core>, Refusal> {
@@ -104,9 +143,42 @@ impl Desk {
             .map_err(|e| self.refuse(&e))
     }
 
-    async fn status(&self, service: Option<&ServiceName>) -> Result<Answer, Refusal> {
+    async fn timeline(
+        &self,
+        service: &ServiceName,
+        last: usize,
+        speaker: &Speaker,
+    ) -> Result<Answer, Refusal> {
+        self.seen(service, speaker)?;
+        let records = self.controller.records(service, last.min(LONGEST)).await;
+        records
+            .map(Answer::Timeline)
+            .map_err(|error| self.refuse(&error))
+    }
+
+    fn team(&self, service: &ServiceName, speaker: &Speaker) -> Result<Answer, Refusal> {
+        let service = self.seen(service, speaker)?;
+        let policy = &service.approvals;
+        let member = |person: &Person| Member {
+            name: person.name.clone(),
+            role: person.role,
+            phone: person.phone.clone(),
+            groups: person.groups.clone(),
+            approves: policy.approvers.contains(&person.name),
+            breaks_glass: policy.break_glass.contains(&person.name),
+        };
+        Ok(Answer::Team(
+            service.team.people.iter().map(member).collect(),
+        ))
+    }
+
+    async fn status(
+        &self,
+        service: Option<&ServiceName>,
+        speaker: &Speaker,
+    ) -> Result<Answer, Refusal> {
         let mut reports = Vec::new();
-        for name in self.named(service.cloned().into_iter().collect())? {
+        for name in self.named(service.cloned().into_iter().collect(), speaker)? {
             let core = self.core(&name.name).await?;
             reports.push(explain::report(&core, self.runtime.now()));
         }
@@ -153,19 +225,23 @@ impl Desk {
     ///
     /// # Errors
     /// Where there is no such service.
-    pub fn watch(self: &Arc<Self>, service: Option<&ServiceName>) -> Result<Events, Refusal> {
+    pub fn watch(
+        self: &Arc<Self>,
+        service: Option<&ServiceName>,
+        speaker: &Speaker,
+    ) -> Result<Events, Refusal> {
         let mut all = Vec::new();
-        for service in self.named(service.cloned().into_iter().collect())? {
+        for service in self.named(service.cloned().into_iter().collect(), speaker)? {
             let records = self
                 .controller
                 .follow(&service.name)
                 .map_err(|e| self.refuse(&e))?;
-            let desk = Arc::clone(self);
+            let clerk = Arc::clone(self);
             let events = records.filter_map(move |record| {
-                let desk = Arc::clone(&desk);
+                let clerk = Arc::clone(&clerk);
                 async move {
-                    let core = desk.controller.show(&record.chain).await.ok()?;
-                    let report = Box::new(explain::report(&core, desk.runtime.now()));
+                    let core = clerk.controller.show(&record.chain).await.ok()?;
+                    let report = Box::new(explain::report(&core, clerk.runtime.now()));
                     Some(Followed { record, report })
                 }
             });
@@ -178,14 +254,13 @@ impl Desk {
         &self,
         services: Vec<ServiceName>,
         wish: &Wish,
-        token: Option<&Secret>,
-        peer: Uid,
+        speaker: &Speaker,
     ) -> Result<Answer, Refusal> {
-        let services = self.named(services)?;
+        let services = self.named(services, speaker)?;
         // Everybody is asked before anything is done, so that a kill switch works everywhere or nowhere.
         let mut speakers = Vec::with_capacity(services.len());
         for service in &services {
-            speakers.push(speaker(service, wish, token, peer)?);
+            speakers.push(speaker.named(service, wish)?);
         }
         let alone = services.len() == 1;
         let (mut done, mut refused) = (BTreeMap::new(), BTreeMap::new());
@@ -209,11 +284,10 @@ impl Desk {
         &self,
         service: &ServiceName,
         wish: &Wish,
-        token: Option<&Secret>,
-        peer: Uid,
+        speaker: &Speaker,
     ) -> Result<Answer, Refusal> {
         let core = self.core(service).await?;
-        let by = speaker(core.service(), wish, token, peer)?;
+        let by = speaker.named(core.service(), wish)?;
         let wanted = self.wanted(core.service(), wish, by).await?;
         let (state, view) = (core.state(), core.view());
         match command::take(core.service(), state, view, &wanted, self.runtime.now()) {
@@ -267,6 +341,12 @@ impl Desk {
             | Wish::Announce { .. }
             | Wish::Moved { .. }
             | Wish::Drill { .. }
+            | Wish::Note { .. }
+            | Wish::Declare { .. }
+            | Wish::Resolve { .. }
+            | Wish::TakeDuty { .. }
+            | Wish::HandOver { .. }
+            | Wish::Accept
             | Wish::SetMode { .. } => {}
         }
         Ok(match (wish, &drill) {
@@ -278,74 +358,50 @@ impl Desk {
         })
     }
 
-    /// The services that are named; all of them where none is.
-    fn named(&self, names: Vec<ServiceName>) -> Result<Vec<Arc<Service>>, Refusal> {
-        let all = self.controller.services();
+    /// The services that are named; all of them that the speaker may see where none is.
+    fn named(
+        &self,
+        names: Vec<ServiceName>,
+        speaker: &Speaker,
+    ) -> Result<Vec<Arc<Service>>, Refusal> {
         if names.is_empty() {
-            return Ok(all);
+            return Ok(self.visible(speaker));
         }
-        names
-            .into_iter()
-            .map(|name| {
-                all.iter()
-                    .find(|s| s.name == name)
-                    .cloned()
-                    .ok_or_else(|| self.unknown(&name))
-            })
-            .collect()
+        let seen = names.iter().map(|name| self.seen(name, speaker));
+        seen.collect()
     }
 
-    fn unknown(&self, name: &ServiceName) -> Refusal {
-        Refusal::NoService {
+    /// The services that a speaker may look at.
+    #[must_use]
+    pub fn visible(&self, speaker: &Speaker) -> Vec<Arc<Service>> {
+        let mut services = self.controller.services();
+        services.retain(|service| speaker.sees(service));
+        services
+    }
+
+    /// A service, where the speaker may look at it. Whoever may not is told what is told of one that does not exist.
+    fn seen(&self, name: &ServiceName, speaker: &Speaker) -> Result<Arc<Service>, Refusal> {
+        let visible = self.visible(speaker);
+        let found = visible.iter().find(|s| s.name == *name).cloned();
+        found.ok_or_else(|| Refusal::NoService {
             name: name.to_string(),
-            known: self
-                .controller
-                .services()
-                .iter()
-                .map(|s| s.name.to_string())
-                .collect(),
-        }
+            known: visible.iter().map(|s| s.name.to_string()).collect(),
+        })
     }
 
     fn refuse(&self, error: &CommandError) -> Refusal {
         match error {
-            CommandError::NoService(name) => self.unknown(name),
-            CommandError::Ended(_) | CommandError::Journal(_) => Refusal::Engine {
-                reason: error.to_string(),
+            CommandError::NoService(name) => Refusal::NoService {
+                name: name.to_string(),
+                known: Vec::new(),
             },
-        }
-    }
-}
-
-/// Who speaks. A pause needs no token: whoever can reach the socket could stop the controller as well, and the brake has
-/// to work at once. Nor does a service whose team has no tokens; then it is the local user who is written down.
-fn speaker(
-    service: &Service,
-    wish: &Wish,
-    token: Option<&Secret>,
-    peer: Uid,
-) -> Result<PersonName, Refusal> {
-    let people = &service.team.people;
-    let brake = matches!(wish, Wish::Pause { .. });
-    if let Some(token) = token {
-        match token::owner(people, token) {
-            Some(person) => return Ok(person),
-            None if brake => {}
-            None => {
-                return Err(Refusal::TokenUnknown {
-                    service: service.name.clone(),
-                });
+            CommandError::Ended(_) | CommandError::Journal(_) | CommandError::Unread(_) => {
+                Refusal::Engine {
+                    reason: error.to_string(),
+                }
             }
         }
     }
-    if !brake && people.iter().any(|p| p.token_hash.is_some()) {
-        return Err(Refusal::TokenNeeded);
-    }
-    let name = User::from_uid(peer)
-        .ok()
-        .flatten()
-        .map_or_else(|| peer.to_string(), |user| user.name);
-    Ok(PersonName::new(format!("local/{name}")))
 }
 
 fn command_of(wish: Wish, by: PersonName) -> Command {
@@ -386,5 +442,11 @@ fn command_of(wish: Wish, by: PersonName) -> Command {
         Wish::Drill { policy, reason } => Command::Drill { policy, by, reason },
         Wish::Moved { site, reason } => Command::Moved { site, by, reason },
         Wish::SetMode { mode, reason } => Command::SetMode { mode, by, reason },
+        Wish::Note { text } => Command::Note { by, text },
+        Wish::Declare { reason } => Command::Declare { by, reason },
+        Wish::Resolve { reason } => Command::Resolve { by, reason },
+        Wish::TakeDuty { duty, person } => Command::TakeDuty { duty, person, by },
+        Wish::HandOver { to } => Command::HandOver { to, by },
+        Wish::Accept => Command::Accept { by },
     }
 }

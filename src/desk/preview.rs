@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::socket::message::PreviewItem;
+use super::message::PreviewItem;
 use crate::{
     announce::template,
     decide::{core::Core, incident, phase},

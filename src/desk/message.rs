@@ -1,4 +1,4 @@
-//! What is said over the control socket.
+//! What is asked at the desk, and what it answers: the same words for every front end.
 
 use std::collections::BTreeMap;
 
@@ -9,58 +9,21 @@ use crate::{
     driver::backups::{Choice, Survey},
     model::{
         announcement::Phase,
+        approval::Role,
         backup::Verification,
         check::CheckItem,
-        id::{AskId, DrillName, PageId, PlanHash, RunId, ServiceName, SiteName, StepId},
+        duty::Duty,
+        id::{
+            AskId, DrillName, GroupName, PageId, PersonName, PlanHash, RunId, ServiceName,
+            SiteName, StepId,
+        },
         plan::{Plan, RunKind},
         record::{ForecastPart, Record},
-        secret::Secret,
         service::Mode,
         span::Span,
         taking::Taken,
     },
 };
-
-/// Version of these messages; both ends are one program, and a restart after an update makes them agree again.
-pub const VERSION: u32 = 5;
-
-/// What a client sends.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Envelope {
-    /// Version of the messages.
-    pub version: u32,
-    /// The personal token, where the command needs one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<Token>,
-    /// What is wanted.
-    pub request: Request,
-}
-
-/// A token on its way; it never shows in a log.
-#[derive(Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Token(String);
-
-impl Token {
-    /// A token to send.
-    #[must_use]
-    pub fn new(secret: &Secret) -> Self {
-        Self(secret.expose().to_owned())
-    }
-
-    /// The token that was sent.
-    #[must_use]
-    pub fn secret(&self) -> Secret {
-        Secret::new(self.0.clone())
-    }
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(…)")
-    }
-}
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +33,18 @@ pub enum Request {
     Status {
         /// Which; none: all.
         service: Option<ServiceName>,
+    },
+    /// The last records.
+    Timeline {
+        /// Of which service.
+        service: ServiceName,
+        /// How many.
+        last: usize,
+    },
+    /// Who is of the team.
+    Team {
+        /// Of which service.
+        service: ServiceName,
     },
     /// The plan of a run.
     Plan {
@@ -142,6 +117,25 @@ pub enum Request {
 }
 
 impl Request {
+    /// The one service that it is about, where it names one.
+    #[must_use]
+    pub const fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Status { service } | Self::Watch { service } => service.as_ref(),
+            Self::Timeline { service, .. }
+            | Self::Team { service }
+            | Self::Plan { service, .. }
+            | Self::Check { service }
+            | Self::Backups { service }
+            | Self::VerifyBackup { service, .. }
+            | Self::BackupVerified { service, .. }
+            | Self::BackupTaken { service, .. }
+            | Self::Preview { service, .. }
+            | Self::Try { service, .. } => Some(service),
+            Self::Command { .. } => None,
+        }
+    }
+
     /// Which command shows more, where it is refused.
     #[must_use]
     pub fn advice(&self) -> String {
@@ -154,6 +148,8 @@ impl Request {
                 format!("'failover backups {service}' shows the sources and what they hold")
             }
             Self::Status { .. }
+            | Self::Timeline { .. }
+            | Self::Team { .. }
             | Self::Plan { .. }
             | Self::Check { .. }
             | Self::BackupVerified { .. }
@@ -242,6 +238,35 @@ pub enum Wish {
         /// Why.
         reason: String,
     },
+    /// A remark for the timeline.
+    Note {
+        /// What.
+        text: String,
+    },
+    /// There is an incident, whatever probes see.
+    Declare {
+        /// Why.
+        reason: String,
+    },
+    /// The open incident is over.
+    Resolve {
+        /// Why.
+        reason: String,
+    },
+    /// Take on a duty in the open incident, or give it to somebody.
+    TakeDuty {
+        /// Which.
+        duty: Duty,
+        /// Who is to have it; none: whoever says so.
+        person: Option<PersonName>,
+    },
+    /// Ask somebody else to lead the open incident.
+    HandOver {
+        /// Whom.
+        to: PersonName,
+    },
+    /// Lead the open incident, as one was asked to.
+    Accept,
 }
 
 impl Wish {
@@ -261,6 +286,12 @@ impl Wish {
             | Self::Announce { .. }
             | Self::Moved { .. }
             | Self::Drill { .. }
+            | Self::Note { .. }
+            | Self::Declare { .. }
+            | Self::Resolve { .. }
+            | Self::TakeDuty { .. }
+            | Self::HandOver { .. }
+            | Self::Accept
             | Self::SetMode { .. } => format!(
                 "'failover explain {service}' says what stands in the way and with what evidence"
             ),
@@ -274,6 +305,10 @@ impl Wish {
 pub enum Answer {
     /// How services stand, and why.
     Status(Vec<Report>),
+    /// The last records, oldest first.
+    Timeline(Vec<Record>),
+    /// Who is of the team.
+    Team(Vec<Member>),
     /// The plan of a run.
     Plan(Box<PlanView>),
     /// What the check saw.
@@ -324,6 +359,13 @@ pub enum Refusal {
         /// In the team of which service.
         service: ServiceName,
     },
+    /// Nobody of a service's team is known so.
+    Stranger {
+        /// Of which service.
+        service: ServiceName,
+        /// As whom the front end knows them.
+        who: String,
+    },
     /// No plan can be made.
     NoPlan {
         /// Of which service.
@@ -336,6 +378,27 @@ pub enum Refusal {
         /// Why.
         reason: String,
     },
+}
+
+/// Somebody of a service's team, as colleagues see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// The name.
+    pub name: PersonName,
+    /// What the person may do, where the documents say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The telephone number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<String>,
+    /// Groups that the person belongs to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupName>,
+    /// Whether the person may approve.
+    pub approves: bool,
+    /// Whether the person may decide alone in an emergency.
+    pub breaks_glass: bool,
 }
 
 /// A record as it is written, for whoever watches.

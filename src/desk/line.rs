@@ -452,6 +452,30 @@ pub fn of(record: &Record) -> Line {
                 since.clock()
             ),
         ),
+        RecordBody::Resolved { by, reason, .. } => line(
+            "incident",
+            Heavy,
+            format!("{by} says that it is over: {reason}"),
+        ),
+        RecordBody::DutyTaken {
+            duty, person, by, ..
+        } => line(
+            "people",
+            Normal,
+            if person == by {
+                format!("{person} is {duty}")
+            } else {
+                format!("{person} is {duty}, says {by}")
+            },
+        ),
+        RecordBody::HandOverOffered { to, by, .. } => {
+            line("people", Normal, format!("{by} asks {to} to lead"))
+        }
+        RecordBody::Refused { by, what, reason } => line(
+            "refused",
+            Normal,
+            format!("{by} wanted to {what}: {reason}"),
+        ),
         RecordBody::Note { by, text } => line("note", Normal, format!("{by}: {text}")),
     }
 }

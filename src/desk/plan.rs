@@ -1,6 +1,6 @@
-//! What commands show of a core beyond its report: the plan of a run.
+//! The plan of a run, as people are shown it.
 
-use super::socket::message::{PlanView, RemarkView};
+use super::message::{PlanView, RemarkView};
 use crate::{
     decide::{budget, core::Core, incident, lint},
     model::{id::SiteName, loss::LossForecast, plan::RunKind, time::Time},
@@ -10,7 +10,7 @@ use crate::{
 ///
 /// # Errors
 /// In one sentence, where no plan can be made.
-pub fn plan(
+pub fn of(
     core: &Core,
     kind: RunKind,
     to: Option<&SiteName>,
