@@ -35,24 +35,31 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("guard", ADAPTER),
     ("backup", ADAPTER),
     ("drill", ADAPTER),
+    ("chat", ADAPTER),
     ("driver", BELOW_DRIVER),
     ("sim", BELOW_SIM),
     ("desk", BELOW_SIM),
+    ("bot", BELOW_BOT),
     ("operator", BELOW_SIM),
     ("cli", BELOW_CLI),
 ];
 const ADAPTER: &[&str] = &["model", "port"];
 const BELOW_DRIVER: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "drill",
+    "announce", "vantage", "guard", "backup", "drill", "chat",
 ];
 const BELOW_SIM: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "drill", "driver",
+    "announce", "vantage", "guard", "backup", "drill", "chat", "driver",
+];
+const BELOW_BOT: &[&str] = &[
+    "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
+    "announce", "vantage", "guard", "backup", "drill", "chat", "driver", "desk",
 ];
 const BELOW_CLI: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "drill", "driver", "desk", "sim", "operator",
+    "announce", "vantage", "guard", "backup", "drill", "chat", "driver", "desk", "bot", "sim",
+    "operator",
 ];
 
 /// What rooms without IO may not name.

@@ -7,6 +7,7 @@ use tokio::time;
 use super::{place::Place, socket::server::Socket};
 use crate::{
     announce::ledger::SqliteLedger,
+    bot,
     desk::clerk::Clerk,
     driver::{
         clock::HostRuntime,
@@ -91,6 +92,7 @@ pub fn answer(engine: &mut Engine, socket: Socket, runtime: SharedRuntime) -> Ar
     });
     let answering = clerk.clone();
     engine.attend(async move { socket.serve(answering).await });
+    engine.attend(bot::serve(clerk.clone(), clerk.runtime.clone()));
     clerk
 }
 

@@ -513,10 +513,10 @@ pub enum Refusal {
         needed: Role,
     },
     /// An incident is open already.
-    #[error("incident {0} is open already: add to it with `failover note`")]
+    #[error("incident {0} is open already: add to it with `failover incident note`")]
     IncidentOpen(IncidentId),
     /// None is.
-    #[error("no incident is open; `failover declare` opens one")]
+    #[error("no incident is open; `failover incident declare` opens one")]
     NoIncident,
     /// It was said before.
     #[error("incident {0} was resolved already, and ends by itself")]

@@ -173,6 +173,7 @@ pub(super) fn shop() -> Service {
         team: Team {
             people: ["anna", "ben"].map(Person::named).to_vec(),
             channels: Vec::new(),
+            chat: None,
             repeat: Span::from_secs(300),
         },
         approvals: ApprovalPolicy {

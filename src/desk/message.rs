@@ -1,6 +1,6 @@
 //! What is asked at the desk, and what it answers: the same words for every front end.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -399,6 +399,31 @@ pub struct Member {
     pub approves: bool,
     /// Whether the person may decide alone in an emergency.
     pub breaks_glass: bool,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version { ours } => write!(f, "the controller speaks version {ours}"),
+            Self::NoService { name, known } if known.is_empty() => {
+                write!(f, "there is no service {name} here")
+            }
+            Self::NoService { name, known } => write!(
+                f,
+                "there is no service {name} here; known are {}",
+                known.join(", ")
+            ),
+            Self::TokenNeeded => f.write_str("a personal token is needed"),
+            Self::TokenUnknown { service } => {
+                write!(f, "the token is nobody's in the team of {service}")
+            }
+            Self::Stranger { service, who } => {
+                write!(f, "{who} is nobody of the team of {service}")
+            }
+            Self::NoPlan { service, reason } => write!(f, "no plan of {service}: {reason}"),
+            Self::Engine { reason } => f.write_str(reason),
+        }
+    }
 }
 
 /// A record as it is written, for whoever watches.

@@ -495,6 +495,9 @@ pub struct Team {
     pub people: Vec<Person>,
     /// Where pages go.
     pub channels: Vec<Channel>,
+    /// Where people command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<Uses>,
     /// Time between two repeats of a page that nobody acknowledged.
     pub repeat: Span,
 }

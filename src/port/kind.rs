@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    action::SharedAction, backup::SharedBackups, channel::SharedChannel, dns::SharedDns,
-    guard::SharedGuards, lookout::SharedLookouts, probe::SharedProbe, runtime::SharedRuntime,
-    secret::SharedSecrets, target::SharedTarget,
+    action::SharedAction, backup::SharedBackups, channel::SharedChannel, chat::SharedChat,
+    dns::SharedDns, guard::SharedGuards, lookout::SharedLookouts, probe::SharedProbe,
+    runtime::SharedRuntime, secret::SharedSecrets, target::SharedTarget,
 };
 use crate::model::{observation::Evidence, plan::StepPhase, service::Service, step::Rung};
 
@@ -117,6 +117,8 @@ pub enum Make {
     Channel(fn(&Value, &Wiring) -> Result<SharedChannel, MakeError>),
     /// A place for the status page.
     Target(fn(&Value, &Wiring) -> Result<SharedTarget, MakeError>),
+    /// A chat in which people command.
+    Chat(fn(&Value, &Wiring) -> Result<SharedChat, MakeError>),
     /// A place where backups are.
     Backup(fn(&Value, &Wiring) -> Result<SharedBackups, MakeError>),
 }

@@ -421,7 +421,7 @@ impl History {
         let told = end.clone();
         let task = async move {
             let came = match ServiceLoop::new(parts).await {
-                Ok(looping) => looping.run().await,
+                Ok(looping) => Box::pin(looping.run()).await,
                 Err(error) => Err(error),
             };
             *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(came);
