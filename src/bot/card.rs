@@ -344,7 +344,7 @@ pub fn contacts(title: &str, members: &[Member]) -> String {
 
 /// What customers would read.
 #[must_use]
-pub fn preview(title: &str, items: &[PreviewItem]) -> String {
+pub fn preview(title: &str, items: &[PreviewItem], words: Option<&str>) -> String {
     let mut text = format!("{title}: customers would read");
     for item in items {
         let _ = write!(
@@ -358,7 +358,11 @@ pub fn preview(title: &str, items: &[PreviewItem]) -> String {
         let _ = write!(text, "\n{}", item.text);
     }
     if items.is_empty() {
-        text.push_str("\nNo channel speaks of this phase; the status page does.");
+        let words = words.unwrap_or("the ready-made words of this phase");
+        let _ = write!(
+            text,
+            "\n\nthe status page alone, since no channel speaks of this phase\n{words}"
+        );
     }
     text
 }

@@ -304,7 +304,7 @@ impl Talk {
         let items = self
             .previews(turn.speaker, &service.name, phase, text.clone())
             .await?;
-        let text_shown = card::preview(&service.title, &items);
+        let text_shown = card::preview(&service.title, &items, text.as_deref());
         let send = format!("Tell customers: {phase}");
         let wish = Wish::Announce { phase, text };
         Ok(self.choose(

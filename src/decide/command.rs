@@ -220,7 +220,6 @@ fn open(
             since,
             reason: format!("{by} asked for a {kind}: {reason}"),
             loss: incident::loss_now(service, state, view, since, now),
-            declared: None,
         });
     }
     let alone = service.approvals.required <= 1 && service.approvals.approvers.contains(by);

@@ -407,6 +407,7 @@ impl Stage {
             | RecordBody::JournalResumed { .. }
             | RecordBody::LossMeasured { .. }
             | RecordBody::Refused { .. }
+            | RecordBody::Declared { .. }
             | RecordBody::Resolved { .. }
             | RecordBody::DutyTaken { .. }
             | RecordBody::HandOverOffered { .. }

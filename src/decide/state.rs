@@ -296,7 +296,6 @@ impl State {
                 since,
                 reason,
                 loss,
-                declared,
             } => {
                 if !components.is_empty() {
                     remember(&mut self.detections, at.since(*since));
@@ -315,11 +314,17 @@ impl State {
                     phase: None,
                     denied: None,
                     told: 0,
-                    declared: declared.clone(),
+                    declared: None,
                     resolved: None,
                     duties: BTreeMap::new(),
                     handover: None,
                 });
+            }
+            RecordBody::Declared { by, .. } => {
+                if let Some(incident) = &mut self.incident {
+                    incident.declared = Some(by.clone());
+                    incident.resolved = None;
+                }
             }
             RecordBody::Resolved { by, .. } => {
                 if let Some(incident) = &mut self.incident {

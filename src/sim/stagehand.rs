@@ -189,6 +189,7 @@ fn words(record: &Record) -> String {
         | RecordBody::JournalResumed { .. }
         | RecordBody::LossMeasured { .. }
         | RecordBody::Refused { .. }
+        | RecordBody::Declared { .. }
         | RecordBody::Resolved { .. }
         | RecordBody::DutyTaken { .. }
         | RecordBody::HandOverOffered { .. }

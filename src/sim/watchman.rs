@@ -320,6 +320,7 @@ impl Watchman {
             | RecordBody::JournalResumed { .. }
             | RecordBody::LossMeasured { .. }
             | RecordBody::Refused { .. }
+            | RecordBody::Declared { .. }
             | RecordBody::Resolved { .. }
             | RecordBody::DutyTaken { .. }
             | RecordBody::HandOverOffered { .. }

@@ -160,7 +160,9 @@ async fn an_outage_is_led_from_the_chat() {
     assert_eq!(answer(&telegram, &right), "Done.");
     shows(&telegram, GROUP, "👤 ann leads");
     telegram.write(GROUP, ANN, "/note the east side burnt down");
-    shows(&telegram, GROUP, "shop: noted");
+    until("the note is written", || {
+        stand.timeline().contains("ann: the east side burnt down")
+    });
     let timeline = stand.timeline();
     for line in [
         "ben approved",
