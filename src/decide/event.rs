@@ -244,6 +244,13 @@ pub enum Command {
         /// Why.
         reason: String,
     },
+    /// Begin anew where a guard has promised an epoch that this journal does not know: who led since is gone for good.
+    TakeOver {
+        /// Who says so.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
     /// A remark for the timeline.
     Note {
         /// Who.
@@ -394,6 +401,11 @@ pub enum Refusal {
     /// Another site writes under its guard.
     #[error("{0} takes writes, and its guard holds it: begin a failover instead")]
     StillHeld(SiteName),
+    /// Nobody else has led.
+    #[error(
+        "no guard has promised an epoch that this journal does not know: there is nothing to take over"
+    )]
+    NothingToTakeOver,
     /// No such page.
     #[error("no page {0} is open")]
     NoPage(String),

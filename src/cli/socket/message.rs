@@ -228,6 +228,11 @@ pub enum Wish {
         /// Why.
         reason: String,
     },
+    /// Begin anew after another controller that is gone for good.
+    TakeOver {
+        /// Why.
+        reason: String,
+    },
     /// Begin a drill.
     Drill {
         /// Which; none: the only one.
@@ -260,6 +265,7 @@ impl Wish {
             | Self::Acknowledge { page: None }
             | Self::Announce { .. }
             | Self::Moved { .. }
+            | Self::TakeOver { .. }
             | Self::Drill { .. }
             | Self::SetMode { .. } => format!(
                 "'failover explain {service}' says what stands in the way and with what evidence"
