@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use failover::{
+    dns::ttl,
     model::{
         check::{CheckItem, CheckStatus},
         service::{Dns, DnsRecord, RecordKind},
@@ -349,6 +350,20 @@ async fn of_two_writers_one_wins_and_the_other_is_told() {
     desk.object(&at_a(), "failover");
     let providers = [desk.provider(&json!({})), desk.provider(&json!({}))];
     let (kind, six) = (RecordKind::A, RecordKind::AAAA);
+
+    // The TTL ahead of need is lowered where nothing else changes, and raised again.
+    let dns = desk.wiring.service.dns.clone().unwrap();
+    for change in ttl::to_lower(&dns, &providers[0]).await {
+        ttl::make(&providers[0], &change.unwrap()).await.unwrap();
+    }
+    let lowered = set(&["192.0.2.1", "192.0.2.2"], 60);
+    assert_eq!(providers[0].read(APP, kind).await.unwrap(), lowered);
+    assert!(ttl::to_lower(&dns, &providers[0]).await.is_empty());
+    for change in ttl::to_raise(&dns, &providers[0], 300).await {
+        ttl::make(&providers[0], &change.unwrap()).await.unwrap();
+    }
+    let held: Value = serde_json::from_str(&desk.held("{.spec.endpoints}")).unwrap();
+    assert_eq!(held, at_a());
 
     // Two who want different things of one record.
     let wants = [set(&["198.51.100.1"], 60), set(&["203.0.113.9"], 60)];

@@ -250,7 +250,7 @@ async fn an_api_server_that_is_away_during_detection_fails_nothing_over_and_asks
     operators.stand.east_is_up(false);
     let back = || operators.cluster.restart(Part::ApiServer);
     away(&operators, back, || {
-        assert_eq!(operators.stand.effects(), "")
+        assert_eq!(operators.stand.effects(), "");
     })
     .await;
     operators.until_service("people are asked", |status| {
@@ -278,7 +278,7 @@ async fn an_api_server_that_hangs_while_all_is_well_fails_nothing_over() {
     operators.cluster.freeze(Part::ApiServer);
     let back = || operators.cluster.thaw(Part::ApiServer);
     away(&operators, back, || {
-        assert_eq!(operators.stand.effects(), "")
+        assert_eq!(operators.stand.effects(), "");
     })
     .await;
     let records = records(&operators).await;
