@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use nix::unistd::{Uid, User};
 
 use crate::{
-    cli::{arguments, documents, engine, identity, journal, output::Output, place::Place},
+    cli::{act, arguments, documents, engine, identity, journal, output::Output, place::Place},
     decide::state::State,
     driver::clock::HostRuntime,
     error::Error,
@@ -26,7 +26,8 @@ use crate::{
     },
 };
 
-/// Takes up a journal: every chain says who did, and begins a later epoch.
+/// Takes up a journal: every chain says who did, and begins a later epoch. Where a service is named, the controller that runs
+/// does so itself.
 ///
 /// # Errors
 /// Where it is not confirmed, another controller has the journal, or it cannot be read or written.
@@ -37,6 +38,9 @@ pub async fn takeover(
 ) -> Result<(), Error> {
     if !args.yes {
         identity::confirm(journal::GONE)?;
+    }
+    if let Some(service) = &args.service {
+        return act::act(act::take_over(service, args), place, output).await;
     }
     if let Some(url) = &args.from {
         journal::restore_from(url, place, output).await?;
@@ -108,14 +112,7 @@ async fn take_up(
     for record in journal.read(chain, Seq(1)).await? {
         state.apply(&record);
     }
-    // A promotion that was promised goes on in its epoch. Each takeover begins a later one: whoever took over before may still
-    // grant leases in its own.
-    let is_forward = state.run.as_ref().is_some_and(|run| run.epoch.is_some());
-    let epoch = if is_forward {
-        state.epoch
-    } else {
-        state.epoch.next()
-    };
+    let epoch = state.epoch_of_takeover();
     let draft = Draft {
         epoch,
         at: HostRuntime::new().now(),

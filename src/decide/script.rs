@@ -693,6 +693,10 @@ impl Stage {
                 page: None,
                 by: (*by).into(),
             })),
+            ["takeover", by] => self.settle(Event::Command(Command::TakeOver {
+                by: (*by).into(),
+                reason: "objects were restored".to_owned(),
+            })),
             ["moved", site, by] => self.settle(Event::Command(Command::Moved {
                 site: (*site).into(),
                 by: (*by).into(),

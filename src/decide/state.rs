@@ -229,6 +229,18 @@ impl State {
         }
     }
 
+    /// The epoch in which somebody takes over. A promotion that was promised goes on in its own; else each takeover begins a
+    /// later one, since whoever led before may still grant leases in its own.
+    #[must_use]
+    pub fn epoch_of_takeover(&self) -> Epoch {
+        let is_forward = self.run.as_ref().is_some_and(|run| run.epoch.is_some());
+        if is_forward {
+            self.epoch
+        } else {
+            self.epoch.next()
+        }
+    }
+
     /// A site's epoch begins.
     fn enter(&mut self, epoch: Epoch, site: &SiteName, terms: Option<&Terms>) {
         self.epoch = epoch;

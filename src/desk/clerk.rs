@@ -340,6 +340,7 @@ impl Clerk {
             | Wish::Acknowledge { .. }
             | Wish::Announce { .. }
             | Wish::Moved { .. }
+            | Wish::TakeOver { .. }
             | Wish::Drill { .. }
             | Wish::Note { .. }
             | Wish::Declare { .. }
@@ -451,6 +452,7 @@ fn command_of(wish: Wish, by: PersonName) -> Command {
         Wish::Acknowledge { page } => Command::Acknowledge { page, by },
         Wish::Announce { phase, text } => Command::Announce { phase, text, by },
         Wish::Drill { policy, reason } => Command::Drill { policy, by, reason },
+        Wish::TakeOver { reason } => Command::TakeOver { by, reason },
         Wish::Moved { site, reason } => Command::Moved { site, by, reason },
         Wish::SetMode { mode, reason } => Command::SetMode { mode, by, reason },
         Wish::Note { text } => Command::Note { by, text },

@@ -224,6 +224,11 @@ pub enum Wish {
         /// Why.
         reason: String,
     },
+    /// Begin anew after another controller that is gone for good.
+    TakeOver {
+        /// Why.
+        reason: String,
+    },
     /// Begin a drill.
     Drill {
         /// Which; none: the only one.
@@ -285,6 +290,7 @@ impl Wish {
             | Self::Acknowledge { page: None }
             | Self::Announce { .. }
             | Self::Moved { .. }
+            | Self::TakeOver { .. }
             | Self::Drill { .. }
             | Self::Note { .. }
             | Self::Declare { .. }

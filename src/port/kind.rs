@@ -11,7 +11,9 @@ use super::{
     dns::SharedDns, guard::SharedGuards, lookout::SharedLookouts, probe::SharedProbe,
     runtime::SharedRuntime, secret::SharedSecrets, target::SharedTarget,
 };
-use crate::model::{observation::Evidence, plan::StepPhase, service::Service, step::Rung};
+use crate::model::{
+    observation::Evidence, plan::StepPhase, service::Service, span::Span, step::Rung,
+};
 
 /// What is wrong within a `with`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,11 @@ pub trait With: DeserializeOwned + JsonSchema {
     /// nothing in a failover depends on the primary.
     fn hosts(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// For DNS providers: how long the zone's servers may take until they give what the provider was told.
+    fn propagation(&self) -> Span {
+        Span::ZERO
     }
 
     /// Where it says that a program runs on the controller's host, as a field's path; empty: the kind itself says so. None
@@ -138,6 +145,8 @@ pub struct Kind {
     pub check: fn(&Value) -> Vec<Problem>,
     /// Hosts that it connects to; empty where `with` is wrong.
     pub hosts: fn(&Value) -> Vec<String>,
+    /// For DNS providers: what [`With::propagation`] says; zero where `with` is wrong.
+    pub propagation: fn(&Value) -> Span,
     /// Where a `with` says that a program runs on the controller's host, as [`With::program`] has it.
     pub program: fn(&Value) -> Option<&'static str>,
     /// How it is made.
@@ -172,6 +181,7 @@ impl Kind {
             schema: W::json_schema,
             check: check::<W>,
             hosts: hosts::<W>,
+            propagation: propagation::<W>,
             program: program::<W>,
             make,
             phase: None,
@@ -250,6 +260,10 @@ fn hosts<W: With>(with: &Value) -> Vec<String> {
     serde_json::from_value::<W>(object(with))
         .map(|w| w.hosts())
         .unwrap_or_default()
+}
+
+fn propagation<W: With>(with: &Value) -> Span {
+    serde_json::from_value::<W>(object(with)).map_or(Span::ZERO, |w| w.propagation())
 }
 
 /// What cannot be read may name any.

@@ -154,6 +154,11 @@ impl Stand {
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
+    /// What the team was paged with, as it was sent.
+    pub fn paged(&self) -> Vec<Value> {
+        self.team.seen.lock().unwrap().taken.clone()
+    }
+
     /// Whether the primary answers well.
     pub fn east_is_up(&self, up: bool) {
         self.east.1.store(up, Ordering::SeqCst);
