@@ -6,9 +6,10 @@
 mod card;
 mod flood;
 mod phrase;
+mod roster;
 mod session;
 mod talk;
 mod teller;
 mod ticket;
 
-pub use session::serve;
+pub use roster::serve;

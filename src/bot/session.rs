@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
 };
 
-use futures::{FutureExt, StreamExt, future::Either, select_biased};
+use futures::future::Either;
 
 use super::{
     card::{self, Matter},
@@ -20,12 +20,12 @@ use super::{
 use crate::{
     decide::explain::Report,
     desk::{
-        clerk::{Clerk, Events},
+        clerk::Clerk,
         message::{Event, Wish},
         speaker::Speaker,
     },
     model::{
-        id::{ConfigHash, PersonName, ServiceName},
+        id::{PersonName, ServiceName},
         page::PageTopic,
         record::{AskOutcome, Record, RecordBody},
         service::Service,
@@ -33,18 +33,11 @@ use crate::{
         time::Time,
     },
     port::{
-        cause,
         chat::{Author, ChatError, Post, PressId, Room, Said, SharedChat, Words},
         runtime::SharedRuntime,
     },
 };
 
-/// Whether the documents name other chats is looked at so often.
-const LOOK: Span = Span::from_secs(2);
-/// Cards are drawn anew so often while a budget runs.
-const REDRAW: Span = Span::from_secs(15);
-/// Questions get new buttons so often: the old ones end with their tickets.
-const RENEW: Span = Span::from_secs(200);
 /// What was written longer ago is not done any more.
 const STALE: Span = Span::from_secs(60);
 /// Whoever gave a command hears something after this.
@@ -54,126 +47,14 @@ const DEAF: Span = Span::from_secs(5);
 /// Where a service's rooms that want every change are kept.
 const STALKED: &str = "chat-stalked.json";
 
-/// Runs the bots of all services for as long as the controller runs, with whatever chats the documents name.
-pub async fn serve(clerk: Arc<Clerk>, runtime: SharedRuntime) {
-    let mut bots: Bots = BTreeMap::new();
-    let mut made: Made = BTreeMap::new();
-    let mut followed: BTreeSet<ServiceName> = BTreeSet::new();
-    let mut events: Events = futures::stream::pending().boxed();
-    let (mut look, mut redraw, mut renew) = (runtime.now(), runtime.now(), runtime.now());
-    loop {
-        let now = runtime.now();
-        if now >= look {
-            look = now.after(LOOK);
-            arrange(&clerk, &runtime, &mut made, &mut bots);
-            let services: BTreeSet<ServiceName> =
-                bots.values().flat_map(|(bot, _)| bot.services()).collect();
-            if services != followed {
-                if let Ok(all) = clerk.watch(None, &Speaker::host()) {
-                    events = all;
-                    followed = services;
-                }
-                // What happened before is not told again; what is open is shown.
-                (redraw, renew) = (now, now);
-            }
-        }
-        let renews = now >= renew;
-        if now >= redraw || renews {
-            redraw = now.after(REDRAW);
-            for (bot, _) in bots.values() {
-                bot.redraw(renews).await;
-            }
-        }
-        if renews {
-            renew = now.after(RENEW);
-        }
-        let wake = runtime.sleep_until(look.min(redraw).min(renew));
-        select_biased! {
-            event = events.next().fuse() => if let Some(event) = event {
-                for (bot, _) in bots.values() {
-                    bot.follow(&event).await;
-                }
-            } else {
-                events = futures::stream::pending().boxed();
-                followed.clear();
-            },
-            () = wake.fuse() => {}
-        }
-    }
-}
-
-/// Bots by their account: one account is one bot, however many services name it.
-type Bots = BTreeMap<String, (Arc<Bot>, Hearing)>;
-/// The chats that documents name, as they were made for these documents.
-type Made = BTreeMap<ServiceName, (ConfigHash, Option<(SharedChat, PathBuf)>)>;
-
-/// Ends a bot's ears when it is dropped.
-struct Hearing(tokio::task::JoinHandle<()>);
-
-impl Drop for Hearing {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Starts bots for chats that documents name now, and ends those of chats that they name no more.
-fn arrange(clerk: &Arc<Clerk>, runtime: &SharedRuntime, made: &mut Made, bots: &mut Bots) {
-    let services = clerk.visible(&Speaker::host());
-    made.retain(|name, (config, _)| {
-        services
-            .iter()
-            .any(|s| s.name == *name && s.config == *config)
-    });
-    for service in &services {
-        if !made.contains_key(&service.name) {
-            let chat = (service.config.clone(), make(clerk, service));
-            made.insert(service.name.clone(), chat);
-        }
-    }
-    let mut wanted: BTreeMap<String, (SharedChat, Vec<Spoken>)> = BTreeMap::new();
-    for (service, (_, chat)) in made.iter() {
-        let Some((chat, state)) = chat else {
-            continue;
-        };
-        let spoken = Spoken {
-            service: service.clone(),
-            rooms: chat.rooms(),
-            state: state.clone(),
-        };
-        let same = wanted.entry(chat.account());
-        let same = same.or_insert_with(|| (chat.clone(), Vec::new()));
-        same.1.push(spoken);
-    }
-    bots.retain(|key, _| wanted.contains_key(key));
-    for (key, (chat, spoken)) in wanted {
-        let (bot, _) = bots.entry(key).or_insert_with(|| {
-            let bot = Arc::new(Bot::new(chat, clerk, runtime));
-            let hearing = tokio::spawn(bot.clone().hear());
-            (bot, Hearing(hearing))
-        });
-        bot.speaks_of(spoken);
-    }
-}
-
-/// The chat of a service, and where it keeps things.
-fn make(clerk: &Clerk, service: &Service) -> Option<(SharedChat, PathBuf)> {
-    let uses = service.team.chat.as_ref()?;
-    let fitting = clerk.controller.fitting(&service.name).ok()?;
-    match fitting.chat(uses) {
-        Ok(chat) => Some((chat, fitting.wiring().state.clone())),
-        Err(error) => {
-            let error = cause::in_full(&error);
-            tracing::error!(service = %service.name, %error, "its chat cannot be used");
-            None
-        }
-    }
-}
-
 /// A service that is spoken of, and where.
-struct Spoken {
-    service: ServiceName,
-    rooms: Vec<Room>,
-    state: PathBuf,
+pub struct Spoken {
+    /// Which.
+    pub service: ServiceName,
+    /// The rooms that its documents list.
+    pub rooms: Vec<Room>,
+    /// Where its bot keeps things.
+    pub state: PathBuf,
 }
 
 /// What is known of one service's rooms.
@@ -185,7 +66,8 @@ struct Place {
     matter: Option<Matter>,
 }
 
-struct Bot {
+/// A bot: one account of a chat, and the services that are spoken of with it.
+pub struct Bot {
     chat: SharedChat,
     talk: Talk,
     runtime: SharedRuntime,
@@ -195,7 +77,8 @@ struct Bot {
 }
 
 impl Bot {
-    fn new(chat: SharedChat, clerk: &Arc<Clerk>, runtime: &SharedRuntime) -> Self {
+    /// A bot that has not heard anything yet.
+    pub fn new(chat: SharedChat, clerk: &Arc<Clerk>, runtime: &SharedRuntime) -> Self {
         Self {
             chat,
             talk: Talk {
@@ -211,12 +94,14 @@ impl Bot {
         }
     }
 
-    fn services(&self) -> Vec<ServiceName> {
+    /// The services that it speaks of.
+    pub fn services(&self) -> Vec<ServiceName> {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.keys().cloned().collect()
     }
 
-    fn speaks_of(&self, spoken: Vec<Spoken>) {
+    /// Speaks of these services from now on, and of no others.
+    pub fn speaks_of(&self, spoken: Vec<Spoken>) {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let named: BTreeSet<ServiceName> = spoken.iter().map(|s| s.service.clone()).collect();
         places.retain(|service, _| named.contains(service));
@@ -236,7 +121,8 @@ impl Bot {
         }
     }
 
-    async fn hear(self: Arc<Self>) {
+    /// Hears and answers until its task ends.
+    pub async fn hear(self: Arc<Self>) {
         let mut was_deaf = false;
         loop {
             match self.chat.listen().await {
@@ -617,7 +503,7 @@ impl Bot {
     }
 
     /// Takes up what has just happened.
-    async fn follow(&self, event: &Event) {
+    pub async fn follow(&self, event: &Event) {
         let service = &event.record.chain;
         let rooms = self.rooms(service);
         if rooms.is_empty() {
@@ -740,7 +626,7 @@ impl Bot {
     }
 
     /// Draws cards and questions as things stand now.
-    async fn redraw(&self, renews: bool) {
+    pub async fn redraw(&self, renews: bool) {
         for service in self.services() {
             if let Ok(report) = self.talk.report(&Speaker::host(), &service).await {
                 self.show(&report, renews);
