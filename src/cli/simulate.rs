@@ -212,6 +212,11 @@ fn as_text(campaign: &Campaign, report: &Report, took: Duration) -> String {
         "histories in which customers lost writes of the time between outage and fence: {}",
         report.lost_after_outage
     );
+    let _ = writeln!(
+        text,
+        "takeovers by another controller: {}; the one before came back in {}",
+        report.takeovers.0, report.takeovers.1
+    );
     let missing = report.coverage.missing(campaign.subject.has_guards());
     let _ = writeln!(
         text,
@@ -271,6 +276,6 @@ fn as_json(campaign: &Campaign, report: &Report, took: Duration) -> Value {
         "lasted": report.lasted, "took_s": took.as_secs_f64(), "historiesPerSecond": rate(report, took),
         "runs": report.ended, "lostAfterOutage": report.lost_after_outage, "covered": covered,
         "notCovered": missing.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "violations": violations,
+        "takeovers": report.takeovers.0, "cameBack": report.takeovers.1, "violations": violations,
     })
 }

@@ -49,6 +49,8 @@ pub struct Report {
     pub ended: BTreeMap<&'static str, u64>,
     /// Histories that lost writes made after the outage began.
     pub lost_after_outage: u64,
+    /// How often another controller took over, and how often the one before came back.
+    pub takeovers: (u64, u64),
     /// What did not hold.
     pub findings: Vec<Finding>,
 }
@@ -89,6 +91,8 @@ impl Report {
         for (how, times) in &outcome.ended {
             *self.ended.entry(how).or_default() += times;
         }
+        self.takeovers.0 += outcome.takeovers.0;
+        self.takeovers.1 += outcome.takeovers.1;
         self.lost_after_outage += u64::from(outcome.lost_after_outage > 0);
         if !outcome.violations.is_empty() {
             self.findings.push(Finding {

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 
 use super::{
     fault::JournalFault,
+    network::Party,
     stagehand::{self, lock},
     weakness::Weakness,
     world::SharedWorld,
@@ -236,8 +237,10 @@ impl Ledger for DiskLedger {
     ) -> Result<(), LedgerError> {
         for (to, delivery, _) in marks {
             open(&self.told).insert((mailing.clone(), to.clone()), *delivery);
-            if matches!(delivery, Delivery::Sent | Delivery::Unknown) {
-                lock(&self.world).watchman.settled(mailing.key(to));
+            let mut world = lock(&self.world);
+            let is_former = world.speaker == Party::Former;
+            if matches!(delivery, Delivery::Sent | Delivery::Unknown) && !is_former {
+                world.watchman.settled(mailing.key(to));
             }
         }
         Ok(())

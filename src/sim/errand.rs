@@ -19,6 +19,10 @@ pub enum Errand {
     Answer(Answer),
     /// A person looks at what is open, answers all of it, and acknowledges.
     LookAfter,
+    /// A person restores the journal from its copy on another host, for the first time or again.
+    Restore,
+    /// The person puts the takeover into the copy.
+    Claim,
 }
 
 /// A person's answer.

@@ -70,6 +70,8 @@ pub enum Fault {
     KillHangs(usize),
     /// The clock that a site's leases are held on gains so many in a million.
     Slews(usize, i64),
+    /// The controller is away, and a person has another one take over; then the first one is back.
+    Succeeded(Away),
     /// No fault: a person wishes something.
     Wishes(Wish),
 }
@@ -81,6 +83,15 @@ pub enum DiskFault {
     Fails,
     /// It says nothing any more.
     Hangs,
+}
+
+/// How the controller is away that another one takes over from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Away {
+    /// It is frozen.
+    Frozen,
+    /// It is cut off from everybody, and goes on.
+    CutOff,
 }
 
 /// What a person wishes.
@@ -257,6 +268,7 @@ impl Fault {
             Self::GuardDisk(..) => "guard's disk",
             Self::KillHangs(_) => "kill hangs",
             Self::Slews(..) => "slews",
+            Self::Succeeded(_) => "succeeded",
             Self::Wishes(_) => "wishes",
         }
     }
@@ -282,6 +294,8 @@ impl fmt::Display for Fault {
             }
             Self::GuardDisk(n, what) => write!(f, "{} {what:?} site-{n}", self.kind()),
             Self::Slews(n, ppm) => write!(f, "{} site-{n} by {ppm} ppm", self.kind()),
+            Self::Succeeded(Away::Frozen) => f.write_str("controller freezes, another takes over"),
+            Self::Succeeded(Away::CutOff) => f.write_str("controller cut off, another takes over"),
             Self::Wishes(what) => write!(f, "a person wishes {what:?}"),
             Self::Blind(n) | Self::Slanders(n) => write!(f, "{} vantage-{n}", self.kind()),
             Self::ControllerDies(turns) => write!(f, "controller dies after {turns} turns"),
@@ -550,6 +564,27 @@ fn second_thoughts(chance: &mut Chance) -> Vec<Planned> {
         wish(92_000),
         wish(97_000),
     ]
+}
+
+/// The controller is away while another one takes over, mostly close to whatever else goes wrong first.
+#[must_use]
+pub fn succession(chance: &mut Chance, faults: &[Planned]) -> Planned {
+    let begins = |p: &&Planned| p.from == Anchor::Beginning;
+    let first = faults.iter().filter(begins).map(|p| p.at).min();
+    let (from, at) = match (chance.below(3), first) {
+        (0, _) => (Anchor::Run, chance.millis(0, 15_000)),
+        (1, Some(first)) => (
+            Anchor::Beginning,
+            first.saturating_sub(chance.millis(0, 20_000)),
+        ),
+        _ => (Anchor::Beginning, chance.millis(FIRST.as_millis(), 90_000)),
+    };
+    Planned {
+        from,
+        at: at.max(Span::from_secs(1)),
+        lasts: chance.millis(10_000, 180_000),
+        fault: Fault::Succeeded(*chance.pick(&[Away::Frozen, Away::Frozen, Away::CutOff])),
+    }
 }
 
 /// Troubles of the controller, and of nobody else.

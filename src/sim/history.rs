@@ -1,5 +1,7 @@
 //! A history: one seed played from its beginning to its end. The driver is the real one; nothing here decides.
 
+mod succession;
+
 use std::{
     collections::BTreeMap,
     ops::ControlFlow,
@@ -14,6 +16,7 @@ use futures::{
     channel::{mpsc, oneshot},
 };
 
+use self::succession::Succession;
 use super::{
     coverage::Coverage,
     disk::{DiskJournal, DiskLedger},
@@ -92,6 +95,8 @@ pub struct Outcome {
     pub ended: BTreeMap<&'static str, u64>,
     /// Acknowledged writes, made after the outage began, that a promotion lost.
     pub lost_after_outage: u64,
+    /// How often another controller took over, and how often the one before came back.
+    pub takeovers: (u64, u64),
     /// What happened, where it was written.
     pub lines: Vec<String>,
 }
@@ -117,6 +122,7 @@ struct History {
     frozen: u32,
     /// What came while it was frozen.
     waiting: Vec<Letter>,
+    succession: Succession,
 }
 
 /// A living controller.
@@ -143,6 +149,7 @@ impl History {
             doomed: None,
             frozen: 0,
             waiting: Vec::new(),
+            succession: Succession::default(),
         }
     }
 
@@ -150,6 +157,7 @@ impl History {
         let quiet = QUIET.saturating_add(self.scenario.patience());
         loop {
             self.turn();
+            self.turn_former();
             match self.pass(quiet) {
                 ControlFlow::Continue(happened) => self.react(happened),
                 ControlFlow::Break(()) => break,
@@ -161,8 +169,10 @@ impl History {
     /// Lets the world go on until something concerns the controller, or the history is over.
     fn pass(&self, quiet: Span) -> ControlFlow<(), Option<Happening>> {
         let controller = self.controller.as_ref().filter(|_| self.frozen == 0);
-        let process = controller.map(|c| &c.process);
-        let timer = process.and_then(|p| p.next_timer());
+        let former = self.succession.awake();
+        let processes = [controller, former].map(|c| c.map(|c| &c.process));
+        let timer = processes.iter().flatten().filter_map(|p| p.next_timer());
+        let timer = timer.min();
         let mut held = lock(&self.world);
         let world = &mut *held;
         loop {
@@ -175,7 +185,8 @@ impl History {
             let happened = world.pass(next.unwrap_or(BEGIN).min(last));
             world.watchman.look(&world.sites, world.now);
             let is_due = timer.is_some_and(|at| at <= world.now);
-            if happened.is_some() || is_due || process.is_some_and(|p| p.is_ready()) {
+            let is_ready = processes.iter().flatten().any(|p| p.is_ready());
+            if happened.is_some() || is_due || is_ready {
                 return ControlFlow::Continue(happened);
             }
         }
@@ -199,6 +210,9 @@ impl History {
         if let Some(controller) = self.controller.as_ref().filter(|_| self.frozen == 0) {
             controller.process.pass(lock(&self.world).now);
         }
+        if let Some(former) = self.succession.awake() {
+            former.process.pass(lock(&self.world).now);
+        }
     }
 
     fn fault(&mut self, n: usize, begins: bool) {
@@ -219,6 +233,9 @@ impl History {
             };
             self.thaw();
         }
+        if let Fault::Succeeded(how) = fault {
+            self.succeeds(how, begins);
+        }
         if let (Fault::Wishes(wish), true) = (fault, begins) {
             self.wish(wish);
         }
@@ -238,6 +255,10 @@ impl History {
 
     /// The controller hears a guard.
     fn hear(&mut self, letter: Letter) {
+        if letter.to == Party::Former {
+            self.former_hears(letter);
+            return;
+        }
         let Some(ward) = self.controller.as_ref().and_then(|c| c.ward.clone()) else {
             return;
         };
@@ -390,6 +411,7 @@ impl History {
             let made = fitting.channels(of).map_err(|e| cause::in_full(&e))?;
             Ok::<_, String>(Arc::new(made.into_iter().collect::<BTreeMap<_, _>>()))
         };
+        let copy = self.copy(&runtime, &inbox);
         let metrics = Arc::new(Metrics::new(runtime.clone(), "simulated"));
         let performer = Performer {
             customers: channels(&service.announcements.channels)?,
@@ -400,7 +422,7 @@ impl History {
             results: inbox.clone(),
             metrics: metrics.clone(),
             running: Underway::default(),
-            copy: None,
+            copy,
             tenure: None,
         };
         let (shown, _rung) = publisher::slot();
@@ -469,6 +491,8 @@ impl History {
     fn errand(&mut self, errand: Errand) {
         match errand {
             Errand::Start => self.start(),
+            Errand::Restore => self.restore(),
+            Errand::Claim => self.claim(),
             Errand::Answer(answer) => self.answer(answer),
             Errand::LookAfter => {
                 if lock(&self.world).is_calm() {
@@ -555,7 +579,7 @@ impl History {
     }
 
     fn outcome(self) -> Outcome {
-        if let Some(controller) = &self.controller {
+        for controller in self.controller.iter().chain(self.succession.former()) {
             controller.process.kill();
         }
         let mut world = lock(&self.world);
@@ -563,12 +587,13 @@ impl History {
         world.trace.note(now, 12, || "the end".to_owned());
         Outcome {
             print: world.trace.print(),
-            violations: world.watchman.violations.0.clone(),
+            violations: world.watchman.violations.found.clone(),
             coverage: world.watchman.coverage.clone(),
             events: world.trace.events,
             lasted: now.since(BEGIN),
             ended: world.watchman.ended.clone(),
             lost_after_outage: world.watchman.lost_after_outage,
+            takeovers: self.succession.count(),
             lines: world.trace.lines().to_vec(),
         }
     }

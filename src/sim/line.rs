@@ -98,7 +98,7 @@ impl World {
         });
         self.says(n, &grant);
         let what = Message::Said(Box::new(grant));
-        self.post(Letter::new(Party::Controller, Party::Site(n), what));
+        self.post(Letter::new(self.speaker, Party::Site(n), what));
     }
 }
 
@@ -140,7 +140,8 @@ impl Carrier for Line {
         let n = world.site_named(site);
         world.says(n, &what);
         let what = Message::Said(Box::new(what));
-        world.post(Letter::new(Party::Controller, Party::Site(n), what));
+        let speaker = world.speaker;
+        world.post(Letter::new(speaker, Party::Site(n), what));
     }
 
     fn now(&self) -> Time {

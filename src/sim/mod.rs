@@ -8,6 +8,7 @@
 //!
 //! Nothing here reads a clock, draws a random number but from `chance`, or walks a map without order.
 
+mod bucket;
 pub mod campaign;
 pub mod chance;
 pub mod coverage;
@@ -16,6 +17,7 @@ mod deeds;
 mod disk;
 mod errand;
 pub mod fault;
+mod former;
 mod guard;
 pub mod history;
 pub mod kinds;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{rule::Rule, site::Power, world::World};
+use super::{network::Party, rule::Rule, site::Power, world::World};
 use crate::{
     driver::guards::Said,
     guard::machine::Until,
@@ -56,9 +56,20 @@ impl Referee {
         self.by_this_process.contains(&n)
     }
 
+    /// The journal that counts is another one now.
+    pub fn begins_anew(&mut self) {
+        self.newest = None;
+    }
+
     /// The journal has a new epoch.
     pub fn enters(&mut self, epoch: Epoch, site: &SiteName) {
         self.newest = Some((epoch, site.clone()));
+    }
+
+    /// Whether it is the newest epoch of the journal that counts.
+    #[must_use]
+    pub fn is_newest(&self, epoch: Epoch) -> bool {
+        self.newest.as_ref().is_some_and(|(e, _)| *e == epoch)
     }
 
     fn grants(&mut self, n: usize, grant: &Grant) {
@@ -92,6 +103,13 @@ impl Referee {
 impl World {
     /// The controller says something to the guard of a site.
     pub(super) fn says(&mut self, n: usize, what: &Said) {
+        if self.speaker == Party::Former {
+            // The journal that counts is another one; what it grants has to be waited for all the same.
+            if let Said::Grant(grant) = what {
+                self.referee.grants(n, grant);
+            }
+            return;
+        }
         match what {
             Said::Grant(grant) => {
                 self.referee.grants(n, grant);

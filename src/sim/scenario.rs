@@ -77,6 +77,8 @@ impl Subject {
 
 /// Of a hundred histories so many know nothing but the death of the primary.
 const CLEAN: u64 = 10;
+/// In so many of a hundred other histories another controller takes over.
+const SUCCEEDED: u64 = 6;
 /// Of a hundred histories with guards so many know nothing but troubles of the controller.
 const ALONE: u64 = 10;
 
@@ -121,7 +123,7 @@ impl Scenario {
             Some(_) | None => 6,
         };
         let hosts = hosts(&mut chance, &service, unable);
-        let faults = if alone {
+        let mut faults = if alone {
             fault::of_controller(&mut chance)
         } else if clean {
             vec![Planned {
@@ -139,6 +141,12 @@ impl Scenario {
                 has(&service, &hosts),
             )
         };
+        // A stream of its own: what else is drawn does not depend on it.
+        let mut aside = Chance::new(seed ^ 0x5ec0);
+        let is_planted = weakness == Some(Weakness::DeafToSuccessor);
+        if is_planted || (aside.percent(SUCCEEDED) && !alone && !clean) {
+            faults.push(fault::succession(&mut aside, &faults));
+        }
         Self {
             seed,
             synchronous,
@@ -216,6 +224,13 @@ impl Scenario {
     pub fn has_true_clock(&self) -> bool {
         let steps = |p: &Planned| matches!(p.fault, Fault::ClockSteps(..));
         !self.faults.iter().any(steps)
+    }
+
+    /// Whether another controller takes over, from the journal's copy.
+    #[must_use]
+    pub fn is_succeeded(&self) -> bool {
+        let succeeded = |p: &Planned| matches!(p.fault, Fault::Succeeded(_));
+        self.faults.iter().any(succeeded)
     }
 
     /// Whether no order arrives after whoever sent it was told what became of it.

@@ -10,6 +10,7 @@ use futures::{FutureExt, select_biased};
 use super::{
     errand::{self, Errand},
     fault::Anchor,
+    network::Party,
     order::{Deed, Reply},
     world::{Happening, SharedWorld, World},
 };
@@ -91,6 +92,10 @@ pub fn recorded(world: &mut World, record: &Record) {
     world.trace.note(now, 7, || {
         format!("record {}: {}", record.seq, words(record))
     });
+    // What a controller writes that was taken over from counts for nobody.
+    if world.speaker == Party::Former {
+        return;
+    }
     world.watchman.recorded(record, &world.sites, now);
     match &record.body {
         RecordBody::RunOpened { .. } => world.anchor(Anchor::Run),

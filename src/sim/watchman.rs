@@ -324,6 +324,30 @@ impl Watchman {
         self.coverage.see(self.standing());
     }
 
+    /// From here on another journal counts, which begins with these records. Whoever was told by the controller before
+    /// may be told again: its ledger is lost.
+    pub fn goes_on_from(&mut self, records: &[Record], sites: &[Site], now: Time) {
+        let before = self.clone();
+        self.runs.clear();
+        self.epochs.clear();
+        self.intents.clear();
+        self.announced.clear();
+        self.settled.clear();
+        self.verdicts.clear();
+        for record in records {
+            self.recorded(record, sites, now);
+        }
+        for (run, seen) in &mut self.runs {
+            if let Some(known) = before.runs.get(run) {
+                seen.ahead = known.ahead;
+            }
+        }
+        self.violations = before.violations;
+        self.coverage = before.coverage;
+        self.ended = before.ended;
+        self.verified = before.verified;
+    }
+
     fn standing(&self) -> Standing {
         let open = self.runs.values().find(|r| !r.closed);
         let worst = |v: &&Verdict| match v {
@@ -474,6 +498,17 @@ impl Watchman {
         self.intents.iter().any(|(run, step, _)| {
             let plan = self.runs.get(run).map(|r| &r.plan);
             let planned = plan.and_then(|p| p.step(step));
+            planned.and_then(|s| s.action.kind()) == Some(kind)
+        })
+    }
+
+    /// Whether a run that is open has begun a step of this kind that is not settled.
+    #[must_use]
+    pub fn is_doing(&self, kind: &str) -> bool {
+        self.intents.iter().any(|(run, step, _)| {
+            let open = self.runs.get(run).filter(|r| !r.closed);
+            let open = open.filter(|r| !r.settled.contains(step));
+            let planned = open.and_then(|r| r.plan.step(step));
             planned.and_then(|s| s.action.kind()) == Some(kind)
         })
     }
@@ -745,11 +780,11 @@ mod tests {
         watchman.promoted_at(0, Some(Epoch(2)), &sites, &customers, at(70));
         run(&mut watchman, ("two", 3), RunKind::Failover, at(200));
         watchman.promoted_at(0, Some(Epoch(3)), &sites, &customers, at(210));
-        assert_eq!(watchman.violations.0, Vec::new());
+        assert_eq!(watchman.violations.found, Vec::new());
         let (mut watchman, sites, customers) = lacking(50);
         run(&mut watchman, ("one", 2), RunKind::Failover, at(60));
         watchman.promoted_at(0, Some(Epoch(2)), &sites, &customers, at(70));
-        assert_eq!(watchman.violations.0[0].rule, Rule::LossWithinForecast);
+        assert_eq!(watchman.violations.found[0].rule, Rule::LossWithinForecast);
     }
 
     #[test]
@@ -758,6 +793,6 @@ mod tests {
         let at = |s| BEGIN.after(Span::from_secs(s));
         run(&mut watchman, ("one", 2), RunKind::Switchover, at(60));
         watchman.promoted_at(0, Some(Epoch(2)), &sites, &customers, at(70));
-        assert_eq!(watchman.violations.0[0].rule, Rule::LossWithinForecast);
+        assert_eq!(watchman.violations.found[0].rule, Rule::LossWithinForecast);
     }
 }

@@ -49,6 +49,8 @@ pub enum Weakness {
     EndlessForgotten,
     /// A deputy's grants are never sent.
     DeputySilent,
+    /// A controller does not ask the journal's copy whether another one leads.
+    DeafToSuccessor,
     /// The guard of a standby says that its database has everything.
     RosyPosition,
 }
@@ -99,7 +101,7 @@ impl Weakness {
     }
 
     /// All others.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::FenceAnswersEarly,
         Self::TimeoutIsFailure,
         Self::EffectBeforeRecord,
@@ -111,5 +113,6 @@ impl Weakness {
         Self::ForgetfulJournal,
         Self::NoRung,
         Self::DeafSteps,
+        Self::DeafToSuccessor,
     ];
 }

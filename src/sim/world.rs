@@ -11,7 +11,7 @@ use super::{
     chance::Chance,
     customer::Customers,
     errand::Errand,
-    fault::{Anchor, Fault, JournalFault, Mishap, OutletFault},
+    fault::{Anchor, Away, Fault, JournalFault, Mishap, OutletFault},
     guard::{Forks, Host, Stir},
     line::Letter,
     network::{Network, Party},
@@ -90,6 +90,12 @@ pub struct World {
     pub trace: Trace,
     /// Chance of whatever is not planned.
     pub chance: Chance,
+    /// Which controller acts just now.
+    pub speaker: Party,
+    /// Whether another controller took over.
+    pub is_succeeded: bool,
+    /// Whose word a guard heeds just now.
+    pub(super) word_of: Option<Party>,
     /// When the last fault is over, as far as that is known.
     pub calm: Time,
     /// Whether the service has a database.
@@ -144,6 +150,9 @@ impl World {
             watchman: Watchman::new(scenario),
             trace,
             chance: Chance::new(scenario.seed ^ 0xface),
+            speaker: Party::Controller,
+            is_succeeded: false,
+            word_of: None,
             calm: BEGIN.after(LEAST),
             has_database,
             anchored: BTreeSet::new(),
@@ -236,6 +245,8 @@ impl World {
                     None
                 }
                 Party::Controller
+                | Party::Former
+                | Party::Store
                 | Party::Vantage(_)
                 | Party::Power
                 | Party::Names
@@ -357,6 +368,15 @@ impl World {
                     }
                 }
             }
+            Fault::Succeeded(Away::CutOff) => {
+                let away = self.away();
+                let others = [Party::Power, Party::Names, Party::Store, Party::Outlets];
+                for other in self.parties().into_iter().chain(others) {
+                    if !matches!(other, Party::Controller | Party::Former) {
+                        self.cut_both(away, other);
+                    }
+                }
+            }
             Fault::Slow => self.network.slow(true),
             Fault::Lossy => self.network.lossy(true),
             Fault::Rough => self.network.rough(true),
@@ -382,6 +402,7 @@ impl World {
             | Fault::GuardDisk(..)
             | Fault::KillHangs(_)
             | Fault::Slews(..)
+            | Fault::Succeeded(Away::Frozen)
             | Fault::Wishes(_) => {}
         }
     }

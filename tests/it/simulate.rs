@@ -49,6 +49,37 @@ fn the_rules_hold() {
     );
 }
 
+/// Another controller takes over from the journal's copy, and the one before comes back: it changes nothing any more.
+#[test]
+fn a_controller_that_was_taken_over_from_changes_nothing() {
+    let campaign = campaign(NOTICED, None);
+    let seeds = (0..campaign.seeds).filter(|seed| campaign.scenario(*seed).is_succeeded());
+    let mut found = Vec::new();
+    let (mut taken, mut back) = (0, 0);
+    for seed in seeds.take(successions()) {
+        let outcome = campaign.play(seed, Trace::silent());
+        taken += outcome.takeovers.0;
+        back += outcome.takeovers.1;
+        found.extend(
+            outcome
+                .violations
+                .iter()
+                .map(|v| format!("seed {seed}: {v}")),
+        );
+    }
+    println!("{taken} takeovers, after {back} the one before came back");
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(taken > 0 && back > 0);
+}
+
+/// Histories in which another controller takes over; all of the first 2,000 in a nightly run.
+fn successions() -> usize {
+    match std::env::var_os("FAILOVER_NIGHTLY") {
+        Some(_) => usize::MAX,
+        None => 12,
+    }
+}
+
 /// The configuration that fails over within a second is not the one that fails over for nothing.
 #[test]
 fn a_rough_network_brings_no_failover_within_the_preset_lan() {
@@ -105,6 +136,7 @@ fn noticed_by(weakness: Weakness) -> Rule {
         Weakness::RosyLag | Weakness::RosyPosition => Rule::LossWithinForecast,
         Weakness::ForgetfulLedger => Rule::ToldOnce,
         Weakness::ForgetfulJournal | Weakness::DeafSteps => Rule::RunsEnd,
+        Weakness::DeafToSuccessor => Rule::DeposedIsIdle,
         Weakness::Guard(_)
         | Weakness::NoDeadMan
         | Weakness::LateTimer
