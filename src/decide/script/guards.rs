@@ -189,3 +189,27 @@ fn a_takeover_does_not_believe_a_copy_that_lacks_the_last_promotion() {
         moved fra ann"
     ));
 }
+
+#[test]
+fn who_takes_over_within_a_promotion_opens_an_epoch_of_its_own_after_it() {
+    assert_snapshot!(play(
+        "well
+        check green
+        guard ams standby 0
+        guard fra standby 0
+        guard ams primary 2
+        held ams 2
+        down db a b c
+        done fence
+        done attempt
+        guard ams fenced 3
+        takenover ann
+        guard ams fenced 3
+        guard fra primary 3
+        inplace promote
+        done repoint
+        done verify
+        done fallback
+        wait 5s"
+    ));
+}
