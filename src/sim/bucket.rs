@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream, stream::BoxStream};
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory,
-    path::Path,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    memory::InMemory, path::Path,
 };
 
 use super::{
     network::Party,
-    rule::Rule,
     stagehand::lock,
+    weakness::Weakness,
     world::{SharedWorld, World},
 };
 use crate::{
@@ -107,6 +107,15 @@ impl ObjectStore for Bucket {
         opts: PutOptions,
     ) -> Result<PutResult> {
         self.way(false).await?;
+        let overwrites = lock(&self.world).scenario.weakness == Some(Weakness::CopyOverwrites);
+        let opts = PutOptions {
+            mode: if overwrites {
+                PutMode::Overwrite
+            } else {
+                opts.mode
+            },
+            ..opts
+        };
         let put = self.objects.put_opts(location, payload, opts).await;
         if put.is_ok() && self.runtime.is_some() {
             lock(&self.world).deposed(|| format!("{location} was put into the journal's copy"));
@@ -158,7 +167,7 @@ pub fn at_once<T>(doing: impl Future<Output = T>) -> Option<T> {
 
 impl World {
     /// How long it takes to the store, or back; none where it never arrives.
-    fn way_to_store(&mut self, is_back: bool) -> Option<Span> {
+    pub(super) fn way_to_store(&mut self, is_back: bool) -> Option<Span> {
         let (from, to) = (self.speaker, Party::Store);
         let way = if is_back { (to, from) } else { (from, to) };
         self.network.send(way, &mut self.chance).arrives

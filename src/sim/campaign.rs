@@ -49,8 +49,6 @@ pub struct Report {
     pub ended: BTreeMap<&'static str, u64>,
     /// Histories that lost writes made after the outage began.
     pub lost_after_outage: u64,
-    /// How often another controller took over, and how often the one before came back.
-    pub takeovers: (u64, u64),
     /// What did not hold.
     pub findings: Vec<Finding>,
 }
@@ -83,7 +81,8 @@ impl Campaign {
 }
 
 impl Report {
-    fn add(&mut self, seed: u64, outcome: Outcome) {
+    /// Takes in one more history.
+    pub fn add(&mut self, seed: u64, outcome: Outcome) {
         self.histories += 1;
         self.events += outcome.events;
         self.lasted = self.lasted.saturating_add(outcome.lasted);
@@ -91,8 +90,6 @@ impl Report {
         for (how, times) in &outcome.ended {
             *self.ended.entry(how).or_default() += times;
         }
-        self.takeovers.0 += outcome.takeovers.0;
-        self.takeovers.1 += outcome.takeovers.1;
         self.lost_after_outage += u64::from(outcome.lost_after_outage > 0);
         if !outcome.violations.is_empty() {
             self.findings.push(Finding {

@@ -23,6 +23,10 @@ pub enum Errand {
     Restore,
     /// The person puts the takeover into the copy.
     Claim,
+    /// Another replica looks whether the Lease is to be taken.
+    Elect,
+    /// The supervisor starts the controller again that was taken over from, on its own disk.
+    Return,
 }
 
 /// A person's answer.

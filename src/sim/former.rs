@@ -1,7 +1,7 @@
 //! The controller that was taken over from: whether it acts just now, and what it changes that it must not.
 
 use super::{
-    fault::{Away, Fault},
+    fault::{Away, By, Fault},
     line::{Letter, Message},
     network::Party,
     rule::Rule,
@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{
     guard::machine::Effect,
-    model::{
-        guard::Role,
-        id::{Epoch, SiteName},
-        record::{Record, RecordBody},
-    },
+    model::{guard::Role, record::Record, span::Span},
 };
+
+/// A controller does not ask the journal's copy again for so long after that did not answer: ten seconds, and the time that
+/// it waited.
+const BELIEVED: Span = Span::from_secs(15);
 
 impl World {
     /// The controller that is away while another takes over.
@@ -29,13 +29,38 @@ impl World {
     /// Whether the controller that acts just now reaches nobody.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
-        self.speaker == self.away() && self.has(Fault::Succeeded(Away::CutOff))
+        let reasons = [Away::CutOff, Away::WithPrimary];
+        self.speaker == self.away()
+            && self
+                .faults()
+                .any(|f| matches!(f, Fault::Succeeded(_, away) if reasons.contains(&away)))
     }
 
     /// From now on, for a while, that controller acts.
     pub fn speaks(&mut self, who: Party) {
         self.speaker = who;
-        self.watchman.violations.aside = who == Party::Former;
+        let is_other_journal = self.scenario.succession() == Some(By::Takeover);
+        self.watchman.violations.aside = who == Party::Former && is_other_journal;
+    }
+
+    /// Another replica was elected; it leads once it has said so in the journal.
+    pub fn elected(&mut self) {
+        self.trace
+            .note(self.now, 27, || "another controller is elected".to_owned());
+        self.is_succeeded = true;
+        self.is_led = false;
+        self.take_effect();
+    }
+
+    /// Whoever was elected has said so in the journal.
+    pub fn leads(&mut self) {
+        self.is_led = true;
+    }
+
+    /// Whether another replica leads than the one before, by the journal that both of them write.
+    #[must_use]
+    pub fn is_led(&self) -> bool {
+        self.is_led
     }
 
     /// Another controller has taken over, and its journal is what counts.
@@ -44,25 +69,40 @@ impl World {
             .note(self.now, 27, || "another controller takes over".to_owned());
         self.is_succeeded = true;
         self.watchman.goes_on_from(records, &self.sites, self.now);
-        self.referee.begins_anew();
-        for record in records {
-            if let Some((epoch, site)) = epoch_of(record) {
-                self.referee.enters(epoch, site);
-            }
-        }
+        self.referee.goes_on_from(records, self.now);
         self.take_effect();
     }
 
-    /// Somebody changes something: a controller that was taken over from must not.
+    /// Somebody changes something: a controller that another one came after must not.
     pub(super) fn deposed(&mut self, found: impl FnOnce() -> String) {
-        if self.speaker == Party::Former {
+        if self.speaker == Party::Former && self.is_told() {
             self.broken(Rule::DeposedIsIdle, found());
         }
     }
 
+    /// The network is about to be another one.
+    pub(super) fn doubts_copy(&mut self) {
+        if !self.network.is_sure(Party::Former, Party::Store) {
+            self.unsure = Some(self.now);
+        }
+    }
+
+    /// Whether the controller that was taken over from has been told so, or would be if it asked. A copy that does not
+    /// answer holds nobody back, since its store may have gone down with the primary; a cluster that does not is waited for.
+    fn is_told(&self) -> bool {
+        let is_sure = self.network.is_sure(Party::Former, Party::Store);
+        let since = self.unsure.map(|at| self.now.since(at));
+        let is_elected = self.scenario.succession() == Some(By::Election);
+        is_elected || is_sure && since.is_none_or(|since| since > BELIEVED)
+    }
+
     /// A guard does something on the word of a controller that was taken over from. It may fence: that takes nothing back
-    /// that anybody was promised. It may go on with what the journal that counts has begun as well.
+    /// that anybody was promised. It may go on with what the journal that counts has begun as well. Where the journal's copy
+    /// does not answer it, it is held back from the first epoch on that its successor has brought to a guard.
     pub(super) fn changed_by_former(&mut self, n: usize, effect: &Effect) {
+        if !self.is_told() && !self.referee.knows_successor() {
+            return;
+        }
         let found = match effect {
             Effect::Write(p) if p.role == Role::Primary && !self.referee.is_newest(p.epoch) => {
                 format!("was promoted in epoch {}", p.epoch)
@@ -93,17 +133,4 @@ impl World {
         }
         self.post(Letter::new(me, Party::Controller, what));
     }
-}
-
-/// The epoch that a record begins, and whose it is.
-fn epoch_of(record: &Record) -> Option<(Epoch, &SiteName)> {
-    if let RecordBody::EpochRaised { epoch, site, .. } | RecordBody::Moved { epoch, site, .. } =
-        &record.body
-    {
-        return Some((*epoch, site));
-    }
-    if let RecordBody::EpochOpened { terms, .. } = &record.body {
-        return Some((terms.epoch, &terms.site));
-    }
-    None
 }

@@ -20,8 +20,9 @@ use self::succession::Succession;
 use super::{
     coverage::Coverage,
     disk::{DiskJournal, DiskLedger},
+    election::LEASE,
     errand::{Answer, Errand},
-    fault::{Fault, Wish},
+    fault::{By, Fault, Wish},
     kinds,
     line::{Blundering, Letter, Line, Message},
     network::Party,
@@ -95,8 +96,6 @@ pub struct Outcome {
     pub ended: BTreeMap<&'static str, u64>,
     /// Acknowledged writes, made after the outage began, that a promotion lost.
     pub lost_after_outage: u64,
-    /// How often another controller took over, and how often the one before came back.
-    pub takeovers: (u64, u64),
     /// What happened, where it was written.
     pub lines: Vec<String>,
 }
@@ -114,8 +113,7 @@ pub fn play(scenario: Arc<Scenario>, trace: Trace) -> Outcome {
 struct History {
     scenario: Arc<Scenario>,
     world: SharedWorld,
-    kept: Arc<MemoryJournal>,
-    ledger: SharedLedger,
+    disk: Disk,
     controller: Option<Controller>,
     /// How many more turns of its tasks the controller has to live.
     doomed: Option<u32>,
@@ -123,6 +121,13 @@ struct History {
     /// What came while it was frozen.
     waiting: Vec<Letter>,
     succession: Succession,
+}
+
+/// What outlives a controller's processes.
+#[derive(Clone)]
+struct Disk {
+    kept: Arc<MemoryJournal>,
+    ledger: SharedLedger,
 }
 
 /// A living controller.
@@ -142,9 +147,11 @@ impl History {
         }
         Self {
             scenario,
-            ledger: Arc::new(DiskLedger::new(world.clone())),
+            disk: Disk {
+                kept: Arc::default(),
+                ledger: Arc::new(DiskLedger::new(world.clone())),
+            },
             world,
-            kept: Arc::default(),
             controller: None,
             doomed: None,
             frozen: 0,
@@ -226,23 +233,23 @@ impl History {
             }
         }
         if fault == Fault::ControllerFreezes {
-            self.frozen = if begins {
-                self.frozen + 1
-            } else {
-                self.frozen.saturating_sub(1)
-            };
-            self.thaw();
+            self.freezes(begins);
         }
-        if let Fault::Succeeded(how) = fault {
-            self.succeeds(how, begins);
+        if let Fault::Succeeded(by, away) = fault {
+            self.succeeds(by, away, begins);
         }
         if let (Fault::Wishes(wish), true) = (fault, begins) {
             self.wish(wish);
         }
     }
 
-    /// What came while the controller was frozen reaches it, in no order.
-    fn thaw(&mut self) {
+    /// What came while the controller was frozen reaches it once nothing freezes it any more, in no order.
+    fn freezes(&mut self, begins: bool) {
+        self.frozen = if begins {
+            self.frozen + 1
+        } else {
+            self.frozen.saturating_sub(1)
+        };
         if self.frozen > 0 {
             return;
         }
@@ -351,6 +358,12 @@ impl History {
             lock(&self.world).plan(AGAIN, start);
             return;
         }
+        // It could not renew its Lease. It waits to be elected again, like any other.
+        if end.is_ok() && self.scenario.succession() == Some(By::Election) {
+            self.die();
+            lock(&self.world).plan(LEASE, Happening::Runs(Errand::Start));
+            return;
+        }
         let how = end
             .err()
             .map_or("cleanly".to_owned(), |e| cause::in_full(&e));
@@ -377,15 +390,18 @@ impl History {
     }
 
     fn start(&mut self) {
+        if self.succession.is_dead() && !lock(&self.world).is_succeeded {
+            return;
+        }
         self.die();
-        let begun = self.begin();
+        let begun = self.begin(&self.disk);
         match begun {
             Ok(controller) => self.controller = Some(controller),
             Err(problem) => self.violated(Rule::LoopLives, problem),
         }
     }
 
-    fn begin(&self) -> Result<Controller, String> {
+    fn begin(&self, disk: &Disk) -> Result<Controller, String> {
         let clock = {
             let mut world = lock(&self.world);
             let (now, clock) = (world.now, world.clock());
@@ -411,24 +427,25 @@ impl History {
             let made = fitting.channels(of).map_err(|e| cause::in_full(&e))?;
             Ok::<_, String>(Arc::new(made.into_iter().collect::<BTreeMap<_, _>>()))
         };
-        let copy = self.copy(&runtime, &inbox);
+        let copied = self.copied(disk, &runtime, &inbox);
+        let leader = self.leader(&runtime, &inbox);
         let metrics = Arc::new(Metrics::new(runtime.clone(), "simulated"));
         let performer = Performer {
             customers: channels(&service.announcements.channels)?,
             team: channels(&service.team.channels)?,
             fitting: fitting.clone(),
-            ledger: self.ledger.clone(),
+            ledger: disk.ledger.clone(),
             runtime: runtime.clone(),
             results: inbox.clone(),
             metrics: metrics.clone(),
             running: Underway::default(),
-            copy,
-            tenure: None,
+            copy: copied.as_ref().map(|c| c.copy.clone()),
+            tenure: leader.as_ref().map(|l| l.tenure.clone()),
         };
         let (shown, _rung) = publisher::slot();
         let parts = Parts {
             service: service.clone(),
-            journal: self.journal(&runtime),
+            journal: self.journal(disk, &runtime),
             runtime: runtime.clone(),
             performer,
             ward: ward.clone(),
@@ -436,16 +453,19 @@ impl History {
             inbox: received,
             observations: Watch::new(&service, &lookouts, &runtime, 0).boxed(),
             shown,
-            leader: None,
+            leader,
             version: "simulated",
         };
         let end = Arc::new(Mutex::new(None));
         let told = end.clone();
         let task = async move {
-            let came = match ServiceLoop::new(parts).await {
-                Ok(looping) => looping.run().await,
-                Err(error) => Err(error),
+            let came = async {
+                if let Some(copied) = copied {
+                    copied.begin(&parts.service.name).await?;
+                }
+                ServiceLoop::new(parts).await?.run().await
             };
+            let came = came.await;
             *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(came);
         };
         runtime.spawn("service", task.boxed());
@@ -479,9 +499,9 @@ impl History {
         (ward.clone(), Arc::new(Blundering::new(ward, line)))
     }
 
-    fn journal(&self, runtime: &SharedRuntime) -> SharedJournal {
+    fn journal(&self, disk: &Disk, runtime: &SharedRuntime) -> SharedJournal {
         Arc::new(DiskJournal {
-            kept: self.kept.clone(),
+            kept: disk.kept.clone(),
             said: MemoryJournal::new(),
             world: self.world.clone(),
             runtime: runtime.clone(),
@@ -490,7 +510,11 @@ impl History {
 
     fn errand(&mut self, errand: Errand) {
         match errand {
+            // Somebody else may have started it meanwhile.
+            Errand::Start if self.controller.is_some() => {}
             Errand::Start => self.start(),
+            Errand::Elect => self.elect(),
+            Errand::Return => self.returns(),
             Errand::Restore => self.restore(),
             Errand::Claim => self.claim(),
             Errand::Answer(answer) => self.answer(answer),
@@ -593,7 +617,6 @@ impl History {
             lasted: now.since(BEGIN),
             ended: world.watchman.ended.clone(),
             lost_after_outage: world.watchman.lost_after_outage,
-            takeovers: self.succession.count(),
             lines: world.trace.lines().to_vec(),
         }
     }

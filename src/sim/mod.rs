@@ -15,6 +15,7 @@ pub mod coverage;
 mod customer;
 mod deeds;
 mod disk;
+mod election;
 mod errand;
 pub mod fault;
 mod former;

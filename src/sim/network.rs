@@ -111,6 +111,12 @@ impl Network {
         self.slow == 0 && self.lossy == 0
     }
 
+    /// Whether every question between the two is answered, and soon.
+    #[must_use]
+    pub fn is_sure(&self, one: Party, other: Party) -> bool {
+        self.is_open_both_ways(one, other) && self.is_calm() && self.rough == 0
+    }
+
     /// Sends a message.
     pub fn send(&self, way: Way, chance: &mut Chance) -> Leg {
         let lost = !self.is_open(way)

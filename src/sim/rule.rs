@@ -45,7 +45,7 @@ pub enum Rule {
     GrantsInForce,
     /// Losing the controller alone stops no primary whose standby's guard answers.
     ControllerAlone,
-    /// A controller that was taken over from changes nothing any more.
+    /// A controller that another one came after changes nothing any more, unless nothing tells it so.
     DeposedIsIdle,
 }
 
@@ -157,7 +157,7 @@ impl Rule {
             }
             Self::ControllerAlone => "nothing but the controller was away, and the primary stopped",
             Self::DeposedIsIdle => {
-                "a controller that was taken over from changed what guards, stores or the outside hold"
+                "a controller that another one came after changed what guards, stores or the outside hold"
             }
         }
     }

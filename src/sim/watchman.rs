@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    coverage::{Answer, Coverage, Part, Standing},
+    coverage::{Answer, Coverage, Part, Situation, Standing},
     customer::{Acknowledged, Customers},
     rule::{Rule, Violations},
     scenario::Scenario,
@@ -321,7 +321,7 @@ impl Watchman {
             | RecordBody::LossMeasured { .. }
             | RecordBody::Note { .. } => {}
         }
-        self.coverage.see(self.standing());
+        self.coverage.see(Situation::Standing(self.standing()));
     }
 
     /// From here on another journal counts, which begins with these records. Whoever was told by the controller before

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     model::{
+        id::Term,
         observation::DatabaseRole,
         plan::StepPhase,
         service::{ComponentKind, RecordKind, Service},
@@ -94,6 +95,12 @@ pub struct World {
     pub speaker: Party,
     /// Whether another controller took over.
     pub is_succeeded: bool,
+    /// Whether one that was elected after it leads.
+    pub(super) is_led: bool,
+    /// The term of the replica that was elected last, and when its lease was renewed last.
+    pub lease: Option<(Term, Time)>,
+    /// When the journal's copy may not have answered the controller that was taken over from, last.
+    pub(super) unsure: Option<Time>,
     /// Whose word a guard heeds just now.
     pub(super) word_of: Option<Party>,
     /// When the last fault is over, as far as that is known.
@@ -152,6 +159,9 @@ impl World {
             chance: Chance::new(scenario.seed ^ 0xface),
             speaker: Party::Controller,
             is_succeeded: false,
+            is_led: false,
+            lease: None,
+            unsure: None,
             word_of: None,
             calm: BEGIN.after(LEAST),
             has_database,
@@ -331,6 +341,7 @@ impl World {
                 database.life = life(Fault::DatabaseFreezes(n), Fault::DatabaseDies(n));
             }
         }
+        self.doubts_copy();
         self.network = Network::default();
         for fault in &active {
             self.disturb(*fault);
@@ -368,14 +379,9 @@ impl World {
                     }
                 }
             }
-            Fault::Succeeded(Away::CutOff) => {
-                let away = self.away();
-                let others = [Party::Power, Party::Names, Party::Store, Party::Outlets];
-                for other in self.parties().into_iter().chain(others) {
-                    if !matches!(other, Party::Controller | Party::Former) {
-                        self.cut_both(away, other);
-                    }
-                }
+            Fault::Succeeded(_, Away::CutOff) => self.apart(&[self.away()]),
+            Fault::Succeeded(_, Away::WithPrimary) => {
+                self.apart(&[self.away(), Party::Site(0), Party::Customers(0)]);
             }
             Fault::Slow => self.network.slow(true),
             Fault::Lossy => self.network.lossy(true),
@@ -402,8 +408,18 @@ impl World {
             | Fault::GuardDisk(..)
             | Fault::KillHangs(_)
             | Fault::Slews(..)
-            | Fault::Succeeded(Away::Frozen)
+            | Fault::Succeeded(_, Away::Frozen | Away::Dead)
             | Fault::Wishes(_) => {}
+        }
+    }
+
+    /// These reach each other, and nobody else.
+    fn apart(&mut self, own: &[Party]) {
+        let others = [Party::Power, Party::Names, Party::Store, Party::Outlets];
+        for other in self.parties().into_iter().chain(others) {
+            for one in own.iter().filter(|_| !own.contains(&other)) {
+                self.cut_both(*one, other);
+            }
         }
     }
 
@@ -414,11 +430,16 @@ impl World {
 
     fn parties(&self) -> Vec<Party> {
         let points = self.scenario.service.vantage_points.len();
-        [Party::Controller, Party::Customers(0), Party::Customers(1)]
-            .into_iter()
-            .chain((0..points).map(Party::Vantage))
-            .chain((0..self.sites.len()).map(Party::Site))
-            .collect()
+        [
+            Party::Controller,
+            Party::Former,
+            Party::Customers(0),
+            Party::Customers(1),
+        ]
+        .into_iter()
+        .chain((0..points).map(Party::Vantage))
+        .chain((0..self.sites.len()).map(Party::Site))
+        .collect()
     }
 
     /// Whether a vantage point's own network is there.

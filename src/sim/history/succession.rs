@@ -1,4 +1,5 @@
-//! Another controller takes over, from the journal's copy, while the one before is away and then comes back.
+//! Another controller comes after the one before, while that is away and then comes back: a person takes over, from the
+//! journal's copy, or a replica is elected that writes the same journal.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -8,16 +9,20 @@ use std::{
 use futures::{FutureExt, channel::mpsc};
 use object_store::memory::InMemory;
 
-use super::{BUFFER, Controller, History};
+use super::{AGAIN, BUFFER, Controller, Disk, History};
 use crate::{
     driver::{
-        service::{Input, LoopError},
-        takeover::take_up,
+        service::{Input, Leader, LoopError},
+        takeover::{self, take_up},
     },
     guard::wire::Way,
-    journal::{copy::Copy, memory::MemoryJournal, restore},
+    journal::{
+        copy::{Copy, CopyError},
+        memory::MemoryJournal,
+        restore,
+    },
     model::{
-        id::{PersonName, Seq},
+        id::{PersonName, Seq, ServiceName},
         span::Span,
     },
     port::{
@@ -26,9 +31,11 @@ use crate::{
     },
     sim::{
         bucket::{Bucket, at_once},
+        coverage::{Handover, Met, Situation},
         disk::DiskLedger,
+        election::{Cluster, LEASE, RETRY},
         errand::Errand,
-        fault::Away,
+        fault::{Away, By},
         line::{Letter, Message},
         network::Party,
         process::Process,
@@ -44,9 +51,11 @@ const RESTORES: (u64, u64) = (3_000, 9_000);
 /// From the restore until the takeover is put into the copy.
 const CLAIMS: (u64, u64) = (50, 3_000);
 /// A takeover that the copy refused is tried again after this, with what stands there by then.
-const AGAIN: Span = Span::from_secs(5);
+const RETAKES: Span = Span::from_secs(5);
 /// So often at most.
 const TRIES: u32 = 4;
+/// So often the supervisor starts a controller again that was taken over from.
+const RETURNS: u32 = 3;
 
 /// Who came after whom.
 #[derive(Default)]
@@ -55,12 +64,47 @@ pub(super) struct Succession {
     /// What was restored, and is not claimed yet.
     restored: Option<Arc<MemoryJournal>>,
     tries: u32,
-    /// The controller is away just now, or was when another one took over.
+    /// The controller is away just now, or was when another one came after it.
     away: Option<Away>,
+    /// The one that was taken over from, and what its host keeps.
     former: Option<Controller>,
+    left: Option<Disk>,
+    returns: u32,
     waiting: Vec<Letter>,
-    taken: u64,
-    back: u64,
+}
+
+/// What a process has of the journal's copy.
+pub(super) struct Copied {
+    /// What it asks.
+    pub(super) copy: Arc<Copy>,
+    runtime: SharedRuntime,
+    inbox: mpsc::UnboundedSender<Input>,
+}
+
+impl Copied {
+    /// Asks whether the process may begin, and has the copy follow its journal from then on.
+    pub(super) async fn begin(self, service: &ServiceName) -> Result<(), LoopError> {
+        match takeover::leads(&self.copy, &self.runtime).await {
+            Ok(()) => {}
+            Err(CopyError::TakenOver(succession)) => return Err(LoopError::TakenOver(succession)),
+            Err(error) => {
+                return Err(LoopError::Replay {
+                    service: service.to_string(),
+                    source: JournalError::Io {
+                        place: "in the journal's copy".to_owned(),
+                        source: error.into(),
+                    },
+                });
+            }
+        }
+        let (copy, inbox) = (self.copy, self.inbox);
+        let follows = async move {
+            let succession = copy.follow().await;
+            drop(inbox.unbounded_send(Input::Deposed(succession)));
+        };
+        self.runtime.spawn("copy", follows.boxed());
+        Ok(())
+    }
 }
 
 impl Succession {
@@ -75,68 +119,144 @@ impl Succession {
         self.former.as_ref()
     }
 
-    /// How often another controller took over, and how often the one before came back.
-    pub(super) fn count(&self) -> (u64, u64) {
-        (self.taken, self.back)
+    /// Whether the controller's host is down.
+    pub(super) fn is_dead(&self) -> bool {
+        self.away == Some(Away::Dead)
     }
 }
 
 impl History {
+    fn is_succeeded(&self) -> bool {
+        lock(&self.world).is_succeeded
+    }
+
     /// The controller is away, or back.
-    pub(super) fn succeeds(&mut self, how: Away, begins: bool) {
-        let is_taken = lock(&self.world).is_succeeded;
-        self.succession.away = begins.then_some(how);
-        if !is_taken && how == Away::Frozen {
-            self.frozen = if begins {
-                self.frozen + 1
-            } else {
-                self.frozen.saturating_sub(1)
-            };
-            self.thaw();
+    pub(super) fn succeeds(&mut self, by: By, away: Away, begins: bool) {
+        let is_taken = self.is_succeeded();
+        self.succession.away = begins.then_some(away);
+        match away {
+            Away::Frozen if !is_taken => self.freezes(begins),
+            Away::Dead if begins => self.die(),
+            Away::Dead if !is_taken && self.controller.is_none() => self.start(),
+            Away::Frozen | Away::Dead | Away::CutOff | Away::WithPrimary => {}
         }
         if begins && !is_taken {
             let mut world = lock(&self.world);
-            let after = world.chance.millis(RESTORES.0, RESTORES.1);
-            world.plan(after, Happening::Runs(Errand::Restore));
+            let (after, errand) = match by {
+                By::Takeover => (world.chance.millis(RESTORES.0, RESTORES.1), Errand::Restore),
+                By::Election => (LEASE, Errand::Elect),
+            };
+            world.plan(after, Happening::Runs(errand));
         }
-        if !begins && self.succession.former.is_some() {
-            self.succession.back += 1;
-            let waiting = std::mem::take(&mut self.succession.waiting);
-            self.arrive_late(waiting, Party::Former);
+        if !begins && is_taken {
+            self.comes_back(by, away);
         }
     }
 
-    fn arrive_late(&self, letters: Vec<Letter>, to: Party) {
+    fn comes_back(&mut self, by: By, away: Away) {
+        if away == Away::Dead {
+            self.returns();
+        }
+        if self.succession.former.is_some() {
+            self.meets(by, away, Met::Back);
+        }
         let mut world = lock(&self.world);
-        for letter in letters {
+        for letter in std::mem::take(&mut self.succession.waiting) {
             let after = world.chance.millis(0, 5);
+            let to = Party::Former;
             let letter = Letter { to, ..letter };
             world.plan(after, Happening::Letter(Box::new(letter)));
         }
     }
 
-    /// The copy of a process's journal, where another one will take over from it; who hears of a successor is deposed.
-    pub(super) fn copy(
+    fn meets(&self, by: By, away: Away, met: Met) {
+        let handover = Handover { by, away, met };
+        let mut world = lock(&self.world);
+        let coverage = &mut world.watchman.coverage;
+        coverage.see(Situation::Handover(handover));
+    }
+
+    /// Another controller leads from now on.
+    fn hands_over(&mut self) {
+        self.succession.left = Some(self.disk.clone());
+        self.succession.former = self.controller.take();
+        self.succession.waiting = std::mem::take(&mut self.waiting);
+        self.frozen = 0;
+        self.doomed = None;
+    }
+
+    /// It has begun to.
+    fn handed_over(&mut self, by: By) {
+        let is_busy = lock(&self.world).watchman.is_busy();
+        let met = if is_busy { Met::InRun } else { Met::Quiet };
+        if let Some(away) = self.succession.away {
+            self.meets(by, away, met);
+        }
+        self.start();
+    }
+
+    /// The journal's copy, where another controller will take over from it.
+    pub(super) fn copied(
         &self,
+        disk: &Disk,
         runtime: &SharedRuntime,
         inbox: &mpsc::UnboundedSender<Input>,
-    ) -> Option<Arc<Copy>> {
-        if !self.scenario.is_succeeded() {
+    ) -> Option<Copied> {
+        let is_deaf = self.scenario.weakness == Some(Weakness::DeafToSuccessor);
+        let is_copied = self.scenario.succession() == Some(By::Takeover);
+        // A deaf one copies before it is taken over from, and asks nobody afterwards.
+        if !is_copied || is_deaf && self.is_succeeded() {
             return None;
         }
         let objects = &self.succession.objects;
         let store = Bucket::store(objects, &self.world, Some(runtime.clone()));
-        let copy = Arc::new(Copy::new(self.kept.clone(), store, runtime.clone()));
-        let (following, inbox) = (copy.clone(), inbox.clone());
-        let is_deaf = self.scenario.weakness == Some(Weakness::DeafToSuccessor);
-        let follows = async move {
-            let succession = following.follow().await;
-            if !is_deaf {
-                drop(inbox.unbounded_send(Input::Deposed(succession)));
+        let copy = Arc::new(Copy::new(disk.kept.clone(), store, runtime.clone()));
+        if is_deaf {
+            let following = copy.clone();
+            let follows = async move { drop(following.follow().await) };
+            runtime.spawn("copy", follows.boxed());
+            return None;
+        }
+        let (runtime, inbox) = (runtime.clone(), inbox.clone());
+        Some(Copied {
+            copy,
+            runtime,
+            inbox,
+        })
+    }
+
+    /// How a process comes to lead, where replicas are elected.
+    pub(super) fn leader(
+        &self,
+        runtime: &SharedRuntime,
+        inbox: &mpsc::UnboundedSender<Input>,
+    ) -> Option<Leader> {
+        if self.scenario.succession() != Some(By::Election) {
+            return None;
+        }
+        let yields = self.scenario.service.guards.is_some();
+        let cluster = Cluster::won(&self.disk.kept, &self.world, runtime);
+        Some(cluster.leader(yields, inbox))
+    }
+
+    /// A replica takes the Lease once that is over.
+    pub(super) fn elect(&mut self) {
+        let is_over = {
+            let world = lock(&self.world);
+            if world.is_succeeded {
+                return;
             }
+            world.lease_is_over()
         };
-        runtime.spawn("copy", follows.boxed());
-        (!is_deaf).then_some(copy)
+        if !is_over {
+            if self.succession.away.is_some() || self.controller.is_none() {
+                lock(&self.world).plan(RETRY, Happening::Runs(Errand::Elect));
+            }
+            return;
+        }
+        self.hands_over();
+        lock(&self.world).elected();
+        self.handed_over(By::Election);
     }
 
     /// A person restores the journal on another host, and takes it up there.
@@ -166,7 +286,7 @@ impl History {
 
     fn again(&self) {
         if self.succession.tries < TRIES {
-            lock(&self.world).plan(AGAIN, Happening::Runs(Errand::Restore));
+            lock(&self.world).plan(RETAKES, Happening::Runs(Errand::Restore));
         }
     }
 
@@ -185,15 +305,32 @@ impl History {
         }
         let chain = &self.scenario.service.name;
         let records = at_once(journal.read(chain, Seq(1))).and_then(Result::ok);
-        self.succession.taken += 1;
-        self.succession.former = self.controller.take();
-        self.succession.waiting = std::mem::take(&mut self.waiting);
-        self.frozen = 0;
-        self.doomed = None;
-        self.kept = journal;
-        self.ledger = Arc::new(DiskLedger::new(self.world.clone()));
+        self.hands_over();
+        self.disk = Disk {
+            kept: journal,
+            ledger: Arc::new(DiskLedger::new(self.world.clone())),
+        };
         lock(&self.world).succeeded(&records.unwrap_or_default());
-        self.start();
+        self.handed_over(By::Takeover);
+    }
+
+    /// The supervisor of the controller that was taken over from starts it again, on its own disk.
+    pub(super) fn returns(&mut self) {
+        let is_over = self.succession.returns >= RETURNS || self.succession.is_dead();
+        let Some(disk) = self.succession.left.clone().filter(|_| !is_over) else {
+            return;
+        };
+        if self.succession.former.is_some() {
+            return;
+        }
+        self.succession.returns += 1;
+        lock(&self.world).speaks(Party::Former);
+        let begun = self.begin(&disk);
+        lock(&self.world).speaks(Party::Controller);
+        match begun {
+            Ok(controller) => self.succession.former = Some(controller),
+            Err(problem) => self.violated(Rule::LoopLives, problem),
+        }
     }
 
     /// Lets the controller that was taken over from do what it can do now.
@@ -206,13 +343,15 @@ impl History {
         let turned = std::panic::catch_unwind(AssertUnwindSafe(|| while process.turn() {}));
         lock(&self.world).speaks(Party::Controller);
         let ended = end.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let is_elected = self.scenario.succession() == Some(By::Election);
         let is_lawful = match &ended {
             None => turned.is_ok(),
             Some(Err(LoopError::TakenOver(_))) => true,
             Some(Err(LoopError::Deposed { source, .. })) => {
                 matches!(source, JournalError::Conflict { .. })
             }
-            Some(Ok(()) | Err(LoopError::Replay { .. } | LoopError::Panicked { .. })) => false,
+            Some(Ok(())) => is_elected,
+            Some(Err(LoopError::Replay { .. } | LoopError::Panicked { .. })) => false,
         };
         if !is_lawful {
             let found = "the loop of the controller that was taken over from".to_owned();
@@ -221,6 +360,10 @@ impl History {
         if ended.is_some() || turned.is_err() {
             process.kill();
             self.succession.former = None;
+            // A replica that ended waits to be elected again.
+            if !is_elected {
+                lock(&self.world).plan(AGAIN, Happening::Runs(Errand::Return));
+            }
         }
     }
 
