@@ -88,12 +88,15 @@ impl World {
     }
 
     /// Whether the controller that was taken over from has been told so, or would be if it asked. A copy that does not
-    /// answer holds nobody back, since its store may have gone down with the primary; a cluster that does not is waited for.
+    /// answer holds nobody back, since its store may have gone down with the primary. A cluster that does not is waited for,
+    /// and tells of whoever was elected from its first record on.
     fn is_told(&self) -> bool {
+        if self.scenario.succession() == Some(By::Election) {
+            return self.is_led;
+        }
         let is_sure = self.network.is_sure(Party::Former, Party::Store);
         let since = self.unsure.map(|at| self.now.since(at));
-        let is_elected = self.scenario.succession() == Some(By::Election);
-        is_elected || is_sure && since.is_none_or(|since| since > BELIEVED)
+        is_sure && since.is_none_or(|since| since > BELIEVED)
     }
 
     /// A guard does something on the word of a controller that was taken over from. It may fence: that takes nothing back

@@ -170,21 +170,21 @@ pub fn lone(chance: &mut Chance) -> Vec<Planned> {
         Fault::Island(1, customer),
         Fault::CutOff(1),
     ]);
-    let wishes = |from, at, wish| Planned {
+    let person = |from, at, wish| Planned {
         from,
         at,
         lasts: Span::from_secs(1),
         fault: Fault::Wishes(wish),
     };
     vec![
-        wishes(Anchor::Beginning, moved, Wish::Switchover(1)),
+        person(Anchor::Beginning, moved, Wish::Switchover(1)),
         Planned {
             from: Anchor::Bounded,
             at: parts,
             lasts: chance.millis(30_000, 120_000),
             fault: parted,
         },
-        wishes(Anchor::Bounded, wished, Wish::Failover(0)),
+        person(Anchor::Bounded, wished, Wish::Failover(0)),
     ]
 }
 
