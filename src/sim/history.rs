@@ -465,7 +465,7 @@ impl History {
                 }
                 ServiceLoop::new(parts).await?.run().await
             };
-            let came = came.await;
+            let came = Box::pin(came).await;
             *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(came);
         };
         runtime.spawn("service", task.boxed());

@@ -49,6 +49,10 @@ impl<'a> Entry<'a> {
 }
 
 /// What guards did, as they cannot deny it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what is so of the newest epoch, each for itself"
+)]
 #[derive(Clone, Debug, Default)]
 pub struct Referee {
     /// The newest epoch of the journal, and whose it is.
