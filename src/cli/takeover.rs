@@ -6,8 +6,7 @@ use nix::unistd::{Uid, User};
 
 use crate::{
     cli::{act, arguments, documents, engine, identity, journal, output::Output, place::Place},
-    decide::state::State,
-    driver::clock::HostRuntime,
+    driver::{clock::HostRuntime, takeover::take_up},
     error::Error,
     journal::{
         copy::{Copy, CopyError},
@@ -15,12 +14,9 @@ use crate::{
         origin::Origin,
         sqlite::SqliteJournal,
     },
-    model::{
-        id::{PersonName, Seq, ServiceName},
-        record::RecordBody,
-    },
+    model::id::PersonName,
     port::{
-        journal::{Draft, Journal, JournalError},
+        journal::Journal,
         runtime::Runtime,
         secret::{HostSecrets, SharedSecrets},
     },
@@ -53,7 +49,8 @@ pub async fn takeover(
     let opened = SqliteJournal::open(&path)?;
     let chains = opened.chains().await?;
     for chain in &chains {
-        take_up(&opened, chain, &by, &args.reason).await?;
+        let now = HostRuntime::new().now();
+        take_up(&opened, chain, &by, &args.reason, now).await?;
     }
     drop(opened);
     if let Some(url) = &args.from {
@@ -100,30 +97,4 @@ fn own_name() -> String {
     let uid = Uid::current();
     let user = User::from_uid(uid).ok().flatten();
     user.map_or_else(|| format!("user {uid}"), |user| user.name)
-}
-
-async fn take_up(
-    journal: &SqliteJournal,
-    chain: &ServiceName,
-    by: &PersonName,
-    reason: &str,
-) -> Result<(), JournalError> {
-    let mut state = State::default();
-    for record in journal.read(chain, Seq(1)).await? {
-        state.apply(&record);
-    }
-    let epoch = state.epoch_of_takeover();
-    let draft = Draft {
-        epoch,
-        at: HostRuntime::new().now(),
-        body: RecordBody::TakenOver {
-            epoch,
-            by: by.clone(),
-            reason: reason.to_owned(),
-        },
-    };
-    journal
-        .append(chain, state.seq, vec![draft])
-        .await
-        .map(drop)
 }

@@ -402,7 +402,7 @@ fn take_over(
     }
     Ok((
         vec![RecordBody::TakenOver {
-            epoch: state.epoch_of_takeover(),
+            epoch: state.after_takeover(),
             by: by.clone(),
             reason: reason.to_owned(),
         }],

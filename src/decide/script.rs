@@ -649,7 +649,7 @@ impl Stage {
             }
             ["guard", site, role, epoch] => self.guard(site, role, epoch),
             ["takenover", by] => {
-                let epoch = self.core.state().epoch.next();
+                let epoch = self.core.state().after_takeover();
                 self.commit(vec![RecordBody::TakenOver {
                     epoch,
                     by: (*by).into(),

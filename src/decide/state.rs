@@ -47,6 +47,8 @@ pub struct State {
     pub terms: Option<Terms>,
     /// The newest epoch whose lease its site's guard asked for.
     pub held: Option<Epoch>,
+    /// The epoch in which a controller may still grant that was taken over from; none where each has its own.
+    pub shared: Option<Epoch>,
     /// Sites that may write without an end: there was no guard, or its lease has none.
     pub endless: BTreeSet<SiteName>,
     /// The longest lease that any epoch had.
@@ -221,6 +223,9 @@ impl State {
     /// What an earlier controller granted may still be in force, on terms that nobody leads by any more; and what it
     /// proved, it may have taken back in records that are lost.
     fn take_over(&mut self, epoch: Epoch) {
+        if epoch == self.epoch {
+            self.shared = Some(epoch);
+        }
         if let Some(active) = self.active.clone().filter(|_| epoch > self.epoch) {
             self.enter(epoch, &active, None);
         }
@@ -229,10 +234,10 @@ impl State {
         }
     }
 
-    /// The epoch in which somebody takes over. A promotion that was promised goes on in its own; else each takeover begins a
-    /// later one, since whoever led before may still grant leases in its own.
+    /// The epoch in which whoever takes the journal up now goes on. Each takeover begins a later one: whoever led before may
+    /// still grant leases in its own. A promotion that was promised goes on in its epoch, and the next one follows on it.
     #[must_use]
-    pub fn epoch_of_takeover(&self) -> Epoch {
+    pub fn after_takeover(&self) -> Epoch {
         let is_forward = self.run.as_ref().is_some_and(|run| run.epoch.is_some());
         if is_forward {
             self.epoch

@@ -196,6 +196,12 @@ fn reason(state: &State, view: &View, report: &Report, wanted: &Terms) -> Option
     {
         return Some(format!("{site} serves again after a fence was taken back"));
     }
+    if state.shared == Some(state.epoch) {
+        return Some(
+            "this controller took over in the middle of a run, and the one before it may still grant leases in its epoch"
+                .to_owned(),
+        );
+    }
     if view.is_lost(site, state.epoch) {
         return Some(format!("the guard of {site} lost its state"));
     }

@@ -228,3 +228,27 @@ fn where_objects_were_restored_a_person_takes_over_once_and_the_journal_counts_a
     assert!(told.contains("taken over by ann, epoch 3"), "{told}");
     assert!(told.contains("epoch 8"), "{told}");
 }
+
+#[test]
+fn who_takes_over_within_a_promotion_opens_an_epoch_of_its_own_after_it() {
+    assert_snapshot!(play(
+        "well
+        check green
+        guard ams standby 0
+        guard fra standby 0
+        guard ams primary 2
+        held ams 2
+        down db a b c
+        done fence
+        done attempt
+        guard ams fenced 3
+        takenover ann
+        guard ams fenced 3
+        guard fra primary 3
+        inplace promote
+        done repoint
+        done verify
+        done fallback
+        wait 5s"
+    ));
+}
