@@ -3,7 +3,7 @@
 use unicode_segmentation::UnicodeSegmentation;
 
 /// Marks where something was left out.
-const ELLIPSIS: char = '…';
+const ELLIPSIS: &str = "…";
 
 /// A word with more graphemes than this is cut within, such as a sentence in a script without spaces.
 const LONG_WORD: usize = 24;
@@ -22,6 +22,11 @@ impl Word<'_> {
 
 /// The text shortened until it fits: words go from the end, URLs last. Nothing is left where nothing fits.
 pub fn cut(text: &str, fits: impl Fn(&str) -> bool) -> String {
+    cut_marked(text, ELLIPSIS, fits)
+}
+
+/// The same with another mark where something was left out.
+pub fn cut_marked(text: &str, mark: &str, fits: impl Fn(&str) -> bool) -> String {
     if fits(text) {
         return text.to_owned();
     }
@@ -31,9 +36,9 @@ pub fn cut(text: &str, fits: impl Fn(&str) -> bool) -> String {
     let urls = (0..words.len()).rev().filter(|&i| words[i].is_url());
     for drop in plain.chain(urls) {
         keep[drop] = false;
-        let shorter = join(&words, &keep, None);
+        let shorter = join(&words, &keep, mark, None);
         if fits(&shorter) {
-            return longest_part(&words, &keep, drop, &fits).unwrap_or(shorter);
+            return longest_part(&words, &keep, drop, mark, &fits).unwrap_or(shorter);
         }
     }
     String::new()
@@ -44,6 +49,7 @@ fn longest_part(
     words: &[Word<'_>],
     keep: &[bool],
     at: usize,
+    mark: &str,
     fits: &impl Fn(&str) -> bool,
 ) -> Option<String> {
     let ends: Vec<usize> = words[at]
@@ -55,7 +61,7 @@ fn longest_part(
     if words[at].is_url() || ends.len() < LONG_WORD {
         return None;
     }
-    let part = |end: usize| join(words, keep, Some((at, &words[at].text[..end])));
+    let part = |end: usize| join(words, keep, mark, Some((at, &words[at].text[..end])));
     let most = ends.partition_point(|&end| fits(&part(end)));
     most.checked_sub(1).map(|last| part(ends[last]))
 }
@@ -76,7 +82,7 @@ fn words(text: &str) -> Vec<Word<'_>> {
     words
 }
 
-fn join(words: &[Word<'_>], keep: &[bool], part: Option<(usize, &str)>) -> String {
+fn join(words: &[Word<'_>], keep: &[bool], mark: &str, part: Option<(usize, &str)>) -> String {
     let mut out = String::new();
     let mut marked = false;
     for (i, word) in words.iter().enumerate() {
@@ -88,7 +94,7 @@ fn join(words: &[Word<'_>], keep: &[bool], part: Option<(usize, &str)>) -> Strin
                 out.push_str(word.space);
                 out.push_str(text);
             }
-            out.push(ELLIPSIS);
+            out.push_str(mark);
             marked = true;
         }
     }

@@ -3,12 +3,14 @@
 use crate::port::kind::Kind;
 
 mod address;
+mod answer;
 mod cut;
 pub mod email;
 pub mod fanout;
 pub mod kubernetes;
 pub mod ledger;
 pub mod message;
+pub mod sms;
 pub mod telegram;
 pub mod template;
 pub mod webhook;
@@ -19,4 +21,10 @@ pub mod x;
 mod sample;
 
 /// The kinds of this room; a new one is a line here.
-pub const KINDS: &[Kind] = &[email::KIND, telegram::KIND, webhook::KIND, x::KIND];
+pub const KINDS: &[Kind] = &[
+    email::KIND,
+    sms::KIND,
+    telegram::KIND,
+    webhook::KIND,
+    x::KIND,
+];

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use url::{Host, Url};
 
-use super::{address::is_public, message::Message};
+use super::{address::is_public, answer::retry_after, message::Message};
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
@@ -400,12 +400,12 @@ fn judge(status: StatusCode, headers: &HeaderMap, name: &str, now: Time) -> Sent
             ),
         },
         429 => Sent::Later {
-            after: retry_after(headers, now),
+            after: retry_after(headers, now).unwrap_or(PAUSE),
             everyone: true,
             reason,
         },
         408 | 425 | 500.. => Sent::Unsure {
-            after: retry_after(headers, now),
+            after: retry_after(headers, now).unwrap_or(PAUSE),
             reason,
         },
         300..=399 | 401 | 403..=405 => Sent::Broken { reason },
@@ -414,19 +414,6 @@ fn judge(status: StatusCode, headers: &HeaderMap, name: &str, now: Time) -> Sent
             suppress: false,
         },
     }
-}
-
-/// `Retry-After` in either form.
-fn retry_after(headers: &HeaderMap, now: Time) -> Span {
-    let Some(text) = headers.get("retry-after").and_then(|v| v.to_str().ok()) else {
-        return PAUSE;
-    };
-    if let Ok(seconds) = text.trim().parse::<u64>() {
-        return Span::from_millis(seconds.saturating_mul(1000));
-    }
-    jiff::fmt::rfc2822::parse(text.trim()).map_or(PAUSE, |at| {
-        Time::from_millis(at.timestamp().as_millisecond()).since(now)
-    })
 }
 
 #[cfg(test)]
@@ -479,21 +466,5 @@ mod tests {
         ] {
             assert!(key(&Secret::new(bad)).is_none(), "{bad}");
         }
-    }
-
-    #[test]
-    fn retry_after_has_two_forms() {
-        let now = Time::parse("2026-11-21T14:00:00Z").unwrap();
-        let mut headers = HeaderMap::new();
-        assert_eq!(retry_after(&headers, now), PAUSE);
-        headers.insert("retry-after", "120".parse().unwrap());
-        assert_eq!(retry_after(&headers, now), Span::from_secs(120));
-        headers.insert(
-            "retry-after",
-            "Sat, 21 Nov 2026 14:01:00 GMT".parse().unwrap(),
-        );
-        assert_eq!(retry_after(&headers, now), Span::from_secs(60));
-        headers.insert("retry-after", "soon".parse().unwrap());
-        assert_eq!(retry_after(&headers, now), PAUSE);
     }
 }

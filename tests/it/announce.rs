@@ -8,6 +8,7 @@ use failover::{
     model::{
         announcement::{Announcement, Phase},
         id::IdempotencyKey,
+        page::{Page, PageTopic, Severity},
         span::Span,
         time::Time,
     },
@@ -24,6 +25,7 @@ mod dkim;
 mod email;
 mod fanout;
 mod list;
+mod sms;
 mod telegram;
 mod unsubscribe;
 mod webhook;
@@ -80,6 +82,22 @@ fn saying(text: &str) -> Notice {
     Notice::Announcement {
         announcement: Box::new(announcement),
         template: template::ready_made(Phase::Correction),
+    }
+}
+
+/// A question to the team.
+fn page(severity: Severity, repeat: u32, id: &str) -> Notice {
+    Notice::Page {
+        service: "shop".into(),
+        page: Box::new(Page {
+            topic: PageTopic::Ask("shop-a3".into()),
+            severity,
+            title: "Approval needed: fail over to standby".to_owned(),
+            body: vec!["The database is down, seen from 3 of 3 networks.".to_owned()],
+            commands: vec!["failover approve shop-a3".to_owned()],
+        }),
+        repeat,
+        id: id.to_owned(),
     }
 }
 

@@ -30,6 +30,7 @@ pub mod slow_dns;
 pub mod smtp;
 pub mod stage;
 pub mod telegram;
+pub mod twilio;
 pub mod virtual_time;
 pub mod webhook;
 pub mod website;
