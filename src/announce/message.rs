@@ -1,5 +1,7 @@
 //! What a notice says, before a channel cuts it to its length and escapes it.
 
+use serde_json::Value;
+
 use super::{cut::cut, template};
 use crate::{
     model::{announcement::Announcement, page::Page, service::Template},
@@ -128,6 +130,17 @@ impl Body {
     }
 }
 
+/// What a page is about in one word, such as `twoWriters`: the same over all its repeats.
+#[must_use]
+pub fn topic(page: &Page) -> String {
+    let named = match serde_json::to_value(&page.topic) {
+        Ok(Value::String(word)) => Some(word),
+        Ok(Value::Object(one)) => one.into_iter().next().map(|(word, _)| word),
+        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_)) | Err(_) => None,
+    };
+    named.unwrap_or_default()
+}
+
 /// The text on one line, without control characters: fit for a subject and for a header.
 #[must_use]
 pub fn one_line(text: &str) -> String {
@@ -140,7 +153,10 @@ pub fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{announce::sample, model::announcement::Phase};
+    use crate::{
+        announce::sample,
+        model::{announcement::Phase, page::PageTopic},
+    };
 
     fn announced(phase: Phase, change: impl FnOnce(&mut Announcement)) -> Message {
         let mut a = sample::announcement(phase);
@@ -215,6 +231,16 @@ mod tests {
         assert!(text.contains("\n…\nWhat to do next:\n$ failover approve shop-a3"));
         assert!(text.ends_with("$ failover ack shop-p4"));
         assert!(!text.contains("If nobody answers"));
+    }
+
+    #[test]
+    fn a_topic_is_one_word() {
+        let Notice::Page { mut page, .. } = sample::page() else {
+            panic!("no page")
+        };
+        assert_eq!(topic(&page), "ask");
+        page.topic = PageTopic::TwoWriters;
+        assert_eq!(topic(&page), "twoWriters");
     }
 
     #[test]

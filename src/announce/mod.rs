@@ -10,6 +10,7 @@ pub mod fanout;
 pub mod kubernetes;
 pub mod ledger;
 pub mod message;
+pub mod pagerduty;
 pub mod sms;
 pub mod telegram;
 pub mod template;
@@ -23,6 +24,7 @@ mod sample;
 /// The kinds of this room; a new one is a line here.
 pub const KINDS: &[Kind] = &[
     email::KIND,
+    pagerduty::KIND,
     sms::KIND,
     telegram::KIND,
     webhook::KIND,

@@ -25,6 +25,7 @@ mod dkim;
 mod email;
 mod fanout;
 mod list;
+mod pagerduty;
 mod sms;
 mod telegram;
 mod unsubscribe;

@@ -18,6 +18,7 @@ pub mod name_server;
 pub mod network;
 pub mod observer;
 pub mod operator;
+pub mod pagerduty;
 pub mod patience;
 pub mod point;
 pub mod postgres;
