@@ -3,6 +3,7 @@
 use crate::port::kind::Kind;
 
 mod address;
+pub mod alertmanager;
 mod answer;
 mod cut;
 pub mod email;
@@ -23,6 +24,7 @@ mod sample;
 
 /// The kinds of this room; a new one is a line here.
 pub const KINDS: &[Kind] = &[
+    alertmanager::KIND,
     email::KIND,
     pagerduty::KIND,
     sms::KIND,

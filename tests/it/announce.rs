@@ -21,6 +21,7 @@ use failover::{
 };
 use serde_json::{Value, json};
 
+mod alertmanager;
 mod dkim;
 mod email;
 mod fanout;

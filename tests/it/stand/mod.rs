@@ -1,5 +1,6 @@
 //! Stand-ins for services that cannot be had here, and fixtures of real parts. Each misbehaves as its service does.
 
+pub mod alertmanager;
 pub mod authority;
 pub mod bind;
 pub mod clock;
