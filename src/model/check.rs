@@ -87,6 +87,13 @@ impl CheckItem {
         }
     }
 
+    /// The same, but a failover does not hang on it.
+    #[must_use]
+    pub fn aside(mut self) -> Self {
+        self.aside = true;
+        self
+    }
+
     /// Whether it stands in the way of being ready.
     #[must_use]
     pub fn hinders(&self) -> bool {

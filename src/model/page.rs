@@ -69,6 +69,8 @@ pub enum PageTopic {
     Drill(DrillName),
     /// Documents changed on disk but cannot be used.
     Documents,
+    /// A person decided alone.
+    BreakGlass(AskId),
 }
 
 /// A page: what a person on call needs to read.
