@@ -23,3 +23,4 @@ pub mod publish;
 pub mod sim;
 pub mod spec;
 pub mod vantage;
+pub mod web;

@@ -38,7 +38,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("driver", BELOW_DRIVER),
     ("sim", BELOW_SIM),
     ("desk", BELOW_SIM),
-    ("operator", BELOW_SIM),
+    ("web", BELOW_WEB),
+    ("operator", BELOW_OPERATOR),
     ("cli", BELOW_CLI),
 ];
 const ADAPTER: &[&str] = &["model", "port"];
@@ -50,9 +51,17 @@ const BELOW_SIM: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
     "announce", "vantage", "guard", "backup", "drill", "driver",
 ];
+const BELOW_WEB: &[&str] = &[
+    "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
+    "announce", "vantage", "guard", "backup", "drill", "driver", "desk",
+];
+const BELOW_OPERATOR: &[&str] = &[
+    "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
+    "announce", "vantage", "guard", "backup", "drill", "driver", "desk", "web",
+];
 const BELOW_CLI: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "drill", "driver", "desk", "sim", "operator",
+    "announce", "vantage", "guard", "backup", "drill", "driver", "desk", "web", "sim", "operator",
 ];
 
 /// What rooms without IO may not name.

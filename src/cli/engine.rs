@@ -27,6 +27,7 @@ use crate::{
         secret::{HostSecrets, SharedSecrets},
         store::StoreWith,
     },
+    web::room,
 };
 
 /// At a start the journal's copy has so long to say whether another controller leads.
@@ -80,6 +81,7 @@ pub async fn start(
     };
     let mut engine = Engine::start(services, ground, listening).await?;
     let clerk = answer(&mut engine, socket, runtime);
+    room::open(&mut engine, &clerk)?;
     Ok((engine, clerk))
 }
 
