@@ -38,4 +38,5 @@ mod stand;
 mod stories;
 mod systemd;
 mod vantage;
+mod web;
 mod webhook_fence;
