@@ -4,6 +4,8 @@
 
 pub mod announce;
 pub mod backup;
+pub mod bot;
+pub mod chat;
 pub mod cli;
 pub mod decide;
 pub mod desk;

@@ -35,33 +35,36 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("guard", ADAPTER),
     ("backup", ADAPTER),
     ("drill", ADAPTER),
+    ("chat", ADAPTER),
     ("driver", BELOW_DRIVER),
     ("sim", BELOW_SIM),
     ("desk", BELOW_SIM),
-    ("web", BELOW_WEB),
+    ("bot", BELOW_FRONT),
+    ("web", BELOW_FRONT),
     ("operator", BELOW_OPERATOR),
     ("cli", BELOW_CLI),
 ];
 const ADAPTER: &[&str] = &["model", "port"];
 const BELOW_DRIVER: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "drill",
+    "announce", "vantage", "guard", "backup", "drill", "chat",
 ];
 const BELOW_SIM: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "drill", "driver",
+    "announce", "vantage", "guard", "backup", "drill", "chat", "driver",
 ];
-const BELOW_WEB: &[&str] = &[
+const BELOW_FRONT: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "drill", "driver", "desk",
+    "announce", "vantage", "guard", "backup", "drill", "chat", "driver", "desk",
 ];
 const BELOW_OPERATOR: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "drill", "driver", "desk", "web",
+    "announce", "vantage", "guard", "backup", "drill", "chat", "driver", "desk", "web",
 ];
 const BELOW_CLI: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "drill", "driver", "desk", "web", "sim", "operator",
+    "announce", "vantage", "guard", "backup", "drill", "chat", "driver", "desk", "bot", "web",
+    "sim", "operator",
 ];
 
 /// What rooms without IO may not name.

@@ -181,7 +181,12 @@ fn place(policy: &BackupPolicy, name: &str, wiring: &Wiring) -> Result<SharedBac
     match kind.map(|k| k.make) {
         Some(Make::Backup(make)) => make(&source.action.with, wiring),
         Some(
-            Make::Probe(_) | Make::Action(_) | Make::Dns(_) | Make::Channel(_) | Make::Target(_),
+            Make::Probe(_)
+            | Make::Action(_)
+            | Make::Dns(_)
+            | Make::Channel(_)
+            | Make::Target(_)
+            | Make::Chat(_),
         )
         | None => Err(MakeError(format!(
             "{} is no place of backups",

@@ -208,6 +208,15 @@ pub fn moved(args: &arguments::Moved) -> Deed<'_> {
     Deed::new(vec![service], wish, &args.identity)
 }
 
+/// `failover takeover SERVICE`.
+#[must_use]
+pub fn take_over<'a>(service: &str, args: &'a arguments::Takeover) -> Deed<'a> {
+    let wish = Wish::TakeOver {
+        reason: args.reason.clone(),
+    };
+    Deed::new(vec![ServiceName::from(service)], wish, &args.identity)
+}
+
 /// `failover ack`.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ mod demo;
 mod desk;
 mod drill;
 mod guard;
+mod incident;
 mod init;
 mod journal;
 mod operator;
@@ -27,6 +28,7 @@ pub use demo::{Demo, DemoPart, PartVerb, Scenario};
 pub use desk::DeskListen;
 pub use drill::{Drill, History, Report, ReportFormat};
 pub use guard::{Guard, GuardDocument, GuardKeygen, GuardRun};
+pub use incident::{DutyName, Incident, IncidentTeam};
 pub use init::Init;
 pub use journal::{Journal, JournalExport, JournalRestore, JournalShow, JournalVerify, Takeover};
 pub use operator::{Operator, OperatorCrds, OperatorPart, OperatorRun};
@@ -189,6 +191,9 @@ pub enum Command {
     Abort(Abort),
     /// Acknowledge a page, or the last failover so that another may follow.
     Ack(Ack),
+    /// Declare an incident, lead it, hand it over, write into its timeline.
+    #[command(subcommand)]
+    Incident(Incident),
     /// Lower a service's mode at once; raising is earned by a green check.
     Mode(Mode),
     /// Say that people moved the service by hand.

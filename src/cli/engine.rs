@@ -1,18 +1,18 @@
 //! A controller on this host: its journal, ledger and control socket. `run` and the demo start the very same.
 
-use std::{path::Path, sync::Arc, time::Duration};
-
-use tokio::time;
+use std::{path::Path, sync::Arc};
 
 use super::{place::Place, socket::server::Socket};
 use crate::{
     announce::ledger::SqliteLedger,
+    bot,
     desk::clerk::Clerk,
     driver::{
         clock::HostRuntime,
         engine::{Engine, EngineError, Ground, Outlets},
         metrics::Metrics,
         service::LoopError,
+        takeover,
     },
     error::Error,
     journal::{
@@ -29,9 +29,6 @@ use crate::{
     },
     web::room,
 };
-
-/// At a start the journal's copy has so long to say whether another controller leads.
-const WORD: Duration = Duration::from_secs(5);
 
 /// Starts a controller on the state folder of this host, or nothing.
 ///
@@ -64,7 +61,7 @@ pub async fn start(
             let figures = metrics.clone();
             let copy = Copy::new(journal.clone(), store, runtime.clone())
                 .telling(move |chain, up_to| figures.copied(chain, up_to));
-            leads(&copy, url, &place.journal()).await?;
+            leads(&copy, &runtime, url, &place.journal()).await?;
             Some(Arc::new(copy))
         }
         None => None,
@@ -93,6 +90,7 @@ pub fn answer(engine: &mut Engine, socket: Socket, runtime: SharedRuntime) -> Ar
     });
     let answering = clerk.clone();
     engine.attend(async move { socket.serve(answering).await });
+    engine.attend(bot::serve(clerk.clone(), clerk.runtime.clone()));
     clerk
 }
 
@@ -118,27 +116,22 @@ pub fn ended(service: &ServiceName, end: Result<(), LoopError>) -> Option<Error>
     }
 }
 
-/// A controller that was taken over from does not begin again. A copy that cannot be asked keeps nobody from it.
-async fn leads(copy: &Copy, url: &str, journal: &Path) -> Result<(), Error> {
-    match time::timeout(WORD, copy.catch_up()).await {
-        Ok(Err(CopyError::TakenOver(succession))) => Err(Error::TakenOver(succession)),
-        Ok(Err(CopyError::StillWritten { chain, .. })) => Err(Error::StillWritten {
+/// A controller that was taken over from does not begin again.
+async fn leads(
+    copy: &Copy,
+    runtime: &SharedRuntime,
+    url: &str,
+    journal: &Path,
+) -> Result<(), Error> {
+    match takeover::leads(copy, runtime).await {
+        Ok(()) => Ok(()),
+        Err(CopyError::TakenOver(succession)) => Err(Error::TakenOver(succession)),
+        Err(CopyError::StillWritten { chain, .. }) => Err(Error::StillWritten {
             url: url.to_owned(),
             chain,
             path: journal.to_owned(),
         }),
-        Ok(Err(error)) => {
-            let error = cause::in_full(&error);
-            tracing::warn!(%error, "the journal's copy does not say whether this controller still leads");
-            Ok(())
-        }
-        Ok(Ok(())) => Ok(()),
-        Err(_) => {
-            tracing::warn!(
-                "the journal's copy does not answer whether this controller still leads"
-            );
-            Ok(())
-        }
+        Err(error) => Err(cannot_start(&error)),
     }
 }
 

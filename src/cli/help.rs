@@ -71,6 +71,11 @@ const TOPICS: &[Topic] = &[
         text: include_str!("help/approvals.md"),
     },
     Topic {
+        name: "chat",
+        summary: "leading an incident from Telegram, and who may do what",
+        text: include_str!("help/chat.md"),
+    },
+    Topic {
         name: "commands",
         summary: "the contract of your own commands for fence, promote and probe",
         text: include_str!("help/commands.md"),
@@ -215,7 +220,7 @@ fn kinds() -> String {
     let mut text = String::from(
         "# Adapters\n\nWhat documents may name in 'uses'. 'failover help kinds KIND' has settings and an example.\n",
     );
-    let groups: [(&str, Belongs); 7] = [
+    let groups: [(&str, Belongs); 8] = [
         ("Probes", |k| matches!(k.make, Make::Probe(_))),
         ("Fences", |k| {
             matches!(k.make, Make::Action(_)) && k.rung.is_some()
@@ -225,6 +230,7 @@ fn kinds() -> String {
         }),
         ("DNS providers", |k| matches!(k.make, Make::Dns(_))),
         ("Channels", |k| matches!(k.make, Make::Channel(_))),
+        ("Chats", |k| matches!(k.make, Make::Chat(_))),
         ("Places of the status page", |k| {
             matches!(k.make, Make::Target(_))
         }),

@@ -16,6 +16,7 @@ mod engine;
 mod guard;
 mod help;
 mod identity;
+mod incident;
 mod init;
 mod journal;
 mod look;
@@ -126,6 +127,7 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
         Command::Resume(args) => quietly(&global, act::act(act::resume(&args), &place()?, output)),
         Command::Abort(args) => quietly(&global, act::act(act::abort(&args)?, &place()?, output)),
         Command::Ack(args) => quietly(&global, act::ack(&args, &place()?, output)),
+        Command::Incident(args) => quietly(&global, incident::incident(&args, &place()?, output)),
         Command::Moved(args) => quietly(&global, act::act(act::moved(&args), &place()?, output)),
         Command::Takeover(args) => quietly(&global, takeover::takeover(&args, &place()?, output)),
         Command::Mode(args) => quietly(&global, act::act(act::mode(&args), &place()?, output)),

@@ -450,6 +450,7 @@ fn decisions(text: &mut String, account: &Account<'_>) {
             | RecordBody::Paused { .. }
             | RecordBody::Resumed { .. }
             | RecordBody::Unwinding { .. }
+            | RecordBody::Declared { .. }
             | RecordBody::Resolved { .. }
             | RecordBody::DutyTaken { .. }
             | RecordBody::HandOverOffered { .. }

@@ -18,7 +18,8 @@ use crate::{
     model::service::Service,
     sim::{
         campaign::{Campaign, Finding, Report},
-        fault::Planned,
+        coverage::Met,
+        fault::{By, Planned},
         kinds,
         scenario::Subject,
         shrink,
@@ -212,15 +213,20 @@ fn as_text(campaign: &Campaign, report: &Report, took: Duration) -> String {
         "histories in which customers lost writes of the time between outage and fence: {}",
         report.lost_after_outage
     );
+    let [takeovers, elections, back] = handovers(report);
+    let _ = writeln!(
+        text,
+        "another controller took over in {takeovers}, and was elected in {elections}; the one before came back in {back}"
+    );
     let missing = report.coverage.missing(campaign.subject.has_guards());
     let _ = writeln!(
         text,
-        "covered: {} combinations of verdict, part of a run, rung and gates' answer; {} that one accident leads to were not",
+        "covered: {} combinations of verdict, part of a run, rung and gates' answer, and of how another controller comes to lead; {} that one accident leads to were not",
         report.coverage.0.len(),
         missing.len()
     );
-    for standing in missing.iter().take(LISTED) {
-        let _ = writeln!(text, "  not seen: {standing}");
+    for situation in missing.iter().take(LISTED) {
+        let _ = writeln!(text, "  not seen: {situation}");
     }
     if missing.len() > LISTED {
         let _ = writeln!(
@@ -231,6 +237,20 @@ fn as_text(campaign: &Campaign, report: &Report, took: Duration) -> String {
     }
     let _ = writeln!(text, "rules broken in {}", histories(report.findings.len()));
     text
+}
+
+/// How often another controller took over, how often one was elected, and how often the one before came back.
+fn handovers(report: &Report) -> [u64; 3] {
+    let mut counts = [0; 3];
+    for (handover, times) in report.coverage.handovers() {
+        let which = match (handover.met, handover.by) {
+            (Met::Back, _) => 2,
+            (Met::Quiet | Met::InRun, By::Election) => 1,
+            (Met::Quiet | Met::InRun, By::Takeover) => 0,
+        };
+        counts[which] += times;
+    }
+    counts
 }
 
 fn histories(n: usize) -> String {
@@ -263,14 +283,15 @@ fn as_json(campaign: &Campaign, report: &Report, took: Duration) -> Value {
         .collect();
     let seen = report.coverage.0.iter();
     let covered: Vec<Value> = seen
-        .map(|(standing, times)| json!({"standing": standing.to_string(), "times": times}))
+        .map(|(situation, times)| json!({"standing": situation.to_string(), "times": times}))
         .collect();
     let missing = report.coverage.missing(campaign.subject.has_guards());
+    let [takeovers, elections, back] = handovers(report);
     json!({
         "from": campaign.from, "histories": report.histories, "events": report.events,
         "lasted": report.lasted, "took_s": took.as_secs_f64(), "historiesPerSecond": rate(report, took),
         "runs": report.ended, "lostAfterOutage": report.lost_after_outage, "covered": covered,
         "notCovered": missing.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "violations": violations,
+        "takeovers": takeovers, "elections": elections, "cameBack": back, "violations": violations,
     })
 }

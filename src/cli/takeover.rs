@@ -5,9 +5,8 @@ use std::{path::Path, sync::Arc};
 use nix::unistd::{Uid, User};
 
 use crate::{
-    cli::{arguments, documents, engine, identity, journal, output::Output, place::Place},
-    decide::state::State,
-    driver::clock::HostRuntime,
+    cli::{act, arguments, documents, engine, identity, journal, output::Output, place::Place},
+    driver::{clock::HostRuntime, takeover::take_up},
     error::Error,
     journal::{
         copy::{Copy, CopyError},
@@ -15,18 +14,16 @@ use crate::{
         origin::Origin,
         sqlite::SqliteJournal,
     },
-    model::{
-        id::{PersonName, Seq, ServiceName},
-        record::RecordBody,
-    },
+    model::id::PersonName,
     port::{
-        journal::{Draft, Journal, JournalError},
+        journal::Journal,
         runtime::Runtime,
         secret::{HostSecrets, SharedSecrets},
     },
 };
 
-/// Takes up a journal: every chain says who did, and begins a later epoch.
+/// Takes up a journal: every chain says who did, and begins a later epoch. Where a service is named, the controller that runs
+/// does so itself.
 ///
 /// # Errors
 /// Where it is not confirmed, another controller has the journal, or it cannot be read or written.
@@ -37,6 +34,9 @@ pub async fn takeover(
 ) -> Result<(), Error> {
     if !args.yes {
         identity::confirm(journal::GONE)?;
+    }
+    if let Some(service) = &args.service {
+        return act::act(act::take_over(service, args), place, output).await;
     }
     if let Some(url) = &args.from {
         journal::restore_from(url, place, output).await?;
@@ -49,7 +49,8 @@ pub async fn takeover(
     let opened = SqliteJournal::open(&path)?;
     let chains = opened.chains().await?;
     for chain in &chains {
-        take_up(&opened, chain, &by, &args.reason).await?;
+        let now = HostRuntime::new().now();
+        take_up(&opened, chain, &by, &args.reason, now).await?;
     }
     drop(opened);
     if let Some(url) = &args.from {
@@ -96,37 +97,4 @@ fn own_name() -> String {
     let uid = Uid::current();
     let user = User::from_uid(uid).ok().flatten();
     user.map_or_else(|| format!("user {uid}"), |user| user.name)
-}
-
-async fn take_up(
-    journal: &SqliteJournal,
-    chain: &ServiceName,
-    by: &PersonName,
-    reason: &str,
-) -> Result<(), JournalError> {
-    let mut state = State::default();
-    for record in journal.read(chain, Seq(1)).await? {
-        state.apply(&record);
-    }
-    // A promotion that was promised goes on in its epoch. Each takeover begins a later one: whoever took over before may still
-    // grant leases in its own.
-    let is_forward = state.run.as_ref().is_some_and(|run| run.epoch.is_some());
-    let epoch = if is_forward {
-        state.epoch
-    } else {
-        state.epoch.next()
-    };
-    let draft = Draft {
-        epoch,
-        at: HostRuntime::new().now(),
-        body: RecordBody::TakenOver {
-            epoch,
-            by: by.clone(),
-            reason: reason.to_owned(),
-        },
-    };
-    journal
-        .append(chain, state.seq, vec![draft])
-        .await
-        .map(drop)
 }

@@ -60,13 +60,25 @@ pub fn forecast(service: &Service, state: &State, plan: &Plan) -> Vec<ForecastPa
         {
             parts.push(ForecastPart {
                 part: "dnsTtl".to_owned(),
-                expected: dns.ttl,
+                expected: dns
+                    .ttl
+                    .saturating_add(unwaited(state, plan, dns.propagation)),
                 measured: true,
                 rehearsed: false,
             });
         }
     }
     parts
+}
+
+/// How much longer the zone's servers may take than repointing is expected to: it waits for them itself.
+fn unwaited(state: &State, plan: &Plan, propagation: Span) -> Span {
+    let waits = plan
+        .steps
+        .iter()
+        .filter(|s| s.action.kind() == Some("dns/repoint"))
+        .map(|s| expected(state, s));
+    propagation.saturating_sub(waits.max().unwrap_or(Span::ZERO))
 }
 
 /// The forecast's sum.
@@ -185,6 +197,54 @@ pub fn median(measured: &[Span]) -> Option<Span> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        decide::{compile::compile, lint::lint, script::shop},
+        model::{
+            plan::{RunKind, Uses},
+            service::Dns,
+        },
+    };
+
+    #[test]
+    fn servers_that_follow_later_count_once_and_never_less() {
+        let secs = Span::from_secs;
+        let mut service = shop();
+        service.dns = Some(Dns {
+            provider: Uses {
+                uses: "dns/external-dns".into(),
+                with: serde_json::Value::Null,
+            },
+            zone: "example.com.".to_owned(),
+            records: Vec::new(),
+            ttl: secs(30),
+            propagation: secs(60),
+            lower_ahead: false,
+            resolvers: Vec::new(),
+            authorities: Vec::new(),
+        });
+        let plan = compile(&service, RunKind::Failover, &"ams".into(), &"fra".into()).unwrap();
+        let mut state = State::default();
+        let mut ttl_after = |repointing: Span| {
+            state.durations.insert("repoint".into(), vec![repointing]);
+            let parts = forecast(&service, &state, &plan);
+            let part = |name: &str| parts.iter().find(|p| p.part == name).unwrap().expected;
+            (part("traffic"), part("dnsTtl"))
+        };
+        assert_eq!(ttl_after(secs(1)), (secs(1), secs(89)));
+        assert_eq!(ttl_after(secs(50)), (secs(50), secs(40)));
+        assert_eq!(ttl_after(secs(70)), (secs(70), secs(30)));
+
+        let noticed = |service: &Service| {
+            let remarks = lint(service, &plan, Span::ZERO);
+            remarks
+                .iter()
+                .any(|r| r.text.contains("step repoint may take"))
+        };
+        for (propagation, expected) in [(secs(10), true), (secs(9), false)] {
+            service.dns.as_mut().unwrap().propagation = propagation;
+            assert_eq!(noticed(&service), expected, "{propagation}");
+        }
+    }
 
     #[test]
     fn percentile_of_few_is_the_largest() {

@@ -123,6 +123,7 @@ pub fn take(service: &Service, state: &State, view: &View, command: &Command, no
         }
         Command::SetMode { mode, by, reason } => set_mode(state, *mode, by, reason),
         Command::Moved { site, by, reason } => moved(service, state, view, site, by, reason),
+        Command::TakeOver { by, reason } => take_over(service, state, view, by, reason),
         Command::Note { by, text } => Ok((
             vec![RecordBody::Note {
                 by: by.clone(),
@@ -220,7 +221,6 @@ fn open(
             since,
             reason: format!("{by} asked for a {kind}: {reason}"),
             loss: incident::loss_now(service, state, view, since, now),
-            declared: None,
         });
     }
     let alone = service.approvals.required <= 1 && service.approvals.approvers.contains(by);
@@ -383,6 +383,31 @@ fn set_mode(state: &State, mode: Mode, by: &PersonName, reason: &str) -> Taken {
             reason: reason.to_owned(),
         }],
         format!("the mode is {mode} now"),
+    ))
+}
+
+/// Whoever led since does so no more, which a person answers for: from now on this journal counts, in a later epoch.
+fn take_over(
+    service: &Service,
+    state: &State,
+    view: &View,
+    by: &PersonName,
+    reason: &str,
+) -> Taken {
+    if reason.trim().is_empty() {
+        return Err(Refusal::NoReason);
+    }
+    if terms::stranger(service, state, view).is_none() {
+        return Err(Refusal::NothingToTakeOver);
+    }
+    Ok((
+        vec![RecordBody::TakenOver {
+            epoch: state.after_takeover(),
+            by: by.clone(),
+            reason: reason.to_owned(),
+        }],
+        "taken over: every run is asked for first until `failover ack` says that the service runs where the journal has it"
+            .to_owned(),
     ))
 }
 

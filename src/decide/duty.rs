@@ -16,10 +16,10 @@ use crate::model::{
     time::Time,
 };
 
-/// A person says that there is an incident, whatever probes see. Whoever does leads it until somebody else is named.
+/// A person says that there is an incident, whatever probes see. Whoever does leads it, unless somebody does already.
 ///
 /// # Errors
-/// Where one is open already.
+/// Where one was declared already.
 pub fn declare(
     service: &Service,
     state: &State,
@@ -28,28 +28,41 @@ pub fn declare(
     reason: &str,
     now: Time,
 ) -> Taken {
-    if let Some(open) = &state.incident {
+    let open = state.incident.as_ref();
+    if let Some(open) = open.filter(|i| i.declared.is_some() && i.resolved.is_none()) {
         return Err(Refusal::IncidentOpen(open.id.clone()));
     }
-    let id = IncidentId::of(&service.name, state.seq.next());
-    let said = format!(
-        "incident {id} is open and {by} leads it; customers hear of it when somebody announces it"
+    let mut records = Vec::new();
+    let id = open.map_or_else(
+        || IncidentId::of(&service.name, state.seq.next()),
+        |i| i.id.clone(),
     );
-    let records = vec![
-        RecordBody::IncidentOpened {
+    if open.is_none() {
+        records.push(RecordBody::IncidentOpened {
             components: Vec::new(),
             since: now,
             reason: format!("{by} declared it: {reason}"),
             loss: incident::loss_now(service, state, view, now, now),
-            declared: Some(by.clone()),
-        },
-        RecordBody::DutyTaken {
-            incident: id,
+        });
+    }
+    records.push(RecordBody::Declared {
+        incident: id.clone(),
+        by: by.clone(),
+        reason: reason.to_owned(),
+    });
+    let commander = open.and_then(|i| i.duties.get(&Duty::Commander)).cloned();
+    let leads = commander.unwrap_or_else(|| {
+        records.push(RecordBody::DutyTaken {
+            incident: id.clone(),
             duty: Duty::Commander,
             person: by.clone(),
             by: by.clone(),
-        },
-    ];
+        });
+        by.clone()
+    });
+    let said = format!(
+        "incident {id} is open and {leads} leads it; customers hear of it when somebody announces it"
+    );
     Ok((records, said))
 }
 

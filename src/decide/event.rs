@@ -245,6 +245,13 @@ pub enum Command {
         /// Why.
         reason: String,
     },
+    /// Begin anew where a guard has promised an epoch that this journal does not know: who led since is gone for good.
+    TakeOver {
+        /// Who says so.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
     /// A remark for the timeline.
     Note {
         /// Who.
@@ -313,6 +320,7 @@ impl Command {
             | Self::StopDrill { by, .. }
             | Self::SetMode { by, .. }
             | Self::Moved { by, .. }
+            | Self::TakeOver { by, .. }
             | Self::Note { by, .. }
             | Self::Declare { by, .. }
             | Self::Resolve { by, .. }
@@ -339,6 +347,7 @@ impl Command {
             Self::StopDrill { .. } => "stop the drill",
             Self::SetMode { .. } => "lower the mode",
             Self::Moved { .. } => "say that the service was moved",
+            Self::TakeOver { .. } => "take over",
             Self::Note { .. } => "write a note",
             Self::Declare { .. } => "declare an incident",
             Self::Resolve { .. } => "end the incident",
@@ -491,6 +500,11 @@ pub enum Refusal {
     /// Another site writes under its guard.
     #[error("{0} takes writes, and its guard holds it: begin a failover instead")]
     StillHeld(SiteName),
+    /// Nobody else has led.
+    #[error(
+        "no guard has promised an epoch that this journal does not know: there is nothing to take over"
+    )]
+    NothingToTakeOver,
     /// No such page.
     #[error("no page {0} is open")]
     NoPage(String),
@@ -513,10 +527,10 @@ pub enum Refusal {
         needed: Role,
     },
     /// An incident is open already.
-    #[error("incident {0} is open already: add to it with `failover note`")]
+    #[error("incident {0} is open already: add to it with `failover incident note`")]
     IncidentOpen(IncidentId),
     /// None is.
-    #[error("no incident is open; `failover declare` opens one")]
+    #[error("no incident is open; `failover incident declare` opens one")]
     NoIncident,
     /// It was said before.
     #[error("incident {0} was resolved already, and ends by itself")]

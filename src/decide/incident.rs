@@ -121,7 +121,6 @@ fn open(service: &Service, state: &State, view: &View, now: Time) -> RecordBody 
         since,
         reason: reasons.join("; "),
         loss: loss_now(service, state, view, since, now),
-        declared: None,
     }
 }
 

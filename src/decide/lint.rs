@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::model::{
     id::SiteName,
     observation::Evidence,
-    plan::{OnFailure, Plan, RunKind, StepPhase},
+    plan::{OnFailure, Plan, PlanStep, RunKind, StepPhase},
     service::{ComponentKind, RunbookStep, Service, Trigger},
     span::Span,
     step::Rung,
@@ -91,6 +91,19 @@ pub fn lint(service: &Service, plan: &Plan, forecast: Span) -> Vec<Remark> {
             "no resolver is asked whether the cut-over has reached users",
             "list a few public resolvers in dns.resolvers",
         ));
+    }
+    if let Some(dns) = &service.dns {
+        let waits = |s: &&PlanStep| matches!(s.action.kind(), Some("dns/repoint" | "dns/cutover"));
+        let too_short = |s: &&PlanStep| s.timeout <= dns.propagation;
+        for step in plan.steps.iter().filter(waits).filter(too_short) {
+            out.push(remark(
+                format!(
+                    "step {} may take {}, and the zone's servers may take {} until they follow",
+                    step.id, step.timeout, dns.propagation
+                ),
+                "give the step a longer timeout, or have the provider look more often",
+            ));
+        }
     }
     for step in plan
         .steps

@@ -127,15 +127,19 @@ fn guards(service: &Service, state: &State, view: &View, now: Time) -> Option<Pa
         .started
         .is_some_and(|at| now.since(at) >= incident::QUIET);
     let doubt = terms::doubt(service, state, view).filter(|_| settled)?;
+    let mut commands = vec![
+        format!("failover explain {}", service.name),
+        format!("failover check {}", service.name),
+    ];
+    if terms::stranger(service, state, view).is_some() {
+        commands.push(format!("failover takeover {} --reason \"…\"", service.name));
+    }
     Some(Page {
         topic: PageTopic::Guards,
         severity: Severity::Critical,
         title: format!("{}: no lease is granted", service.title),
         body: vec![doubt],
-        commands: vec![
-            format!("failover explain {}", service.name),
-            format!("failover check {}", service.name),
-        ],
+        commands,
     })
 }
 

@@ -50,7 +50,7 @@ const fn needed(command: &Command) -> Role {
         | Command::HandOver { .. }
         | Command::Accept { .. } => Role::Operator,
         Command::Approve { .. } => Role::Approver,
-        Command::SetMode { .. } | Command::Moved { .. } => Role::Admin,
+        Command::SetMode { .. } | Command::Moved { .. } | Command::TakeOver { .. } => Role::Admin,
         Command::TurnedAway { .. } => Role::Viewer,
     }
 }

@@ -119,7 +119,7 @@ fn begin(
     if step.phase <= StepPhase::Fence
         && run.epoch.is_none()
         && run.kind != RunKind::Drill
-        && let Some(stranger) = terms::stranger(state, view)
+        && let Some(stranger) = terms::stranger(service, state, view)
     {
         return vec![closed(run, RunOutcome::Stuck, stranger)];
     }
@@ -191,7 +191,7 @@ fn promise(service: &Service, state: &State, run: &Run, view: &View, now: Time) 
             return fence_question(service, state, run, reason, now);
         }
     };
-    if let Some(stranger) = terms::stranger(state, view) {
+    if let Some(stranger) = terms::stranger(service, state, view) {
         return vec![closed(run, RunOutcome::Stuck, stranger)];
     }
     // Higher than what the new site's guard has promised to a controller whose journal knew more.

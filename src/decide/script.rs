@@ -173,6 +173,7 @@ pub(super) fn shop() -> Service {
         team: Team {
             people: ["anna", "ben"].map(Person::named).to_vec(),
             channels: Vec::new(),
+            chat: None,
             repeat: Span::from_secs(300),
         },
         approvals: ApprovalPolicy {
@@ -406,6 +407,7 @@ impl Stage {
             | RecordBody::JournalResumed { .. }
             | RecordBody::LossMeasured { .. }
             | RecordBody::Refused { .. }
+            | RecordBody::Declared { .. }
             | RecordBody::Resolved { .. }
             | RecordBody::DutyTaken { .. }
             | RecordBody::HandOverOffered { .. }
@@ -647,7 +649,7 @@ impl Stage {
             }
             ["guard", site, role, epoch] => self.guard(site, role, epoch),
             ["takenover", by] => {
-                let epoch = self.core.state().epoch.next();
+                let epoch = self.core.state().after_takeover();
                 self.commit(vec![RecordBody::TakenOver {
                     epoch,
                     by: (*by).into(),
@@ -690,6 +692,10 @@ impl Stage {
             ["ack", by] => self.settle(Event::Command(Command::Acknowledge {
                 page: None,
                 by: (*by).into(),
+            })),
+            ["takeover", by] => self.settle(Event::Command(Command::TakeOver {
+                by: (*by).into(),
+                reason: "objects were restored".to_owned(),
             })),
             ["moved", site, by] => self.settle(Event::Command(Command::Moved {
                 site: (*site).into(),

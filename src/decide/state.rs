@@ -47,6 +47,8 @@ pub struct State {
     pub terms: Option<Terms>,
     /// The newest epoch whose lease its site's guard asked for.
     pub held: Option<Epoch>,
+    /// The epoch in which a controller may still grant that was taken over from; none where each has its own.
+    pub shared: Option<Epoch>,
     /// Sites that may write without an end: there was no guard, or its lease has none.
     pub endless: BTreeSet<SiteName>,
     /// The longest lease that any epoch had.
@@ -221,11 +223,26 @@ impl State {
     /// What an earlier controller granted may still be in force, on terms that nobody leads by any more; and what it
     /// proved, it may have taken back in records that are lost.
     fn take_over(&mut self, epoch: Epoch) {
+        if epoch == self.epoch {
+            self.shared = Some(epoch);
+        }
         if let Some(active) = self.active.clone().filter(|_| epoch > self.epoch) {
             self.enter(epoch, &active, None);
         }
         if let Some(run) = self.run.as_mut().filter(|run| run.epoch.is_none()) {
             run.doubt_fences();
+        }
+    }
+
+    /// The epoch in which whoever takes the journal up now goes on. Each takeover begins a later one: whoever led before may
+    /// still grant leases in its own. A promotion that was promised goes on in its epoch, and the next one follows on it.
+    #[must_use]
+    pub fn after_takeover(&self) -> Epoch {
+        let is_forward = self.run.as_ref().is_some_and(|run| run.epoch.is_some());
+        if is_forward {
+            self.epoch
+        } else {
+            self.epoch.next()
         }
     }
 
@@ -296,7 +313,6 @@ impl State {
                 since,
                 reason,
                 loss,
-                declared,
             } => {
                 if !components.is_empty() {
                     remember(&mut self.detections, at.since(*since));
@@ -315,11 +331,17 @@ impl State {
                     phase: None,
                     denied: None,
                     told: 0,
-                    declared: declared.clone(),
+                    declared: None,
                     resolved: None,
                     duties: BTreeMap::new(),
                     handover: None,
                 });
+            }
+            RecordBody::Declared { by, .. } => {
+                if let Some(incident) = &mut self.incident {
+                    incident.declared = Some(by.clone());
+                    incident.resolved = None;
+                }
             }
             RecordBody::Resolved { by, .. } => {
                 if let Some(incident) = &mut self.incident {

@@ -124,7 +124,7 @@ pub fn next(state: &State, view: &View) -> Epoch {
 /// another controller has led since, and may lead still. A fence that was begun here asks for the epoch after the one in
 /// force, and for no later one. Whoever has just begun or taken over goes beyond all that there is, once.
 #[must_use]
-pub fn stranger(state: &State, view: &View) -> Option<String> {
+pub fn stranger(service: &Service, state: &State, view: &View) -> Option<String> {
     if !state.knows_promises {
         return None;
     }
@@ -139,8 +139,9 @@ pub fn stranger(state: &State, view: &View) -> Option<String> {
     promised.map(|(site, epoch)| {
         format!(
             "the guard of {site} has promised epoch {epoch}, and this journal knows of none after {}: another controller \
-             has led since. Stop this one where that one leads still; else begin anew with `failover takeover`",
-            state.epoch
+             has led since. Stop this one where that one leads still; where none does (objects or a disk were restored \
+             from a backup), begin anew with `failover takeover {}`",
+            state.epoch, service.name
         )
     })
 }
@@ -151,7 +152,7 @@ pub fn stranger(state: &State, view: &View) -> Option<String> {
 pub fn doubt(service: &Service, state: &State, view: &View) -> Option<String> {
     let guards = service.guards.as_ref()?;
     let active = state.active.as_ref()?;
-    if let Some(stranger) = stranger(state, view) {
+    if let Some(stranger) = stranger(service, state, view) {
         return Some(stranger);
     }
     let others = guards.sites.keys().filter(|site| *site != active);
@@ -194,6 +195,12 @@ fn reason(state: &State, view: &View, report: &Report, wanted: &Terms) -> Option
         .is_some_and(|p| p.epoch > state.epoch)
     {
         return Some(format!("{site} serves again after a fence was taken back"));
+    }
+    if state.shared == Some(state.epoch) {
+        return Some(
+            "this controller took over in the middle of a run, and the one before it may still grant leases in its epoch"
+                .to_owned(),
+        );
     }
     if view.is_lost(site, state.epoch) {
         return Some(format!("the guard of {site} lost its state"));

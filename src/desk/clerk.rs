@@ -73,7 +73,7 @@ impl Clerk {
                 .check(&service)
                 .await
                 .map(Answer::Check)
-                .map_err(|e| self.refuse(&e)),
+                .map_err(|e| Self::refuse(&e)),
             Request::Backups { service } => self.backups(&service).await,
             Request::VerifyBackup { service, choice } => self.try_backup(&service, &choice).await,
             Request::BackupVerified { service, result } => {
@@ -81,14 +81,14 @@ impl Clerk {
                     .controller
                     .tell(&service, Event::BackupVerified(result.clone()));
                 told.map(|()| Answer::BackupVerified(result))
-                    .map_err(|e| self.refuse(&e))
+                    .map_err(|e| Self::refuse(&e))
             }
             Request::BackupTaken { service, result } => {
                 let told = self
                     .controller
                     .tell(&service, Event::BackupTaken(result.clone()));
                 told.map(|()| Answer::BackupTaken(result))
-                    .map_err(|e| self.refuse(&e))
+                    .map_err(|e| Self::refuse(&e))
             }
             Request::Preview {
                 service,
@@ -140,7 +140,7 @@ impl Clerk {
         self.controller
             .show(service)
             .await
-            .map_err(|e| self.refuse(&e))
+            .map_err(|e| Self::refuse(&e))
     }
 
     async fn timeline(
@@ -153,7 +153,7 @@ impl Clerk {
         let records = self.controller.records(service, last.min(LONGEST)).await;
         records
             .map(Answer::Timeline)
-            .map_err(|error| self.refuse(&error))
+            .map_err(|error| Self::refuse(&error))
     }
 
     fn team(&self, service: &ServiceName, speaker: &Speaker) -> Result<Answer, Refusal> {
@@ -178,7 +178,7 @@ impl Clerk {
         speaker: &Speaker,
     ) -> Result<Answer, Refusal> {
         let mut reports = Vec::new();
-        for name in self.named(service.cloned().into_iter().collect(), speaker)? {
+        for name in self.named(service.map_or(&[], std::slice::from_ref), speaker)? {
             let core = self.core(&name.name).await?;
             reports.push(explain::report(&core, self.runtime.now()));
         }
@@ -187,7 +187,7 @@ impl Clerk {
 
     async fn backups(&self, service: &ServiceName) -> Result<Answer, Refusal> {
         let survey = backups::look(&self.controller, service).await;
-        let survey = survey.map_err(|e| self.refuse(&e))?;
+        let survey = survey.map_err(|e| Self::refuse(&e))?;
         Ok(Answer::Backups(survey.map(Box::new)))
     }
 
@@ -197,7 +197,7 @@ impl Clerk {
         choice: &backups::Choice,
     ) -> Result<Answer, Refusal> {
         let tried = backups::try_one(&self.controller, service, choice).await;
-        match tried.map_err(|e| self.refuse(&e))? {
+        match tried.map_err(|e| Self::refuse(&e))? {
             Ok(result) => Ok(Answer::BackupVerified(Box::new(result))),
             Err(error) => Err(Refusal::Engine {
                 reason: cause::in_full(&error),
@@ -215,7 +215,7 @@ impl Clerk {
         let channels = self
             .controller
             .channels(service)
-            .map_err(|e| self.refuse(&e))?;
+            .map_err(|e| Self::refuse(&e))?;
         let now = self.runtime.now();
         let items = preview::of(&core, &channels, phases, text.as_deref(), now).await;
         Ok(Answer::Preview(items))
@@ -231,11 +231,11 @@ impl Clerk {
         speaker: &Speaker,
     ) -> Result<Events, Refusal> {
         let mut all = Vec::new();
-        for service in self.named(service.cloned().into_iter().collect(), speaker)? {
+        for service in self.named(service.map_or(&[], std::slice::from_ref), speaker)? {
             let records = self
                 .controller
                 .follow(&service.name)
-                .map_err(|e| self.refuse(&e))?;
+                .map_err(|e| Self::refuse(&e))?;
             let clerk = Arc::clone(self);
             let events = records.filter_map(move |record| {
                 let clerk = Arc::clone(&clerk);
@@ -256,7 +256,7 @@ impl Clerk {
         wish: &Wish,
         speaker: &Speaker,
     ) -> Result<Answer, Refusal> {
-        let services = self.named(services, speaker)?;
+        let services = self.named(&services, speaker)?;
         // Everybody is asked before anything is done, so that a kill switch works everywhere or nowhere.
         let mut speakers = Vec::with_capacity(services.len());
         for service in &services {
@@ -310,7 +310,7 @@ impl Clerk {
             Ok(Reply::Refused(refusal)) => Err(Refusal::Engine {
                 reason: refusal.to_string(),
             }),
-            Err(error) => Err(self.refuse(&error)),
+            Err(error) => Err(Self::refuse(&error)),
         }
     }
 
@@ -340,6 +340,7 @@ impl Clerk {
             | Wish::Acknowledge { .. }
             | Wish::Announce { .. }
             | Wish::Moved { .. }
+            | Wish::TakeOver { .. }
             | Wish::Drill { .. }
             | Wish::Note { .. }
             | Wish::Declare { .. }
@@ -361,7 +362,7 @@ impl Clerk {
     /// The services that are named; all of them that the speaker may see where none is.
     fn named(
         &self,
-        names: Vec<ServiceName>,
+        names: &[ServiceName],
         speaker: &Speaker,
     ) -> Result<Vec<Arc<Service>>, Refusal> {
         if names.is_empty() {
@@ -369,6 +370,17 @@ impl Clerk {
         }
         let seen = names.iter().map(|name| self.seen(name, speaker));
         seen.collect()
+    }
+
+    /// Has it written down that a front end turned somebody away.
+    pub async fn turned_away(&self, service: &ServiceName, who: &str, reason: &str) {
+        let command = Command::TurnedAway {
+            by: PersonName::new(who),
+            reason: reason.to_owned(),
+        };
+        if let Err(error) = self.controller.command(service, command).await {
+            tracing::warn!(%service, who, reason, %error, "a refusal could not be written down");
+        }
     }
 
     /// The services that a speaker may look at.
@@ -389,7 +401,7 @@ impl Clerk {
         })
     }
 
-    fn refuse(&self, error: &CommandError) -> Refusal {
+    fn refuse(error: &CommandError) -> Refusal {
         match error {
             CommandError::NoService(name) => Refusal::NoService {
                 name: name.to_string(),
@@ -440,6 +452,7 @@ fn command_of(wish: Wish, by: PersonName) -> Command {
         Wish::Acknowledge { page } => Command::Acknowledge { page, by },
         Wish::Announce { phase, text } => Command::Announce { phase, text, by },
         Wish::Drill { policy, reason } => Command::Drill { policy, by, reason },
+        Wish::TakeOver { reason } => Command::TakeOver { by, reason },
         Wish::Moved { site, reason } => Command::Moved { site, by, reason },
         Wish::SetMode { mode, reason } => Command::SetMode { mode, by, reason },
         Wish::Note { text } => Command::Note { by, text },

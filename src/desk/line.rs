@@ -452,6 +452,9 @@ pub fn of(record: &Record) -> Line {
                 since.clock()
             ),
         ),
+        RecordBody::Declared { by, reason, .. } => {
+            line("incident", Heavy, format!("{by} declares it: {reason}"))
+        }
         RecordBody::Resolved { by, reason, .. } => line(
             "incident",
             Heavy,

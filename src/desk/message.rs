@@ -1,6 +1,6 @@
 //! What is asked at the desk, and what it answers: the same words for every front end.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -225,6 +225,11 @@ pub enum Wish {
         /// Why.
         reason: String,
     },
+    /// Begin anew after another controller that is gone for good.
+    TakeOver {
+        /// Why.
+        reason: String,
+    },
     /// Begin a drill.
     Drill {
         /// Which; none: the only one.
@@ -286,6 +291,7 @@ impl Wish {
             | Self::Acknowledge { page: None }
             | Self::Announce { .. }
             | Self::Moved { .. }
+            | Self::TakeOver { .. }
             | Self::Drill { .. }
             | Self::Note { .. }
             | Self::Declare { .. }
@@ -400,6 +406,31 @@ pub struct Member {
     pub approves: bool,
     /// Whether the person may decide alone in an emergency.
     pub breaks_glass: bool,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version { ours } => write!(f, "the controller speaks version {ours}"),
+            Self::NoService { name, known } if known.is_empty() => {
+                write!(f, "there is no service {name} here")
+            }
+            Self::NoService { name, known } => write!(
+                f,
+                "there is no service {name} here; known are {}",
+                known.join(", ")
+            ),
+            Self::TokenNeeded => f.write_str("a personal token is needed"),
+            Self::TokenUnknown { service } => {
+                write!(f, "the token is nobody's in the team of {service}")
+            }
+            Self::Stranger { service, who } => {
+                write!(f, "{who} is nobody of the team of {service}")
+            }
+            Self::NoPlan { service, reason } => write!(f, "no plan of {service}: {reason}"),
+            Self::Engine { reason } => f.write_str(reason),
+        }
+    }
 }
 
 /// A record as it is written, for whoever watches.

@@ -16,7 +16,7 @@ use crate::model::{
 };
 
 /// Who speaks, as far as the front end itself knows.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Speaker {
     /// A user of the controller's host, who may show a personal token.
     Local {

@@ -286,7 +286,11 @@ impl Cutover {
     ) -> Seen {
         let provider = &self.provider;
         if provider.fronted(&record.name, record.kind).await.is_some() {
-            return Seen::Fronted(provider.read(&record.name, record.kind).await);
+            let held = provider.read(&record.name, record.kind).await;
+            return Seen::Fronted(match provider.outstanding().await {
+                Some(reason) => Err(ReadError { reason }),
+                None => held,
+            });
         }
         let (by_authorities, by_resolvers) = join(
             live::survey(authorities, Audience::Authorities, name, record.kind),

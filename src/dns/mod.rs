@@ -8,6 +8,7 @@ use crate::port::kind::Kind;
 pub mod cloudflare;
 pub mod cutover;
 pub mod embedded;
+pub mod external_dns;
 pub mod live;
 pub mod readiness;
 pub mod rehearsal;
@@ -23,6 +24,7 @@ pub mod wire;
 pub const KINDS: &[Kind] = &[
     rfc2136::KIND,
     cloudflare::KIND,
+    external_dns::KIND,
     embedded::KIND,
     repoint::KIND,
     cutover::KIND,

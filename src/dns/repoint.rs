@@ -2,7 +2,8 @@
 //!
 //! It reads, and swaps only what it knows: where neither the one nor the other site's values stand, somebody else
 //! has changed the record, and it is left alone unless `force` is set. Every record is tried, whatever became of the
-//! others; reading first makes each repeat harmless.
+//! others; reading first makes each repeat harmless. Where the zone's servers follow the provider later, it waits for them:
+//! what a provider was told is no effect.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,12 +12,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::rrset;
+use super::{
+    cutover::{Cutover, CutoverWith},
+    rrset,
+};
 use crate::{
     model::{
         plan::StepPhase,
         service::{Dns, DnsRecord, Service},
         site::Site,
+        span::Span,
         step::{Presence, Proof, StepResult},
     },
     port::{
@@ -94,7 +99,7 @@ struct Move<'a> {
 #[async_trait]
 impl Action for Repoint {
     async fn perform(&self, step: &StepContext) -> StepResult {
-        self.lead(&step.from, &step.to).await
+        self.lead_until_seen(step).await
     }
 
     async fn observe(&self, step: &StepContext) -> Presence {
@@ -125,18 +130,66 @@ impl Action for Repoint {
             Presence::unknown(unknown.join("; "))
         } else {
             let after = seen.join("; ");
-            Presence::InPlace(
-                Proof::new(format!("DNS leads to {}: {after}", step.to.name)).with("after", after),
-            )
+            let proof =
+                Proof::new(format!("DNS leads to {}: {after}", step.to.name)).with("after", after);
+            if self.provider.propagation().is_zero() {
+                return Presence::InPlace(proof);
+            }
+            match self.servers(None).observe(step).await {
+                Presence::InPlace(_) => Presence::InPlace(proof),
+                other @ (Presence::Absent { .. } | Presence::Unknown { .. }) => other,
+            }
         }
     }
 
     async fn undo(&self, step: &StepContext) -> Option<StepResult> {
-        Some(self.lead(&step.to, &step.from).await)
+        let back = StepContext {
+            from: step.to.clone(),
+            to: step.from.clone(),
+            ..step.clone()
+        };
+        Some(self.lead_until_seen(&back).await)
     }
 }
 
 impl Repoint {
+    /// Leads every record there, and waits until the zone's servers give it where they follow the provider later.
+    async fn lead_until_seen(&self, step: &StepContext) -> StepResult {
+        let deadline = step.deadline(self.runtime.now());
+        let mut proof = match self.lead(&step.from, &step.to).await {
+            StepResult::Done(proof) if !self.provider.propagation().is_zero() => proof,
+            other @ (StepResult::Done(_)
+            | StepResult::Failed { .. }
+            | StepResult::Indeterminate { .. }) => return other,
+        };
+        let left = deadline.since(self.runtime.now());
+        match self.servers(Some(left)).perform(step).await {
+            StepResult::Done(seen) => {
+                proof.summary = format!("{}; {}", proof.summary, seen.summary);
+                // Caches took the old values up to now.
+                if let Some(at) = proof.facts.get_mut(CHANGED_AT) {
+                    *at = self.runtime.now().to_string();
+                }
+                StepResult::Done(proof)
+            }
+            StepResult::Failed { reason } | StepResult::Indeterminate { reason } => {
+                let why = self.provider.outstanding().await;
+                let told = why.into_iter().chain([reason]).collect::<Vec<_>>();
+                StepResult::indeterminate(format!("the provider was told; {}", told.join("; ")))
+            }
+        }
+    }
+
+    /// The wait for the zone's servers.
+    fn servers(&self, max_wait: Option<Span>) -> Cutover {
+        let with = CutoverWith {
+            max_wait,
+            require_resolvers: 0,
+        };
+        let (provider, runtime) = (self.provider.clone(), self.runtime.clone());
+        Cutover::new(with, self.service.clone(), provider, runtime)
+    }
+
     /// Leads every record from one site to another.
     async fn lead(&self, from: &Site, to: &Site) -> StepResult {
         let Some(dns) = &self.service.dns else {

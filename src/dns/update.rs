@@ -85,7 +85,8 @@ impl Change {
 }
 
 /// A value that a set does not hold, of those that nobody uses (RFC 5737, RFC 3849, RFC 2606).
-fn absent(kind: RecordKind, there: &RecordSet) -> String {
+#[must_use]
+pub fn absent(kind: RecordKind, there: &RecordSet) -> String {
     let value = |n: u8| match kind {
         RecordKind::A => format!("192.0.2.{n}"),
         RecordKind::AAAA => format!("2001:db8::{n:x}"),

@@ -386,7 +386,6 @@ mod tests {
                 },
                 ["resumed"] => RecordBody::Resumed { by },
                 ["incident", component, since] => RecordBody::IncidentOpened {
-                    declared: None,
                     components: vec![component.into()],
                     since: at(since),
                     reason: String::new(),

@@ -292,7 +292,9 @@ impl Controller {
         let controller = Arc::downgrade(self);
         let loop_name = name.clone();
         let task: BoxFuture<'static, ()> = Box::pin(async move {
-            let end = AssertUnwindSafe(looping.run()).catch_unwind().await;
+            let end = AssertUnwindSafe(Box::pin(looping.run()))
+                .catch_unwind()
+                .await;
             if let Some(controller) = controller.upgrade() {
                 controller.forget_retired(&loop_name);
             }

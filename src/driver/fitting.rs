@@ -13,6 +13,7 @@ use crate::{
         action::SharedAction,
         backup::SharedBackups,
         channel::SharedChannel,
+        chat::SharedChat,
         dns::SharedDns,
         guard::SharedGuards,
         kind::{Kinds, Make, MakeError, Wiring},
@@ -155,6 +156,7 @@ impl Fitting {
             | Make::Dns(_)
             | Make::Channel(_)
             | Make::Target(_)
+            | Make::Chat(_)
             | Make::Backup(_) => Err(other(uses, "a step's action")),
         }
     }
@@ -170,6 +172,7 @@ impl Fitting {
             | Make::Dns(_)
             | Make::Channel(_)
             | Make::Target(_)
+            | Make::Chat(_)
             | Make::Backup(_) => Err(other(uses, "a probe")),
         }
     }
@@ -185,6 +188,7 @@ impl Fitting {
             | Make::Probe(_)
             | Make::Channel(_)
             | Make::Target(_)
+            | Make::Chat(_)
             | Make::Backup(_) => Err(other(uses, "a DNS provider")),
         }
     }
@@ -196,9 +200,12 @@ impl Fitting {
     pub fn channel(&self, uses: &Uses) -> Result<SharedChannel, FittingError> {
         match self.make(uses)? {
             Make::Channel(make) => self.made(uses, make(&uses.with, &self.wiring)),
-            Make::Action(_) | Make::Probe(_) | Make::Dns(_) | Make::Target(_) | Make::Backup(_) => {
-                Err(other(uses, "a channel"))
-            }
+            Make::Action(_)
+            | Make::Probe(_)
+            | Make::Dns(_)
+            | Make::Target(_)
+            | Make::Chat(_)
+            | Make::Backup(_) => Err(other(uses, "a channel")),
         }
     }
 
@@ -213,7 +220,24 @@ impl Fitting {
             | Make::Probe(_)
             | Make::Dns(_)
             | Make::Channel(_)
+            | Make::Chat(_)
             | Make::Backup(_) => Err(other(uses, "a place for the status page")),
+        }
+    }
+
+    /// Makes a chat.
+    ///
+    /// # Errors
+    /// Where it is none, or cannot be made.
+    pub fn chat(&self, uses: &Uses) -> Result<SharedChat, FittingError> {
+        match self.make(uses)? {
+            Make::Chat(make) => self.made(uses, make(&uses.with, &self.wiring)),
+            Make::Action(_)
+            | Make::Probe(_)
+            | Make::Dns(_)
+            | Make::Channel(_)
+            | Make::Target(_)
+            | Make::Backup(_) => Err(other(uses, "a chat")),
         }
     }
 
@@ -228,6 +252,7 @@ impl Fitting {
             | Make::Probe(_)
             | Make::Dns(_)
             | Make::Channel(_)
+            | Make::Chat(_)
             | Make::Target(_) => Err(other(uses, "a place of backups")),
         }
     }
@@ -253,7 +278,10 @@ impl Fitting {
             .ok_or_else(|| FittingError::Unknown(uses.uses.to_string()))
     }
 
-    #[expect(clippy::unused_self, reason = "reads as part of the six makers above")]
+    #[expect(
+        clippy::unused_self,
+        reason = "reads as part of the seven makers above"
+    )]
     fn made<T>(&self, uses: &Uses, made: Result<T, MakeError>) -> Result<T, FittingError> {
         made.map_err(|source| FittingError::Make {
             kind: uses.uses.to_string(),

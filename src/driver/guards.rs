@@ -144,6 +144,8 @@ struct Stand {
     /// How long this process leads for sure; none where it was not elected.
     tenure: Option<Arc<Tenure>>,
     held: Option<Epoch>,
+    /// Another controller may grant in this epoch as well: its end cannot be waited for.
+    shared: Option<Epoch>,
     /// When the loop was told last that the epoch is held.
     told: Option<Time>,
 }
@@ -190,6 +192,7 @@ impl Ward {
                 leads: true,
                 tenure,
                 held: None,
+                shared: None,
                 told: None,
             });
         }
@@ -233,6 +236,7 @@ impl Ward {
         let is_promoting = state.run.as_ref().is_some_and(|r| r.epoch.is_some());
         stand.is_moving = stand.is_fencing || is_promoting;
         stand.held = state.held;
+        stand.shared = state.shared;
     }
 
     /// The loop that took it up has ended: this process leads no longer, unless another loop has taken it up since.
@@ -498,10 +502,10 @@ impl Guards for Ward {
         let inner = lock(&self.inner);
         let stand = inner.standing.as_ref()?;
         // A holder of an earlier epoch may have another deputy, of whose grants nothing is known.
-        let is_held = stand
-            .terms
-            .as_ref()
-            .is_some_and(|t| t.site == *site && stand.held == Some(t.epoch));
+        let is_held = stand.terms.as_ref().is_some_and(|t| {
+            let is_own = stand.shared != Some(t.epoch);
+            t.site == *site && stand.held == Some(t.epoch) && is_own
+        });
         let left = stand.grants.left(site, self.carrier.now());
         left.filter(|_| is_held)
     }

@@ -126,7 +126,6 @@ mod tests {
 
     fn opened(seq: u64) -> Record {
         let body = RecordBody::IncidentOpened {
-            declared: None,
             components: Vec::new(),
             since: Time::default(),
             reason: String::new(),

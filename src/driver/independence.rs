@@ -239,6 +239,8 @@ pub async fn check(service: &Service, kinds: Kinds, plan: &Plan) -> Vec<CheckIte
         .channels
         .iter()
         .map(|c| (format!("team channel {}", c.name), &c.action));
+    let chat = service.team.chat.iter();
+    let chat = chat.map(|uses| ("the team's chat".to_owned(), uses));
     let targets = service
         .publication
         .iter()
@@ -251,6 +253,7 @@ pub async fn check(service: &Service, kinds: Kinds, plan: &Plan) -> Vec<CheckIte
     for (what, uses) in steps
         .chain(customers)
         .chain(team)
+        .chain(chat)
         .chain(targets)
         .chain(provider)
     {

@@ -17,6 +17,7 @@ pub mod publisher;
 pub mod readiness;
 pub mod registry;
 pub mod service;
+pub mod takeover;
 pub mod tenure;
 pub mod ttl;
 pub mod vantage;

@@ -310,6 +310,17 @@ async fn outlets(scene: &Scene<'_>) -> (Vec<CheckItem>, Vec<Sink>) {
             "add team.channels",
         ));
     }
+    if let Some(uses) = &service.team.chat {
+        match fitting.chat(uses) {
+            Ok(chat) => items.extend(chat.check().await),
+            Err(error) => items.push(CheckItem::bad(
+                "chat",
+                CheckStatus::Fail,
+                cause::in_full(&error),
+                "see 'failover help chat/telegram'",
+            )),
+        }
+    }
     for (n, uses) in service
         .publication
         .iter()

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::{
-    announce, backup, dns, drill,
+    announce, backup, chat, dns, drill,
     driver::verify,
     fence,
     port::kind::{Kind, Kinds},
@@ -17,6 +17,7 @@ static ALL: LazyLock<Vec<Kind>> = LazyLock::new(|| {
         promote::KINDS,
         dns::KINDS,
         announce::KINDS,
+        chat::KINDS,
         publish::KINDS,
         backup::KINDS,
         drill::KINDS,

@@ -587,7 +587,7 @@ impl ServiceLoop {
                 "Nothing is decided or done until it can. Nothing that was recorded is lost."
                     .to_owned(),
             ],
-            commands: vec!["df -h".to_owned(), "failover journal verify".to_owned()],
+            commands: self.journal.remedies(),
         };
         self.performer.page_at_once(&self.core, page, times);
     }

@@ -84,6 +84,7 @@ pub struct KubernetesJournal {
     entries: Api<JournalEntry>,
     /// The same, whatever they hold.
     objects: Api<DynamicObject>,
+    namespace: String,
     /// Names the namespace in errors.
     place: String,
     /// Whoever appends.
@@ -106,6 +107,7 @@ impl KubernetesJournal {
                 &ApiResource::erase::<JournalEntry>(&()),
             ),
             entries: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
             place: format!("in namespace {namespace}"),
             identity: identity.to_owned(),
             runtime,
@@ -417,6 +419,14 @@ impl Journal for KubernetesJournal {
     async fn chains(&self) -> Result<Vec<ServiceName>, JournalError> {
         let heads = Lines::heads(self).await?;
         Ok(heads.into_iter().map(|(chain, _)| chain).collect())
+    }
+
+    fn remedies(&self) -> Vec<String> {
+        vec![
+            "kubectl get --raw='/readyz?verbose'".to_owned(),
+            format!("kubectl get journalentries -n {}", self.namespace),
+            format!("kubectl get resourcequotas -n {}", self.namespace),
+        ]
     }
 }
 

@@ -29,6 +29,14 @@ impl MemoryJournal {
         Self::default()
     }
 
+    /// One with the lines of a copy.
+    #[must_use]
+    pub fn restored(chains: impl IntoIterator<Item = (ServiceName, Vec<Line>)>) -> Self {
+        Self {
+            chains: Mutex::new(chains.into_iter().collect()),
+        }
+    }
+
     fn chains(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Vec<Line>>> {
         self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }

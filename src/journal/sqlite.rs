@@ -163,6 +163,10 @@ impl Journal for SqliteJournal {
         let heads = self.ask(Question::Heads).await?;
         Ok(heads.into_iter().map(|(chain, _)| chain).collect())
     }
+
+    fn remedies(&self) -> Vec<String> {
+        vec!["df -h".to_owned(), "failover journal verify".to_owned()]
+    }
 }
 
 #[async_trait]

@@ -138,15 +138,21 @@ pub enum RecordBody {
         reason: String,
         /// What a failover would have lost at this moment; a controller that was restarted since relies on it.
         loss: LossForecast,
-        /// Who declared it, where a person did: then it is over when a person says so.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        declared: Option<PersonName>,
     },
     /// The outage is over.
     IncidentClosed {
         /// Which one.
         incident: IncidentId,
         /// In one sentence.
+        reason: String,
+    },
+    /// A person says that there is an incident, whatever probes see: it is over when a person says so.
+    Declared {
+        /// Which one.
+        incident: IncidentId,
+        /// Who.
+        by: PersonName,
+        /// Why.
         reason: String,
     },
     /// A person says that the open incident is over.
@@ -715,6 +721,7 @@ impl RecordBody {
             Self::VerdictChanged { .. } => "verdictChanged",
             Self::IncidentOpened { .. } => "incidentOpened",
             Self::IncidentClosed { .. } => "incidentClosed",
+            Self::Declared { .. } => "declared",
             Self::Resolved { .. } => "resolved",
             Self::DutyTaken { .. } => "dutyTaken",
             Self::HandOverOffered { .. } => "handOverOffered",

@@ -371,6 +371,9 @@ pub struct Dns {
     pub records: Vec<DnsRecord>,
     /// The TTL that the records shall have.
     pub ttl: Span,
+    /// How long the zone's servers may take until they give what the provider was told.
+    #[serde(default, skip_serializing_if = "Span::is_zero")]
+    pub propagation: Span,
     /// Whether the controller lowers a longer live TTL ahead of need.
     pub lower_ahead: bool,
     /// Resolvers that are asked for the cut-over, as `address[:port]`.
@@ -495,6 +498,9 @@ pub struct Team {
     pub people: Vec<Person>,
     /// Where pages go.
     pub channels: Vec<Channel>,
+    /// Where people command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<Uses>,
     /// Time between two repeats of a page that nobody acknowledged.
     pub repeat: Span,
 }

@@ -48,6 +48,12 @@ impl Span {
         self.0
     }
 
+    /// Whether it is no time at all.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        *self == Self::ZERO
+    }
+
     /// In seconds with a fraction.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "spans stay far below 2^52 ms")]

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{check::CheckItem, service::RecordKind};
+use crate::model::{check::CheckItem, service::RecordKind, span::Span};
 
 /// A record set: values in presentation form (addresses, or one absolute name) and TTL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +67,18 @@ pub trait DnsProvider: Send + Sync {
     /// The shortest TTL in seconds that the provider accepts.
     fn shortest_ttl(&self) -> u32 {
         1
+    }
+
+    /// How long the zone's servers may take until they give what the provider holds: until they do, a change is not in
+    /// effect. Zero where the provider is who serves the zone.
+    fn propagation(&self) -> Span {
+        Span::ZERO
+    }
+
+    /// What has to happen before the zone's servers can give what the provider holds, in plain words; none where nothing
+    /// is known to be missing.
+    async fn outstanding(&self) -> Option<String> {
+        None
     }
 
     /// Why resolvers see something else than what the provider holds for this name, where that is by design (a proxy

@@ -100,6 +100,11 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// Where it cannot be read.
     async fn chains(&self) -> Result<Vec<ServiceName>, JournalError>;
+
+    /// Commands by which a person finds out why it cannot be written, where it is known what it stands in.
+    fn remedies(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Whether somebody else writes to a chain: what a process that was elected asks before it acts.

@@ -7,11 +7,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    action::SharedAction, backup::SharedBackups, channel::SharedChannel, dns::SharedDns,
-    guard::SharedGuards, lookout::SharedLookouts, probe::SharedProbe, runtime::SharedRuntime,
-    secret::SharedSecrets, target::SharedTarget,
+    action::SharedAction, backup::SharedBackups, channel::SharedChannel, chat::SharedChat,
+    dns::SharedDns, guard::SharedGuards, lookout::SharedLookouts, probe::SharedProbe,
+    runtime::SharedRuntime, secret::SharedSecrets, target::SharedTarget,
 };
-use crate::model::{observation::Evidence, plan::StepPhase, service::Service, step::Rung};
+use crate::model::{
+    observation::Evidence, plan::StepPhase, service::Service, span::Span, step::Rung,
+};
 
 /// What is wrong within a `with`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,11 @@ pub trait With: DeserializeOwned + JsonSchema {
     /// nothing in a failover depends on the primary.
     fn hosts(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// For DNS providers: how long the zone's servers may take until they give what the provider was told.
+    fn propagation(&self) -> Span {
+        Span::ZERO
     }
 
     /// Where it says that a program runs on the controller's host, as a field's path; empty: the kind itself says so. None
@@ -117,6 +124,8 @@ pub enum Make {
     Channel(fn(&Value, &Wiring) -> Result<SharedChannel, MakeError>),
     /// A place for the status page.
     Target(fn(&Value, &Wiring) -> Result<SharedTarget, MakeError>),
+    /// A chat in which people command.
+    Chat(fn(&Value, &Wiring) -> Result<SharedChat, MakeError>),
     /// A place where backups are.
     Backup(fn(&Value, &Wiring) -> Result<SharedBackups, MakeError>),
 }
@@ -136,6 +145,8 @@ pub struct Kind {
     pub check: fn(&Value) -> Vec<Problem>,
     /// Hosts that it connects to; empty where `with` is wrong.
     pub hosts: fn(&Value) -> Vec<String>,
+    /// For DNS providers: what [`With::propagation`] says; zero where `with` is wrong.
+    pub propagation: fn(&Value) -> Span,
     /// Where a `with` says that a program runs on the controller's host, as [`With::program`] has it.
     pub program: fn(&Value) -> Option<&'static str>,
     /// How it is made.
@@ -170,6 +181,7 @@ impl Kind {
             schema: W::json_schema,
             check: check::<W>,
             hosts: hosts::<W>,
+            propagation: propagation::<W>,
             program: program::<W>,
             make,
             phase: None,
@@ -248,6 +260,10 @@ fn hosts<W: With>(with: &Value) -> Vec<String> {
     serde_json::from_value::<W>(object(with))
         .map(|w| w.hosts())
         .unwrap_or_default()
+}
+
+fn propagation<W: With>(with: &Value) -> Span {
+    serde_json::from_value::<W>(object(with)).map_or(Span::ZERO, |w| w.propagation())
 }
 
 /// What cannot be read may name any.

@@ -81,7 +81,8 @@ impl Campaign {
 }
 
 impl Report {
-    fn add(&mut self, seed: u64, outcome: Outcome) {
+    /// Takes in one more history.
+    pub fn add(&mut self, seed: u64, outcome: Outcome) {
         self.histories += 1;
         self.events += outcome.events;
         self.lasted = self.lasted.saturating_add(outcome.lasted);

@@ -1,7 +1,9 @@
-//! Coverage: which combinations of verdict, part of a run, rung and gates' answer the histories have seen.
+//! Coverage: which combinations of verdict, part of a run, rung and gates' answer the histories have seen, and how one
+//! controller came after another.
 
 use std::{collections::BTreeMap, fmt};
 
+use super::fault::{Away, By};
 use crate::model::{plan::StepPhase, step::Rung, verdict::Verdict};
 
 /// Where the service stood when a record was written.
@@ -60,30 +62,93 @@ impl fmt::Display for Standing {
     }
 }
 
-/// How often each standing was seen.
+/// One controller came after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Handover {
+    /// How.
+    pub by: By,
+    /// How the first one was away.
+    pub away: Away,
+    /// What was seen of it.
+    pub met: Met,
+}
+
+/// What was seen of a handover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Met {
+    /// Another one leads, and no run is open.
+    Quiet,
+    /// Another one leads, and a run is open.
+    InRun,
+    /// The one before is back.
+    Back,
+}
+
+impl fmt::Display for Handover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "controller {}, another {}, ", self.away, self.by)?;
+        f.write_str(match self.met {
+            Met::Quiet => "no run",
+            Met::InRun => "in a run",
+            Met::Back => "and the first is back",
+        })
+    }
+}
+
+/// What histories are to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Situation {
+    /// The service stands so.
+    Standing(Standing),
+    /// One controller came after another.
+    Handover(Handover),
+}
+
+impl fmt::Display for Situation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Standing(standing) => standing.fmt(f),
+            Self::Handover(handover) => handover.fmt(f),
+        }
+    }
+}
+
+/// How often each situation was seen.
 #[derive(Clone, Debug, Default)]
-pub struct Coverage(pub BTreeMap<Standing, u64>);
+pub struct Coverage(pub BTreeMap<Situation, u64>);
 
 impl Coverage {
     /// Seen once more.
-    pub fn see(&mut self, standing: Standing) {
-        *self.0.entry(standing).or_default() += 1;
+    pub fn see(&mut self, situation: Situation) {
+        *self.0.entry(situation).or_default() += 1;
     }
 
     /// What another one saw.
     pub fn add(&mut self, other: &Self) {
-        for (standing, times) in &other.0 {
-            *self.0.entry(*standing).or_default() += times;
+        for (situation, times) in &other.0 {
+            *self.0.entry(*situation).or_default() += times;
         }
     }
 
     /// What can be reached, with guards or without, and was not.
     #[must_use]
-    pub fn missing(&self, has_guards: bool) -> Vec<Standing> {
-        reachable(has_guards)
-            .into_iter()
+    pub fn missing(&self, has_guards: bool) -> Vec<Situation> {
+        let standings = reachable(has_guards).into_iter().map(Situation::Standing);
+        let handovers = handovers().into_iter().map(Situation::Handover);
+        standings
+            .chain(handovers)
             .filter(|s| !self.0.contains_key(s))
             .collect()
+    }
+
+    /// How often each way was seen in which one controller comes after another.
+    pub fn handovers(&self) -> impl Iterator<Item = (Handover, u64)> + '_ {
+        self.0
+            .iter()
+            .filter_map(|(situation, times)| match situation {
+                Situation::Handover(handover) => Some((*handover, *times)),
+                Situation::Standing(_) => None,
+            })
     }
 }
 
@@ -98,6 +163,25 @@ const RUNGS: &[Option<Rung>] = &[
     Some(Rung::Lease),
     Some(Rung::Acknowledged),
 ];
+
+/// Every way in which one controller comes after another. A replica that is not elected any more and is cut off ends where
+/// it grants leases to guards: one that only some services have comes back.
+#[must_use]
+pub fn handovers() -> Vec<Handover> {
+    let takeovers = [Away::Frozen, Away::Dead, Away::CutOff, Away::WithPrimary];
+    let elections = [Away::Frozen, Away::CutOff, Away::WithPrimary];
+    let takeovers = takeovers.map(|away| (By::Takeover, away));
+    let elections = elections.map(|away| (By::Election, away));
+    let mut all = Vec::new();
+    for (by, away) in takeovers.into_iter().chain(elections) {
+        let handover = |met| Handover { by, away, met };
+        all.extend([Met::Quiet, Met::InRun].map(handover));
+        if by == By::Takeover || away == Away::Frozen {
+            all.push(handover(Met::Back));
+        }
+    }
+    all
+}
 
 /// Every standing that one accident can lead to; only guards reach a lease or acknowledge. Others take two at one moment,
 /// as an attestation while vantage points are blind.

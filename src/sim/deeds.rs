@@ -244,10 +244,20 @@ impl SimulatedStep {
                 .sleep_until(self.runtime.now().after(AGAIN))
                 .await;
         }
+        if self.weakness() == Some(Weakness::SilenceRefuses) && !self.takes_writes(from).await {
+            return StepResult::Done(self.proof("the host refuses writes", &[]));
+        }
         match said {
             Some(Reply::No(words)) => StepResult::failed(words),
             Some(_) | None => silent(),
         }
+    }
+
+    /// Whether a write attempt succeeds; one that nobody answers does not.
+    async fn takes_writes(&self, from: usize) -> bool {
+        let until = self.runtime.now().after(WITHIN);
+        let said = self.ask(Deed::TryWrite(from), until).await;
+        matches!(said, Some(Reply::Yes(..)))
     }
 
     async fn refuse_writers(&self, step: &StepContext, until: Time) -> StepResult {

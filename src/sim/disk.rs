@@ -8,7 +8,9 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    fault::JournalFault,
+    election,
+    fault::{By, JournalFault},
+    network::Party,
     stagehand::{self, lock},
     weakness::Weakness,
     world::SharedWorld,
@@ -17,14 +19,14 @@ use crate::{
     journal::memory::MemoryJournal,
     model::{
         announcement::Tally,
-        id::{Seq, ServiceName},
-        record::Record,
+        id::{Epoch, Seq, ServiceName},
+        record::{Record, RecordBody},
         span::Span,
         time::Time,
     },
     port::{
         channel::Recipient,
-        journal::{Draft, Journal, JournalError},
+        journal::{Draft, Journal, JournalError, Lines},
         ledger::{Delivery, Ledger, LedgerError, Mailing},
         runtime::SharedRuntime,
     },
@@ -54,6 +56,19 @@ impl DiskJournal {
             .await;
     }
 
+    /// One way to the cluster that holds the journal, or back; a disk is always there.
+    async fn way(&self, is_back: bool) -> Result<(), JournalError> {
+        let arrives = {
+            let mut world = lock(&self.world);
+            if world.scenario.succession() != Some(By::Election) {
+                return Ok(());
+            }
+            world.way_to_store(is_back)
+        };
+        self.sleep(arrives.unwrap_or(election::RETRY)).await;
+        arrives.map(drop).ok_or_else(election::silent)
+    }
+
     fn fault(&self) -> Option<JournalFault> {
         lock(&self.world).journal_fault()
     }
@@ -64,6 +79,14 @@ impl DiskJournal {
         after: Seq,
         drafts: Vec<Draft>,
     ) -> Result<Vec<Record>, JournalError> {
+        let weakness = lock(&self.world).scenario.weakness;
+        let drafts = weakened(drafts, weakness);
+        let mut after = after;
+        if weakness == Some(Weakness::JournalOverwrites) {
+            let heads = self.kept.heads().await?;
+            let head = heads.into_iter().find(|(name, _)| name == chain);
+            after = head.map_or(after, |(_, head)| head);
+        }
         let records = self.kept.append(chain, after, drafts).await?;
         let mut world = lock(&self.world);
         for record in &records {
@@ -110,6 +133,21 @@ impl DiskJournal {
     }
 }
 
+/// What a controller writes that does not keep its rules.
+fn weakened(mut drafts: Vec<Draft>, weakness: Option<Weakness>) -> Vec<Draft> {
+    if weakness == Some(Weakness::EpochOfTheOther) {
+        for draft in &mut drafts {
+            if let RecordBody::EpochRaised { epoch, terms, .. } = &mut draft.body {
+                *epoch = Epoch(epoch.0 - 1);
+                if let Some(terms) = terms {
+                    terms.epoch = *epoch;
+                }
+            }
+        }
+    }
+    drafts
+}
+
 #[async_trait]
 impl Journal for DiskJournal {
     async fn append(
@@ -129,6 +167,7 @@ impl Journal for DiskJournal {
             (spans.0, spans.1, world.scenario.weakness)
         };
         self.sleep(before).await;
+        self.way(false).await?;
         while self.fault() == Some(JournalFault::Hangs) {
             self.sleep(HANGS).await;
         }
@@ -145,6 +184,7 @@ impl Journal for DiskJournal {
             (Some(JournalFault::Hangs) | None, _) => self.write(chain, after, drafts).await?,
         };
         self.sleep(behind).await;
+        self.way(true).await?;
         Ok(records)
     }
 
@@ -236,8 +276,11 @@ impl Ledger for DiskLedger {
     ) -> Result<(), LedgerError> {
         for (to, delivery, _) in marks {
             open(&self.told).insert((mailing.clone(), to.clone()), *delivery);
-            if matches!(delivery, Delivery::Sent | Delivery::Unknown) {
-                lock(&self.world).watchman.settled(mailing.key(to));
+            let mut world = lock(&self.world);
+            let counts =
+                world.speaker != Party::Former || world.scenario.succession() == Some(By::Election);
+            if matches!(delivery, Delivery::Sent | Delivery::Unknown) && counts {
+                world.watchman.settled(mailing.key(to));
             }
         }
         Ok(())

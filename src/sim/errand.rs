@@ -19,6 +19,14 @@ pub enum Errand {
     Answer(Answer),
     /// A person looks at what is open, answers all of it, and acknowledges.
     LookAfter,
+    /// A person restores the journal from its copy on another host, for the first time or again.
+    Restore,
+    /// The person puts the takeover into the copy.
+    Claim,
+    /// Another replica looks whether the Lease is to be taken.
+    Elect,
+    /// The supervisor starts the controller again that was taken over from, on its own disk.
+    Return,
 }
 
 /// A person's answer.

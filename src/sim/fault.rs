@@ -1,7 +1,11 @@
 //! Faults: what may go wrong, and the list of what does, drawn up front so that single faults can be left out again.
 
+mod plot;
+
 use std::fmt;
 
+pub use self::plot::{lone, of_controller, succession};
+use self::plot::{planned_work, plot, second_thoughts};
 use super::{
     chance::Chance,
     network::{Party, Way},
@@ -70,6 +74,8 @@ pub enum Fault {
     KillHangs(usize),
     /// The clock that a site's leases are held on gains so many in a million.
     Slews(usize, i64),
+    /// The controller is away, and another one comes after it; then the first one is back.
+    Succeeded(By, Away),
     /// No fault: a person wishes something.
     Wishes(Wish),
 }
@@ -81,6 +87,28 @@ pub enum DiskFault {
     Fails,
     /// It says nothing any more.
     Hangs,
+}
+
+/// How one controller comes after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum By {
+    /// A person restores the journal from its copy on another host, and takes it up there.
+    Takeover,
+    /// Another replica is elected, which writes the same journal.
+    Election,
+}
+
+/// How the controller is away that another one comes after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Away {
+    /// It is frozen.
+    Frozen,
+    /// It is dead. Then its supervisor starts it again.
+    Dead,
+    /// It is cut off from everybody, and goes on.
+    CutOff,
+    /// It and the first site, with the customers of one network, reach each other and nobody else.
+    WithPrimary,
 }
 
 /// What a person wishes.
@@ -142,6 +170,8 @@ pub enum Anchor {
     Run,
     /// The moment in which the epoch rises in a run for the first time.
     Epoch,
+    /// The moment in which a site's lease without an end is followed by one that has an end, for the first time.
+    Bounded,
 }
 
 /// A fault and its time.
@@ -212,6 +242,16 @@ impl Fault {
         }
     }
 
+    /// How another controller comes after the first.
+    #[must_use]
+    pub fn of_succession(self) -> Option<By> {
+        if let Self::Succeeded(by, _) = self {
+            Some(by)
+        } else {
+            None
+        }
+    }
+
     /// Whether it is of the controller alone.
     #[must_use]
     pub fn is_of_controller(self) -> bool {
@@ -257,6 +297,7 @@ impl Fault {
             Self::GuardDisk(..) => "guard's disk",
             Self::KillHangs(_) => "kill hangs",
             Self::Slews(..) => "slews",
+            Self::Succeeded(..) => "succeeded",
             Self::Wishes(_) => "wishes",
         }
     }
@@ -282,6 +323,7 @@ impl fmt::Display for Fault {
             }
             Self::GuardDisk(n, what) => write!(f, "{} {what:?} site-{n}", self.kind()),
             Self::Slews(n, ppm) => write!(f, "{} site-{n} by {ppm} ppm", self.kind()),
+            Self::Succeeded(by, away) => write!(f, "controller {away}, another {by}"),
             Self::Wishes(what) => write!(f, "a person wishes {what:?}"),
             Self::Blind(n) | Self::Slanders(n) => write!(f, "{} vantage-{n}", self.kind()),
             Self::ControllerDies(turns) => write!(f, "controller dies after {turns} turns"),
@@ -299,12 +341,33 @@ impl fmt::Display for Fault {
     }
 }
 
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Takeover => "takes over",
+            Self::Election => "is elected",
+        })
+    }
+}
+
+impl fmt::Display for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Frozen => "frozen",
+            Self::Dead => "dead",
+            Self::CutOff => "cut off",
+            Self::WithPrimary => "cut off with the primary",
+        })
+    }
+}
+
 impl fmt::Display for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let from = match self.from {
             Anchor::Beginning => "at",
             Anchor::Run => "in the first run after",
             Anchor::Epoch => "from the first epoch that rises after",
+            Anchor::Bounded => "once a lease without an end is left, after",
         };
         write!(f, "{from} {} for {}: {}", self.at, self.lasts, self.fault)
     }
@@ -397,176 +460,6 @@ pub fn draw(chance: &mut Chance, sites: usize, points: usize, has: Has) -> Vec<P
             fault,
         });
     }
-    plan.sort_by_key(|p| (p.from, p.at, p.lasts, p.fault));
-    plan
-}
-
-/// People move the service to another site and back while everything works; what goes wrong mostly waits for their runs.
-fn planned_work(chance: &mut Chance, sites: usize) -> Vec<Planned> {
-    let standby = 1 + chance.index(sites - 1);
-    let mut at = chance.millis(FIRST.as_millis(), 45_000);
-    let wishes = [
-        Wish::Switchover(standby),
-        *chance.pick(&[Wish::Failback, Wish::Failback, Wish::Switchover(0)]),
-        Wish::Switchover(standby),
-    ];
-    let many = 1 + chance.index(wishes.len());
-    let mut plan = Vec::new();
-    for wish in &wishes[..many] {
-        plan.push(Planned {
-            from: Anchor::Beginning,
-            at,
-            lasts: Span::from_secs(1),
-            fault: Fault::Wishes(*wish),
-        });
-        at = at.saturating_add(chance.millis(60_000, 240_000));
-    }
-    plan
-}
-
-/// What matters to guards lies close together: whoever grants loses sight of the primary, somebody takes over, and
-/// something happens to those who have a part in it just then.
-fn plot(chance: &mut Chance, sites: usize) -> Vec<Planned> {
-    let (customer, standby) = (chance.index(2), 1 + chance.index(sites - 1));
-    let began = chance.millis(FIRST.as_millis(), 60_000);
-    let near = |chance: &mut Chance, least, most| {
-        began
-            .saturating_add(chance.millis(least, most))
-            .saturating_sub(Span::from_secs(3))
-    };
-    let parted = *chance.pick(&[
-        Some(Fault::Severed(0, customer)),
-        Some(Fault::Severed(0, customer)),
-        Some(Fault::Island(0, customer)),
-        Some(Fault::CutOff(0)),
-        Some(Fault::Cut((Party::Controller, Party::Site(0)))),
-        None,
-    ]);
-    let mut plan = Vec::new();
-    let mut add = |from, at, lasts, fault| {
-        plan.push(Planned {
-            from,
-            at,
-            lasts,
-            fault,
-        });
-    };
-    if let Some(parted) = parted {
-        let lasts = chance.millis(10_000, 120_000);
-        add(Anchor::Beginning, began, lasts, parted);
-    }
-    let wishes = Fault::Wishes(Wish::Failover(standby));
-    add(
-        Anchor::Beginning,
-        near(chance, 3_000, 12_000),
-        Span::from_secs(1),
-        wishes,
-    );
-    if chance.percent(30) {
-        let at = chance.millis(0, 6_000);
-        let dies = Fault::ControllerDies(u32::try_from(chance.below(20)).unwrap_or(0));
-        add(Anchor::Run, at, chance.millis(100, 3_000), dies);
-    }
-    if chance.percent(30) {
-        let at = chance.millis(0, 500);
-        add(
-            Anchor::Epoch,
-            at,
-            chance.millis(50, 1_000),
-            Fault::GuardDies(standby),
-        );
-    }
-    if chance.percent(15) {
-        let at = chance.millis(2_000, 30_000);
-        let loses = Fault::GuardLosesState(standby);
-        add(Anchor::Epoch, at, chance.millis(100, 5_000), loses);
-    }
-    if chance.percent(40) {
-        let at = near(chance, 0, 6_000);
-        let lasts = chance.millis(10_000, 120_000);
-        let fault = *chance.pick(&[Fault::GuardFreezes(0), Fault::GuardDies(0)]);
-        add(Anchor::Beginning, at, lasts, fault);
-    }
-    if chance.percent(30) {
-        let fault = *chance.pick(&[Fault::Doubling, Fault::Slow, Fault::Lossy]);
-        let at = Span::from_millis(chance.below(2) * near(chance, 0, 3_000).as_millis());
-        add(Anchor::Beginning, at, chance.millis(30_000, 120_000), fault);
-    }
-    if chance.percent(20) {
-        let at = began.saturating_sub(Span::from_secs(15));
-        add(
-            Anchor::Beginning,
-            at,
-            Span::from_secs(120),
-            Fault::Slews(0, -100_000),
-        );
-    }
-    if chance.percent(10) {
-        let at = chance.millis(100, 20_000);
-        add(
-            Anchor::Run,
-            at,
-            Span::from_secs(1),
-            Fault::Wishes(Wish::Abort),
-        );
-        let again = near(chance, 20_000, 60_000);
-        add(Anchor::Beginning, again, Span::from_secs(1), wishes);
-    }
-    plan
-}
-
-/// A failover is stopped while it fences, and begun again when the primary is out of reach.
-fn second_thoughts(chance: &mut Chance) -> Vec<Planned> {
-    let began = chance.millis(FIRST.as_millis(), 30_000);
-    let wish = |after: u64| Planned {
-        from: Anchor::Beginning,
-        at: began.saturating_add(Span::from_millis(after)),
-        lasts: Span::from_secs(1),
-        fault: Fault::Wishes(Wish::Failover(1)),
-    };
-    let hangs = Planned {
-        from: Anchor::Beginning,
-        at: began,
-        lasts: chance.millis(8_000, 20_000),
-        fault: Fault::Step(StepPhase::Fence, Mishap::Swallowed),
-    };
-    let aborts = Planned {
-        from: Anchor::Run,
-        at: chance.millis(1_000, 8_000),
-        lasts: Span::from_secs(1),
-        fault: Fault::Wishes(Wish::Abort),
-    };
-    let severed = Planned {
-        from: Anchor::Beginning,
-        at: began.saturating_add(chance.millis(60_000, 90_000)),
-        lasts: chance.millis(30_000, 120_000),
-        fault: Fault::Severed(0, chance.index(2)),
-    };
-    vec![
-        wish(100),
-        hangs,
-        aborts,
-        severed,
-        wish(92_000),
-        wish(97_000),
-    ]
-}
-
-/// Troubles of the controller, and of nobody else.
-#[must_use]
-pub fn of_controller(chance: &mut Chance) -> Vec<Planned> {
-    let many = 1 + chance.below(4);
-    let mut plan: Vec<_> = (0..many)
-        .map(|_| Planned {
-            from: Anchor::Beginning,
-            at: chance.millis(30_000, 150_000),
-            lasts: chance.millis(1_000, 180_000),
-            fault: {
-                let kind = 11 + chance.below(5);
-                one(chance, kind, 1, 1)
-            },
-        })
-        .collect();
     plan.sort_by_key(|p| (p.from, p.at, p.lasts, p.fault));
     plan
 }

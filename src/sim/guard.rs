@@ -539,6 +539,9 @@ impl World {
 
     fn make(&mut self, n: usize, effect: Effect) {
         let me = Party::Site(n);
+        if self.word_of == Some(Party::Former) {
+            self.changed_by_former(n, &effect);
+        }
         match effect {
             Effect::Ask(request) => {
                 let shown = request
@@ -552,7 +555,7 @@ impl World {
                     self.post(Letter::new(me, Party::Site(self.site_named(&deputy)), what));
                 }
                 let what = Message::Told(Box::new(Told::Ask(request)));
-                self.post(Letter::new(me, Party::Controller, what));
+                self.post_up(n, what);
             }
             Effect::Grant(..) if self.scenario.weakness == Some(Weakness::DeputySilent) => {}
             Effect::Grant(site, grant) => {
@@ -563,7 +566,7 @@ impl World {
             Effect::Acknowledge(ack) => {
                 self.acknowledged(n, ack.epoch);
                 let what = Message::Told(Box::new(Told::Fenced(ack)));
-                self.post(Letter::new(me, Party::Controller, what));
+                self.post_up(n, what);
             }
             Effect::Write(promise) => self.work(n, (1, 30), Work::Write(promise)),
             Effect::Empty => self.empty(n),
@@ -679,7 +682,7 @@ impl World {
 
     /// Something arrives at a guard.
     pub(super) fn hears(&mut self, n: usize, from: Party, message: Message) {
-        let (is_on, now) = (self.sites[n].is_on(), self.now);
+        let is_on = self.sites[n].is_on();
         let Some(host) = self.host(n).filter(|h| is_on && h.guard.is_some()) else {
             return;
         };
@@ -689,6 +692,14 @@ impl World {
             }
             return;
         }
+        self.word_of = Some(from);
+        self.heeds(n, from, message);
+        self.word_of = None;
+    }
+
+    fn heeds(&mut self, n: usize, from: Party, message: Message) {
+        let now = self.now;
+        let Some(host) = self.host(n) else { return };
         match message {
             Message::Ask(request, shown) => {
                 self.tell(n, Event::Asked(*request, shown.map(|t| *t)));

@@ -1,5 +1,7 @@
 //! A history: one seed played from its beginning to its end. The driver is the real one; nothing here decides.
 
+mod succession;
+
 use std::{
     collections::BTreeMap,
     ops::ControlFlow,
@@ -14,11 +16,13 @@ use futures::{
     channel::{mpsc, oneshot},
 };
 
+use self::succession::Succession;
 use super::{
     coverage::Coverage,
     disk::{DiskJournal, DiskLedger},
+    election::LEASE,
     errand::{Answer, Errand},
-    fault::{Fault, Wish},
+    fault::{By, Fault, Wish},
     kinds,
     line::{Blundering, Letter, Line, Message},
     network::Party,
@@ -109,14 +113,21 @@ pub fn play(scenario: Arc<Scenario>, trace: Trace) -> Outcome {
 struct History {
     scenario: Arc<Scenario>,
     world: SharedWorld,
-    kept: Arc<MemoryJournal>,
-    ledger: SharedLedger,
+    disk: Disk,
     controller: Option<Controller>,
     /// How many more turns of its tasks the controller has to live.
     doomed: Option<u32>,
     frozen: u32,
     /// What came while it was frozen.
     waiting: Vec<Letter>,
+    succession: Succession,
+}
+
+/// What outlives a controller's processes.
+#[derive(Clone)]
+struct Disk {
+    kept: Arc<MemoryJournal>,
+    ledger: SharedLedger,
 }
 
 /// A living controller.
@@ -136,13 +147,16 @@ impl History {
         }
         Self {
             scenario,
-            ledger: Arc::new(DiskLedger::new(world.clone())),
+            disk: Disk {
+                kept: Arc::default(),
+                ledger: Arc::new(DiskLedger::new(world.clone())),
+            },
             world,
-            kept: Arc::default(),
             controller: None,
             doomed: None,
             frozen: 0,
             waiting: Vec::new(),
+            succession: Succession::default(),
         }
     }
 
@@ -150,6 +164,7 @@ impl History {
         let quiet = QUIET.saturating_add(self.scenario.patience());
         loop {
             self.turn();
+            self.turn_former();
             match self.pass(quiet) {
                 ControlFlow::Continue(happened) => self.react(happened),
                 ControlFlow::Break(()) => break,
@@ -161,8 +176,10 @@ impl History {
     /// Lets the world go on until something concerns the controller, or the history is over.
     fn pass(&self, quiet: Span) -> ControlFlow<(), Option<Happening>> {
         let controller = self.controller.as_ref().filter(|_| self.frozen == 0);
-        let process = controller.map(|c| &c.process);
-        let timer = process.and_then(|p| p.next_timer());
+        let former = self.succession.awake();
+        let processes = [controller, former].map(|c| c.map(|c| &c.process));
+        let timer = processes.iter().flatten().filter_map(|p| p.next_timer());
+        let timer = timer.min();
         let mut held = lock(&self.world);
         let world = &mut *held;
         loop {
@@ -175,7 +192,8 @@ impl History {
             let happened = world.pass(next.unwrap_or(BEGIN).min(last));
             world.watchman.look(&world.sites, world.now);
             let is_due = timer.is_some_and(|at| at <= world.now);
-            if happened.is_some() || is_due || process.is_some_and(|p| p.is_ready()) {
+            let is_ready = processes.iter().flatten().any(|p| p.is_ready());
+            if happened.is_some() || is_due || is_ready {
                 return ControlFlow::Continue(happened);
             }
         }
@@ -199,6 +217,9 @@ impl History {
         if let Some(controller) = self.controller.as_ref().filter(|_| self.frozen == 0) {
             controller.process.pass(lock(&self.world).now);
         }
+        if let Some(former) = self.succession.awake() {
+            former.process.pass(lock(&self.world).now);
+        }
     }
 
     fn fault(&mut self, n: usize, begins: bool) {
@@ -212,20 +233,23 @@ impl History {
             }
         }
         if fault == Fault::ControllerFreezes {
-            self.frozen = if begins {
-                self.frozen + 1
-            } else {
-                self.frozen.saturating_sub(1)
-            };
-            self.thaw();
+            self.freezes(begins);
+        }
+        if let Fault::Succeeded(by, away) = fault {
+            self.succeeds(by, away, begins);
         }
         if let (Fault::Wishes(wish), true) = (fault, begins) {
             self.wish(wish);
         }
     }
 
-    /// What came while the controller was frozen reaches it, in no order.
-    fn thaw(&mut self) {
+    /// What came while the controller was frozen reaches it once nothing freezes it any more, in no order.
+    fn freezes(&mut self, begins: bool) {
+        self.frozen = if begins {
+            self.frozen + 1
+        } else {
+            self.frozen.saturating_sub(1)
+        };
         if self.frozen > 0 {
             return;
         }
@@ -238,6 +262,10 @@ impl History {
 
     /// The controller hears a guard.
     fn hear(&mut self, letter: Letter) {
+        if letter.to == Party::Former {
+            self.former_hears(letter);
+            return;
+        }
         let Some(ward) = self.controller.as_ref().and_then(|c| c.ward.clone()) else {
             return;
         };
@@ -330,6 +358,12 @@ impl History {
             lock(&self.world).plan(AGAIN, start);
             return;
         }
+        // It could not renew its Lease. It waits to be elected again, like any other.
+        if end.is_ok() && self.scenario.succession() == Some(By::Election) {
+            self.die();
+            lock(&self.world).plan(LEASE, Happening::Runs(Errand::Start));
+            return;
+        }
         let how = end
             .err()
             .map_or("cleanly".to_owned(), |e| cause::in_full(&e));
@@ -356,15 +390,18 @@ impl History {
     }
 
     fn start(&mut self) {
+        if self.succession.is_dead() && !lock(&self.world).is_succeeded {
+            return;
+        }
         self.die();
-        let begun = self.begin();
+        let begun = self.begin(&self.disk);
         match begun {
             Ok(controller) => self.controller = Some(controller),
             Err(problem) => self.violated(Rule::LoopLives, problem),
         }
     }
 
-    fn begin(&self) -> Result<Controller, String> {
+    fn begin(&self, disk: &Disk) -> Result<Controller, String> {
         let clock = {
             let mut world = lock(&self.world);
             let (now, clock) = (world.now, world.clock());
@@ -390,23 +427,25 @@ impl History {
             let made = fitting.channels(of).map_err(|e| cause::in_full(&e))?;
             Ok::<_, String>(Arc::new(made.into_iter().collect::<BTreeMap<_, _>>()))
         };
+        let copied = self.copied(disk, &runtime, &inbox);
+        let leader = self.leader(&runtime, &inbox);
         let metrics = Arc::new(Metrics::new(runtime.clone(), "simulated"));
         let performer = Performer {
             customers: channels(&service.announcements.channels)?,
             team: channels(&service.team.channels)?,
             fitting: fitting.clone(),
-            ledger: self.ledger.clone(),
+            ledger: disk.ledger.clone(),
             runtime: runtime.clone(),
             results: inbox.clone(),
             metrics: metrics.clone(),
             running: Underway::default(),
-            copy: None,
-            tenure: None,
+            copy: copied.as_ref().map(|c| c.copy.clone()),
+            tenure: leader.as_ref().map(|l| l.tenure.clone()),
         };
         let (shown, _rung) = publisher::slot();
         let parts = Parts {
             service: service.clone(),
-            journal: self.journal(&runtime),
+            journal: self.journal(disk, &runtime),
             runtime: runtime.clone(),
             performer,
             ward: ward.clone(),
@@ -414,16 +453,19 @@ impl History {
             inbox: received,
             observations: Watch::new(&service, &lookouts, &runtime, 0).boxed(),
             shown,
-            leader: None,
+            leader,
             version: "simulated",
         };
         let end = Arc::new(Mutex::new(None));
         let told = end.clone();
         let task = async move {
-            let came = match ServiceLoop::new(parts).await {
-                Ok(looping) => looping.run().await,
-                Err(error) => Err(error),
+            let came = async {
+                if let Some(copied) = copied {
+                    copied.begin(&parts.service.name).await?;
+                }
+                Box::pin(ServiceLoop::new(parts).await?.run()).await
             };
+            let came = Box::pin(came).await;
             *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(came);
         };
         runtime.spawn("service", task.boxed());
@@ -457,9 +499,9 @@ impl History {
         (ward.clone(), Arc::new(Blundering::new(ward, line)))
     }
 
-    fn journal(&self, runtime: &SharedRuntime) -> SharedJournal {
+    fn journal(&self, disk: &Disk, runtime: &SharedRuntime) -> SharedJournal {
         Arc::new(DiskJournal {
-            kept: self.kept.clone(),
+            kept: disk.kept.clone(),
             said: MemoryJournal::new(),
             world: self.world.clone(),
             runtime: runtime.clone(),
@@ -468,7 +510,13 @@ impl History {
 
     fn errand(&mut self, errand: Errand) {
         match errand {
+            // Somebody else may have started it meanwhile.
+            Errand::Start if self.controller.is_some() => {}
             Errand::Start => self.start(),
+            Errand::Elect => self.elect(),
+            Errand::Return => self.returns(),
+            Errand::Restore => self.restore(),
+            Errand::Claim => self.claim(),
             Errand::Answer(answer) => self.answer(answer),
             Errand::LookAfter => {
                 if lock(&self.world).is_calm() {
@@ -555,7 +603,7 @@ impl History {
     }
 
     fn outcome(self) -> Outcome {
-        if let Some(controller) = &self.controller {
+        for controller in self.controller.iter().chain(self.succession.former()) {
             controller.process.kill();
         }
         let mut world = lock(&self.world);
@@ -563,7 +611,7 @@ impl History {
         world.trace.note(now, 12, || "the end".to_owned());
         Outcome {
             print: world.trace.print(),
-            violations: world.watchman.violations.0.clone(),
+            violations: world.watchman.violations.found.clone(),
             coverage: world.watchman.coverage.clone(),
             events: world.trace.events,
             lasted: now.since(BEGIN),

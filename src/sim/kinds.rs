@@ -63,7 +63,12 @@ fn guarded<const N: usize>(with: &Value, wiring: &Wiring) -> Result<SharedAction
     match real.map(|k| k.make) {
         Some(Make::Action(make)) => deeds::watched(make(with, wiring)?, N == PROMOTES),
         Some(
-            Make::Probe(_) | Make::Dns(_) | Make::Channel(_) | Make::Target(_) | Make::Backup(_),
+            Make::Probe(_)
+            | Make::Dns(_)
+            | Make::Channel(_)
+            | Make::Target(_)
+            | Make::Chat(_)
+            | Make::Backup(_),
         )
         | None => not_simulated(with, wiring),
     }
@@ -100,7 +105,9 @@ pub fn is_simulated(name: &str) -> bool {
         .is_some_and(|k| match k.make {
             Make::Probe(_) => PROBES.contains(&name) || name == GUARD,
             Make::Action(make) => !std::ptr::fn_addr_eq(make, not_simulated as MakeAction),
-            Make::Dns(_) | Make::Channel(_) | Make::Target(_) | Make::Backup(_) => true,
+            Make::Dns(_) | Make::Channel(_) | Make::Target(_) | Make::Chat(_) | Make::Backup(_) => {
+                true
+            }
         })
 }
 
@@ -116,6 +123,8 @@ fn simulated(kind: &Kind) -> Kind {
         Make::Dns(_) => Make::Dns(|_, w| names::make(w)),
         Make::Channel(_) => Make::Channel(|_, w| outlets::channel(w)),
         Make::Target(_) => Make::Target(|_, _| Ok(outlets::target())),
+        // Nobody listens there.
+        Make::Chat(make) => Make::Chat(make),
     };
     Kind { make, ..*kind }
 }

@@ -15,7 +15,7 @@ use crate::{
     driver::guards::{Carrier, Said, Told, Ward},
     guard::wire::Ways,
     model::{
-        guard::{FenceAck, Grant, Grantor, LeaseRequest, Terms},
+        guard::{FenceAck, Grant, Grantor, Lease, LeaseRequest, Terms},
         id::{ActionName, Epoch, IdempotencyKey, SiteName},
         lease,
         span::Span,
@@ -98,7 +98,7 @@ impl World {
         });
         self.says(n, &grant);
         let what = Message::Said(Box::new(grant));
-        self.post(Letter::new(Party::Controller, Party::Site(n), what));
+        self.post(Letter::new(self.speaker, Party::Site(n), what));
     }
 }
 
@@ -140,7 +140,8 @@ impl Carrier for Line {
         let n = world.site_named(site);
         world.says(n, &what);
         let what = Message::Said(Box::new(what));
-        world.post(Letter::new(Party::Controller, Party::Site(n), what));
+        let speaker = world.speaker;
+        world.post(Letter::new(speaker, Party::Site(n), what));
     }
 
     fn now(&self) -> Time {
@@ -165,6 +166,24 @@ impl Blundering {
 
     fn weakness(&self) -> Option<Weakness> {
         lock(&self.line.world).scenario.weakness
+    }
+
+    /// What is left to wait where the lease without an end of the epoch before is not left as it has to be.
+    fn counted(&self, site: &SiteName, weak: Weakness, left: Option<Span>) -> Option<Span> {
+        let terms = self.ward.terms();
+        if terms.is_none_or(|t| t.site != *site || t.lease == Lease::Unbounded) {
+            return left;
+        }
+        let longest = self.longest();
+        let world = lock(&self.line.world);
+        let since = world.now.since(world.referee.entered());
+        if weak == Weakness::SoloUnreported {
+            left.or(Some(longest.saturating_sub(since)))
+        } else if weak == Weakness::SoloUnwaited && world.referee.left_solo() {
+            left.map(|_| Span::ZERO)
+        } else {
+            left
+        }
     }
 
     fn longest(&self) -> Span {
@@ -210,6 +229,9 @@ impl Guards for Blundering {
                         Span::ZERO
                     }
                 })
+            }
+            Some(weak @ (Weakness::SoloUnreported | Weakness::SoloUnwaited)) => {
+                self.counted(site, weak, left)
             }
             Some(_) | None => left,
         }

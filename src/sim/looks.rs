@@ -187,7 +187,7 @@ fn rosy(world: &World, look: &mut Look) {
 impl World {
     /// How long a question and its answer are under way; none where they never arrive.
     fn way_there(&mut self, point: usize, target: Target) -> Option<Span> {
-        if !self.sees(point) {
+        if !self.sees(point) || self.is_cut_off() {
             return None;
         }
         let asker = Party::Vantage(point);

@@ -8,14 +8,17 @@
 //!
 //! Nothing here reads a clock, draws a random number but from `chance`, or walks a map without order.
 
+mod bucket;
 pub mod campaign;
 pub mod chance;
 pub mod coverage;
 mod customer;
 mod deeds;
 mod disk;
+mod election;
 mod errand;
 pub mod fault;
+mod former;
 mod guard;
 pub mod history;
 pub mod kinds;
@@ -30,6 +33,7 @@ mod referee;
 pub mod rule;
 pub mod scenario;
 pub mod shrink;
+mod sights;
 mod site;
 mod stagehand;
 pub mod trace;

@@ -11,6 +11,10 @@ use crate::model::span::Span;
 pub enum Party {
     /// The controller's host.
     Controller,
+    /// The host of the controller that was taken over from.
+    Former,
+    /// The object store in which the journal's copy stands.
+    Store,
     /// A vantage point, by its place in the service's document.
     Vantage(usize),
     /// A site, by its place in the service's document.
@@ -29,6 +33,8 @@ impl fmt::Display for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Controller => f.write_str("controller"),
+            Self::Former => f.write_str("former"),
+            Self::Store => f.write_str("store"),
             Self::Vantage(n) => write!(f, "vantage-{n}"),
             Self::Site(n) => write!(f, "site-{n}"),
             Self::Power => f.write_str("power"),
@@ -103,6 +109,12 @@ impl Network {
     #[must_use]
     pub fn is_calm(&self) -> bool {
         self.slow == 0 && self.lossy == 0
+    }
+
+    /// Whether every question between the two is answered, and soon.
+    #[must_use]
+    pub fn is_sure(&self, one: Party, other: Party) -> bool {
+        self.is_open_both_ways(one, other) && self.is_calm() && self.rough == 0
     }
 
     /// Sends a message.

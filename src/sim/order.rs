@@ -146,7 +146,7 @@ impl World {
     /// Sends an order of the controller. The answer comes, or never does.
     pub fn order(&mut self, deed: Deed) -> oneshot::Receiver<Reply> {
         let (answer, answered) = oneshot::channel();
-        let (from, to) = (Party::Controller, deed.to());
+        let (from, to) = (self.speaker, deed.to());
         let Leg { arrives, again } = self.network.send((from, to), &mut self.chance);
         let back = self.network.send((to, from), &mut self.chance).arrives;
         let (least, most) = deed.work();
@@ -157,6 +157,9 @@ impl World {
         let Some(arrives) = arrives else {
             return answered;
         };
+        if deed.changes().is_some() {
+            self.deposed(|| format!("it ordered {deed:?}"));
+        }
         let at = arrives.saturating_add(work);
         let copy = again.map(|again| (again.saturating_add(work), deed.clone()));
         let back = back.map(|back| (back, answer));

@@ -69,6 +69,13 @@ impl Channel for SimulatedChannel {
         let (takes, fault) = {
             let mut world = lock(&self.world);
             let now = world.now;
+            if world.is_cut_off() {
+                return Sent::Later {
+                    after: Span::from_secs(5),
+                    everyone: true,
+                    reason: "no answer".to_owned(),
+                };
+            }
             if let Some(id) = &message.subject {
                 world.watchman.announces(&AnnouncementId::new(id), now);
                 world.watchman.tells(key, now);

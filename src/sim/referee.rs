@@ -2,24 +2,69 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{rule::Rule, site::Power, world::World};
+use super::{fault::By, network::Party, rule::Rule, site::Power, world::World};
 use crate::{
     driver::guards::Said,
     guard::machine::Until,
     model::{
-        guard::{Boot, Database, Grant, Lease, Promise, Role},
+        guard::{Boot, Database, Grant, Lease, Promise, Role, Terms},
         id::{Epoch, RunId, SiteName},
         lease::kill_margin,
+        record::{Record, RecordBody},
         step::Rung,
         time::Time,
     },
 };
 
+/// A record begins an epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Which.
+    pub epoch: Epoch,
+    /// Whose.
+    pub site: &'a SiteName,
+    /// Its terms, where a guard stands there.
+    pub terms: Option<&'a Terms>,
+}
+
+impl<'a> Entry<'a> {
+    /// Of a record; none where it begins no epoch.
+    #[must_use]
+    pub fn of(body: &'a RecordBody) -> Option<Self> {
+        let (epoch, site, terms) = if let RecordBody::EpochRaised {
+            epoch, site, terms, ..
+        }
+        | RecordBody::Moved {
+            epoch, site, terms, ..
+        } = body
+        {
+            (*epoch, site, terms.as_ref())
+        } else if let RecordBody::EpochOpened { terms, .. } = body {
+            (terms.epoch, &terms.site, Some(terms))
+        } else {
+            return None;
+        };
+        Some(Self { epoch, site, terms })
+    }
+}
+
 /// What guards did, as they cannot deny it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what is so of the newest epoch, each for itself"
+)]
 #[derive(Clone, Debug, Default)]
 pub struct Referee {
     /// The newest epoch of the journal, and whose it is.
     newest: Option<(Epoch, SiteName)>,
+    /// Since when it stands there.
+    entered: Time,
+    /// The terms before it gave its site a lease without an end.
+    left_solo: bool,
+    is_solo: bool,
+    /// An epoch was begun since the journal that counts is another one.
+    is_raised: bool,
+    knows_successor: bool,
     /// Until when the controller's grants let a life of each site's guard write, by that host's clock.
     granted: BTreeMap<(usize, Boot), Until>,
     /// Sites that the controller's process of now has granted to.
@@ -56,9 +101,50 @@ impl Referee {
         self.by_this_process.contains(&n)
     }
 
+    /// Since when the newest epoch stands in the journal.
+    #[must_use]
+    pub fn entered(&self) -> Time {
+        self.entered
+    }
+
+    /// Whether the newest epoch follows on one at the same site whose lease had no end.
+    #[must_use]
+    pub fn left_solo(&self) -> bool {
+        self.left_solo
+    }
+
+    /// The journal that counts is another one now, which holds these epochs already.
+    pub fn goes_on_from(&mut self, records: &[Record], now: Time) {
+        self.newest = None;
+        for record in records {
+            if let Some(entry) = Entry::of(&record.body) {
+                self.enters(entry, now);
+            }
+        }
+        self.is_raised = false;
+    }
+
+    /// Whether a guard has promised an epoch that whoever took over has opened.
+    #[must_use]
+    pub fn knows_successor(&self) -> bool {
+        self.knows_successor
+    }
+
     /// The journal has a new epoch.
-    pub fn enters(&mut self, epoch: Epoch, site: &SiteName) {
-        self.newest = Some((epoch, site.clone()));
+    pub fn enters(&mut self, entry: Entry<'_>, now: Time) {
+        let stays = self.newest.as_ref().is_some_and(|(_, s)| s == entry.site);
+        let is_solo = entry.terms.is_some_and(|t| t.lease == Lease::Unbounded);
+        self.left_solo = stays && self.is_solo && !is_solo;
+        self.is_solo = is_solo;
+        self.entered = now;
+        self.is_raised = true;
+        self.newest = Some((entry.epoch, entry.site.clone()));
+    }
+
+    /// Whether it is the newest epoch of the journal that counts.
+    #[must_use]
+    pub fn is_newest(&self, epoch: Epoch) -> bool {
+        self.newest.as_ref().is_some_and(|(e, _)| *e == epoch)
     }
 
     fn grants(&mut self, n: usize, grant: &Grant) {
@@ -92,6 +178,18 @@ impl Referee {
 impl World {
     /// The controller says something to the guard of a site.
     pub(super) fn says(&mut self, n: usize, what: &Said) {
+        if self.speaker == Party::Former {
+            // Where its journal is another one than counts, what it grants has to be waited for all the same.
+            if let Said::Grant(grant) = what {
+                self.referee.grants(n, grant);
+                if self.is_led() {
+                    self.deposed(|| format!("it granted site-{n} a lease in {}", grant.epoch));
+                }
+            }
+            if self.scenario.succession() == Some(By::Takeover) {
+                return;
+            }
+        }
         match what {
             Said::Grant(grant) => {
                 self.referee.grants(n, grant);
@@ -162,6 +260,8 @@ impl World {
     pub(super) fn promised(&mut self, n: usize, promise: &Promise) {
         let epoch = promise.epoch;
         let before = self.referee.promised.insert(n, epoch);
+        let is_successors = self.referee.is_raised && self.referee.is_newest(epoch);
+        self.referee.knows_successor |= self.is_succeeded && is_successors;
         if before > Some(epoch) {
             let found = format!("site-{n} went from {before:?} to {epoch}");
             self.broken(Rule::PromiseKept, found);

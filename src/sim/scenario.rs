@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     chance::Chance,
-    fault::{self, Anchor, Fault, Has, Mishap, Planned},
+    fault::{self, Anchor, By, Fault, Has, Mishap, Planned},
     guard::HostPlan,
     kinds,
     weakness::Weakness,
@@ -77,6 +77,10 @@ impl Subject {
 
 /// Of a hundred histories so many know nothing but the death of the primary.
 const CLEAN: u64 = 10;
+/// In so many of a hundred other histories another controller takes over, or is elected.
+const SUCCEEDED: u64 = 12;
+/// In so many of a hundred other histories with guards something happens to a primary that is alone no more.
+const LONE: u64 = 6;
 /// Of a hundred histories with guards so many know nothing but troubles of the controller.
 const ALONE: u64 = 10;
 
@@ -121,7 +125,7 @@ impl Scenario {
             Some(_) | None => 6,
         };
         let hosts = hosts(&mut chance, &service, unable);
-        let faults = if alone {
+        let mut faults = if alone {
             fault::of_controller(&mut chance)
         } else if clean {
             vec![Planned {
@@ -139,6 +143,17 @@ impl Scenario {
                 has(&service, &hosts),
             )
         };
+        // A stream of its own: what else is drawn does not depend on it.
+        let mut aside = Chance::new(seed ^ 0x5ec0);
+        let is_lone = weakness.is_some_and(Weakness::is_of_solo);
+        if is_lone || is_guarded && is_drawn && aside.percent(LONE) && !alone && !clean {
+            faults.extend(fault::lone(&mut aside));
+        }
+        let planted = weakness.and_then(Weakness::of_succession);
+        let is_succeeded = aside.percent(SUCCEEDED) && !alone && !clean;
+        if is_succeeded || planted.is_some() {
+            faults.extend(fault::succession(&mut aside, &faults, planted));
+        }
         Self {
             seed,
             synchronous,
@@ -216,6 +231,12 @@ impl Scenario {
     pub fn has_true_clock(&self) -> bool {
         let steps = |p: &Planned| matches!(p.fault, Fault::ClockSteps(..));
         !self.faults.iter().any(steps)
+    }
+
+    /// How another controller comes after the first; none where nobody does.
+    #[must_use]
+    pub fn succession(&self) -> Option<By> {
+        self.faults.iter().find_map(|p| p.fault.of_succession())
     }
 
     /// Whether no order arrives after whoever sent it was told what became of it.

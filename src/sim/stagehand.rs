@@ -9,8 +9,10 @@ use futures::{FutureExt, select_biased};
 
 use super::{
     errand::{self, Errand},
-    fault::Anchor,
+    fault::{Anchor, By},
+    network::Party,
     order::{Deed, Reply},
+    referee::Entry,
     world::{Happening, SharedWorld, World},
 };
 use crate::{
@@ -91,20 +93,32 @@ pub fn recorded(world: &mut World, record: &Record) {
     world.trace.note(now, 7, || {
         format!("record {}: {}", record.seq, words(record))
     });
+    if world.speaker == Party::Former {
+        // What it writes to a journal that nobody goes on from counts for nobody.
+        if world.scenario.succession() == Some(By::Takeover) {
+            return;
+        }
+        if world.is_led() {
+            world.deposed(|| format!("it wrote record {}", record.seq));
+        }
+    } else if world.is_succeeded && matches!(record.body, RecordBody::LeaderTaken { .. }) {
+        world.leads();
+    }
     world.watchman.recorded(record, &world.sites, now);
+    if let Some(entry) = Entry::of(&record.body) {
+        world.referee.enters(entry, now);
+        if world.referee.left_solo() {
+            world.anchor(Anchor::Bounded);
+        }
+    }
     match &record.body {
         RecordBody::RunOpened { .. } => world.anchor(Anchor::Run),
-        RecordBody::EpochRaised {
-            run, epoch, site, ..
-        } => {
+        RecordBody::EpochRaised { run, .. } => {
             world.anchor(Anchor::Epoch);
-            world.referee.enters(*epoch, site);
             if let Some(from) = world.watchman.left_by(run) {
                 world.raised(run, &from);
             }
         }
-        RecordBody::EpochOpened { terms, .. } => world.referee.enters(terms.epoch, &terms.site),
-        RecordBody::Moved { epoch, site, .. } => world.referee.enters(*epoch, site),
         _ => {}
     }
     if let RecordBody::AskOpened { ask, .. } = &record.body {
@@ -189,6 +203,7 @@ fn words(record: &Record) -> String {
         | RecordBody::JournalResumed { .. }
         | RecordBody::LossMeasured { .. }
         | RecordBody::Refused { .. }
+        | RecordBody::Declared { .. }
         | RecordBody::Resolved { .. }
         | RecordBody::DutyTaken { .. }
         | RecordBody::HandOverOffered { .. }

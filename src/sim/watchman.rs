@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    coverage::{Answer, Coverage, Part, Standing},
+    coverage::{Answer, Coverage, Part, Situation, Standing},
     customer::{Acknowledged, Customers},
     rule::{Rule, Violations},
     scenario::Scenario,
+    sights::Sights,
     site::{Site, Write},
     world::BEGIN,
 };
@@ -27,38 +28,6 @@ use crate::{
     },
     port::action::StepContext,
 };
-
-/// Who got right answers, and since when.
-#[derive(Clone, Debug, Default)]
-pub struct Sights {
-    /// Since when each vantage point has got right answers without a break.
-    since: Vec<Option<Time>>,
-    /// When each of them got one last.
-    last: Vec<Option<Time>>,
-}
-
-impl Sights {
-    /// Nothing has changed until now.
-    pub fn until(&mut self, now: Time) {
-        for (since, last) in self.since.iter().zip(&mut self.last) {
-            if since.is_some() {
-                *last = Some(now);
-            }
-        }
-    }
-
-    /// Something has changed: these get right answers now.
-    pub fn look(&mut self, now: Time, well: &[bool]) {
-        self.since.resize(well.len(), None);
-        self.last.resize(well.len(), None);
-        for ((since, last), well) in self.since.iter_mut().zip(&mut self.last).zip(well) {
-            *since = well.then(|| since.unwrap_or(now));
-            if *well {
-                *last = Some(now);
-            }
-        }
-    }
-}
 
 /// A run as the journal tells of it.
 #[expect(clippy::struct_excessive_bools, reason = "each is one record")]
@@ -320,12 +289,37 @@ impl Watchman {
             | RecordBody::JournalResumed { .. }
             | RecordBody::LossMeasured { .. }
             | RecordBody::Refused { .. }
+            | RecordBody::Declared { .. }
             | RecordBody::Resolved { .. }
             | RecordBody::DutyTaken { .. }
             | RecordBody::HandOverOffered { .. }
             | RecordBody::Note { .. } => {}
         }
-        self.coverage.see(self.standing());
+        self.coverage.see(Situation::Standing(self.standing()));
+    }
+
+    /// From here on another journal counts, which begins with these records. Whoever was told by the controller before
+    /// may be told again: its ledger is lost.
+    pub fn goes_on_from(&mut self, records: &[Record], sites: &[Site], now: Time) {
+        let before = self.clone();
+        self.runs.clear();
+        self.epochs.clear();
+        self.intents.clear();
+        self.announced.clear();
+        self.settled.clear();
+        self.verdicts.clear();
+        for record in records {
+            self.recorded(record, sites, now);
+        }
+        for (run, seen) in &mut self.runs {
+            if let Some(known) = before.runs.get(run) {
+                seen.ahead = known.ahead;
+            }
+        }
+        self.violations = before.violations;
+        self.coverage = before.coverage;
+        self.ended = before.ended;
+        self.verified = before.verified;
     }
 
     fn standing(&self) -> Standing {
@@ -478,6 +472,17 @@ impl Watchman {
         self.intents.iter().any(|(run, step, _)| {
             let plan = self.runs.get(run).map(|r| &r.plan);
             let planned = plan.and_then(|p| p.step(step));
+            planned.and_then(|s| s.action.kind()) == Some(kind)
+        })
+    }
+
+    /// Whether a run that is open has begun a step of this kind that is not settled.
+    #[must_use]
+    pub fn is_doing(&self, kind: &str) -> bool {
+        self.intents.iter().any(|(run, step, _)| {
+            let open = self.runs.get(run).filter(|r| !r.closed);
+            let open = open.filter(|r| !r.settled.contains(step));
+            let planned = open.and_then(|r| r.plan.step(step));
             planned.and_then(|s| s.action.kind()) == Some(kind)
         })
     }
@@ -749,11 +754,11 @@ mod tests {
         watchman.promoted_at(0, Some(Epoch(2)), &sites, &customers, at(70));
         run(&mut watchman, ("two", 3), RunKind::Failover, at(200));
         watchman.promoted_at(0, Some(Epoch(3)), &sites, &customers, at(210));
-        assert_eq!(watchman.violations.0, Vec::new());
+        assert_eq!(watchman.violations.found, Vec::new());
         let (mut watchman, sites, customers) = lacking(50);
         run(&mut watchman, ("one", 2), RunKind::Failover, at(60));
         watchman.promoted_at(0, Some(Epoch(2)), &sites, &customers, at(70));
-        assert_eq!(watchman.violations.0[0].rule, Rule::LossWithinForecast);
+        assert_eq!(watchman.violations.found[0].rule, Rule::LossWithinForecast);
     }
 
     #[test]
@@ -762,6 +767,6 @@ mod tests {
         let at = |s| BEGIN.after(Span::from_secs(s));
         run(&mut watchman, ("one", 2), RunKind::Switchover, at(60));
         watchman.promoted_at(0, Some(Epoch(2)), &sites, &customers, at(70));
-        assert_eq!(watchman.violations.0[0].rule, Rule::LossWithinForecast);
+        assert_eq!(watchman.violations.found[0].rule, Rule::LossWithinForecast);
     }
 }

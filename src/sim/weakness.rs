@@ -1,5 +1,6 @@
 //! Weakened rules: what tests plant, to see that some rule notices. Nothing else ever sets one.
 
+use super::fault::By;
 use crate::guard::machine;
 
 /// A rule of the controller's that is broken on purpose.
@@ -49,13 +50,29 @@ pub enum Weakness {
     EndlessForgotten,
     /// A deputy's grants are never sent.
     DeputySilent,
+    /// A controller does not ask the journal's copy whether another one leads.
+    DeafToSuccessor,
+    /// The store of the journal's copy overwrites what it was asked only to create.
+    CopyOverwrites,
+    /// Whoever was elected takes its tenure to have no end: once frozen, it grants and acts unchecked.
+    EndlessTenure,
+    /// The journal takes records behind whatever stands there, from whoever has not seen that.
+    JournalOverwrites,
+    /// A failover gives the new site the epoch that the old one has.
+    EpochOfTheOther,
+    /// A lease without an end is waited for from the opening of the next epoch on, not from the guard's word that it holds it.
+    SoloUnreported,
+    /// A lease without an end is over as soon as its guard says that it holds the next epoch.
+    SoloUnwaited,
+    /// Where a switch-off is not answered, a write is tried, and one that nobody answers counts as refused.
+    SilenceRefuses,
     /// The guard of a standby says that its database has everything.
     RosyPosition,
 }
 
 impl Weakness {
     /// Those of guards, and of the controller towards them.
-    pub const GUARDED: [Self; 24] = [
+    pub const GUARDED: [Self; 29] = [
         Self::Guard(machine::Weakness::LeaseFromReceipt),
         Self::Guard(machine::Weakness::GrantBelowPromise),
         Self::Guard(machine::Weakness::AcknowledgedBeforeWritten),
@@ -79,6 +96,11 @@ impl Weakness {
         Self::GrantsOldEpoch,
         Self::EndlessForgotten,
         Self::DeputySilent,
+        Self::EndlessTenure,
+        Self::JournalOverwrites,
+        Self::EpochOfTheOther,
+        Self::SoloUnreported,
+        Self::SoloUnwaited,
         Self::RosyPosition,
     ];
 
@@ -98,8 +120,23 @@ impl Weakness {
         }
     }
 
+    /// Only histories can show it in which another controller comes after the first in this way.
+    #[must_use]
+    pub fn of_succession(self) -> Option<By> {
+        let takeover = [Self::DeafToSuccessor, Self::CopyOverwrites].contains(&self);
+        let election = [Self::EndlessTenure, Self::JournalOverwrites].contains(&self);
+        let election = election.then_some(By::Election);
+        takeover.then_some(By::Takeover).or(election)
+    }
+
+    /// Only histories can show it in which a lone primary gets a standby again.
+    #[must_use]
+    pub fn is_of_solo(self) -> bool {
+        [Self::SoloUnreported, Self::SoloUnwaited].contains(&self)
+    }
+
     /// All others.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::FenceAnswersEarly,
         Self::TimeoutIsFailure,
         Self::EffectBeforeRecord,
@@ -111,5 +148,8 @@ impl Weakness {
         Self::ForgetfulJournal,
         Self::NoRung,
         Self::DeafSteps,
+        Self::DeafToSuccessor,
+        Self::CopyOverwrites,
+        Self::SilenceRefuses,
     ];
 }

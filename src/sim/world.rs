@@ -11,7 +11,7 @@ use super::{
     chance::Chance,
     customer::Customers,
     errand::Errand,
-    fault::{Anchor, Fault, JournalFault, Mishap, OutletFault},
+    fault::{Anchor, Away, Fault, JournalFault, Mishap, OutletFault},
     guard::{Forks, Host, Stir},
     line::Letter,
     network::{Network, Party},
@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     model::{
+        id::Term,
         observation::DatabaseRole,
         plan::StepPhase,
         service::{ComponentKind, RecordKind, Service},
@@ -90,6 +91,18 @@ pub struct World {
     pub trace: Trace,
     /// Chance of whatever is not planned.
     pub chance: Chance,
+    /// Which controller acts just now.
+    pub speaker: Party,
+    /// Whether another controller took over.
+    pub is_succeeded: bool,
+    /// Whether one that was elected after it leads.
+    pub(super) is_led: bool,
+    /// The term of the replica that was elected last, and when its lease was renewed last.
+    pub lease: Option<(Term, Time)>,
+    /// When the journal's copy may not have answered the controller that was taken over from, last.
+    pub(super) unsure: Option<Time>,
+    /// Whose word a guard heeds just now.
+    pub(super) word_of: Option<Party>,
     /// When the last fault is over, as far as that is known.
     pub calm: Time,
     /// Whether the service has a database.
@@ -144,6 +157,12 @@ impl World {
             watchman: Watchman::new(scenario),
             trace,
             chance: Chance::new(scenario.seed ^ 0xface),
+            speaker: Party::Controller,
+            is_succeeded: false,
+            is_led: false,
+            lease: None,
+            unsure: None,
+            word_of: None,
             calm: BEGIN.after(LEAST),
             has_database,
             anchored: BTreeSet::new(),
@@ -236,6 +255,8 @@ impl World {
                     None
                 }
                 Party::Controller
+                | Party::Former
+                | Party::Store
                 | Party::Vantage(_)
                 | Party::Power
                 | Party::Names
@@ -320,6 +341,7 @@ impl World {
                 database.life = life(Fault::DatabaseFreezes(n), Fault::DatabaseDies(n));
             }
         }
+        self.doubts_copy();
         self.network = Network::default();
         for fault in &active {
             self.disturb(*fault);
@@ -357,6 +379,10 @@ impl World {
                     }
                 }
             }
+            Fault::Succeeded(_, Away::CutOff) => self.apart(&[self.away()]),
+            Fault::Succeeded(_, Away::WithPrimary) => {
+                self.apart(&[self.away(), Party::Site(0), Party::Customers(0)]);
+            }
             Fault::Slow => self.network.slow(true),
             Fault::Lossy => self.network.lossy(true),
             Fault::Rough => self.network.rough(true),
@@ -382,7 +408,18 @@ impl World {
             | Fault::GuardDisk(..)
             | Fault::KillHangs(_)
             | Fault::Slews(..)
+            | Fault::Succeeded(_, Away::Frozen | Away::Dead)
             | Fault::Wishes(_) => {}
+        }
+    }
+
+    /// These reach each other, and nobody else.
+    fn apart(&mut self, own: &[Party]) {
+        let others = [Party::Power, Party::Names, Party::Store, Party::Outlets];
+        for other in self.parties().into_iter().chain(others) {
+            for one in own.iter().filter(|_| !own.contains(&other)) {
+                self.cut_both(*one, other);
+            }
         }
     }
 
@@ -393,11 +430,16 @@ impl World {
 
     fn parties(&self) -> Vec<Party> {
         let points = self.scenario.service.vantage_points.len();
-        [Party::Controller, Party::Customers(0), Party::Customers(1)]
-            .into_iter()
-            .chain((0..points).map(Party::Vantage))
-            .chain((0..self.sites.len()).map(Party::Site))
-            .collect()
+        [
+            Party::Controller,
+            Party::Former,
+            Party::Customers(0),
+            Party::Customers(1),
+        ]
+        .into_iter()
+        .chain((0..points).map(Party::Vantage))
+        .chain((0..self.sites.len()).map(Party::Site))
+        .collect()
     }
 
     /// Whether a vantage point's own network is there.

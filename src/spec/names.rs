@@ -26,12 +26,14 @@ const LONGEST_TTL: Span = Span::from_secs(2_147_483_647);
 pub fn dns(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec) -> Option<Dns> {
     let said = spec.dns.as_ref()?;
     let path = FieldPath::spec().key("dns");
-    scope.uses(
+    let kind = scope.uses(
         Family::Dns,
         &said.provider.uses,
         &said.provider.with,
         &path.key("provider"),
     );
+    let with = said.provider.with.value();
+    let propagation = kind.map_or(Span::ZERO, |kind| (kind.propagation)(&with));
     if !is_host_name(&said.zone) {
         let complaint = scope
             .about(
@@ -43,7 +45,7 @@ pub fn dns(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec) -> Option<Dns> {
         scope.add(complaint);
     }
     let zone = absolute(&said.zone);
-    ttl(scope, spec, said, &path);
+    ttl(scope, spec, said, propagation, &path);
     let list = path.key("records");
     if said.records.is_empty() {
         let complaint = scope
@@ -73,11 +75,12 @@ pub fn dns(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec) -> Option<Dns> {
     Some(Dns {
         provider: Uses {
             uses: KindName::new(&said.provider.uses),
-            with: said.provider.with.value(),
+            with,
         },
         zone,
         records,
         ttl: said.ttl,
+        propagation,
         lower_ahead: said.lower_ahead,
         resolvers: said.resolvers.clone(),
         authorities: said.authorities.clone(),
@@ -89,7 +92,13 @@ fn absolute(name: &str) -> String {
     format!("{}.", name.trim_end_matches('.').to_lowercase())
 }
 
-fn ttl(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, said: &DnsSpec, path: &FieldPath) {
+fn ttl(
+    scope: &mut Scope<'_>,
+    spec: &ProtectedServiceSpec,
+    said: &DnsSpec,
+    propagation: Span,
+    path: &FieldPath,
+) {
     let ttl = said.ttl;
     if !ttl.as_millis().is_multiple_of(1000) || ttl == Span::ZERO || ttl > LONGEST_TTL {
         let complaint = scope
@@ -99,13 +108,18 @@ fn ttl(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, said: &DnsSpec, path:
         return;
     }
     let rto = spec.objectives.rto;
-    if ttl >= rto {
+    if ttl.saturating_add(propagation) >= rto {
+        let what = if propagation.is_zero() {
+            format!("a TTL of {ttl} alone takes")
+        } else {
+            format!("a TTL of {ttl}, and {propagation} until the zone's servers follow, take")
+        };
         let at = FieldPath::spec().key("objectives").key("rto");
         let complaint = scope
             .about(
                 Code::TtlAboveRto,
                 path.key("ttl"),
-                format!("a TTL of {ttl} alone takes the whole RTO of {rto}"),
+                format!("{what} the whole RTO of {rto}"),
             )
             .hint("lower the TTL well below the RTO, or promise a longer RTO")
             .related(scope.doc, at.clone(), "the RTO")

@@ -25,6 +25,8 @@ pub enum Family {
     Dns,
     /// Speaks.
     Channel,
+    /// Takes commands.
+    Chat,
     /// Holds the status page.
     Target,
     /// Holds backups.
@@ -40,6 +42,7 @@ impl Family {
             Make::Action(_) => Self::Step,
             Make::Dns(_) => Self::Dns,
             Make::Channel(_) => Self::Channel,
+            Make::Chat(_) => Self::Chat,
             Make::Target(_) => Self::Target,
             Make::Backup(_) => Self::Backup,
         }
@@ -53,6 +56,7 @@ impl Family {
             Self::Step => "step",
             Self::Dns => "dns",
             Self::Channel => "channel",
+            Self::Chat => "chat",
             Self::Target => "target",
             Self::Backup => "backup",
         }
@@ -64,6 +68,7 @@ impl Family {
             Self::Step => "a step",
             Self::Dns => "a DNS provider",
             Self::Channel => "a channel",
+            Self::Chat => "a chat",
             Self::Target => "a target for the status page",
             Self::Backup => "a place of backups",
         }

@@ -596,6 +596,9 @@ pub struct TeamSpec {
     /// Where pages go.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<TeamChannelSpec>,
+    /// The chat in which people command: each by the number that it knows them by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat: Option<TeamChatSpec>,
     /// Time between two repeats of a page that nobody acknowledged.
     pub repeat: Span,
 }
@@ -605,6 +608,7 @@ impl Default for TeamSpec {
         Self {
             people: Vec::new(),
             channels: Vec::new(),
+            chat: None,
             repeat: Span::from_secs(300),
         }
     }
@@ -640,6 +644,18 @@ pub struct PersonSpec {
     /// Groups that the person belongs to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
+}
+
+/// Where people command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-uses" = "chat"))]
+pub struct TeamChatSpec {
+    /// The adapter that listens and speaks.
+    pub uses: String,
+    /// Settings of the adapter.
+    #[serde(default, skip_serializing_if = "With::is_empty")]
+    pub with: With,
 }
 
 /// Where pages go.

@@ -210,6 +210,9 @@ pub fn team(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, people: Vec<Pers
         scope.label(&channel.name, &at.key("name"));
         scope.uses(Family::Channel, &channel.uses, &channel.with, &at);
     }
+    if let Some(chat) = &spec.team.chat {
+        scope.uses(Family::Chat, &chat.uses, &chat.with, &path.key("chat"));
+    }
     longer_than_nothing(scope, spec.team.repeat, &path.key("repeat"));
     let customers = FieldPath::spec().key("announcements").key("channels");
     let all = spec
@@ -241,6 +244,10 @@ pub fn team(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, people: Vec<Pers
                 phases: Vec::new(),
             })
             .collect(),
+        chat: spec.team.chat.as_ref().map(|c| Uses {
+            uses: KindName::new(&c.uses),
+            with: c.with.value(),
+        }),
         repeat: spec.team.repeat,
     }
 }

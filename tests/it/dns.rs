@@ -227,6 +227,7 @@ fn service(zone: &str) -> Service {
             ),
         ],
         ttl: Span::from_secs(60),
+        propagation: Span::ZERO,
         lower_ahead: false,
         resolvers: Vec::new(),
         authorities: Vec::new(),

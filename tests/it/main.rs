@@ -6,6 +6,7 @@
 
 mod announce;
 mod backup;
+mod bot;
 mod bubble;
 mod command;
 mod copy;

@@ -7,7 +7,8 @@ use failover::{
     model::span::Span,
     sim::{
         campaign::{Campaign, Report},
-        fault::{Anchor, Fault, Planned},
+        coverage::Met,
+        fault::{Anchor, By, Fault, Planned},
         history::play,
         rule::Rule,
         scenario::{Scenario, Subject},
@@ -47,6 +48,42 @@ fn the_rules_hold() {
         began.elapsed(),
         report.ended
     );
+}
+
+/// Another controller takes over from the journal's copy, or is elected, and the one before comes back: it changes nothing
+/// any more.
+#[test]
+fn a_controller_that_another_one_came_after_changes_nothing() {
+    let campaign = campaign(NOTICED, None);
+    let seeds = (0..campaign.seeds).filter(|seed| campaign.scenario(*seed).succession().is_some());
+    let mut report = Report::default();
+    for seed in seeds.take(successions()) {
+        report.add(seed, campaign.play(seed, Trace::silent()));
+    }
+    let found: Vec<_> = report
+        .findings
+        .iter()
+        .map(|f| format!("seed {}: {}", f.seed, f.violations[0]))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    let mut seen = BTreeMap::<_, u64>::new();
+    for (handover, times) in report.coverage.handovers() {
+        *seen.entry((handover.by, handover.met)).or_default() += times;
+    }
+    println!("{} histories: {seen:?}", report.histories);
+    for by in [By::Takeover, By::Election] {
+        for met in [Met::Quiet, Met::InRun, Met::Back] {
+            assert!(seen.contains_key(&(by, met)), "{by:?}, {met:?}: {seen:?}");
+        }
+    }
+}
+
+/// Histories in which another controller comes after the first; all of the first 2,000 in a nightly run.
+fn successions() -> usize {
+    match std::env::var_os("FAILOVER_NIGHTLY") {
+        Some(_) => usize::MAX,
+        None => 40,
+    }
 }
 
 /// The configuration that fails over within a second is not the one that fails over for nothing.
@@ -96,7 +133,9 @@ fn a_seed_gives_one_history() {
 /// The rule that is to notice it.
 fn noticed_by(weakness: Weakness) -> Rule {
     match weakness {
-        Weakness::FenceAnswersEarly | Weakness::NoRung => Rule::FencedBeforeEpoch,
+        Weakness::FenceAnswersEarly | Weakness::NoRung | Weakness::SilenceRefuses => {
+            Rule::FencedBeforeEpoch
+        }
         Weakness::TimeoutIsFailure => Rule::FailedLeavesNothing,
         Weakness::EffectBeforeRecord => Rule::RecordBeforeEffect,
         Weakness::NamesBeforePromotion => Rule::NamesAfterPromotion,
@@ -105,6 +144,7 @@ fn noticed_by(weakness: Weakness) -> Rule {
         Weakness::RosyLag | Weakness::RosyPosition => Rule::LossWithinForecast,
         Weakness::ForgetfulLedger => Rule::ToldOnce,
         Weakness::ForgetfulJournal | Weakness::DeafSteps => Rule::RunsEnd,
+        Weakness::DeafToSuccessor | Weakness::CopyOverwrites => Rule::DeposedIsIdle,
         Weakness::Guard(_)
         | Weakness::NoDeadMan
         | Weakness::LateTimer
@@ -115,7 +155,12 @@ fn noticed_by(weakness: Weakness) -> Rule {
         | Weakness::AnyAcknowledgement
         | Weakness::GrantsOldEpoch
         | Weakness::EndlessForgotten
-        | Weakness::DeputySilent => Rule::OneWriter,
+        | Weakness::DeputySilent
+        | Weakness::EndlessTenure
+        | Weakness::JournalOverwrites
+        | Weakness::EpochOfTheOther
+        | Weakness::SoloUnreported
+        | Weakness::SoloUnwaited => Rule::OneWriter,
     }
 }
 
@@ -202,14 +247,27 @@ fn weakened_rules_are_noticed() {
 
 #[test]
 fn a_broken_history_is_shrunk_to_what_it_takes() {
-    let campaign = campaign(NOTICED, Some(Weakness::FenceAnswersEarly));
+    let least = shrunk(Weakness::FenceAnswersEarly);
+    assert!(least.faults.len() <= 2, "{:?}", least.faults);
+}
+
+/// What a controller does that another one came after takes that one.
+#[test]
+fn a_history_of_two_controllers_is_shrunk_to_what_it_takes() {
+    let least = shrunk(Weakness::DeafToSuccessor);
+    assert_eq!(least.succession(), Some(By::Takeover));
+    assert!(least.faults.len() <= 3, "{:?}", least.faults);
+}
+
+fn shrunk(weakness: Weakness) -> Scenario {
+    let campaign = campaign(NOTICED, Some(weakness));
     let report = campaign.run(|so_far| so_far.findings.is_empty());
     let finding = &report.findings[0];
     let scenario = campaign.scenario(finding.seed);
     let rule = finding.violations[0].rule;
     let least = shrink::shrink(&scenario, rule);
     assert!(least.faults.len() <= scenario.faults.len());
-    assert!(least.faults.len() <= 2, "{:?}", least.faults);
-    let again = play(Arc::new(least), Trace::silent());
+    let again = play(Arc::new(least.clone()), Trace::silent());
     assert!(again.violations.iter().any(|v| v.rule == rule), "{rule:?}");
+    least
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::Identity;
+
 /// `failover journal …`.
 #[derive(Debug, Subcommand)]
 pub enum Journal {
@@ -81,11 +83,17 @@ pub struct JournalVerify {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     failover takeover --from s3://backup/failover --reason 'the host of the controller burnt down'\n  \
-    failover takeover --reason 'the disk was moved to this machine'\n\n\
+    failover takeover --reason 'the disk was moved to this machine'\n  \
+    kubectl exec -it deploy/failover -- failover takeover shop --reason 'restored after the cluster was lost'\n\n\
     The other controller must never run again. Without --from the journal of the state folder is taken up, which was \
     made on another host or restored. Then start 'failover run': it opens a later epoch, looks for whatever was under \
-    way, and asks before each run until somebody has acknowledged that the service runs where the journal says.")]
+    way, and asks before each run until somebody has acknowledged that the service runs where the journal says.\n\n\
+    With SERVICE the controller that runs does so itself, in its own journal: where a guard has promised an epoch that \
+    this journal does not know, as after objects of a cluster were restored from a backup.")]
 pub struct Takeover {
+    /// A service of the controller that runs.
+    #[arg(value_name = "SERVICE", conflicts_with_all = ["from", "by"])]
+    pub service: Option<String>,
     /// Where the copy of the journal is.
     #[arg(
         long,
@@ -102,4 +110,7 @@ pub struct Takeover {
     /// Do not ask whether the other controller is stopped for good.
     #[arg(long)]
     pub yes: bool,
+    /// Who you are, where a service is named.
+    #[command(flatten)]
+    pub identity: Identity,
 }

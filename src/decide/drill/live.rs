@@ -256,7 +256,6 @@ fn opened(
     );
     if state.incident.is_none() {
         records.push(RecordBody::IncidentOpened {
-            declared: None,
             components: Vec::new(),
             since: now,
             reason: why.clone(),

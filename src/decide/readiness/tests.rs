@@ -296,7 +296,6 @@ fn suspect(desk: &mut Desk, to: Verdict) {
 fn outage(desk: &mut Desk) {
     let since = desk.now;
     desk.apply(RecordBody::IncidentOpened {
-        declared: None,
         components: vec!["web".into()],
         since,
         reason: "it is down".to_owned(),

@@ -4,8 +4,10 @@ use insta::assert_snapshot;
 
 use super::{Stage, shop};
 use crate::model::{
+    page::PageTopic,
     plan::{Action, Uses},
     public_key::PublicKey,
+    record::RecordBody,
     secret::SecretRef,
     service::{Guard, Guards, Service},
     span::Span,
@@ -187,5 +189,66 @@ fn a_takeover_does_not_believe_a_copy_that_lacks_the_last_promotion() {
         guard fra primary 3
         wait 2m
         moved fra ann"
+    ));
+}
+
+#[test]
+fn where_objects_were_restored_a_person_takes_over_once_and_the_journal_counts_again() {
+    let mut stage = Stage::new(guarded());
+    stage.play(
+        "well
+        check green
+        guard ams standby 0
+        guard fra standby 0
+        guard ams primary 2",
+    );
+    let told = stage.play("takeover ann");
+    assert!(told.contains("there is nothing to take over"), "{told}");
+    let told = stage.play(
+        "guard ams primary 7
+        wait 1m
+        wait 1m",
+    );
+    assert!(!told.contains("epoch 8"), "{told}");
+    let paged = stage.log.iter().find_map(|record| {
+        let RecordBody::PageRaised { page } = &record.body else {
+            return None;
+        };
+        (page.topic == PageTopic::Guards).then_some(page)
+    });
+    let commands = &paged.expect("the team is paged").commands;
+    let takeover = |c: &String| c.starts_with("failover takeover shop --reason");
+    assert!(commands.iter().any(takeover), "{commands:?}");
+    let told = stage.play(
+        "takeover ann
+        guard ams primary 7
+        guard fra standby 2
+        wait 1s",
+    );
+    assert!(told.contains("taken over by ann, epoch 3"), "{told}");
+    assert!(told.contains("epoch 8"), "{told}");
+}
+
+#[test]
+fn who_takes_over_within_a_promotion_opens_an_epoch_of_its_own_after_it() {
+    assert_snapshot!(play(
+        "well
+        check green
+        guard ams standby 0
+        guard fra standby 0
+        guard ams primary 2
+        held ams 2
+        down db a b c
+        done fence
+        done attempt
+        guard ams fenced 3
+        takenover ann
+        guard ams fenced 3
+        guard fra primary 3
+        inplace promote
+        done repoint
+        done verify
+        done fallback
+        wait 5s"
     ));
 }

@@ -85,7 +85,6 @@ fn started() -> RecordBody {
 
 fn incident() -> RecordBody {
     RecordBody::IncidentOpened {
-        declared: None,
         components: vec!["web".into()],
         since: at(10),
         reason: "it does not answer".into(),

@@ -49,6 +49,7 @@ pub fn maker(kinds: Kinds, wiring: &Wiring) -> ProbeMaker {
                 | Make::Dns(_)
                 | Make::Channel(_)
                 | Make::Target(_)
+                | Make::Chat(_)
                 | Make::Backup(_),
             )
             | None => Err(MakeError(format!("{} is no kind of probe", uses.uses))),

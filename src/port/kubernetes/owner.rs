@@ -64,6 +64,12 @@ impl Owner {
     /// What to do, so that the field is failover's when it is needed.
     #[must_use]
     pub fn fix(&self, field: &str) -> String {
+        self.fix_in(field, "the step")
+    }
+
+    /// The same, where `force` is a setting of this place.
+    #[must_use]
+    pub fn fix_in(&self, field: &str, place: &str) -> String {
         match self {
             Self::Argo(_) => format!(
                 "have Argo CD leave {field} alone (spec.ignoreDifferences, and the sync option \
@@ -77,7 +83,7 @@ impl Owner {
                 "change the autoscaler's own bounds with kubernetes/patch instead of {field}, or take it away"
             ),
             Self::Tool(name) => format!(
-                "leave {field} out of what {name} applies, or write `force: true` in the step: it is set back when \
+                "leave {field} out of what {name} applies, or write `force: true` in {place}: it is set back when \
                  {name} is used again"
             ),
         }

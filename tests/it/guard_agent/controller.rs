@@ -108,6 +108,58 @@ fn a_run_that_is_aborted_after_the_fence_gives_the_site_back_in_a_later_epoch() 
 }
 
 #[test]
+fn a_journal_that_was_set_back_counts_again_once_a_person_takes_over() {
+    apart(|| {
+        let mut shop = Shop::open(&Wanted {
+            manual: true,
+            ..asking()
+        });
+        until("the epoch is held", || {
+            !shop.records("epochHeld").is_empty()
+        });
+        let takeover = ["takeover", "shop", "--reason", "restored", "--yes"];
+        assert!(!shop.act(&takeover), "nobody else has led");
+        shop.kill();
+        shop.keep();
+        shop.start();
+        shop.hosts.a.freeze_database();
+        shop.approve();
+        until("it is fenced", || {
+            let done = shop.records("stepOutcome");
+            done.iter().any(|o| o["step"] == "fence")
+        });
+        let run = shop.json(&["explain", "shop"])["run"]["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(shop.act(&["abort", &run, "--reason", "a test"]));
+        shop.until_closed("aborted");
+        until("it serves in a later epoch", || {
+            shop.hosts.a.status()["report"]["promise"]["epoch"] == 4
+        });
+        shop.kill();
+        shop.set_back();
+        shop.start();
+
+        let unnamed = shop.command(&takeover).output().unwrap();
+        assert!(!unnamed.status.success(), "a person answers for it");
+        assert_eq!(shop.records("epochOpened").len(), 1);
+        until("it has heard what it does not know", || shop.act(&takeover));
+        let taken = shop.records("takenOver");
+        assert_eq!(taken.len(), 1);
+        assert_eq!(
+            (&taken[0]["by"], &taken[0]["reason"]),
+            (&"ann".into(), &"restored".into())
+        );
+        until("an epoch behind all others is in force", || {
+            shop.hosts.a.status()["report"]["promise"]["epoch"] == 5
+        });
+        shop.witness.until_written("a");
+        assert!(!shop.act(&takeover), "once");
+    });
+}
+
+#[test]
 fn a_primary_that_only_the_other_guard_reaches_is_seen_granted_and_fenced_by_way_of_it() {
     apart(|| {
         let shop = Shop::open(&Wanted {

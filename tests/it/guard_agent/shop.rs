@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command},
     thread,
     time::Duration,
@@ -294,6 +294,23 @@ impl Shop {
         child.wait().unwrap();
     }
 
+    /// Keeps the state of a controller that does not run, as a backup would.
+    pub fn keep(&self) {
+        copy(
+            &self.folder.path().join("state"),
+            &self.folder.path().join("kept"),
+        );
+    }
+
+    /// Puts back what was kept.
+    pub fn set_back(&self) {
+        fs::remove_dir_all(self.folder.path().join("state")).unwrap();
+        copy(
+            &self.folder.path().join("kept"),
+            &self.folder.path().join("state"),
+        );
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.controller.as_ref().unwrap().id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
@@ -376,6 +393,11 @@ impl Drop for Shop {
             let _ = child.wait();
         }
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.unwrap().success());
 }
 
 /// Takes every page for as long as the test's process lives.

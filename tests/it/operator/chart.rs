@@ -30,6 +30,7 @@ workloads:
     statefulSets: [shop-db]
     cronJobs: [shop-mail]
     services: [shop]
+    dnsEndpoints: [shop]
     custom: [{apiGroup: postgresql.cnpg.io, resource: clusters, names: [shop-db]}]
     fence: true
 reach:

@@ -1,5 +1,7 @@
 //! Replicas of the operator: a request becomes a run and its status follows it, whoever leads, and whatever dies.
 
+use std::time::{Duration, Instant};
+
 use failover::{
     model::{
         id::Seq,
@@ -13,6 +15,9 @@ use serde_json::Value;
 
 use super::journal::journal;
 use crate::stand::{kubernetes::Part, operator::Operators, patience::until};
+
+/// How long the API server is away: ten times a lease of these replicas.
+const AWAY: Duration = Duration::from_secs(30);
 
 /// The whole chain, checked.
 async fn records(operators: &Operators) -> Vec<Record> {
@@ -218,33 +223,91 @@ async fn a_lease_that_was_removed_begins_no_term_anew() {
     assert_eq!(term, "2");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_that_is_away_fails_nothing_over_and_a_run_goes_on_after() {
-    let operators = Operators::running().await;
-    operators.cluster.crash(Part::ApiServer);
-    // Longer than the lease: nobody else can take it.
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-    operators.cluster.restart(Part::ApiServer);
+/// Brings the API server back after so long, by `back`, while `meanwhile` holds what must be so all the time.
+async fn away(operators: &Operators, back: impl Fn(), meanwhile: impl Fn()) {
+    let began = Instant::now();
+    while began.elapsed() < AWAY {
+        meanwhile();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    back();
     operators.cluster.until("the leader renews", || {
         operators.log("one").contains("this replica still leads")
     });
+}
+
+/// Pages that the journal cannot be written.
+fn pages_of_the_journal(operators: &Operators) -> Vec<Value> {
+    let paged = operators.stand.paged();
+    let told = |page: &&Value| page.to_string().contains("the journal cannot be written");
+    paged.iter().filter(told).cloned().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_away_during_detection_fails_nothing_over_and_asks_once_it_is_back() {
+    let operators = Operators::running().await;
+    operators.cluster.crash(Part::ApiServer);
+    operators.stand.east_is_up(false);
+    let back = || operators.cluster.restart(Part::ApiServer);
+    away(&operators, back, || {
+        assert_eq!(operators.stand.effects(), "");
+    })
+    .await;
+    operators.until_service("people are asked", |status| {
+        status["verdict"] == "down" && status["asks"][0]["id"].is_string()
+    });
+    assert_eq!(operators.stand.effects(), "");
+    let records = records(&operators).await;
+    assert_eq!(count(&records, "incidentOpened"), 1);
+    assert_eq!(count(&records, "journalResumed"), 1);
+    assert_eq!(count(&records, "runOpened"), 0);
+    assert_eq!(leaders(&records), [(1, "one".to_owned())]);
+    let pages = pages_of_the_journal(&operators);
+    assert_eq!(pages.len(), 1, "{pages:?}");
+    let told = pages[0].to_string();
+    assert!(
+        told.contains("kubectl get journalentries -n default"),
+        "{told}"
+    );
+    assert!(!told.contains("df -h"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_hangs_while_all_is_well_fails_nothing_over() {
+    let operators = Operators::running().await;
+    operators.cluster.freeze(Part::ApiServer);
+    let back = || operators.cluster.thaw(Part::ApiServer);
+    away(&operators, back, || {
+        assert_eq!(operators.stand.effects(), "");
+    })
+    .await;
     let records = records(&operators).await;
     assert_eq!(count(&records, "incidentOpened"), 0);
     assert_eq!(leaders(&records), [(1, "one".to_owned())]);
+    operators.until_service("it is healthy", |status| status["verdict"] == "healthy");
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_waits_for_an_api_server_that_is_away_and_goes_on_after() {
+    let operators = Operators::running().await;
     until_midway(&operators);
     operators.cluster.crash(Part::ApiServer);
     operators.stand.file("go", "");
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    assert_eq!(
-        operators.stand.effects(),
-        "stop",
-        "nothing is done that cannot be recorded"
-    );
-    operators.cluster.restart(Part::ApiServer);
+    let back = || operators.cluster.restart(Part::ApiServer);
+    away(&operators, back, || {
+        assert_eq!(
+            operators.stand.effects(),
+            "stop",
+            "nothing is done that cannot be recorded"
+        );
+    })
+    .await;
     until_done(&operators);
     assert_eq!(operators.stand.effects(), "stop promote");
-    assert_eq!(leaders(&self::records(&operators).await).len(), 1);
+    let records = records(&operators).await;
+    assert_eq!(leaders(&records).len(), 1);
+    assert_eq!(count(&records, "journalResumed"), 1);
+    assert_eq!(pages_of_the_journal(&operators).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

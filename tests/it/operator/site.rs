@@ -51,7 +51,8 @@ pub fn apply(cluster: &Cluster, kind: &str, replicas: Option<u32>, manager: &str
     apply_as(cluster, &workload, manager);
 }
 
-fn apply_as(cluster: &Cluster, object: &Value, manager: &str) {
+/// Applies an object as this field manager, whoever owned it.
+pub fn apply_as(cluster: &Cluster, object: &Value, manager: &str) {
     let manager = format!("--field-manager={manager}");
     let arguments = [
         "apply",

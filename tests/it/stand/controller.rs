@@ -53,6 +53,10 @@ pub struct Stand {
     pub customers: Receiver,
     team: Receiver,
     child: Option<Child>,
+    /// Further fields of people, by name.
+    pub more: Vec<(&'static str, String)>,
+    /// The team's chat, as a part of the document.
+    pub chat: String,
     /// Everything that any command of this stand has printed.
     said: Mutex<String>,
 }
@@ -81,6 +85,8 @@ impl Stand {
             customers: Receiver::start().await,
             team: Receiver::start().await,
             child: None,
+            more: Vec::new(),
+            chat: String::new(),
             said: Mutex::default(),
         };
         fs::create_dir(stand.documents()).unwrap();
@@ -148,6 +154,11 @@ impl Stand {
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
+    /// What the team was paged with, as it was sent.
+    pub fn paged(&self) -> Vec<Value> {
+        self.team.seen.lock().unwrap().taken.clone()
+    }
+
     /// Whether the primary answers well.
     pub fn east_is_up(&self, up: bool) {
         self.east.1.store(up, Ordering::SeqCst);
@@ -160,7 +171,9 @@ impl Stand {
             .map(|(name, token)| {
                 let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
                 let hash = hex::encode(hash.as_ref());
-                format!("      - {{name: {name}, tokenHash: \"sha256:{hash}\"}}\n")
+                let more = self.more.iter().find(|(n, _)| n == name);
+                let more = more.map_or("", |(_, text)| text);
+                format!("      - {{name: {name}, tokenHash: \"sha256:{hash}\"{more}}}\n")
             })
             .collect();
         format!(
@@ -207,7 +220,7 @@ spec:
       - name: on-call
         uses: announce/webhook
         with: {{url: \"{team}\", secret: {secret}, allowPrivate: true}}
-  approvals: {{required: 2, approvers: [ann, ben, cleo]}}
+{chat}  approvals: {{required: 2, approvers: [ann, ben, cleo]}}
   runbook: move
 ---
 apiVersion: failover.rs/v1alpha1
@@ -235,6 +248,7 @@ spec:
             secret = self.reference("secret"),
             token = self.reference("fence-secret"),
             people = people.concat(),
+            chat = self.chat,
             stop = self.path("stop").display(),
             promote = self.path("promote").display(),
         )

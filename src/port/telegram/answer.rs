@@ -62,6 +62,7 @@ const FLOOD: Span = Span::from_secs(30);
 const UNREACHABLE: Span = Span::from_secs(5);
 
 /// Judges the outcome of a request.
+#[must_use]
 pub fn answer(outcome: Result<String, RequestError>) -> Answer {
     match outcome {
         Ok(id) => Answer::Posted { id: Some(id) },

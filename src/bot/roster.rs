@@ -1,0 +1,145 @@
+//! Which bots there are: one for each account that documents name, for as long as they do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use futures::{FutureExt, StreamExt, select_biased};
+
+use super::session::{Bot, Spoken};
+use crate::{
+    desk::{
+        clerk::{Clerk, Events},
+        speaker::Speaker,
+    },
+    model::{
+        id::{ConfigHash, ServiceName},
+        service::Service,
+        span::Span,
+    },
+    port::{cause, chat::SharedChat, runtime::SharedRuntime},
+};
+
+/// Whether the documents name other chats is looked at so often.
+const LOOK: Span = Span::from_secs(2);
+/// Cards are drawn anew so often while a budget runs.
+const REDRAW: Span = Span::from_secs(15);
+/// Questions get new buttons so often: the old ones end with their tickets.
+const RENEW: Span = Span::from_secs(200);
+
+/// Runs the bots of all services for as long as the controller runs, with whatever chats the documents name.
+pub async fn serve(clerk: Arc<Clerk>, runtime: SharedRuntime) {
+    let mut bots: Bots = BTreeMap::new();
+    let mut made: Made = BTreeMap::new();
+    let mut followed: BTreeSet<ServiceName> = BTreeSet::new();
+    let mut events: Events = futures::stream::pending().boxed();
+    let (mut look, mut redraw, mut renew) = (runtime.now(), runtime.now(), runtime.now());
+    loop {
+        let now = runtime.now();
+        if now >= look {
+            look = now.after(LOOK);
+            arrange(&clerk, &runtime, &mut made, &mut bots);
+            let services: BTreeSet<ServiceName> =
+                bots.values().flat_map(|(bot, _)| bot.services()).collect();
+            if services != followed {
+                if let Ok(all) = clerk.watch(None, &Speaker::host()) {
+                    events = all;
+                    followed = services;
+                }
+                // What happened before is not told again; what is open is shown.
+                (redraw, renew) = (now, now);
+            }
+        }
+        let renews = now >= renew;
+        if now >= redraw || renews {
+            redraw = now.after(REDRAW);
+            for (bot, _) in bots.values() {
+                bot.redraw(renews).await;
+            }
+        }
+        if renews {
+            renew = now.after(RENEW);
+        }
+        let wake = runtime.sleep_until(look.min(redraw).min(renew));
+        select_biased! {
+            event = events.next().fuse() => if let Some(event) = event {
+                for (bot, _) in bots.values() {
+                    bot.follow(&event).await;
+                }
+            } else {
+                events = futures::stream::pending().boxed();
+                followed.clear();
+            },
+            () = wake.fuse() => {}
+        }
+    }
+}
+
+/// Bots by their account: one account is one bot, however many services name it.
+type Bots = BTreeMap<String, (Arc<Bot>, Hearing)>;
+/// The chats that documents name, as they were made for these documents.
+type Made = BTreeMap<ServiceName, (ConfigHash, Option<(SharedChat, PathBuf)>)>;
+
+/// Ends a bot's ears when it is dropped.
+struct Hearing(tokio::task::JoinHandle<()>);
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Starts bots for chats that documents name now, and ends those of chats that they name no more.
+fn arrange(clerk: &Arc<Clerk>, runtime: &SharedRuntime, made: &mut Made, bots: &mut Bots) {
+    let services = clerk.visible(&Speaker::host());
+    made.retain(|name, (config, _)| {
+        services
+            .iter()
+            .any(|s| s.name == *name && s.config == *config)
+    });
+    for service in &services {
+        if !made.contains_key(&service.name) {
+            let chat = (service.config.clone(), make(clerk, service));
+            made.insert(service.name.clone(), chat);
+        }
+    }
+    let mut wanted: BTreeMap<String, (SharedChat, Vec<Spoken>)> = BTreeMap::new();
+    for (service, (_, chat)) in made.iter() {
+        let Some((chat, state)) = chat else {
+            continue;
+        };
+        let spoken = Spoken {
+            service: service.clone(),
+            rooms: chat.rooms(),
+            state: state.clone(),
+        };
+        let same = wanted.entry(chat.account());
+        let same = same.or_insert_with(|| (chat.clone(), Vec::new()));
+        same.1.push(spoken);
+    }
+    bots.retain(|key, _| wanted.contains_key(key));
+    for (key, (chat, spoken)) in wanted {
+        let (bot, _) = bots.entry(key).or_insert_with(|| {
+            let bot = Arc::new(Bot::new(chat, clerk, runtime));
+            let hearing = tokio::spawn(bot.clone().hear());
+            (bot, Hearing(hearing))
+        });
+        bot.speaks_of(spoken);
+    }
+}
+
+/// The chat of a service, and where it keeps things.
+fn make(clerk: &Clerk, service: &Service) -> Option<(SharedChat, PathBuf)> {
+    let uses = service.team.chat.as_ref()?;
+    let fitting = clerk.controller.fitting(&service.name).ok()?;
+    match fitting.chat(uses) {
+        Ok(chat) => Some((chat, fitting.wiring().state.clone())),
+        Err(error) => {
+            let error = cause::in_full(&error);
+            tracing::error!(service = %service.name, %error, "its chat cannot be used");
+            None
+        }
+    }
+}

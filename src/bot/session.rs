@@ -1,0 +1,723 @@
+//! A bot at work: it hears, answers, follows what happens, and keeps its cards up to date.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+};
+
+use futures::future::Either;
+
+use super::{
+    card::{self, Matter},
+    flood::{Flood, Heard},
+    phrase::{self, Phrase, Verb},
+    talk::{self, Reply, Talk, Turn},
+    teller::{Saying, Tag, Teller},
+    ticket::{self, Choice, Deed, Tickets},
+};
+use crate::{
+    decide::explain::Report,
+    desk::{
+        clerk::Clerk,
+        message::{Event, Wish},
+        speaker::Speaker,
+    },
+    model::{
+        id::{PersonName, ServiceName},
+        page::PageTopic,
+        record::{AskOutcome, Record, RecordBody},
+        service::Service,
+        span::Span,
+        time::Time,
+    },
+    port::{
+        chat::{Author, ChatError, Post, PressId, Room, Said, SharedChat, Words},
+        runtime::SharedRuntime,
+    },
+};
+
+/// What was written longer ago is not done any more.
+const STALE: Span = Span::from_secs(60);
+/// Whoever gave a command hears something after this.
+const PATIENCE: Span = Span::from_millis(900);
+/// Wait after nothing could be heard.
+const DEAF: Span = Span::from_secs(5);
+/// Where a service's rooms that want every change are kept.
+const STALKED: &str = "chat-stalked.json";
+
+/// A service that is spoken of, and where.
+pub struct Spoken {
+    /// Which.
+    pub service: ServiceName,
+    /// The rooms that its documents list.
+    pub rooms: Vec<Room>,
+    /// Where its bot keeps things.
+    pub state: PathBuf,
+}
+
+/// What is known of one service's rooms.
+struct Place {
+    rooms: Vec<Room>,
+    state: PathBuf,
+    stalked: BTreeSet<String>,
+    /// What the cards show.
+    matter: Option<Matter>,
+}
+
+/// A bot: one account of a chat, and the services that are spoken of with it.
+pub struct Bot {
+    chat: SharedChat,
+    talk: Talk,
+    runtime: SharedRuntime,
+    flood: Mutex<Flood>,
+    places: Mutex<BTreeMap<ServiceName, Place>>,
+    mouths: Mutex<BTreeMap<Room, Teller>>,
+}
+
+impl Bot {
+    /// A bot that has not heard anything yet.
+    pub fn new(chat: SharedChat, clerk: &Arc<Clerk>, runtime: &SharedRuntime) -> Self {
+        Self {
+            chat,
+            talk: Talk {
+                clerk: clerk.clone(),
+                runtime: runtime.clone(),
+                tickets: Mutex::new(Tickets::default()),
+                choices: AtomicU64::new(0),
+            },
+            runtime: runtime.clone(),
+            flood: Mutex::new(Flood::default()),
+            places: Mutex::new(BTreeMap::new()),
+            mouths: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// The services that it speaks of.
+    pub fn services(&self) -> Vec<ServiceName> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.keys().cloned().collect()
+    }
+
+    /// Speaks of these services from now on, and of no others.
+    pub fn speaks_of(&self, spoken: Vec<Spoken>) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let named: BTreeSet<ServiceName> = spoken.iter().map(|s| s.service.clone()).collect();
+        places.retain(|service, _| named.contains(service));
+        for Spoken {
+            service,
+            rooms,
+            state,
+        } in spoken
+        {
+            let place = places.entry(service).or_insert_with(|| Place {
+                rooms: Vec::new(),
+                stalked: stalked(&state),
+                state,
+                matter: None,
+            });
+            place.rooms = rooms;
+        }
+    }
+
+    /// Hears and answers until its task ends.
+    pub async fn hear(self: Arc<Self>) {
+        let mut was_deaf = false;
+        loop {
+            match self.chat.listen().await {
+                Ok(said) => {
+                    was_deaf = false;
+                    for said in said {
+                        let bot = self.clone();
+                        tokio::spawn(async move { bot.take(said).await });
+                    }
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut was_deaf, true) {
+                        tracing::error!(chat = self.chat.account(), %error, "nothing is heard in the chat; commands work on the controller's host and on the web");
+                    }
+                    let wait = match error {
+                        ChatError::Later { after, .. } => after,
+                        ChatError::Lost { .. }
+                        | ChatError::Refused { .. }
+                        | ChatError::Broken { .. } => DEAF,
+                    };
+                    self.runtime
+                        .sleep_until(self.runtime.now().after(wait))
+                        .await;
+                }
+            }
+        }
+    }
+
+    async fn take(self: Arc<Self>, said: Said) {
+        let heard = {
+            let mut flood = self.flood.lock().unwrap_or_else(PoisonError::into_inner);
+            flood.hear(said.author, self.runtime.now())
+        };
+        match heard {
+            Heard::Yes => {}
+            Heard::NoMore => {
+                tracing::warn!(author = ?said.author, room = %said.room.0, "says more than anybody can mean: not listened to for a while");
+                return;
+            }
+            Heard::No => return,
+        }
+        let here = self.here(&said.room);
+        match said.what {
+            Words::Press { press, ticket } => {
+                self.press(&said.room, said.is_private, said.author, &press, &ticket)
+                    .await;
+            }
+            Words::Text(text) => {
+                if let Some(phrase) = phrase::read(&text) {
+                    self.command(
+                        &said.room,
+                        said.is_private,
+                        said.author,
+                        said.at,
+                        &here,
+                        phrase,
+                    )
+                    .await;
+                }
+            }
+            Words::Stale { text, why } => {
+                if phrase::read(&text).is_some() && (said.is_private || !here.is_empty()) {
+                    self.say(&said.room, Post::text(format!("That is not done: {why}.")));
+                }
+            }
+        }
+    }
+
+    /// The services whose documents list a room.
+    fn here(&self, room: &Room) -> Vec<Arc<Service>> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut services = self.talk.clerk.visible(&Speaker::host());
+        services.retain(|s| places.get(&s.name).is_some_and(|p| p.rooms.contains(room)));
+        services
+    }
+
+    /// The services that somebody may speak of in a room: where it is listed, or in private, and where they are known.
+    fn spoken_of(&self, room: &Room, is_private: bool, speaker: &Speaker) -> Vec<Arc<Service>> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut services = self.talk.clerk.visible(speaker);
+        services.retain(|s| {
+            let place = places.get(&s.name);
+            place.is_some_and(|place| is_private || place.rooms.contains(room))
+        });
+        services
+    }
+
+    async fn command(
+        &self,
+        room: &Room,
+        is_private: bool,
+        author: Author,
+        at: Option<Time>,
+        here: &[Arc<Service>],
+        phrase: Phrase,
+    ) {
+        if here.is_empty() && !is_private {
+            // A room that nobody listed hears nothing, not even that.
+            tracing::warn!(room = %room.0, ?author, "a command came from a room that no document lists");
+            self.note_strangers(
+                author,
+                &self.known(author),
+                "spoke in a room that no document lists",
+            )
+            .await;
+            return;
+        }
+        let speaker = match author {
+            Author::Telegram(user) => Speaker::Telegram(user),
+            Author::Unknowable(why) => {
+                self.note_strangers(author, here, why).await;
+                self.say(room, Post::text(format!("That is not done: {why}.")));
+                return;
+            }
+        };
+        let (verb, rest) = match phrase {
+            Phrase::Command { verb, rest } => (verb, rest),
+            Phrase::Unknown { word, nearest } => {
+                let hint = nearest.map_or("/help lists them".to_owned(), |w| {
+                    format!("did you mean /{w}?")
+                });
+                self.say(
+                    room,
+                    Post::text(format!("There is no command /{word}: {hint}")),
+                );
+                return;
+            }
+        };
+        let services = self.spoken_of(room, is_private, &speaker);
+        if verb == Verb::WhoAmI {
+            self.say(room, Post::text(talk::who(&speaker, &services)));
+            return;
+        }
+        if services.is_empty() {
+            self.note_strangers(author, here, "is nobody of the team")
+                .await;
+            self.say(
+                room,
+                Post::text(
+                    "You are nobody of the team here: /whoami says what your documents lack.",
+                ),
+            );
+            return;
+        }
+        let age = at.map_or(Span::ZERO, |at| self.runtime.wall().since(at));
+        if age > STALE && verb != Verb::Help {
+            let age = Span::from_secs(age.as_millis() / 1000);
+            self.say(room, Post::text(format!("That was written {age} ago and is not done: write it again if you still mean it.")));
+            return;
+        }
+        let turn = Turn {
+            speaker: &speaker,
+            room,
+            services: &services,
+            verb,
+            rest: &rest,
+        };
+        let said = self.in_time(room, self.answered(&turn)).await;
+        let reply = said.unwrap_or_else(|why| Reply::text(format!("Not done: {why}")));
+        match reply.choice {
+            Some(choice) => {
+                let tag = Tag::Choice(choice);
+                self.mouth(room).say(Saying::Put(tag, reply.post));
+            }
+            None => self.say(room, reply.post),
+        }
+    }
+
+    async fn answered(&self, turn: &Turn<'_>) -> talk::Said {
+        if turn.verb == Verb::Stalk {
+            return self.stalk(turn);
+        }
+        self.talk.take(turn).await
+    }
+
+    /// Says that something takes its time where it does.
+    async fn in_time<T>(&self, room: &Room, work: impl Future<Output = T>) -> T {
+        let late = self.runtime.sleep_until(self.runtime.now().after(PATIENCE));
+        match futures::future::select(Box::pin(work), late).await {
+            Either::Left((done, _)) => done,
+            Either::Right(((), work)) => {
+                self.say(room, Post::text("Still at it: the controller has not answered yet. It waits for its journal, or for somebody whom it has asked."));
+                work.await
+            }
+        }
+    }
+
+    fn stalk(&self, turn: &Turn<'_>) -> talk::Said {
+        let (word, others) = phrase::word(turn.rest);
+        let named = turn.services.iter().find(|s| s.name.as_str() == word);
+        let (service, word) = match (named, turn.services) {
+            (Some(service), _) => (service, phrase::word(others).0),
+            (None, [one]) => (one, word),
+            (None, _) => return Err(format!("name the service: {}", phrase::usage(Verb::Stalk))),
+        };
+        let on = match word {
+            "" | "on" => true,
+            "off" => false,
+            _ => return Err(format!("write {}", phrase::usage(Verb::Stalk))),
+        };
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(place) = places.get_mut(&service.name) else {
+            return Err("this service is not spoken of any more".to_owned());
+        };
+        if on {
+            place.stalked.insert(turn.room.0.clone());
+        } else {
+            place.stalked.remove(&turn.room.0);
+        }
+        if let Err(error) = keep(&place.state, &place.stalked) {
+            tracing::warn!(%error, "which rooms want every change could not be kept");
+        }
+        Ok(Reply::text(if on {
+            format!(
+                "{}: every change is said here until /stalk {} off",
+                service.name, service.name
+            )
+        } else {
+            format!("{}: only what matters is said here", service.name)
+        }))
+    }
+
+    async fn press(
+        &self,
+        room: &Room,
+        is_private: bool,
+        author: Author,
+        press: &PressId,
+        word: &str,
+    ) {
+        let Author::Telegram(user) = author else {
+            return self
+                .answer(press, "Nobody can tell who you are.", true)
+                .await;
+        };
+        let speaker = Speaker::Telegram(user);
+        let services = self.spoken_of(room, is_private, &speaker);
+        if services.is_empty() {
+            let here = self.here(room);
+            self.note_strangers(author, &here, "pressed a button and is nobody of the team")
+                .await;
+            return self
+                .answer(press, "You are nobody of the team here.", true)
+                .await;
+        }
+        let taken = {
+            let mut tickets = self
+                .talk
+                .tickets
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            tickets.take(word, room, &speaker, self.runtime.now())
+        };
+        let ticket = match taken {
+            Ok(ticket) => ticket,
+            Err(why) => {
+                let why = match why {
+                    ticket::Refused::Unknown => {
+                        "This button was used, or is not valid any more: /status shows what is open."
+                    }
+                    ticket::Refused::Expired => {
+                        "This button is too old: /status shows what is open."
+                    }
+                    ticket::Refused::Elsewhere => "This button is of another room.",
+                    ticket::Refused::NotYours => "This button is somebody else's.",
+                };
+                self.note_strangers(author, &services, &format!("pressed a button: {why}"))
+                    .await;
+                return self.answer(press, why, true).await;
+            }
+        };
+        let who = services.iter().find(|s| s.name == ticket.service);
+        let who = who.and_then(|s| speaker.person(s));
+        let by = who.map_or_else(String::new, |person| format!("{}: ", person.name));
+        let wish = match ticket.deed {
+            Deed::Drop => {
+                self.close_choice(room, ticket.choice, format!("→ {by}nothing is done"));
+                return self.answer(press, "Nothing is done.", false).await;
+            }
+            Deed::Give(wish) => *wish,
+        };
+        let given = self
+            .in_time(
+                room,
+                self.talk.give(&speaker, &ticket.service, wish.clone()),
+            )
+            .await;
+        match given {
+            Ok(said) => {
+                self.answer(press, "Done.", false).await;
+                self.close_choice(room, ticket.choice, format!("→ {by}begun"));
+                self.say(room, Post::text(format!("{by}{said}")));
+            }
+            Err(why) => {
+                self.answer(press, &format!("Not done: {why}"), true).await;
+                self.close_choice(room, ticket.choice, format!("→ not done: {why}"));
+                self.restore(room, &ticket.service, &wish).await;
+            }
+        }
+    }
+
+    /// A question whose button was used up by somebody who may not answer it gets new ones.
+    async fn restore(&self, room: &Room, service: &ServiceName, wish: &Wish) {
+        let (Wish::Approve { ask, .. } | Wish::Deny { ask, .. }) = wish else {
+            return;
+        };
+        if let Ok(report) = self.talk.report(&Speaker::host(), service).await
+            && let Some(open) = report.asks.iter().find(|a| a.id == *ask)
+        {
+            let post = self.talk.question(room, &report, open);
+            self.mouth(room)
+                .say(Saying::Put(Tag::Question(ask.clone()), post));
+        }
+    }
+
+    fn close_choice(&self, room: &Room, choice: Option<Choice>, how: String) {
+        if let Some(choice) = choice {
+            self.mouth(room)
+                .say(Saying::Close(Tag::Choice(choice), how));
+        }
+    }
+
+    async fn answer(&self, press: &PressId, text: &str, aloud: bool) {
+        if let Err(error) = self.chat.answer(press, text, aloud).await {
+            tracing::debug!(%error, "whoever pressed a button was not answered");
+        }
+    }
+
+    /// The services that somebody is known at, wherever they spoke.
+    fn known(&self, author: Author) -> Vec<Arc<Service>> {
+        match author {
+            Author::Telegram(user) => {
+                let mut services = self.talk.clerk.visible(&Speaker::Telegram(user));
+                let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+                services.retain(|s| places.contains_key(&s.name));
+                services
+            }
+            Author::Unknowable(_) => Vec::new(),
+        }
+    }
+
+    async fn note_strangers(&self, author: Author, services: &[Arc<Service>], why: &str) {
+        for service in services {
+            let who = match author {
+                Author::Telegram(user) => {
+                    let person = Speaker::Telegram(user)
+                        .person(service)
+                        .map(|p| p.name.clone());
+                    person.unwrap_or_else(|| PersonName::new(format!("telegram/{user}")))
+                }
+                Author::Unknowable(_) => PersonName::new("telegram/unknown"),
+            };
+            self.talk
+                .clerk
+                .turned_away(&service.name, who.as_str(), why)
+                .await;
+        }
+    }
+
+    fn say(&self, room: &Room, post: Post) {
+        self.mouth(room).say(Saying::Say(post));
+    }
+
+    fn mouth(&self, room: &Room) -> Teller {
+        let mut mouths = self.mouths.lock().unwrap_or_else(PoisonError::into_inner);
+        mouths
+            .entry(room.clone())
+            .or_insert_with(|| Teller::start(self.chat.clone(), room.clone(), &self.runtime))
+            .clone()
+    }
+
+    fn rooms(&self, service: &ServiceName) -> Vec<Room> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places
+            .get(service)
+            .map(|p| p.rooms.clone())
+            .unwrap_or_default()
+    }
+
+    /// Takes up what has just happened.
+    pub async fn follow(&self, event: &Event) {
+        let service = &event.record.chain;
+        let rooms = self.rooms(service);
+        if rooms.is_empty() {
+            return;
+        }
+        self.tell_stalkers(&event.record);
+        self.show(&event.report, false);
+        for room in &rooms {
+            self.react(room, event).await;
+        }
+    }
+
+    async fn react(&self, room: &Room, event: &Event) {
+        let report = &event.report;
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "a room hears of five of the many kinds of record"
+        )]
+        match &event.record.body {
+            RecordBody::AskClosed { ask, outcome } => {
+                let text = format!("❓ {}: question {ask} {}", report.title, ended(outcome));
+                self.mouth(room)
+                    .say(Saying::End(Tag::Question(ask.clone()), Post::text(text)));
+            }
+            RecordBody::AskOpened { .. } | RecordBody::Approved { .. } => {
+                for ask in &report.asks {
+                    let post = self.talk.question(room, report, ask);
+                    self.mouth(room)
+                        .say(Saying::Put(Tag::Question(ask.id.clone()), post));
+                }
+            }
+            RecordBody::HandOverOffered { to, by, .. } => self.offer(room, report, to, by),
+            RecordBody::PageRaised { page } => {
+                if let PageTopic::ChannelBroken(channel) = &page.topic {
+                    self.paging_fails(room, &report.service, channel).await;
+                }
+            }
+            RecordBody::IncidentClosed { reason, .. } => {
+                let post = |matter: &Matter| Post::text(card::over(report, matter, reason));
+                self.close(&report.service, room, post);
+            }
+            _ => {}
+        }
+    }
+
+    fn close(&self, service: &ServiceName, room: &Room, post: impl Fn(&Matter) -> Post) {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = places.get(service).and_then(|p| p.matter.clone());
+        drop(places);
+        if let Some(matter) = shown {
+            let post = post(&matter);
+            let tag = Tag::Card(service.clone(), matter);
+            self.mouth(room).say(Saying::End(tag, post));
+        }
+    }
+
+    fn offer(&self, room: &Room, report: &Report, to: &PersonName, by: &PersonName) {
+        let service = self.talk.clerk.visible(&Speaker::host());
+        let service = service.iter().find(|s| s.name == report.service);
+        let user = service.and_then(|s| s.team.person(to)?.telegram);
+        let text = format!(
+            "👤 {}: {by} asks {to} to lead.\nUntil {to} accepts, {by} does: /accept {}",
+            report.title, report.service
+        );
+        let buttons = user.map(|user| {
+            let of = Speaker::Telegram(user);
+            let deed = Deed::Give(Box::new(Wish::Accept));
+            let label = format!("{to}: I lead");
+            vec![vec![self.talk.ticket(
+                room,
+                &report.service,
+                Some(&of),
+                &label,
+                (deed, None),
+            )]]
+        });
+        self.say(
+            room,
+            Post {
+                text,
+                buttons: buttons.unwrap_or_default(),
+            },
+        );
+    }
+
+    /// Where paging fails people are called by whoever reads this.
+    async fn paging_fails(&self, room: &Room, name: &ServiceName, channel: &str) {
+        let services = self.talk.clerk.visible(&Speaker::host());
+        let Some(service) = services.iter().find(|s| s.name == *name) else {
+            return;
+        };
+        if !service
+            .team
+            .channels
+            .iter()
+            .any(|c| c.name.as_str() == channel)
+        {
+            return;
+        }
+        if let Ok(contacts) = self.talk.contacts(&Speaker::host(), service).await {
+            let text =
+                format!("☎ Paging through {channel} fails: call people yourself.\n{contacts}");
+            self.say(room, Post::text(text));
+        }
+    }
+
+    fn tell_stalkers(&self, record: &Record) {
+        let Some(text) = card::news(record) else {
+            return;
+        };
+        let rooms: Vec<Room> = {
+            let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            let place = places.get(&record.chain);
+            let stalked = place.map(|p| p.stalked.clone()).unwrap_or_default();
+            stalked.into_iter().map(Room).collect()
+        };
+        for room in rooms {
+            self.say(&room, Post::text(text.clone()));
+        }
+    }
+
+    /// Draws cards and questions as things stand now.
+    pub async fn redraw(&self, renews: bool) {
+        for service in self.services() {
+            if let Ok(report) = self.talk.report(&Speaker::host(), &service).await {
+                self.show(&report, renews);
+            }
+        }
+    }
+
+    fn show(&self, report: &Report, renews: bool) {
+        let matter = Matter::of(report);
+        let (rooms, before) = {
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(place) = places.get_mut(&report.service) else {
+                return;
+            };
+            // A card that is over is drawn once more by whoever hears of it; then it is left.
+            let before = if matter.is_some() {
+                std::mem::replace(&mut place.matter, matter.clone())
+            } else {
+                place.matter.clone()
+            };
+            (place.rooms.clone(), before)
+        };
+        if let Some(Matter::Drill(_)) = before.as_ref().filter(|_| matter.is_none()) {
+            self.end_drill(report, &rooms);
+        }
+        for room in &rooms {
+            let mouth = self.mouth(room);
+            if let Some(matter) = &matter {
+                let tag = Tag::Card(report.service.clone(), matter.clone());
+                mouth.say(Saying::Put(tag, Post::text(card::live(report))));
+            }
+            for ask in report.asks.iter().filter(|_| renews) {
+                let post = self.talk.question(room, report, ask);
+                mouth.say(Saying::Put(Tag::Question(ask.id.clone()), post));
+            }
+        }
+    }
+
+    fn end_drill(&self, report: &Report, rooms: &[Room]) {
+        let taken = {
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            places
+                .get_mut(&report.service)
+                .and_then(|p| p.matter.take())
+        };
+        let Some(matter @ Matter::Drill(_)) = taken else {
+            return;
+        };
+        let Matter::Drill(id) = &matter else {
+            return;
+        };
+        let last = report.drills.iter().filter_map(|d| d.last.as_ref());
+        let how = last.into_iter().find(|last| last.id == *id).map_or_else(
+            || "Nothing of it is left.".to_owned(),
+            |last| format!("It {}. {}", last.outcome, last.reasons.join("; ")),
+        );
+        for room in rooms {
+            let tag = Tag::Card(report.service.clone(), matter.clone());
+            let post = Post::text(card::over(report, &matter, &how));
+            self.mouth(room).say(Saying::End(tag, post));
+        }
+    }
+}
+
+fn ended(outcome: &AskOutcome) -> String {
+    match outcome {
+        AskOutcome::Approved => "is approved".to_owned(),
+        AskOutcome::Denied { by, reason } => match reason {
+            Some(reason) => format!("was denied by {by}: {reason}"),
+            None => format!("was denied by {by}"),
+        },
+        AskOutcome::Expired { proceed: true } => {
+            "was not answered in time; it goes on by itself".to_owned()
+        }
+        AskOutcome::Expired { proceed: false } => "was not answered in time".to_owned(),
+        AskOutcome::Void { reason } => format!("is void: {reason}"),
+    }
+}
+
+/// The rooms that want every change; a file that cannot be read means none.
+fn stalked(state: &std::path::Path) -> BTreeSet<String> {
+    fs::read(state.join(STALKED))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
+}
+
+fn keep(state: &std::path::Path, rooms: &BTreeSet<String>) -> io::Result<()> {
+    fs::create_dir_all(state)?;
+    let mut new = tempfile::NamedTempFile::new_in(state)?;
+    serde_json::to_writer(&mut new, rooms)?;
+    new.persist(state.join(STALKED))?;
+    Ok(())
+}

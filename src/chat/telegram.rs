@@ -1,0 +1,483 @@
+//! Groups and private chats of Telegram, heard by long polling: it needs no way in while ingress is down.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use teloxide::{
+    Bot,
+    payloads::{
+        AnswerCallbackQuerySetters, EditMessageTextSetters, GetUpdatesSetters, SendMessageSetters,
+    },
+    requests::Requester,
+    types::{
+        AllowedUpdate, CallbackQuery, CallbackQueryId, Chat as Place, InlineKeyboardButton,
+        InlineKeyboardMarkup, MaybeInaccessibleMessage, Message, MessageId, ParseMode, Update,
+        UpdateKind, User,
+    },
+};
+
+use crate::{
+    model::{
+        check::{CheckItem, CheckStatus},
+        id::TelegramUser,
+        secret::SecretRef,
+        span::Span,
+        time::Time,
+    },
+    port::{
+        chat::{
+            Author, Button, Chat, ChatError, Post, PostId, PressId, Room, Said, SharedChat, Words,
+        },
+        endpoint,
+        kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
+        telegram::{
+            self, Account, BASE_URL, LONGEST,
+            answer::{Answer, answer},
+            markdown,
+        },
+    },
+};
+
+/// `chat/telegram`.
+pub const KIND: Kind = Kind::new::<TelegramWith>(
+    "chat/telegram",
+    "commands in Telegram groups and private chats",
+    "token: {env: TELEGRAM_TOKEN}\nchats: [\"-1001234567890\"]\n",
+    Make::Chat(make),
+);
+
+/// Words that are taken at once. Source: <https://core.telegram.org/bots/api#getupdates>.
+const BATCH: u8 = 100;
+
+/// The longest poll that the Bot API does not cut short, seconds.
+const LONGEST_POLL: u64 = 50;
+
+/// The longest answer to a press, characters.
+const LONGEST_ANSWER: usize = 200;
+
+/// Wait after another process was heard to listen with the same token.
+const OTHER_LISTENS: Span = Span::from_secs(5);
+
+/// The sender that Telegram puts in for administrators who want to stay unknown.
+const ANONYMOUS: u64 = 1_087_968_824;
+
+/// The sender that Telegram puts in for what a channel says in a group.
+const CHANNEL: u64 = 136_817_688;
+
+/// Settings of `chat/telegram`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TelegramWith {
+    /// The bot's token. No other program may listen with it.
+    pub token: SecretRef,
+    /// Groups that commands are taken from, by number in quotes, such as `"-1001234567890"`. In private, whoever has
+    /// their number under `team.people` may speak to the bot as well.
+    pub chats: Vec<String>,
+    /// Where the Bot API is.
+    #[serde(default = "base_url")]
+    pub base_url: String,
+    /// Time-out of one request.
+    #[serde(default = "timeout")]
+    pub timeout: Span,
+    /// How long one poll waits for words: up to 50 s.
+    #[serde(default = "poll")]
+    pub poll: Span,
+}
+
+fn base_url() -> String {
+    BASE_URL.to_owned()
+}
+
+fn timeout() -> Span {
+    Span::from_secs(17)
+}
+
+fn poll() -> Span {
+    Span::from_secs(30)
+}
+
+impl With for TelegramWith {
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = telegram::problems(&self.base_url, &self.chats);
+        for (i, chat) in self.chats.iter().enumerate() {
+            if chat.starts_with('@') {
+                problems.push(
+                    Problem::new(format!("chats[{i}]"), "is a name, and names change hands").hint(
+                        "write the group's number in quotes; the bot answers /whoami with it",
+                    ),
+                );
+            }
+        }
+        if self.poll < Span::from_secs(1) || self.poll > Span::from_secs(LONGEST_POLL) {
+            problems.push(Problem::new("poll", "must be between 1s and 50s"));
+        }
+        problems
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        endpoint::host(&self.base_url).into_iter().collect()
+    }
+}
+
+fn make(with: &Value, wiring: &Wiring) -> Result<SharedChat, MakeError> {
+    let with: TelegramWith = read(with)?;
+    let account = Account::new(&with.token, &with.base_url, with.timeout, wiring);
+    Ok(Arc::new(Telegram {
+        with,
+        account,
+        heard: Mutex::new(None),
+    }))
+}
+
+struct Telegram {
+    with: TelegramWith,
+    account: Account,
+    /// The last word that was heard, and does not come again.
+    heard: Mutex<Option<u32>>,
+}
+
+#[async_trait]
+impl Chat for Telegram {
+    fn account(&self) -> String {
+        // A token is one bot's, wherever it is kept; what stands before the colon is the bot's number.
+        let token = self.account.bot().map(|bot| bot.token().to_owned());
+        let number = token.unwrap_or_default();
+        let number = number.split(':').next().unwrap_or_default();
+        format!("telegram {} {number}", self.with.base_url)
+    }
+
+    fn rooms(&self) -> Vec<Room> {
+        self.with.chats.iter().cloned().map(Room).collect()
+    }
+
+    async fn listen(&self) -> Result<Vec<Said>, ChatError> {
+        let bot = self.bot()?;
+        let seconds = self.with.poll.as_millis() / 1000;
+        let seconds = u32::try_from(seconds).unwrap_or(1);
+        let updates = self.poll(&bot, seconds, BATCH).await?;
+        let Some(last) = updates.iter().map(|u| u.id.0).max() else {
+            return Ok(Vec::new());
+        };
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+        // Only once Telegram knows that it was heard may anything be done: whoever listens next does not hear it again.
+        self.poll(&bot, 0, 1).await?;
+        Ok(updates.into_iter().filter_map(|u| self.said(u)).collect())
+    }
+
+    async fn post(&self, room: &Room, post: &Post) -> Result<PostId, ChatError> {
+        let bot = self.bot()?;
+        let text = cut(&post.text);
+        let keyboard = keyboard(&post.buttons);
+        let (mut marked_up, mut moved) = (true, false);
+        loop {
+            let Some(chat) = self.account.chat(&room.0) else {
+                return Err(refused("this is no chat"));
+            };
+            let said = if marked_up {
+                let sending = bot.send_message(chat, markdown::mark_up(&text));
+                let sending = sending.parse_mode(ParseMode::MarkdownV2);
+                sending.reply_markup(keyboard.clone()).await
+            } else {
+                bot.send_message(chat, text.as_str())
+                    .reply_markup(keyboard.clone())
+                    .await
+            };
+            let answer = answer(said.map(|message| message.id.0.to_string()));
+            if let Answer::Posted { id } = answer {
+                return Ok(PostId(id.unwrap_or_default()));
+            }
+            if let Answer::Moved { to } = answer
+                && !moved
+            {
+                moved = true;
+                self.account.remember(&room.0, to);
+            } else if marked_up && matches!(answer, Answer::Unparsable { .. }) {
+                marked_up = false;
+            } else {
+                return Err(failed(answer));
+            }
+        }
+    }
+
+    async fn edit(&self, room: &Room, id: &PostId, post: &Post) -> Result<(), ChatError> {
+        let bot = self.bot()?;
+        let text = cut(&post.text);
+        let keyboard = keyboard(&post.buttons);
+        let number = id.0.parse().map_err(|_| refused("this is no message"))?;
+        let mut marked_up = true;
+        loop {
+            let Some(chat) = self.account.chat(&room.0) else {
+                return Err(refused("this is no chat"));
+            };
+            let said = if marked_up {
+                let editing =
+                    bot.edit_message_text(chat, MessageId(number), markdown::mark_up(&text));
+                let editing = editing.parse_mode(ParseMode::MarkdownV2);
+                editing.reply_markup(keyboard.clone()).await
+            } else {
+                bot.edit_message_text(chat, MessageId(number), text.as_str())
+                    .reply_markup(keyboard.clone())
+                    .await
+            };
+            let answer = answer(said.map(|message| message.id.0.to_string()));
+            if matches!(answer, Answer::Posted { .. }) {
+                return Ok(());
+            }
+            if !marked_up || !matches!(answer, Answer::Unparsable { .. }) {
+                return Err(failed(answer));
+            }
+            marked_up = false;
+        }
+    }
+
+    async fn answer(&self, press: &PressId, text: &str, aloud: bool) -> Result<(), ChatError> {
+        let bot = self.bot()?;
+        let text: String = text.chars().take(LONGEST_ANSWER).collect();
+        let said = bot
+            .answer_callback_query(CallbackQueryId(press.0.clone()))
+            .text(text)
+            .show_alert(aloud)
+            .await;
+        let answer = answer(said.map(|_| String::new()));
+        // Whoever pressed has gone on; what it came to stands in the room.
+        let is_late = |reason: &str| reason.contains("query is too old");
+        if matches!(&answer, Answer::Refused { reason } if is_late(reason))
+            || matches!(answer, Answer::Posted { .. })
+        {
+            return Ok(());
+        }
+        Err(failed(answer))
+    }
+
+    async fn check(&self) -> Vec<CheckItem> {
+        const NAME: &str = "chat/telegram/bot";
+        let bot = match self.bot() {
+            Ok(bot) => bot,
+            Err(error) => {
+                let fix = "set the bot's token";
+                return vec![CheckItem::bad(
+                    NAME,
+                    CheckStatus::Fail,
+                    error.to_string(),
+                    fix,
+                )];
+            }
+        };
+        let me = answer(bot.get_me().await.map(|me| me.username().to_owned()));
+        let mut items = vec![item(NAME, me, "make a new token with @BotFather")];
+        for name in &self.with.chats {
+            let Some(chat) = self.account.chat(name) else {
+                continue;
+            };
+            let seen = answer(bot.get_chat(chat).await.map(|_| name.clone()));
+            items.push(item(
+                &format!("chat/telegram/chat/{name}"),
+                seen,
+                "add the bot to the group",
+            ));
+        }
+        items
+    }
+}
+
+impl Telegram {
+    fn bot(&self) -> Result<Bot, ChatError> {
+        self.account
+            .bot()
+            .map_err(|reason| ChatError::Broken { reason })
+    }
+
+    async fn poll(&self, bot: &Bot, seconds: u32, most: u8) -> Result<Vec<Update>, ChatError> {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut polling = bot.get_updates().timeout(seconds).limit(most);
+        if let Some(next) = heard.and_then(|last| i32::try_from(last.wrapping_add(1)).ok()) {
+            polling = polling.offset(next);
+        }
+        let polling = polling.allowed_updates([
+            AllowedUpdate::Message,
+            AllowedUpdate::EditedMessage,
+            AllowedUpdate::CallbackQuery,
+        ]);
+        let mut updates = Vec::new();
+        let outcome = polling.await.map(|heard| {
+            updates = heard;
+            String::new()
+        });
+        let answer = answer(outcome);
+        if let Answer::Refused { reason } = &answer
+            && reason.contains("Conflict")
+        {
+            return Err(ChatError::Later {
+                after: OTHER_LISTENS,
+                reason: format!(
+                    "{reason}: another program listens with this token, or a webhook is set"
+                ),
+            });
+        }
+        if matches!(answer, Answer::Posted { .. }) {
+            return Ok(updates);
+        }
+        Err(failed(answer))
+    }
+
+    /// What an update says; nothing where it is about something else.
+    fn said(&self, update: Update) -> Option<Said> {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "a bot hears three of the many kinds of update"
+        )]
+        match update.kind {
+            UpdateKind::Message(message) => self.written(&message, None),
+            UpdateKind::EditedMessage(message) => {
+                self.written(&message, Some("it was edited after it was sent"))
+            }
+            UpdateKind::CallbackQuery(query) => self.pressed(query),
+            _ => None,
+        }
+    }
+
+    fn written(&self, message: &Message, stale: Option<&'static str>) -> Option<Said> {
+        if let Some(to) = message.migrate_to_chat_id() {
+            self.account.remember(&message.chat.id.0.to_string(), to.0);
+            return None;
+        }
+        let text = message.text()?;
+        let stale = match (stale, message.forward_origin(), &message.via_bot) {
+            (Some(why), _, _) => Some(why),
+            (None, Some(_), _) => Some("it was forwarded"),
+            (None, None, Some(_)) => Some("another bot wrote it"),
+            (None, None, None) => None,
+        };
+        Some(Said {
+            room: self.room(&message.chat),
+            is_private: message.chat.is_private(),
+            author: author(message.from.as_ref(), message.sender_chat.is_some()),
+            at: Some(Time::from_millis(message.date.timestamp_millis())),
+            what: match stale {
+                Some(why) => Words::Stale {
+                    text: text.to_owned(),
+                    why,
+                },
+                None => Words::Text(text.to_owned()),
+            },
+        })
+    }
+
+    fn pressed(&self, query: CallbackQuery) -> Option<Said> {
+        let place = match query.message? {
+            MaybeInaccessibleMessage::Regular(message) => message.chat.clone(),
+            MaybeInaccessibleMessage::Inaccessible(message) => message.chat,
+        };
+        Some(Said {
+            room: self.room(&place),
+            is_private: place.is_private(),
+            author: author(Some(&query.from), false),
+            at: None,
+            what: Words::Press {
+                press: PressId(query.id.0),
+                ticket: query.data.unwrap_or_default(),
+            },
+        })
+    }
+
+    fn room(&self, place: &Place) -> Room {
+        Room(self.account.name(place.id.0))
+    }
+}
+
+fn author(from: Option<&User>, for_a_chat: bool) -> Author {
+    match from {
+        Some(user) if user.id.0 == ANONYMOUS => {
+            Author::Unknowable("an administrator who stays anonymous cannot be known")
+        }
+        Some(user) if user.id.0 == CHANNEL || for_a_chat => {
+            Author::Unknowable("what a channel says is nobody's word")
+        }
+        Some(user) if user.is_bot => Author::Unknowable("a bot is nobody of the team"),
+        Some(user) => match i64::try_from(user.id.0) {
+            Ok(id) => Author::Telegram(TelegramUser(id)),
+            Err(_) => Author::Unknowable("this user's number cannot be read"),
+        },
+        None => Author::Unknowable("nobody is named as its author"),
+    }
+}
+
+/// Cut where it is longer than a message may be, and says so.
+fn cut(text: &str) -> String {
+    const MARK: &str = "\n… (cut: /timeline and the web desk show all of it)";
+    if markdown::length(text) <= LONGEST {
+        return text.to_owned();
+    }
+    let room = LONGEST - markdown::length(MARK);
+    let mut kept = String::new();
+    let mut used = 0;
+    for line in text.split_inclusive('\n') {
+        used += markdown::length(line);
+        if used > room {
+            break;
+        }
+        kept.push_str(line);
+    }
+    if kept.is_empty() {
+        let mut left = room;
+        let fits = |c: &char| {
+            let length = c.len_utf16();
+            let ok = length <= left;
+            left = left.saturating_sub(length);
+            ok
+        };
+        kept = text.chars().take_while(fits).collect();
+    }
+    kept.push_str(MARK);
+    kept
+}
+
+fn keyboard(buttons: &[Vec<Button>]) -> InlineKeyboardMarkup {
+    InlineKeyboardMarkup::new(buttons.iter().map(|row| {
+        row.iter()
+            .map(|b| InlineKeyboardButton::callback(b.label.clone(), b.ticket.clone()))
+    }))
+}
+
+fn refused(reason: &str) -> ChatError {
+    ChatError::Refused {
+        reason: reason.to_owned(),
+    }
+}
+
+fn failed(answer: Answer) -> ChatError {
+    match answer {
+        Answer::Later { after, reason } => ChatError::Later { after, reason },
+        Answer::Lost { reason } => ChatError::Lost { reason },
+        Answer::Closed { reason } | Answer::Token { reason } => ChatError::Broken { reason },
+        Answer::Refused { reason } | Answer::Unparsable { reason } => ChatError::Refused { reason },
+        Answer::Moved { to } => ChatError::Refused {
+            reason: format!("the group moved again, now to {to}"),
+        },
+        Answer::Posted { .. } => ChatError::Refused {
+            reason: "Telegram's answer says nothing".to_owned(),
+        },
+    }
+}
+
+fn item(name: &str, answer: Answer, fix: &str) -> CheckItem {
+    match answer {
+        Answer::Posted { id } => CheckItem::ok(name, id.unwrap_or_else(|| "answers".to_owned())),
+        Answer::Later { reason, .. } | Answer::Lost { reason } => {
+            CheckItem::bad(name, CheckStatus::Unknown, reason, "check again later")
+        }
+        Answer::Moved { to } => CheckItem::bad(
+            name,
+            CheckStatus::Warn,
+            format!("the group has become a supergroup with id {to}"),
+            "write the new id into chats",
+        ),
+        Answer::Closed { reason }
+        | Answer::Token { reason }
+        | Answer::Unparsable { reason }
+        | Answer::Refused { reason } => CheckItem::bad(name, CheckStatus::Fail, reason, fix),
+    }
+}
