@@ -226,11 +226,11 @@ async fn a_viewer_looks_and_a_stranger_sees_nothing() {
         );
     }
     // A token that is taken out of the documents is out at once, in sessions as well.
-    let without: String = viewer
+    let others: Vec<_> = viewer
         .lines()
         .filter(|l| !l.contains("name: ann,"))
-        .map(|l| format!("{l}\n"))
         .collect();
+    let without = others.join("\n");
     stand.write(&without);
     let mut gone = false;
     for _ in 0..200 {

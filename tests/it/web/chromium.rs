@@ -19,7 +19,7 @@ use url::{ParseError, Url};
 use crate::stand::bind::free_port;
 
 /// How long a page may take, on a machine that does ten things at once.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A browser with a profile of its own.
 pub struct Chromium {
