@@ -237,8 +237,8 @@ codes! {
     /// A certificate that cannot be used.
     CERTIFICATE = "FO-083", "A certificate cannot be used.",
         "The file is missing, is not this user's to read, holds no PEM, or the key in it is another certificate's.",
-        "Check --tls-cert (the chain, the server's own certificate first) and --tls-key at the controller, --ca at an \
-         observer. After a renewal send the controller SIGHUP: it reads both files again.";
+        "Check --tls-cert or --desk-cert (the chain, the server's own certificate first) and --tls-key or --desk-key at \
+         the controller, --ca at an observer. After a renewal send the controller SIGHUP: it reads both files again.";
     /// A key that cannot be used.
     VANTAGE_KEY = "FO-084", "The key of a vantage point cannot be used.",
         "The variable or file that the reference names is missing or empty, or what stands there is too weak: a key \

@@ -25,3 +25,4 @@ pub mod publish;
 pub mod sim;
 pub mod spec;
 pub mod vantage;
+pub mod web;

@@ -39,8 +39,9 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("driver", BELOW_DRIVER),
     ("sim", BELOW_SIM),
     ("desk", BELOW_SIM),
-    ("bot", BELOW_BOT),
-    ("operator", BELOW_SIM),
+    ("bot", BELOW_FRONT),
+    ("web", BELOW_FRONT),
+    ("operator", BELOW_OPERATOR),
     ("cli", BELOW_CLI),
 ];
 const ADAPTER: &[&str] = &["model", "port"];
@@ -52,14 +53,18 @@ const BELOW_SIM: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
     "announce", "vantage", "guard", "backup", "drill", "chat", "driver",
 ];
-const BELOW_BOT: &[&str] = &[
+const BELOW_FRONT: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
     "announce", "vantage", "guard", "backup", "drill", "chat", "driver", "desk",
 ];
+const BELOW_OPERATOR: &[&str] = &[
+    "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
+    "announce", "vantage", "guard", "backup", "drill", "chat", "driver", "desk", "web",
+];
 const BELOW_CLI: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
-    "announce", "vantage", "guard", "backup", "drill", "chat", "driver", "desk", "bot", "sim",
-    "operator",
+    "announce", "vantage", "guard", "backup", "drill", "chat", "driver", "desk", "bot", "web",
+    "sim", "operator",
 ];
 
 /// What rooms without IO may not name.

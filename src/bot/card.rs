@@ -99,7 +99,12 @@ pub fn over(report: &Report, matter: &Matter, how: &str) -> String {
         Matter::Incident(id) => format!("Incident {id}"),
         Matter::Drill(id) => format!("Drill {id}"),
     };
-    let mut text = format!("✅ {}: {what} is over", report.title);
+    let mark = match matter {
+        Matter::Incident(_) => "✅ ",
+        // A drill that failed is over as well.
+        Matter::Drill(_) => "",
+    };
+    let mut text = format!("{mark}{}: {what} is over", report.title);
     let _ = write!(text, "\n{how}");
     let serving = report.serving.as_ref();
     if let Some(site) = serving {

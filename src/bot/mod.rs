@@ -6,6 +6,7 @@
 mod card;
 mod flood;
 mod phrase;
+mod press;
 mod roster;
 mod session;
 mod talk;

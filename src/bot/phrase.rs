@@ -164,7 +164,7 @@ pub const ENTRIES: &[Entry] = &[
     entry(
         Verb::Approve,
         "approve",
-        "[QUESTION] [WHY]",
+        "QUESTION [WHY]",
         "answer a question with yes",
     ),
     entry(
@@ -176,7 +176,7 @@ pub const ENTRIES: &[Entry] = &[
     entry(
         Verb::Deny,
         "deny",
-        "[QUESTION] [WHY]",
+        "QUESTION [WHY]",
         "answer a question with no",
     ),
     entry(

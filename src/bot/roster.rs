@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
     path::PathBuf,
     sync::Arc,
 };
@@ -14,11 +15,7 @@ use crate::{
         clerk::{Clerk, Events},
         speaker::Speaker,
     },
-    model::{
-        id::{ConfigHash, ServiceName},
-        service::Service,
-        span::Span,
-    },
+    model::{id::ServiceName, plan::Uses, service::Service, span::Span},
     port::{cause, chat::SharedChat, runtime::SharedRuntime},
 };
 
@@ -29,8 +26,21 @@ const REDRAW: Span = Span::from_secs(15);
 /// Questions get new buttons so often: the old ones end with their tickets.
 const RENEW: Span = Span::from_secs(200);
 
+/// Wait after a fault of its own.
+const ANEW: Span = Span::from_secs(5);
+
 /// Runs the bots of all services for as long as the controller runs, with whatever chats the documents name.
 pub async fn serve(clerk: Arc<Clerk>, runtime: SharedRuntime) {
+    loop {
+        let run = AssertUnwindSafe(run(clerk.clone(), runtime.clone()));
+        if run.catch_unwind().await.is_err() {
+            tracing::error!("the bot broke off and begins anew: this is a fault of failover");
+        }
+        runtime.sleep_until(runtime.now().after(ANEW)).await;
+    }
+}
+
+async fn run(clerk: Arc<Clerk>, runtime: SharedRuntime) {
     let mut bots: Bots = BTreeMap::new();
     let mut made: Made = BTreeMap::new();
     let mut followed: BTreeSet<ServiceName> = BTreeSet::new();
@@ -80,7 +90,7 @@ pub async fn serve(clerk: Arc<Clerk>, runtime: SharedRuntime) {
 /// Bots by their account: one account is one bot, however many services name it.
 type Bots = BTreeMap<String, (Arc<Bot>, Hearing)>;
 /// The chats that documents name, as they were made for these documents.
-type Made = BTreeMap<ServiceName, (ConfigHash, Option<(SharedChat, PathBuf)>)>;
+type Made = BTreeMap<ServiceName, (Uses, Option<(SharedChat, PathBuf)>)>;
 
 /// Ends a bot's ears when it is dropped.
 struct Hearing(tokio::task::JoinHandle<()>);
@@ -94,18 +104,17 @@ impl Drop for Hearing {
 /// Starts bots for chats that documents name now, and ends those of chats that they name no more.
 fn arrange(clerk: &Arc<Clerk>, runtime: &SharedRuntime, made: &mut Made, bots: &mut Bots) {
     let services = clerk.visible(&Speaker::host());
-    made.retain(|name, (config, _)| {
-        services
-            .iter()
-            .any(|s| s.name == *name && s.config == *config)
+    made.retain(|name, (uses, _)| {
+        let same = |s: &&Arc<Service>| s.name == *name && s.team.chat.as_ref() == Some(uses);
+        services.iter().any(|s| same(&s))
     });
     for service in &services {
-        if !made.contains_key(&service.name) {
-            let chat = (service.config.clone(), make(clerk, service));
+        if let (Some(uses), false) = (&service.team.chat, made.contains_key(&service.name)) {
+            let chat = (uses.clone(), make(clerk, service, uses));
             made.insert(service.name.clone(), chat);
         }
     }
-    let mut wanted: BTreeMap<String, (SharedChat, Vec<Spoken>)> = BTreeMap::new();
+    let mut wanted: BTreeMap<String, (Vec<SharedChat>, Vec<Spoken>)> = BTreeMap::new();
     for (service, (_, chat)) in made.iter() {
         let Some((chat, state)) = chat else {
             continue;
@@ -115,14 +124,18 @@ fn arrange(clerk: &Arc<Clerk>, runtime: &SharedRuntime, made: &mut Made, bots: &
             rooms: chat.rooms(),
             state: state.clone(),
         };
-        let same = wanted.entry(chat.account());
-        let same = same.or_insert_with(|| (chat.clone(), Vec::new()));
+        let same = wanted.entry(chat.account()).or_default();
+        same.0.push(chat.clone());
         same.1.push(spoken);
     }
-    bots.retain(|key, _| wanted.contains_key(key));
-    for (key, (chat, spoken)) in wanted {
+    // A bot whose settings changed is another one.
+    bots.retain(|key, (bot, _)| {
+        let chats = wanted.get(key).map(|(chats, _)| chats);
+        chats.is_some_and(|chats| chats.iter().any(|chat| bot.is_of(chat)))
+    });
+    for (key, (chats, spoken)) in wanted {
         let (bot, _) = bots.entry(key).or_insert_with(|| {
-            let bot = Arc::new(Bot::new(chat, clerk, runtime));
+            let bot = Arc::new(Bot::new(chats[0].clone(), clerk, runtime));
             let hearing = tokio::spawn(bot.clone().hear());
             (bot, Hearing(hearing))
         });
@@ -131,8 +144,7 @@ fn arrange(clerk: &Arc<Clerk>, runtime: &SharedRuntime, made: &mut Made, bots: &
 }
 
 /// The chat of a service, and where it keeps things.
-fn make(clerk: &Clerk, service: &Service) -> Option<(SharedChat, PathBuf)> {
-    let uses = service.team.chat.as_ref()?;
+fn make(clerk: &Clerk, service: &Service, uses: &Uses) -> Option<(SharedChat, PathBuf)> {
     let fitting = clerk.controller.fitting(&service.name).ok()?;
     match fitting.chat(uses) {
         Ok(chat) => Some((chat, fitting.wiring().state.clone())),

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
 };
 
-use futures::future::Either;
+use futures::future::{Either, select};
 
 use super::{
     card::{self, Matter},
@@ -15,7 +15,7 @@ use super::{
     phrase::{self, Phrase, Verb},
     talk::{self, Reply, Talk, Turn},
     teller::{Saying, Tag, Teller},
-    ticket::{self, Choice, Deed, Tickets},
+    ticket::{Deed, Tickets},
 };
 use crate::{
     decide::explain::Report,
@@ -25,7 +25,8 @@ use crate::{
         speaker::Speaker,
     },
     model::{
-        id::{PersonName, ServiceName},
+        duty::Duty,
+        id::{PersonName, ServiceName, TelegramUser},
         page::PageTopic,
         record::{AskOutcome, Record, RecordBody},
         service::Service,
@@ -33,7 +34,7 @@ use crate::{
         time::Time,
     },
     port::{
-        chat::{Author, ChatError, Post, PressId, Room, Said, SharedChat, Words},
+        chat::{Author, ChatError, Post, Room, Said, SharedChat, Words},
         runtime::SharedRuntime,
     },
 };
@@ -44,6 +45,8 @@ const STALE: Span = Span::from_secs(60);
 const PATIENCE: Span = Span::from_millis(900);
 /// Wait after nothing could be heard.
 const DEAF: Span = Span::from_secs(5);
+/// Rooms that are spoken in at once.
+const ROOMS: usize = 200;
 /// Where a service's rooms that want every change are kept.
 const STALKED: &str = "chat-stalked.json";
 
@@ -68,12 +71,14 @@ struct Place {
 
 /// A bot: one account of a chat, and the services that are spoken of with it.
 pub struct Bot {
-    chat: SharedChat,
-    talk: Talk,
-    runtime: SharedRuntime,
+    pub(super) chat: SharedChat,
+    pub(super) talk: Talk,
+    pub(super) runtime: SharedRuntime,
     flood: Mutex<Flood>,
     places: Mutex<BTreeMap<ServiceName, Place>>,
     mouths: Mutex<BTreeMap<Room, Teller>>,
+    /// Strangers who were answered within the last minute.
+    answered: Mutex<BTreeMap<(Author, Room, Verb), Time>>,
 }
 
 impl Bot {
@@ -91,7 +96,13 @@ impl Bot {
             flood: Mutex::new(Flood::default()),
             places: Mutex::new(BTreeMap::new()),
             mouths: Mutex::new(BTreeMap::new()),
+            answered: Mutex::new(BTreeMap::new()),
         }
+    }
+
+    /// Whether it speaks through this chat.
+    pub fn is_of(&self, chat: &SharedChat) -> bool {
+        Arc::ptr_eq(&self.chat, chat)
     }
 
     /// The services that it speaks of.
@@ -129,8 +140,7 @@ impl Bot {
                 Ok(said) => {
                     was_deaf = false;
                     for said in said {
-                        let bot = self.clone();
-                        tokio::spawn(async move { bot.take(said).await });
+                        self.clone().attend(said).await;
                     }
                 }
                 Err(error) => {
@@ -148,6 +158,15 @@ impl Bot {
                         .await;
                 }
             }
+        }
+    }
+
+    /// Takes words in their order; what takes its time goes on beside those that come after.
+    async fn attend(self: Arc<Self>, said: Said) {
+        let late = self.runtime.sleep_until(self.runtime.now().after(PATIENCE));
+        let task = tokio::spawn(self.take(said));
+        if let Either::Left((Err(error), _)) = select(task, late).await {
+            tracing::error!(%error, "a command broke off: this is a fault of failover");
         }
     }
 
@@ -192,7 +211,7 @@ impl Bot {
     }
 
     /// The services whose documents list a room.
-    fn here(&self, room: &Room) -> Vec<Arc<Service>> {
+    pub(super) fn here(&self, room: &Room) -> Vec<Arc<Service>> {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let mut services = self.talk.clerk.visible(&Speaker::host());
         services.retain(|s| places.get(&s.name).is_some_and(|p| p.rooms.contains(room)));
@@ -200,7 +219,12 @@ impl Bot {
     }
 
     /// The services that somebody may speak of in a room: where it is listed, or in private, and where they are known.
-    fn spoken_of(&self, room: &Room, is_private: bool, speaker: &Speaker) -> Vec<Arc<Service>> {
+    pub(super) fn spoken_of(
+        &self,
+        room: &Room,
+        is_private: bool,
+        speaker: &Speaker,
+    ) -> Vec<Arc<Service>> {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let mut services = self.talk.clerk.visible(speaker);
         services.retain(|s| {
@@ -220,14 +244,26 @@ impl Bot {
         phrase: Phrase,
     ) {
         if here.is_empty() && !is_private {
-            // A room that nobody listed hears nothing, not even that.
+            let known = self.known(author);
+            let asks = matches!(
+                &phrase,
+                Phrase::Command {
+                    verb: Verb::WhoAmI,
+                    ..
+                }
+            );
+            if asks && !known.is_empty() {
+                let text = format!(
+                    "This room's number is {}: it goes into team.chat.with.chats.",
+                    room.0
+                );
+                self.say(room, Post::text(text));
+                return;
+            }
+            // A room that nobody listed hears nothing else, not even that.
             tracing::warn!(room = %room.0, ?author, "a command came from a room that no document lists");
-            self.note_strangers(
-                author,
-                &self.known(author),
-                "spoke in a room that no document lists",
-            )
-            .await;
+            self.note_strangers(author, &known, "spoke in a room that no document lists")
+                .await;
             return;
         }
         let speaker = match author {
@@ -253,18 +289,19 @@ impl Bot {
         };
         let services = self.spoken_of(room, is_private, &speaker);
         if verb == Verb::WhoAmI {
-            self.say(room, Post::text(talk::who(&speaker, &services)));
+            if !services.is_empty() || self.is_news(author, room, verb) {
+                self.say(room, Post::text(talk::who(&speaker, &services)));
+            }
             return;
         }
         if services.is_empty() {
             self.note_strangers(author, here, "is nobody of the team")
                 .await;
-            self.say(
-                room,
-                Post::text(
-                    "You are nobody of the team here: /whoami says what your documents lack.",
-                ),
-            );
+            if self.is_news(author, room, Verb::Help) {
+                let text =
+                    "You are nobody of the team here: /whoami says what your documents lack.";
+                self.say(room, Post::text(text));
+            }
             return;
         }
         let age = at.map_or(Span::ZERO, |at| self.runtime.wall().since(at));
@@ -273,14 +310,16 @@ impl Bot {
             self.say(room, Post::text(format!("That was written {age} ago and is not done: write it again if you still mean it.")));
             return;
         }
+        let known = self.services();
         let turn = Turn {
             speaker: &speaker,
             room,
             services: &services,
+            known: &known,
             verb,
             rest: &rest,
         };
-        let said = self.in_time(room, self.answered(&turn)).await;
+        let said = self.in_time(room, self.reply(&turn)).await;
         let reply = said.unwrap_or_else(|why| Reply::text(format!("Not done: {why}")));
         match reply.choice {
             Some(choice) => {
@@ -291,7 +330,7 @@ impl Bot {
         }
     }
 
-    async fn answered(&self, turn: &Turn<'_>) -> talk::Said {
+    async fn reply(&self, turn: &Turn<'_>) -> talk::Said {
         if turn.verb == Verb::Stalk {
             return self.stalk(turn);
         }
@@ -299,9 +338,9 @@ impl Bot {
     }
 
     /// Says that something takes its time where it does.
-    async fn in_time<T>(&self, room: &Room, work: impl Future<Output = T>) -> T {
+    pub(super) async fn in_time<T>(&self, room: &Room, work: impl Future<Output = T>) -> T {
         let late = self.runtime.sleep_until(self.runtime.now().after(PATIENCE));
-        match futures::future::select(Box::pin(work), late).await {
+        match select(Box::pin(work), late).await {
             Either::Left((done, _)) => done,
             Either::Right(((), work)) => {
                 self.say(room, Post::text("Still at it: the controller has not answered yet. It waits for its journal, or for somebody whom it has asked."));
@@ -311,13 +350,8 @@ impl Bot {
     }
 
     fn stalk(&self, turn: &Turn<'_>) -> talk::Said {
-        let (word, others) = phrase::word(turn.rest);
-        let named = turn.services.iter().find(|s| s.name.as_str() == word);
-        let (service, word) = match (named, turn.services) {
-            (Some(service), _) => (service, phrase::word(others).0),
-            (None, [one]) => (one, word),
-            (None, _) => return Err(format!("name the service: {}", phrase::usage(Verb::Stalk))),
-        };
+        let (service, rest) = talk::pick(turn)?;
+        let word = phrase::word(rest).0;
         let on = match word {
             "" | "on" => true,
             "off" => false,
@@ -345,112 +379,6 @@ impl Bot {
         }))
     }
 
-    async fn press(
-        &self,
-        room: &Room,
-        is_private: bool,
-        author: Author,
-        press: &PressId,
-        word: &str,
-    ) {
-        let Author::Telegram(user) = author else {
-            return self
-                .answer(press, "Nobody can tell who you are.", true)
-                .await;
-        };
-        let speaker = Speaker::Telegram(user);
-        let services = self.spoken_of(room, is_private, &speaker);
-        if services.is_empty() {
-            let here = self.here(room);
-            self.note_strangers(author, &here, "pressed a button and is nobody of the team")
-                .await;
-            return self
-                .answer(press, "You are nobody of the team here.", true)
-                .await;
-        }
-        let taken = {
-            let mut tickets = self
-                .talk
-                .tickets
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            tickets.take(word, room, &speaker, self.runtime.now())
-        };
-        let ticket = match taken {
-            Ok(ticket) => ticket,
-            Err(why) => {
-                let why = match why {
-                    ticket::Refused::Unknown => {
-                        "This button was used, or is not valid any more: /status shows what is open."
-                    }
-                    ticket::Refused::Expired => {
-                        "This button is too old: /status shows what is open."
-                    }
-                    ticket::Refused::Elsewhere => "This button is of another room.",
-                    ticket::Refused::NotYours => "This button is somebody else's.",
-                };
-                self.note_strangers(author, &services, &format!("pressed a button: {why}"))
-                    .await;
-                return self.answer(press, why, true).await;
-            }
-        };
-        let who = services.iter().find(|s| s.name == ticket.service);
-        let who = who.and_then(|s| speaker.person(s));
-        let by = who.map_or_else(String::new, |person| format!("{}: ", person.name));
-        let wish = match ticket.deed {
-            Deed::Drop => {
-                self.close_choice(room, ticket.choice, format!("→ {by}nothing is done"));
-                return self.answer(press, "Nothing is done.", false).await;
-            }
-            Deed::Give(wish) => *wish,
-        };
-        let given = self
-            .in_time(
-                room,
-                self.talk.give(&speaker, &ticket.service, wish.clone()),
-            )
-            .await;
-        match given {
-            Ok(said) => {
-                self.answer(press, "Done.", false).await;
-                self.close_choice(room, ticket.choice, format!("→ {by}begun"));
-                self.say(room, Post::text(format!("{by}{said}")));
-            }
-            Err(why) => {
-                self.answer(press, &format!("Not done: {why}"), true).await;
-                self.close_choice(room, ticket.choice, format!("→ not done: {why}"));
-                self.restore(room, &ticket.service, &wish).await;
-            }
-        }
-    }
-
-    /// A question whose button was used up by somebody who may not answer it gets new ones.
-    async fn restore(&self, room: &Room, service: &ServiceName, wish: &Wish) {
-        let (Wish::Approve { ask, .. } | Wish::Deny { ask, .. }) = wish else {
-            return;
-        };
-        if let Ok(report) = self.talk.report(&Speaker::host(), service).await
-            && let Some(open) = report.asks.iter().find(|a| a.id == *ask)
-        {
-            let post = self.talk.question(room, &report, open);
-            self.mouth(room)
-                .say(Saying::Put(Tag::Question(ask.clone()), post));
-        }
-    }
-
-    fn close_choice(&self, room: &Room, choice: Option<Choice>, how: String) {
-        if let Some(choice) = choice {
-            self.mouth(room)
-                .say(Saying::Close(Tag::Choice(choice), how));
-        }
-    }
-
-    async fn answer(&self, press: &PressId, text: &str, aloud: bool) {
-        if let Err(error) = self.chat.answer(press, text, aloud).await {
-            tracing::debug!(%error, "whoever pressed a button was not answered");
-        }
-    }
-
     /// The services that somebody is known at, wherever they spoke.
     fn known(&self, author: Author) -> Vec<Arc<Service>> {
         match author {
@@ -464,14 +392,20 @@ impl Bot {
         }
     }
 
-    async fn note_strangers(&self, author: Author, services: &[Arc<Service>], why: &str) {
+    pub(super) async fn note_strangers(
+        &self,
+        author: Author,
+        services: &[Arc<Service>],
+        why: &str,
+    ) {
         for service in services {
             let who = match author {
                 Author::Telegram(user) => {
                     let person = Speaker::Telegram(user)
                         .person(service)
                         .map(|p| p.name.clone());
-                    person.unwrap_or_else(|| PersonName::new(format!("telegram/{user}")))
+                    // Who is nobody of the team is nobody in the journal either: it never forgets.
+                    person.unwrap_or_else(|| PersonName::new("telegram/stranger"))
                 }
                 Author::Unknowable(_) => PersonName::new("telegram/unknown"),
             };
@@ -482,12 +416,25 @@ impl Bot {
         }
     }
 
-    fn say(&self, room: &Room, post: Post) {
+    pub(super) fn say(&self, room: &Room, post: Post) {
         self.mouth(room).say(Saying::Say(post));
     }
 
-    fn mouth(&self, room: &Room) -> Teller {
+    /// Whether this stranger was not answered so within the last minute.
+    fn is_news(&self, author: Author, room: &Room, verb: Verb) -> bool {
+        let now = self.runtime.now();
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.retain(|_, at| now.since(*at) < STALE);
+        answered.insert((author, room.clone(), verb), now).is_none()
+    }
+
+    pub(super) fn mouth(&self, room: &Room) -> Teller {
         let mut mouths = self.mouths.lock().unwrap_or_else(PoisonError::into_inner);
+        if mouths.len() >= ROOMS && !mouths.contains_key(room) {
+            // Rooms that nobody lists are those of people who wrote in private; they get another mouth.
+            let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            mouths.retain(|known, _| places.values().any(|p| p.rooms.contains(known)));
+        }
         mouths
             .entry(room.clone())
             .or_insert_with(|| Teller::start(self.chat.clone(), room.clone(), &self.runtime))
@@ -510,10 +457,11 @@ impl Bot {
             return;
         }
         self.tell_stalkers(&event.record);
-        self.show(&event.report, false);
+        // How something ended is said before it is shown that it has.
         for room in &rooms {
             self.react(room, event).await;
         }
+        self.show(&event.report, false);
     }
 
     async fn react(&self, room: &Room, event: &Event) {
@@ -525,14 +473,31 @@ impl Bot {
         match &event.record.body {
             RecordBody::AskClosed { ask, outcome } => {
                 let text = format!("❓ {}: question {ask} {}", report.title, ended(outcome));
-                self.mouth(room)
-                    .say(Saying::End(Tag::Question(ask.clone()), Post::text(text)));
+                self.mouth(room).say(Saying::End(
+                    Tag::Question(report.service.clone(), ask.clone()),
+                    Post::text(text),
+                ));
+            }
+            RecordBody::Approved {
+                ask,
+                by,
+                reason: Some(reason),
+                break_glass: true,
+                ..
+            } => {
+                let text = format!(
+                    "🔨 {}: {by} broke the glass for {ask}\n{reason}",
+                    report.title
+                );
+                self.say(room, Post::text(text));
             }
             RecordBody::AskOpened { .. } | RecordBody::Approved { .. } => {
                 for ask in &report.asks {
                     let post = self.talk.question(room, report, ask);
-                    self.mouth(room)
-                        .say(Saying::Put(Tag::Question(ask.id.clone()), post));
+                    self.mouth(room).say(Saying::Put(
+                        Tag::Question(report.service.clone(), ask.id.clone()),
+                        post,
+                    ));
                 }
             }
             RecordBody::HandOverOffered { to, by, .. } => self.offer(room, report, to, by),
@@ -540,23 +505,23 @@ impl Bot {
                 if let PageTopic::ChannelBroken(channel) = &page.topic {
                     self.paging_fails(room, &report.service, channel).await;
                 }
+                if page.topic == PageTopic::UpdateDue {
+                    let commander = report.duties.get(&Duty::Commander);
+                    let whom = commander.map_or_else(String::new, |name| format!("{name}: "));
+                    let text = format!(
+                        "📣 {whom}{}\n$ /announce {} PHASE TEXT",
+                        page.title, report.service
+                    );
+                    self.say(room, Post::text(text));
+                }
             }
-            RecordBody::IncidentClosed { reason, .. } => {
-                let post = |matter: &Matter| Post::text(card::over(report, matter, reason));
-                self.close(&report.service, room, post);
+            RecordBody::IncidentClosed { incident, reason } => {
+                let matter = Matter::Incident(incident.clone());
+                let post = Post::text(card::over(report, &matter, reason));
+                let tag = Tag::Card(report.service.clone(), matter);
+                self.mouth(room).say(Saying::End(tag, post));
             }
             _ => {}
-        }
-    }
-
-    fn close(&self, service: &ServiceName, room: &Room, post: impl Fn(&Matter) -> Post) {
-        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let shown = places.get(service).and_then(|p| p.matter.clone());
-        drop(places);
-        if let Some(matter) = shown {
-            let post = post(&matter);
-            let tag = Tag::Card(service.clone(), matter);
-            self.mouth(room).say(Saying::End(tag, post));
         }
     }
 
@@ -618,11 +583,25 @@ impl Bot {
             let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
             let place = places.get(&record.chain);
             let stalked = place.map(|p| p.stalked.clone()).unwrap_or_default();
-            stalked.into_iter().map(Room).collect()
+            let rooms = stalked.into_iter().map(Room);
+            rooms
+                .filter(|room| {
+                    place.is_some_and(|p| p.rooms.contains(room))
+                        || self.is_of_team(&record.chain, room)
+                })
+                .collect()
         };
         for room in rooms {
             self.say(&room, Post::text(text.clone()));
         }
+    }
+
+    /// Whether a private room is that of somebody of a service's team.
+    fn is_of_team(&self, service: &ServiceName, room: &Room) -> bool {
+        let services = self.talk.clerk.visible(&Speaker::host());
+        let service = services.iter().find(|s| s.name == *service);
+        let user = room.0.parse().ok().map(TelegramUser);
+        service.is_some_and(|s| user.is_some() && s.team.people.iter().any(|p| p.telegram == user))
     }
 
     /// Draws cards and questions as things stand now.
@@ -658,9 +637,22 @@ impl Bot {
                 let tag = Tag::Card(report.service.clone(), matter.clone());
                 mouth.say(Saying::Put(tag, Post::text(card::live(report))));
             }
+            let card = matter
+                .iter()
+                .cloned()
+                .map(|m| Tag::Card(report.service.clone(), m));
+            let asks = report.asks.iter();
+            let asks = asks.map(|ask| Tag::Question(report.service.clone(), ask.id.clone()));
+            mouth.say(Saying::Only(
+                report.service.clone(),
+                card.chain(asks).collect(),
+            ));
             for ask in report.asks.iter().filter(|_| renews) {
                 let post = self.talk.question(room, report, ask);
-                mouth.say(Saying::Put(Tag::Question(ask.id.clone()), post));
+                mouth.say(Saying::Put(
+                    Tag::Question(report.service.clone(), ask.id.clone()),
+                    post,
+                ));
             }
         }
     }

@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use futures::future::{Either, select};
+
 use super::{
     card,
     phrase::{self, Verb},
@@ -27,6 +29,7 @@ use crate::{
         id::{AskId, PageId, PersonName, ServiceName, SiteName},
         plan::RunKind,
         service::{Mode, Service},
+        span::Span,
     },
     port::{
         chat::{Button, Post, Room},
@@ -34,6 +37,8 @@ use crate::{
     },
 };
 
+/// How a service stands is waited for so long.
+const ANSWER: Span = Span::from_secs(5);
 /// Lines of a timeline, unless a number is given.
 const LINES: usize = 15;
 /// Lines of a timeline at most.
@@ -81,6 +86,8 @@ pub struct Turn<'a> {
     pub room: &'a Room,
     /// The services that this person may speak of here.
     pub services: &'a [Arc<Service>],
+    /// Every service that is spoken of here.
+    pub known: &'a [ServiceName],
     /// What it is about.
     pub verb: Verb,
     /// What came after it.
@@ -151,8 +158,8 @@ impl Talk {
             Verb::Resolve => Wish::Resolve {
                 reason: reason(rest),
             },
-            Verb::Resume => Wish::Resume,
-            Verb::Accept => Wish::Accept,
+            Verb::Resume => nothing_more(turn.verb, rest, Wish::Resume)?,
+            Verb::Accept => nothing_more(turn.verb, rest, Wish::Accept)?,
             Verb::Role => role(rest)?,
             Verb::HandOff => Wish::HandOver {
                 to: PersonName::new(phrase::person(&needed(turn.verb, rest)?)),
@@ -231,7 +238,13 @@ impl Talk {
     /// Where that cannot be told.
     pub async fn report(&self, speaker: &Speaker, service: &ServiceName) -> Result<Report, String> {
         let service = Some(service.clone());
-        let Answer::Status(reports) = self.ask(speaker, Request::Status { service }).await? else {
+        // A service that waits for its journal does not answer; nobody else waits for it.
+        let late = self.runtime.sleep_until(self.runtime.now().after(ANSWER));
+        let asked = Box::pin(self.ask(speaker, Request::Status { service }));
+        let Either::Left((answer, _)) = select(asked, late).await else {
+            return Err("the controller does not answer: it waits for its journal".to_owned());
+        };
+        let Answer::Status(reports) = answer? else {
             return Err(unexpected());
         };
         reports.into_iter().next().ok_or_else(unexpected)
@@ -287,7 +300,13 @@ impl Talk {
         };
         self.ask(turn.speaker, request).await?;
         let begin = format!("Begin the {kind} to {site}");
-        Ok(self.choose(turn, &service.name, text, (&begin, wish), "Do nothing"))
+        Ok(self.choose(
+            turn,
+            &service.name,
+            text,
+            (&begin, Deed::Give(Box::new(wish))),
+            "Do nothing",
+        ))
     }
 
     async fn announce(&self, turn: &Turn<'_>, service: &Service, rest: &str) -> Said {
@@ -306,12 +325,17 @@ impl Talk {
             .await?;
         let text_shown = card::preview(&service.title, &items, text.as_deref());
         let send = format!("Tell customers: {phase}");
-        let wish = Wish::Announce { phase, text };
+        let report = self.report(turn.speaker, &service.name).await?;
+        let deed = Deed::Tell {
+            wish: Box::new(Wish::Announce { phase, text }),
+            incident: report.incident,
+            phase: report.phase,
+        };
         Ok(self.choose(
             turn,
             &service.name,
             text_shown,
-            (&send, wish),
+            (&send, deed),
             "Do not send",
         ))
     }
@@ -397,17 +421,16 @@ impl Talk {
         }
         let (word, others) = phrase::word(turn.rest);
         let named = open.iter().find(|(_, ask)| ask.id.as_str() == word);
-        let (service, ask, why) = match (named, open.as_slice()) {
-            (Some((service, ask)), _) => (service, ask, others),
-            (None, []) => return Err("no question is open".to_owned()),
-            // Whoever decides alone names what, and the reason is not to be taken for it.
-            (None, [(service, ask)]) if way != Way::BreakGlass => (service, ask, turn.rest),
-            (None, _) => {
-                let ids: Vec<_> = open.iter().map(|(_, ask)| ask.id.as_str()).collect();
-                return Err(format!("name the question: {}", ids.join(", ")));
-            }
+        // A question is named: what was read a minute ago may not be what is open now.
+        let Some((service, ask)) = named else {
+            let ids: Vec<_> = open.iter().map(|(_, ask)| ask.id.as_str()).collect();
+            return Err(if ids.is_empty() {
+                "no question is open".to_owned()
+            } else {
+                format!("name the question: {}", ids.join(", "))
+            });
         };
-        let wish = way.wish(&ask.id, why);
+        let wish = way.wish(&ask.id, others);
         self.give(turn.speaker, service, wish)
             .await
             .map(Reply::text)
@@ -448,7 +471,7 @@ impl Talk {
         turn: &Turn<'_>,
         service: &ServiceName,
         text: String,
-        (yes, wish): (&str, Wish),
+        (yes, deed): (&str, Deed),
         no: &str,
     ) -> Reply {
         let choice = Choice(self.choices.fetch_add(1, Ordering::Relaxed));
@@ -456,7 +479,7 @@ impl Talk {
             let decided = (deed, Some(choice));
             self.ticket(turn.room, service, Some(turn.speaker), label, decided)
         };
-        let yes = button(yes, Deed::Give(Box::new(wish)));
+        let yes = button(yes, deed);
         let no = button(no, Deed::Drop);
         Reply {
             post: Post {
@@ -541,10 +564,14 @@ fn described(service: &Service, person: &Person) -> String {
 }
 
 /// The service that is meant, and what is left of the words.
-fn pick<'a>(turn: &'a Turn<'_>) -> Result<(&'a Service, &'a str), String> {
+pub fn pick<'a>(turn: &'a Turn<'_>) -> Result<(&'a Service, &'a str), String> {
     let (word, others) = phrase::word(turn.rest);
     if let Some(named) = turn.services.iter().find(|s| s.name.as_str() == word) {
         return Ok((named, others));
+    }
+    // What is meant for one service is never done at another.
+    if turn.known.iter().any(|name| name.as_str() == word) {
+        return Err(format!("you are nobody of the team of {word}"));
     }
     match turn.services {
         [one] => Ok((one, turn.rest)),
@@ -590,6 +617,14 @@ fn needed(verb: Verb, rest: &str) -> Result<String, String> {
         return Err(format!("write {}", phrase::usage(verb)));
     }
     Ok(rest.to_owned())
+}
+
+/// A command that nothing comes after: what does is perhaps meant for another service.
+fn nothing_more(verb: Verb, rest: &str, wish: Wish) -> Result<Wish, String> {
+    if rest.is_empty() {
+        return Ok(wish);
+    }
+    Err(format!("write {}", phrase::usage(verb)))
 }
 
 fn reason(rest: &str) -> String {

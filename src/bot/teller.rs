@@ -34,7 +34,7 @@ pub enum Tag {
     /// The card of a service's incident or drill.
     Card(ServiceName, Matter),
     /// A question.
-    Question(AskId),
+    Question(ServiceName, AskId),
     /// A choice that one person has.
     Choice(Choice),
 }
@@ -48,6 +48,8 @@ pub enum Saying {
     Put(Tag, Post),
     /// The message with this tag is edited no more after this; nothing is said where there is none.
     End(Tag, Post),
+    /// Of a service's cards and questions only these are still open.
+    Only(ServiceName, Vec<Tag>),
     /// The message with this tag keeps its text, loses its buttons, and says how it ended.
     Close(Tag, String),
 }
@@ -70,6 +72,7 @@ impl Teller {
             counted: runtime.now(),
             not_before: runtime.now(),
             is_broken: false,
+            was_message: false,
         };
         runtime.spawn("a room's mouth", mouth.speak(said).boxed());
         Self(say)
@@ -103,6 +106,8 @@ struct Mouth {
     counted: Time,
     not_before: Time,
     is_broken: bool,
+    /// Whether the last thing that was said was a message.
+    was_message: bool,
 }
 
 impl Mouth {
@@ -118,14 +123,8 @@ impl Mouth {
             select_biased! {
                 saying = said.next() => match saying {
                     Some(saying) => self.take(saying),
-                    // What waits is said, then it ends.
-                    None if due.is_none() => return,
-                    None => {
-                        if let Some(at) = due {
-                            self.runtime.sleep_until(at).await;
-                        }
-                        self.turn().await;
-                    }
+                    // Whoever does not lead any more says nothing any more.
+                    None => return,
                 },
                 () = wake.boxed().fuse() => self.turn().await,
             }
@@ -144,6 +143,23 @@ impl Mouth {
             Saying::End(tag, post) => {
                 if self.cards.iter().any(|kept| kept.tag == tag) {
                     self.put(tag, post, true);
+                }
+            }
+            Saying::Only(service, open) => {
+                let is_over = |tag: &Tag| match tag {
+                    Tag::Card(of, _) | Tag::Question(of, _) => {
+                        *of == service && !open.contains(tag)
+                    }
+                    Tag::Choice(_) => false,
+                };
+                let over: Vec<Tag> = self
+                    .cards
+                    .iter()
+                    .filter(|kept| !kept.ends && is_over(&kept.tag))
+                    .map(|kept| kept.tag.clone())
+                    .collect();
+                for tag in over {
+                    self.take(Saying::Close(tag, "→ this is over".to_owned()));
                 }
             }
             Saying::Close(tag, how) => {
@@ -208,7 +224,15 @@ impl Mouth {
         if self.passes == 0 || now < self.not_before {
             return;
         }
-        if let Some(post) = self.waiting.pop_front() {
+        let is_due = |kept: &Kept| kept.wanted.is_some() && now >= kept.edited.after(EDITS);
+        let is_question = |kept: &Kept| matches!(kept.tag, Tag::Question(..));
+        let asks = self.cards.iter().any(|k| is_due(k) && is_question(k));
+        let shows = self.cards.iter().any(is_due);
+        // A question goes before everything; else messages and cards take turns.
+        let message_next = !asks && (!shows || !self.was_message);
+        self.was_message = false;
+        if message_next && let Some(post) = self.waiting.pop_front() {
+            self.was_message = true;
             self.passes -= 1;
             let said = self.chat.post(&self.room, &post).await;
             // A message that may have been said is not said again.
@@ -218,8 +242,8 @@ impl Mouth {
             self.settle(said.map(drop));
             return;
         }
-        let due = |kept: &&mut Kept| kept.wanted.is_some() && now >= kept.edited.after(EDITS);
-        let Some(kept) = self.cards.iter_mut().find(due) else {
+        let mut due = self.cards.iter_mut().filter(|k| is_due(k));
+        let Some(kept) = due.find(|k| !asks || is_question(k)) else {
             return;
         };
         self.passes -= 1;

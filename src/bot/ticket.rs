@@ -6,7 +6,12 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     desk::{message::Wish, speaker::Speaker},
-    model::{id::ServiceName, span::Span, time::Time},
+    model::{
+        announcement::Phase,
+        id::{IncidentId, ServiceName},
+        span::Span,
+        time::Time,
+    },
     port::chat::Room,
 };
 
@@ -25,6 +30,15 @@ pub struct Choice(pub u64);
 pub enum Deed {
     /// Gives a command.
     Give(Box<Wish>),
+    /// Tells customers, where everything is still as it was when the words were shown.
+    Tell {
+        /// The command.
+        wish: Box<Wish>,
+        /// The incident of which it speaks.
+        incident: Option<IncidentId>,
+        /// What customers had heard.
+        phase: Option<Phase>,
+    },
     /// Drops what was shown.
     Drop,
 }
@@ -91,6 +105,12 @@ impl Tickets {
         };
         self.0.insert(key(&word), ticket);
         word
+    }
+
+    /// The service that a ticket is about.
+    #[must_use]
+    pub fn service(&self, word: &str) -> Option<&ServiceName> {
+        self.0.get(&key(word)).map(|ticket| &ticket.service)
     }
 
     /// Takes a ticket: whoever may use it uses it up, and with it all others of its choice.

@@ -19,6 +19,8 @@ use teloxide::{
     },
 };
 
+use tokio::sync::OnceCell;
+
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
@@ -106,7 +108,7 @@ impl With for TelegramWith {
             if chat.starts_with('@') {
                 problems.push(
                     Problem::new(format!("chats[{i}]"), "is a name, and names change hands").hint(
-                        "write the group's number in quotes; the bot answers /whoami with it",
+                        "write the group's number in quotes; /whoami of somebody of the team tells it there",
                     ),
                 );
             }
@@ -124,28 +126,51 @@ impl With for TelegramWith {
 
 fn make(with: &Value, wiring: &Wiring) -> Result<SharedChat, MakeError> {
     let with: TelegramWith = read(with)?;
-    let account = Account::new(&with.token, &with.base_url, with.timeout, wiring);
+    let account = |timeout| Account::new(&with.token, &with.base_url, timeout, wiring);
+    // Whoever waits for words does not hang up before they could have come.
+    let patience = Span::from_millis(with.timeout.as_millis() + with.poll.as_millis());
+    let (account, ears) = (account(with.timeout), account(patience));
     Ok(Arc::new(Telegram {
         with,
         account,
-        heard: Mutex::new(None),
+        ears,
+        number: Mutex::new(String::new()),
+        heard: Mutex::new(Heard::default()),
+        me: OnceCell::new(),
     }))
 }
 
 struct Telegram {
     with: TelegramWith,
     account: Account,
-    /// The last word that was heard, and does not come again.
-    heard: Mutex<Option<u32>>,
+    /// The same for whoever waits for words.
+    ears: Account,
+    /// The bot's number, as its token said last.
+    number: Mutex<String>,
+    heard: Mutex<Heard>,
+    /// The bot's name: a command may be meant for another one.
+    me: OnceCell<String>,
+}
+
+/// What was heard.
+#[derive(Default)]
+struct Heard {
+    /// The last word, which does not come again.
+    last: Option<u32>,
+    /// Words that Telegram does not know to be heard.
+    unconfirmed: Vec<Update>,
 }
 
 #[async_trait]
 impl Chat for Telegram {
     fn account(&self) -> String {
         // A token is one bot's, wherever it is kept; what stands before the colon is the bot's number.
-        let token = self.account.bot().map(|bot| bot.token().to_owned());
-        let number = token.unwrap_or_default();
-        let number = number.split(':').next().unwrap_or_default();
+        let mut number = self.number.lock().unwrap_or_else(PoisonError::into_inner);
+        // A token that cannot be read for a moment makes no other bot.
+        if let Ok(bot) = self.account.bot() {
+            let told = bot.token().split(':').next().unwrap_or_default();
+            told.clone_into(&mut number);
+        }
         format!("telegram {} {number}", self.with.base_url)
     }
 
@@ -154,17 +179,28 @@ impl Chat for Telegram {
     }
 
     async fn listen(&self) -> Result<Vec<Said>, ChatError> {
-        let bot = self.bot()?;
-        let seconds = self.with.poll.as_millis() / 1000;
-        let seconds = u32::try_from(seconds).unwrap_or(1);
-        let updates = self.poll(&bot, seconds, BATCH).await?;
-        let Some(last) = updates.iter().map(|u| u.id.0).max() else {
-            return Ok(Vec::new());
-        };
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+        let bot = self.ears.bot();
+        let bot = bot.map_err(|reason| ChatError::Broken { reason })?;
+        let me = self.me.get_or_try_init(|| name(&bot)).await?;
+        if !self.is_confirming() {
+            let seconds = self.with.poll.as_millis() / 1000;
+            let seconds = u32::try_from(seconds).unwrap_or(1);
+            let updates = self.poll(&bot, seconds, BATCH).await?;
+            let Some(last) = updates.iter().map(|u| u.id.0).max() else {
+                return Ok(Vec::new());
+            };
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.last = Some(last);
+            heard.unconfirmed = updates;
+        }
         // Only once Telegram knows that it was heard may anything be done: whoever listens next does not hear it again.
         self.poll(&bot, 0, 1).await?;
-        Ok(updates.into_iter().filter_map(|u| self.said(u)).collect())
+        let updates = {
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut heard.unconfirmed)
+        };
+        let said = updates.into_iter().filter_map(|u| self.said(u, me));
+        Ok(said.collect())
     }
 
     async fn post(&self, room: &Room, post: &Post) -> Result<PostId, ChatError> {
@@ -291,7 +327,10 @@ impl Telegram {
     }
 
     async fn poll(&self, bot: &Bot, seconds: u32, most: u8) -> Result<Vec<Update>, ChatError> {
-        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = {
+            let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.last
+        };
         let mut polling = bot.get_updates().timeout(seconds).limit(most);
         if let Some(next) = heard.and_then(|last| i32::try_from(last.wrapping_add(1)).ok()) {
             polling = polling.offset(next);
@@ -323,28 +362,39 @@ impl Telegram {
         Err(failed(answer))
     }
 
-    /// What an update says; nothing where it is about something else.
-    fn said(&self, update: Update) -> Option<Said> {
+    fn is_confirming(&self) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        !heard.unconfirmed.is_empty()
+    }
+
+    /// What an update says to the bot of this name; nothing where it is about something else.
+    fn said(&self, update: Update, me: &str) -> Option<Said> {
         #[expect(
             clippy::wildcard_enum_match_arm,
             reason = "a bot hears three of the many kinds of update"
         )]
         match update.kind {
-            UpdateKind::Message(message) => self.written(&message, None),
+            UpdateKind::Message(message) => self.written(&message, None, me),
             UpdateKind::EditedMessage(message) => {
-                self.written(&message, Some("it was edited after it was sent"))
+                self.written(&message, Some("it was edited after it was sent"), me)
             }
             UpdateKind::CallbackQuery(query) => self.pressed(query),
             _ => None,
         }
     }
 
-    fn written(&self, message: &Message, stale: Option<&'static str>) -> Option<Said> {
+    fn written(&self, message: &Message, stale: Option<&'static str>, me: &str) -> Option<Said> {
         if let Some(to) = message.migrate_to_chat_id() {
-            self.account.remember(&message.chat.id.0.to_string(), to.0);
+            let group = message.chat.id.0.to_string();
+            if self.with.chats.contains(&group) {
+                self.account.remember(&group, to.0);
+            }
             return None;
         }
         let text = message.text()?;
+        if !is_for(text, me) {
+            return None;
+        }
         let stale = match (stale, message.forward_origin(), &message.via_bot) {
             (Some(why), _, _) => Some(why),
             (None, Some(_), _) => Some("it was forwarded"),
@@ -385,6 +435,29 @@ impl Telegram {
 
     fn room(&self, place: &Place) -> Room {
         Room(self.account.name(place.id.0))
+    }
+}
+
+/// The bot's own name.
+async fn name(bot: &Bot) -> Result<String, ChatError> {
+    let mut name = String::new();
+    let outcome = bot.get_me().await.map(|me| {
+        me.username().clone_into(&mut name);
+        String::new()
+    });
+    let answer = answer(outcome);
+    if matches!(answer, Answer::Posted { .. }) {
+        return Ok(name);
+    }
+    Err(failed(answer))
+}
+
+/// Whether a text is no command for another bot.
+fn is_for(text: &str, me: &str) -> bool {
+    let word = text.split_whitespace().next().unwrap_or_default();
+    match word.strip_prefix('/').and_then(|w| w.split_once('@')) {
+        Some((_, bot)) => bot.eq_ignore_ascii_case(me),
+        None => true,
     }
 }
 

@@ -8,6 +8,7 @@ use clap_complete::Shell;
 mod announce;
 mod backups;
 mod demo;
+mod desk;
 mod drill;
 mod guard;
 mod incident;
@@ -24,6 +25,7 @@ pub use backups::{
     Backups, BackupsCommand, BackupsPrune, BackupsRestore, BackupsTake, BackupsVerify,
 };
 pub use demo::{Demo, DemoPart, PartVerb, Scenario};
+pub use desk::DeskListen;
 pub use drill::{Drill, History, Report, ReportFormat};
 pub use guard::{Guard, GuardDocument, GuardKeygen, GuardRun};
 pub use incident::{DutyName, Incident, IncidentTeam};
@@ -293,6 +295,9 @@ pub struct Run {
     /// UDP address that guards speak to ('failover guard'); 'off' for none.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "off")]
     pub guard_listen: Listen,
+    /// The desk.
+    #[command(flatten)]
+    pub desk: DeskListen,
     /// Observers elsewhere.
     #[command(flatten)]
     pub vantage: VantageListen,

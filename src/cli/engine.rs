@@ -27,6 +27,7 @@ use crate::{
         secret::{HostSecrets, SharedSecrets},
         store::StoreWith,
     },
+    web::room,
 };
 
 /// Starts a controller on the state folder of this host, or nothing.
@@ -77,6 +78,7 @@ pub async fn start(
     };
     let mut engine = Engine::start(services, ground, listening).await?;
     let clerk = answer(&mut engine, socket, runtime);
+    room::open(&mut engine, &clerk)?;
     Ok((engine, clerk))
 }
 

@@ -86,6 +86,11 @@ const TOPICS: &[Topic] = &[
         text: include_str!("help/backups.md"),
     },
     Topic {
+        name: "desk",
+        summary: "the team's website and its API: who gets in, and what is done there",
+        text: include_str!("help/desk.md"),
+    },
+    Topic {
         name: "vantage-points",
         summary: "who looks from where, and observers elsewhere",
         text: include_str!("help/vantage-points.md"),

@@ -9,6 +9,7 @@ mod act;
 pub mod arguments;
 mod backups;
 mod demo;
+mod desk;
 mod documents;
 mod drill;
 mod engine;

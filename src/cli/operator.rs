@@ -80,6 +80,7 @@ pub async fn run(args: &OperatorRun, place: &Place) -> Result<(), Error> {
             metrics: None,
             guards: args.guard_listen.address(),
             vantage: vantage::listen(&args.vantage)?,
+            desk: None,
         },
         door: door(args)?,
         metrics: args.metrics.address(),

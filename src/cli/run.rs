@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    arguments, documents, engine, output::Output, place::Place, progress::Progress, vantage,
+    arguments, desk, documents, engine, output::Output, place::Place, progress::Progress, vantage,
 };
 use crate::{
     desk::{clerk::Clerk, message::Event, speaker::Speaker},
@@ -55,12 +55,14 @@ async fn lead(args: &arguments::Run, place: &Place, output: Output) -> Result<()
     let mut hang_up = on(SignalKind::hangup())?;
     let paths = &args.documents.file;
     let vantage = vantage::listen(&args.vantage)?;
+    let desk = desk::listen(&args.desk)?;
     let services = load(paths, output)?;
     let outlets = Outlets {
         page: args.listen.address(),
         metrics: args.metrics.address(),
         guards: args.guard_listen.address(),
         vantage,
+        desk,
     };
     let mut changes = Changes::of(paths);
     let copy = args.journal_copy.as_deref();
@@ -117,6 +119,9 @@ fn greet(engine: &Engine, place: &Place, outlets: &Outlets, output: Output) {
     say(output, &format!("protecting {}", names.join(", ")));
     if let Some(address) = outlets.page {
         say(output, &format!("status page on http://{address}/"));
+    }
+    if let Some(url) = &engine.desk {
+        say(output, &format!("the desk is at {url}/"));
     }
     if let Some(address) = outlets.metrics {
         say(output, &format!("figures on http://{address}/metrics"));

@@ -2,6 +2,7 @@
 
 use super::{
     event::{Refusal, subject_words},
+    page,
     state::{Question, State},
 };
 use crate::model::{
@@ -100,6 +101,12 @@ pub fn approve(
     };
     let enough = break_glass || question.approved.len() + 1 >= question.ask.required as usize;
     let mut out = vec![approved];
+    if let Some(reason) = reason.filter(|_| break_glass) {
+        let page = page::broke_glass(service, id, question, by, reason);
+        out.push(RecordBody::PageRaised {
+            page: Box::new(page),
+        });
+    }
     if enough {
         out.push(RecordBody::AskClosed {
             ask: id.clone(),
@@ -155,7 +162,7 @@ fn is_by(service: &Service, name: &PersonName, by: &PersonName) -> bool {
 }
 
 /// The person of the documents whom a front end knows so; the name itself where the documents do not say.
-fn known<'a>(service: &'a Service, name: &'a PersonName) -> &'a PersonName {
+pub fn known<'a>(service: &'a Service, name: &'a PersonName) -> &'a PersonName {
     let person = UserName::of(name).and_then(|user| service.team.known_as(&user));
     person.map_or(name, |person| &person.name)
 }

@@ -6,7 +6,7 @@ use super::{
     event::{Command, Refusal, subject_words},
     gate::Says,
     incident, page, phase, readiness, right,
-    state::State,
+    state::{Refused, State},
     terms,
     view::View,
 };
@@ -151,9 +151,9 @@ pub fn refused(
     refusal: &Refusal,
     now: Time,
 ) -> Option<RecordBody> {
-    let (by, what) = (command.by(), command.words());
-    let recent = |at: &&(PersonName, String, Time)| now.since(at.2) < SAME_REFUSAL;
-    let is_same = |at: &(PersonName, String, Time)| at.0 == *by && at.1 == what;
+    let (by, what, reason) = (command.by(), command.words(), refusal.to_string());
+    let recent = |at: &&Refused| now.since(at.at) < SAME_REFUSAL;
+    let is_same = |at: &Refused| at.by == *by && at.what == what && at.reason == reason;
     let mut known = state.refused.iter().filter(recent);
     if known.clone().count() >= REFUSALS || known.any(is_same) {
         return None;
@@ -161,7 +161,7 @@ pub fn refused(
     Some(RecordBody::Refused {
         by: by.clone(),
         what: what.to_owned(),
-        reason: refusal.to_string(),
+        reason,
     })
 }
 

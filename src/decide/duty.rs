@@ -3,12 +3,13 @@
 use super::{
     command::Taken,
     event::Refusal,
-    incident, phase,
+    incident, phase, right,
     state::{Incident, State},
     view::View,
 };
 use crate::model::{
     announcement::Phase,
+    approval::Role,
     duty::Duty,
     id::{IncidentId, PersonName},
     record::RecordBody,
@@ -96,7 +97,9 @@ pub fn resolve(
         by: by.clone(),
         reason: reason.to_owned(),
     }];
-    let waits = state.unacknowledged.is_some() || state.stuck.is_some();
+    // Whoever took over has to say apart that the service runs where the journal says.
+    let waits =
+        (state.unacknowledged.is_some() || state.stuck.is_some()) && state.taken_over.is_none();
     if waits {
         records.push(RecordBody::FailoverAcknowledged { by: by.clone() });
     }
@@ -143,8 +146,10 @@ pub fn take(
         (Duty::Commander, Some(now)) if now == person => {
             return Err(Refusal::CommandsAlready(person.clone()));
         }
-        (Duty::Commander, Some(now)) => return Err(Refusal::Commands(now.clone())),
-        (Duty::Commander, None) if person != by => {
+        (Duty::Commander, Some(now)) if !may_relieve(service, now, by) => {
+            return Err(Refusal::Commands(now.clone()));
+        }
+        (Duty::Commander, _) if person != by => {
             return Err(Refusal::TakesCommand(person.clone()));
         }
         (Duty::Commander | Duty::Operations | Duty::Communications | Duty::Scribe, _) => {}
@@ -204,6 +209,11 @@ pub fn accept(state: &State, by: &PersonName) -> Taken {
         by: by.clone(),
     };
     Ok((vec![record], format!("{by} leads {} now", open.id)))
+}
+
+/// Who leads is relieved by an admin, or by anybody where they are not of the team any more.
+fn may_relieve(service: &Service, now: &PersonName, by: &PersonName) -> bool {
+    right::role(service, by) == Some(Role::Admin) || service.team.person(now).is_none()
 }
 
 fn opened(state: &State) -> Result<&Incident, Refusal> {

@@ -14,7 +14,7 @@ use crate::model::{
     approval::{AskSubject, OnTimeout},
     check::CheckStatus,
     drill::DrillOutcome,
-    id::{AskId, PageId, SiteName},
+    id::{AskId, PageId, PersonName, SiteName},
     observation::{DatabaseRole, Evidence},
     page::{Page, PageTopic, Severity},
     plan::StepPhase,
@@ -74,7 +74,8 @@ fn lasting(topic: &PageTopic) -> bool {
         PageTopic::ChannelBroken(_)
         | PageTopic::Restarted
         | PageTopic::Journal
-        | PageTopic::Documents => false,
+        | PageTopic::Documents
+        | PageTopic::BreakGlass(_) => false,
     }
 }
 
@@ -169,6 +170,25 @@ fn ask(service: &Service, id: &AskId, question: &Question) -> Page {
         ),
         body,
         commands: answers(id, &ask.subject),
+    }
+}
+
+/// A person decided alone: everybody hears of it at once.
+#[must_use]
+pub fn broke_glass(
+    service: &Service,
+    id: &AskId,
+    question: &Question,
+    by: &PersonName,
+    reason: &str,
+) -> Page {
+    let subject = subject_words(&question.ask.subject);
+    Page {
+        topic: PageTopic::BreakGlass(id.clone()),
+        severity: Severity::Critical,
+        title: format!("{}: {by} broke the glass for {subject}", service.title),
+        body: vec![format!("{reason}.")],
+        commands: vec![format!("failover status {}", service.name)],
     }
 }
 

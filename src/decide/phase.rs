@@ -111,6 +111,10 @@ fn wanted(
         {
             Some(Phase::Recovered)
         }
+        // Customers who heard that it is over hear that it is not.
+        Some(Phase::Recovered | Phase::MaintenanceOver) if need != Need::Nothing => {
+            Some(Phase::Investigating)
+        }
         Some(phase) => Some(phase),
     }
 }

@@ -1,6 +1,9 @@
 //! What a person's role leaves to them.
 
-use super::event::{Command, Refusal};
+use super::{
+    approve,
+    event::{Command, Refusal},
+};
 use crate::model::{approval::Role, id::PersonName, service::Service};
 
 /// Whether the role of whoever gives a command lets them.
@@ -26,10 +29,10 @@ pub fn check(service: &Service, command: &Command) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The role of a person; none where the documents give none.
+/// The role of a person, by whatever name a front end knows them; none where the documents give none.
 #[must_use]
 pub fn role(service: &Service, name: &PersonName) -> Option<Role> {
-    service.team.person(name)?.role
+    service.team.person(approve::known(service, name))?.role
 }
 
 const fn needed(command: &Command) -> Role {

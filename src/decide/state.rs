@@ -110,7 +110,20 @@ pub struct State {
     /// How often a controller took up the chain.
     pub starts: u64,
     /// Who was refused what within the last minute, and when.
-    pub refused: Vec<(PersonName, String, Time)>,
+    pub refused: Vec<Refused>,
+}
+
+/// Something that somebody was refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refused {
+    /// Who.
+    pub by: PersonName,
+    /// What.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: Time,
 }
 
 /// An outage.
@@ -217,6 +230,7 @@ impl State {
         } else if to == Verdict::Down && incident.well {
             incident.well = false;
             incident.outage = at;
+            incident.resolved = None;
         }
     }
 
@@ -361,10 +375,15 @@ impl State {
                     incident.handover = Some((to.clone(), by.clone()));
                 }
             }
-            RecordBody::Refused { by, what, .. } => {
+            RecordBody::Refused { by, what, reason } => {
                 self.refused
-                    .retain(|known| at.since(known.2) < SAME_REFUSAL);
-                self.refused.push((by.clone(), what.clone(), at));
+                    .retain(|known| at.since(known.at) < SAME_REFUSAL);
+                self.refused.push(Refused {
+                    by: by.clone(),
+                    what: what.clone(),
+                    reason: reason.clone(),
+                    at,
+                });
             }
             RecordBody::IncidentClosed { .. } => {
                 self.incident = None;

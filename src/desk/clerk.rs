@@ -292,9 +292,13 @@ impl Clerk {
         let (state, view) = (core.state(), core.view());
         match command::take(core.service(), state, view, &wanted, self.runtime.now()) {
             Ok(_) => Ok(Answer::Possible),
-            Err(refusal) => Err(Refusal::Engine {
-                reason: refusal.to_string(),
-            }),
+            Err(refusal) => {
+                let reason = refusal.to_string();
+                // The command itself would have been written down.
+                self.turned_away(service, wanted.by().as_str(), &reason)
+                    .await;
+                Err(Refusal::Engine { reason })
+            }
         }
     }
 

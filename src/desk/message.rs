@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -161,7 +162,7 @@ impl Request {
 }
 
 /// What a person wants changed; who it is comes with the token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Wish {
     /// Begin a run.
@@ -387,7 +388,7 @@ pub enum Refusal {
 }
 
 /// Somebody of a service's team, as colleagues see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Member {
     /// The name.
@@ -433,7 +434,7 @@ impl fmt::Display for Refusal {
 }
 
 /// A record as it is written, for whoever watches.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// The record.
@@ -443,7 +444,7 @@ pub struct Event {
 }
 
 /// A plan, its forecast, and what the linter says.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanView {
     /// The plan.
@@ -465,7 +466,7 @@ pub struct PlanView {
 }
 
 /// A remark of the linter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RemarkView {
     /// What is noticed.
@@ -475,7 +476,7 @@ pub struct RemarkView {
 }
 
 /// A message of one channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreviewItem {
     /// The channel.

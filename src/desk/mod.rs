@@ -7,5 +7,6 @@ pub mod line;
 pub mod message;
 pub mod plan;
 pub mod preview;
+pub mod shape;
 pub mod speaker;
 pub mod token;

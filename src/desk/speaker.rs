@@ -75,7 +75,7 @@ impl Speaker {
                 None => return Err(self.unknown(service)),
             }
         }
-        if !is_brake && people.iter().any(|p| p.token_hash.is_some()) {
+        if !is_brake && people.iter().any(Person::is_known) {
             return Err(Refusal::TokenNeeded);
         }
         let name = User::from_uid(*user)

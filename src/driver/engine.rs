@@ -28,6 +28,12 @@ use crate::{
     vantage::certificate::{Certificate, CertificateError},
 };
 
+/// Connections to the desk at once: each page that is looked at holds one.
+const DESKS: u32 = 512;
+
+/// A page that is looked at holds its connection so long; then its browser connects anew.
+const LOOKING: Duration = Duration::from_mins(30);
+
 /// Connections of observers at once: each may hold the largest report in memory before it is proved.
 const OBSERVERS: u32 = 256;
 
@@ -45,6 +51,17 @@ pub struct Outlets {
     pub guards: Option<SocketAddr>,
     /// Where observers elsewhere report to.
     pub vantage: Option<VantageOutlet>,
+    /// The desk.
+    pub desk: Option<DeskOutlet>,
+}
+
+/// Where the desk is.
+#[derive(Clone, Debug)]
+pub struct DeskOutlet {
+    /// The address.
+    pub address: SocketAddr,
+    /// The certificate; none on this host alone.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 /// Where observers elsewhere report to.
@@ -62,6 +79,19 @@ impl fmt::Display for VantageOutlet {
             Some(_) => write!(f, "https://{}", self.address),
             None => write!(f, "http://{}, behind your proxy", self.address),
         }
+    }
+}
+
+impl DeskOutlet {
+    /// The listener may have been given a port of the system's choice.
+    fn url(&self, listener: &TcpListener) -> String {
+        let address = listener.local_addr().unwrap_or(self.address);
+        let scheme = if self.certificate.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{address}")
     }
 }
 
@@ -111,6 +141,7 @@ pub struct Listening {
     page: Option<TcpListener>,
     figures: Option<TcpListener>,
     observers: Option<(TcpListener, VantageOutlet)>,
+    desk: Option<(TcpListener, DeskOutlet)>,
     post: Option<Arc<Post>>,
 }
 
@@ -132,6 +163,12 @@ impl Outlets {
                 .map(|listener| (listener, outlet.clone())),
             None => None,
         };
+        let desk = match &self.desk {
+            Some(outlet) => bind(Some(outlet.address))
+                .await?
+                .map(|listener| (listener, outlet.clone())),
+            None => None,
+        };
         let post = match self.guards {
             None => None,
             Some(address) => {
@@ -143,6 +180,7 @@ impl Outlets {
             page,
             figures,
             observers,
+            desk,
             post,
         })
     }
@@ -158,10 +196,14 @@ pub struct Engine {
     pub metrics: Arc<Metrics>,
     /// Where guards speak to.
     pub guards: Option<SocketAddr>,
+    /// Where the desk is, as a browser is told.
+    pub desk: Option<String>,
     unsubscribe: Arc<unsubscribe::Desk>,
     tasks: Vec<JoinHandle<()>>,
     listeners: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
-    certificate: Option<Arc<Certificate>>,
+    certificates: Vec<Arc<Certificate>>,
+    /// What listens for the desk, until it is opened.
+    unopened: Option<(TcpListener, DeskOutlet)>,
 }
 
 impl Engine {
@@ -201,15 +243,21 @@ impl Engine {
             .await
             .map_err(EngineError::Start)?;
         let observers = listening.observers.as_ref();
+        let observers = observers.and_then(|(_, outlet)| outlet.certificate.clone());
+        let desk = listening.desk.as_ref();
+        let url = desk.map(|(listener, outlet)| outlet.url(listener));
+        let desk = desk.and_then(|(_, outlet)| outlet.certificate.clone());
         let mut engine = Self {
             controller,
             ends,
             metrics: ground.metrics.clone(),
             guards: post.as_ref().and_then(|p| p.address().ok()),
+            desk: url,
             unsubscribe: unsubscribe.clone(),
             tasks: Vec::new(),
             listeners: Vec::new(),
-            certificate: observers.and_then(|(_, outlet)| outlet.certificate.clone()),
+            certificates: observers.into_iter().chain(desk).collect(),
+            unopened: listening.desk,
         };
         if let Some(post) = post {
             engine.attend(async move { post.serve().await });
@@ -248,11 +296,40 @@ impl Engine {
 
     /// Begins to use a renewed certificate; the one before stays in use where that cannot be.
     pub fn renew_certificate(&self) {
-        let renewed = self.certificate.as_ref().map(|c| c.renew());
-        if let Some(Err(error)) = renewed {
-            let error = cause::in_full(&error);
-            tracing::error!(code = "FO-083", %error, "the renewed certificate cannot be used; the old one stays");
+        for certificate in &self.certificates {
+            if let Err(error) = certificate.renew() {
+                let error = cause::in_full(&error);
+                tracing::error!(code = "FO-083", %error, "the renewed certificate cannot be used; the old one stays");
+            }
         }
+    }
+
+    /// Whether the desk is listened for over TLS; none where it is not listened for, or is open already.
+    #[must_use]
+    pub fn desk_is_secure(&self) -> Option<bool> {
+        let (_, outlet) = self.unopened.as_ref()?;
+        Some(outlet.certificate.is_some())
+    }
+
+    /// Opens the desk where it is listened for.
+    ///
+    /// # Errors
+    /// Where its certificate cannot be used.
+    pub fn serve_desk(&mut self, routes: axum::Router) -> Result<(), EngineError> {
+        let Some((listener, outlet)) = self.unopened.take() else {
+            return Ok(());
+        };
+        let tls = outlet.certificate.as_ref().map(Certificate::acceptor);
+        let tls = tls.transpose().map_err(EngineError::Certificate)?;
+        let limits = Limits {
+            connections: DESKS,
+            connection: LOOKING,
+            // A check or a preview asks others.
+            answer: Duration::from_mins(2),
+            ..Limits::default()
+        };
+        self.serve_over(listener, tls, routes, limits);
+        Ok(())
     }
 
     fn serve_observers(

@@ -312,13 +312,17 @@ async fn outlets(scene: &Scene<'_>) -> (Vec<CheckItem>, Vec<Sink>) {
     }
     if let Some(uses) = &service.team.chat {
         match fitting.chat(uses) {
-            Ok(chat) => items.extend(chat.check().await),
-            Err(error) => items.push(CheckItem::bad(
-                "chat",
-                CheckStatus::Fail,
-                cause::in_full(&error),
-                "see 'failover help chat/telegram'",
-            )),
+            // No run hangs on it.
+            Ok(chat) => items.extend(chat.check().await.into_iter().map(CheckItem::aside)),
+            Err(error) => items.push(
+                CheckItem::bad(
+                    "chat",
+                    CheckStatus::Fail,
+                    cause::in_full(&error),
+                    "see 'failover help chat/telegram'",
+                )
+                .aside(),
+            ),
         }
     }
     for (n, uses) in service

@@ -1,5 +1,6 @@
 //! Actions that a guard's own document names, as a controller asks for them. No text of a command is in any of this.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -8,7 +9,7 @@ use super::{
 };
 
 /// Asks a guard to run an action of its own document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ActOrder {
     /// Which.
@@ -24,7 +25,7 @@ pub struct ActOrder {
 }
 
 /// Asks a guard what became of an action; changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ActQuery {
     /// Which.
@@ -34,7 +35,7 @@ pub struct ActQuery {
 }
 
 /// Says what became of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ActReport {
     /// Under this key.
@@ -44,7 +45,7 @@ pub struct ActReport {
 }
 
 /// What became of an action.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ActState {
     /// Nothing was run.
@@ -58,7 +59,7 @@ pub enum ActState {
 }
 
 /// Why nothing was run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum NotRun {
     /// Nobody asked for it under this key.
@@ -78,7 +79,7 @@ pub enum NotRun {
 }
 
 /// How an action ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ActEnd {
     /// Which attempt.

@@ -69,7 +69,7 @@ impl fmt::Display for Phase {
 }
 
 /// One announcement: the facts that each channel's message is compiled from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Announcement {
     /// Unique.
@@ -103,7 +103,7 @@ pub struct Announcement {
 }
 
 /// How many recipients of one channel got what; addresses stay in the ledger.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Tally {
     /// Not yet tried.

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Who must approve.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApprovalPolicy {
     /// How many different people must approve.
@@ -40,7 +40,7 @@ pub enum OnTimeout {
 }
 
 /// What a question is about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum AskSubject {
     /// May this run begin?
@@ -81,7 +81,7 @@ pub enum AskSubject {
 }
 
 /// A question put to people: everything the prompt shows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ask {
     /// What it is about.

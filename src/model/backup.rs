@@ -189,7 +189,7 @@ impl Shelf {
 }
 
 /// A rule of a policy that is broken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Breach {
     /// Which, stable: `freshness/nightly/full`.
@@ -213,7 +213,7 @@ pub struct Judgement {
 }
 
 /// What restoring a backup came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Verification {
     /// Where the backup is.
@@ -246,7 +246,7 @@ impl Verification {
 }
 
 /// What restoring a backup came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Restored {
     /// It was restored, and answered as it should.

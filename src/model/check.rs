@@ -2,10 +2,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What one check came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum CheckStatus {
     /// As it should be.
@@ -30,7 +33,7 @@ impl fmt::Display for CheckStatus {
 }
 
 /// One item of readiness.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckItem {
     /// What was checked, stable, such as `dns/ttl` or `announce/email/list`.
@@ -85,6 +88,13 @@ impl CheckItem {
             aside: true,
             ..Self::bad(name, CheckStatus::Unknown, detail, fix)
         }
+    }
+
+    /// The same, but a failover does not hang on it.
+    #[must_use]
+    pub fn aside(mut self) -> Self {
+        self.aside = true;
+        self
     }
 
     /// Whether it stands in the way of being ready.

@@ -12,7 +12,9 @@ use super::{
 };
 
 /// What was seen. "I cannot see" is not "it is down".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum Sight {
     /// It answered as it should.
@@ -72,7 +74,7 @@ impl fmt::Display for Evidence {
 }
 
 /// One look of one vantage point through one probe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Observation {
     /// When the look ended.
@@ -117,7 +119,7 @@ impl Look {
 }
 
 /// What a probe may learn beside up or down. Absent means: not learned.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Facts {
     /// Parts of an HTTP answer's time.
@@ -132,7 +134,7 @@ pub struct Facts {
 }
 
 /// Parts of an HTTP answer's time, in microseconds each.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpTimes {
     /// Name resolution, µs.
@@ -146,7 +148,7 @@ pub struct HttpTimes {
 }
 
 /// Whether a database takes writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum DatabaseRole {
     /// Takes writes.
@@ -157,7 +159,18 @@ pub enum DatabaseRole {
 
 /// A PostgreSQL log position (LSN) as a byte offset.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    Hash,
+    JsonSchema,
 )]
 #[serde(transparent)]
 pub struct Lsn(pub u64);
@@ -181,7 +194,7 @@ impl Lsn {
 }
 
 /// What a database said of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseFacts {
     /// Its role.

@@ -32,7 +32,7 @@ impl fmt::Display for Severity {
 }
 
 /// What a page is about. The topic makes pages one: the same topic is not raised twice while open.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum PageTopic {
     /// A question waits for an answer.
@@ -69,10 +69,12 @@ pub enum PageTopic {
     Drill(DrillName),
     /// Documents changed on disk but cannot be used.
     Documents,
+    /// A person decided alone.
+    BreakGlass(AskId),
 }
 
 /// A page: what a person on call needs to read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Page {
     /// What it is about.

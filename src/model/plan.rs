@@ -18,7 +18,7 @@ pub const CLUSTER_FENCE: &str = "kubernetes/fence";
 pub const RESTORE: &str = "backup/restore";
 
 /// An adapter by name, with what it needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Uses {
     /// The adapter's kind, such as `postgres/promote`.
@@ -166,7 +166,7 @@ pub enum OnFailure {
 }
 
 /// One step of a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanStep {
     /// Unique within the plan.
@@ -191,7 +191,7 @@ pub struct PlanStep {
 }
 
 /// What a step does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
     /// An adapter performs it.
@@ -221,7 +221,7 @@ impl Action {
 }
 
 /// What a run will do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// For which service.

@@ -9,7 +9,18 @@ use super::{id::SiteName, secret::SecretRef, span::Span};
 
 /// What the checks come to.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "camelCase")]
 pub enum Readiness {
@@ -45,7 +56,7 @@ impl fmt::Display for Readiness {
 }
 
 /// What documents ask of readiness.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadinessPolicy {
     /// Time between two checks that the controller makes by itself.
@@ -95,7 +106,7 @@ impl Default for ReadinessPolicy {
 }
 
 /// Something that is read at each of some sites and held against each other.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Comparison {
     /// Unique within the service.

@@ -1,5 +1,6 @@
 //! Records of the journal. State changes only by applying them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -32,7 +33,7 @@ use super::{
 pub const FORMAT: u32 = 1;
 
 /// A record as it stands in its chain.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// Record format.
@@ -52,7 +53,7 @@ pub struct Record {
 }
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     rename_all = "camelCase",
     rename_all_fields = "camelCase",
@@ -534,7 +535,7 @@ pub enum RecordBody {
 }
 
 /// What a drill exercises.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DrillPlan {
     /// As the documents name it.
@@ -572,7 +573,7 @@ pub struct DrillPlan {
 }
 
 /// What a live drill does.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LivePlan {
     /// To the other site.
@@ -586,7 +587,7 @@ pub struct LivePlan {
 }
 
 /// One direction of a live drill.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LegPlan {
     /// The plan of its run.
@@ -598,7 +599,7 @@ pub struct LegPlan {
 }
 
 /// What a step is expected to take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepForecast {
     /// The step.
@@ -610,7 +611,7 @@ pub struct StepForecast {
 }
 
 /// One part of a forecast.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ForecastPart {
     /// `detect`, `fence`, `promote`, `traffic`, `dnsTtl`, `verify`.
@@ -625,7 +626,7 @@ pub struct ForecastPart {
 }
 
 /// How a question ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum AskOutcome {
     /// Enough people approved.
@@ -650,7 +651,7 @@ pub enum AskOutcome {
 }
 
 /// How a step was settled without being performed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Settlement {
     /// A person did it.
@@ -676,7 +677,9 @@ pub enum Settlement {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum RunOutcome {
     /// Every step is done.

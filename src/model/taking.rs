@@ -77,7 +77,7 @@ pub enum Packing {
 }
 
 /// What taking a backup came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Taken {
     /// When it was begun: its moment, which stands in its name.
@@ -98,7 +98,7 @@ pub struct Taken {
 }
 
 /// What became of a backup in one place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Placed {
     /// It is there.

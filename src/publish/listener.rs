@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     future::Future,
+    net::SocketAddr,
     pin::pin,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -24,7 +25,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::future::{Either, select};
-use hyper::server::conn::http1;
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -87,6 +92,10 @@ impl Served {
         }
     }
 }
+
+/// Who is at the other end of a connection; every request has it among its extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
 
 /// How much a listener puts up with.
 #[derive(Clone, Copy, Debug)]
@@ -152,14 +161,14 @@ pub async fn serve_over(
         match select(stop.as_mut(), next).await {
             Either::Left(((), _)) => break,
             Either::Right((None, _)) => {}
-            Either::Right((Some((stream, slot)), _)) => {
+            Either::Right((Some((stream, peer, slot)), _)) => {
                 let (tls, routes, stopped) = (tls.clone(), routes.clone(), stopped.clone());
                 tokio::spawn(async move {
                     match tls {
-                        None => attend(stream, routes, limits, stopped).await,
+                        None => attend(stream, peer, routes, limits, stopped).await,
                         Some(tls) => {
                             if let Some(stream) = shake_hands(&tls, stream, limits).await {
-                                attend(stream, routes, limits, stopped).await;
+                                attend(stream, peer, routes, limits, stopped).await;
                             }
                         }
                     }
@@ -180,10 +189,10 @@ pub async fn serve_over(
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, Peer, OwnedSemaphorePermit)> {
     let slot = Arc::clone(slots).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, slot)),
+        Ok((stream, address)) => Some((stream, Peer(address), slot)),
         Err(error) => {
             // Out of file descriptors, or the client is gone already: at once it would only fail again.
             tracing::warn!(%error, "cannot accept a connection");
@@ -216,15 +225,21 @@ async fn shake_hands(
 /// answered, within `limits.drain`.
 async fn attend(
     stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
     routes: Router,
     limits: Limits,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let routes = TowerToHyperService::new(routes);
+    let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        routes.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(HEAD)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);
     let enough = pin!(async {
         drop(timeout(limits.connection, stopped.wait_for(|yes| *yes)).await);

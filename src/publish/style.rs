@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 
 /// The style sheet, as it stands in the page.
-pub const CSS: &str = include_str!("page.css");
+pub const CSS: &str = concat!(include_str!("palette.css"), include_str!("page.css"));
 
 /// Content security policy of the page: its own style sheet and nothing else.
 pub static POLICY: LazyLock<String> = LazyLock::new(|| {

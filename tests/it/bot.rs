@@ -37,7 +37,7 @@ async fn running() -> (Stand, Telegram) {
     ];
     stand.file("telegram", TOKEN);
     stand.chat = format!(
-        "    chat:\n      uses: chat/telegram\n      with: {{token: {}, chats: [\"{GROUP}\"], baseUrl: \"{}\", poll: 1s}}\n",
+        "    chat:\n      uses: chat/telegram\n      with: {{token: {}, chats: [\"{GROUP}\"], baseUrl: \"{}\", timeout: 2s, poll: 4s}}\n",
         stand.reference("telegram"),
         telegram.url,
     );
@@ -113,17 +113,14 @@ async fn an_outage_is_led_from_the_chat() {
     let first = telegram.press(GROUP, BEN, "Approve");
     assert_eq!(answer(&telegram, &first), "Done.");
     shows(&telegram, GROUP, "approved by ben so far");
-    let again = telegram.press(GROUP, BEN, "Approve");
+    let data = telegram.button(GROUP, "Approve").unwrap();
+    let again = telegram.press_data(GROUP, BEN, &data);
     assert_eq!(
         answer(&telegram, &again),
         "Not done: ben has already approved; another person is needed"
     );
     assert_eq!(stand.effects(), "");
     // Its button was used up by that, and there is a new one.
-    until("there is a fresh button", || {
-        telegram.button(GROUP, "Approve").is_some()
-    });
-    let data = telegram.button(GROUP, "Approve").unwrap();
     until("the button was renewed", || {
         telegram.button(GROUP, "Approve") != Some(data.clone())
     });
@@ -194,9 +191,8 @@ async fn a_run_is_asked_for_as_the_plan_stands_and_by_who_was_shown_it() {
     assert_eq!(answer(&telegram, &wrong), "This button is somebody else's.");
     let right = telegram.press(GROUP, BEN, "Begin the failover to west");
     assert_eq!(answer(&telegram, &right), "Done.");
-    shows(&telegram, GROUP, "→ ben: begun");
+    shows(&telegram, GROUP, "→ ben: shop: it must be approved first");
     assert_eq!(telegram.button(GROUP, "Begin the failover"), None);
-    shows(&telegram, GROUP, "it must be approved first");
     let asked = shows(&telegram, GROUP, "ben asked for it.");
     assert!(
         asked.contains("ben asked for a failover: the power goes at noon"),
@@ -364,7 +360,7 @@ async fn who_may_not_is_turned_away_and_written_down() {
     let timeline = stand.timeline();
     assert!(!timeline.contains("paused"), "{timeline}");
     for line in [
-        "telegram/66 wanted to speak here: is nobody of the team",
+        "telegram/stranger wanted to speak here: is nobody of the team",
         "cleo wanted to pause: cleo is viewer here",
         "ann wanted to speak here: spoke in a room that no document lists",
         "telegram/unknown wanted to speak here",
@@ -440,4 +436,55 @@ async fn a_restart_hears_nothing_twice_and_shows_what_is_open() {
     assert_eq!(answer(&telegram, &fresh), "Done.");
     assert_eq!(stand.timeline().matches("ann: once").count(), 1);
     assert_eq!(stand.timeline().matches("ben: meanwhile").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_meant_for_something_else_is_not_done_here() {
+    let (stand, telegram) = running().await;
+    // Another bot's command, in whatever words.
+    telegram.write(GROUP, ANN, "/pause@other_bot by mistake");
+    telegram.write(GROUP, ANN, "/status@Shop_Status_Bot");
+    shows(&telegram, GROUP, "The shop works");
+    // A question of before is not the one of now.
+    stand.east_is_up(false);
+    shows(&telegram, GROUP, "❓ The shop: the ");
+    let id = stand.question().unwrap();
+    telegram.write(GROUP, ANN, "/approve shop-a1 yes");
+    shows(
+        &telegram,
+        GROUP,
+        &format!("Not done: name the question: {id}"),
+    );
+    telegram.write(GROUP, ANN, "/resume billing");
+    shows(&telegram, GROUP, "Not done: write /resume [SERVICE]");
+    // Alone, with a reason: everybody hears of it at once.
+    telegram.write(GROUP, ANN, &format!("/breakglass {id} nobody else is up"));
+    let told = shows(&telegram, GROUP, "ann broke the glass for");
+    assert!(told.contains("nobody else is up"), "{told}");
+    until("the run ends", || {
+        stand.timeline().contains("run ended done")
+    });
+    until("the team is paged", || {
+        stand.timeline().contains("ann broke the glass")
+    });
+    // Who is to lead is told in a room of the team what its number is.
+    telegram.chat(&OTHER.to_string(), Chat::Open);
+    telegram.write(OTHER, EVE, "/whoami");
+    telegram.write(OTHER, ANN, "/whoami");
+    shows(&telegram, OTHER, &format!("This room's number is {OTHER}"));
+    assert_eq!(telegram.messages(OTHER).len(), 1);
+    let timeline = stand.timeline();
+    assert!(!timeline.contains("paused"), "{timeline}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_heard_is_confirmed_before_it_is_done() {
+    let (stand, telegram) = running().await;
+    telegram.deny_confirmations(true);
+    telegram.write(GROUP, ANN, "/note heard");
+    until("it was handed out", || telegram.refused_polls() > 0);
+    assert!(!stand.timeline().contains("ann: heard"));
+    telegram.deny_confirmations(false);
+    until("it is done", || stand.timeline().contains("ann: heard"));
+    assert_eq!(stand.timeline().matches("ann: heard").count(), 1);
 }

@@ -369,6 +369,12 @@ fn who_does_not_have_root_sees_it_too_and_keeps_it_until_ctrl_c() {
     assert!(page.contains("The shop is open"), "{page}");
     let status = showing.fact("status page");
     assert!(get(&status).contains("standby site"), "{status}");
+    let desk = showing.fact("desk");
+    let desk = desk.split(',').next().unwrap();
+    assert!(
+        get(&format!("{desk}login")).contains("Personal token"),
+        "{desk}"
+    );
     showing.goes_on_for(Duration::from_secs(2));
     let ended = showing.stop(Signal::SIGINT);
     assert_eq!(ended.status, 0, "{}", ended.told);

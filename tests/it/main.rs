@@ -39,4 +39,5 @@ mod stand;
 mod stories;
 mod systemd;
 mod vantage;
+mod web;
 mod webhook_fence;

@@ -1,6 +1,7 @@
 //! One showing of the demo: what is done, what is waited for, and what is found.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -27,7 +28,7 @@ use crate::{
     },
     decide::explain::Report,
     desk::{clerk::Events, line::Weight, message::Event, speaker::Speaker},
-    driver::engine::{Engine, Outlets},
+    driver::engine::{DeskOutlet, Engine, Outlets},
     error::Error,
     model::{
         announcement::{Announcement, Phase},
@@ -125,6 +126,10 @@ impl<'a> Show<'a> {
         };
         let outlets = Outlets {
             page: Some(stage.addresses.page),
+            desk: args.keep.then(|| DeskOutlet {
+                address: SocketAddr::from(([127, 0, 0, 1], 0)),
+                certificate: None,
+            }),
             ..Outlets::default()
         };
         let (engine, desk) = engine::start(services, &place, &outlets, None).await?;
@@ -232,6 +237,10 @@ impl<'a> Show<'a> {
             "failover journal verify",
         ] {
             self.story.fact("try", command);
+        }
+        if let Some(url) = &self.engine.desk {
+            let said = format!("{url}/, where one logs in with that token");
+            self.story.fact("desk", &said);
         }
         let status = self.stage.addresses.page;
         self.story.fact("status page", &format!("http://{status}/"));

@@ -175,6 +175,7 @@ fn command_is_handed_over_only_when_it_is_accepted() {
 fn a_role_holds_whatever_a_front_end_lets_through() {
     let mut service = shop();
     service.team.people[0].role = Some(Role::Viewer);
+    service.team.people[0].kubernetes = Some("anna@example.com".to_owned());
     service.team.people[1].role = Some(Role::Operator);
     let mut stage = Stage::new(service);
     stage.play("well\ncheck green");
@@ -188,6 +189,12 @@ fn a_role_holds_whatever_a_front_end_lets_through() {
         reason: "x".to_owned(),
     };
     assert!(told(&mut stage, lower).contains("this takes admin"));
+    // Nor does it matter by which name a front end knows the person.
+    let by_cluster = Command::Pause {
+        by: "kubernetes/anna@example.com".into(),
+        reason: "x".to_owned(),
+    };
+    assert!(told(&mut stage, by_cluster).contains("is viewer here"));
     // Who is nobody of the documents has no role; the front end knows what it lets through.
     assert_eq!(
         told(

@@ -9,6 +9,13 @@ pub fn faults(schema: &Value, value: &Value) -> Vec<String> {
     faults
 }
 
+/// The same for a schema that is a part of a document.
+pub fn faults_in(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
+    let mut faults = Vec::new();
+    check(document, schema, value, "", &mut faults);
+    faults
+}
+
 const NOTES: [&str; 13] = [
     "$schema",
     "$id",

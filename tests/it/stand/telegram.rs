@@ -52,6 +52,9 @@ pub struct Seen {
     next_update: i64,
     /// How many polls wait: a second one is a conflict.
     polls: usize,
+    /// Whether a poll that confirms is answered with an error, and how many were.
+    denies: bool,
+    denied: usize,
     /// Messages, edited in place.
     messages: Vec<Shown>,
     /// Answers to presses, by query.
@@ -174,6 +177,16 @@ impl Telegram {
         let messages = self.messages(chat);
         let mut fitting = messages.into_iter().rev().map(|m| m.text);
         fitting.find(|text| text.contains(words))
+    }
+
+    /// Whether polls that confirm are answered with an error, before they take effect.
+    pub fn deny_confirmations(&self, denies: bool) {
+        self.seen.lock().unwrap().denies = denies;
+    }
+
+    /// How many polls were answered so.
+    pub fn refused_polls(&self) -> usize {
+        self.seen.lock().unwrap().denied
     }
 
     /// Words that nobody has confirmed to have heard.
@@ -381,6 +394,16 @@ async fn updates(seen: &Mutex<Seen>, body: &Value) -> Response {
         if seen.polls > 0 {
             let why = "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running";
             return no(409, why, None);
+        }
+        let first = seen.updates.first().and_then(|u| u["update_id"].as_i64());
+        if seen.denies
+            && body["offset"]
+                .as_i64()
+                .zip(first)
+                .is_some_and(|(o, f)| o > f)
+        {
+            seen.denied += 1;
+            return no(502, "Bad Gateway", None);
         }
         seen.polls += 1;
         if let Some(offset) = body["offset"].as_i64() {
