@@ -185,6 +185,8 @@ impl Chromium {
         self.go("/login").await;
         self.write("#token", token).await;
         self.click(".login button").await;
+        // Where it leads is reached before one goes elsewhere: else that is overtaken.
+        self.until_read("Log out").await;
     }
 
     pub async fn scheme(&self, scheme: &str) {
