@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -12,6 +13,10 @@ use fantoccini::{
     Client, ClientBuilder, Locator, elements::Element, wd::WebDriverCompatibleCommand,
 };
 use hyper_util::client::legacy::connect::HttpConnector;
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use url::{ParseError, Url};
@@ -54,6 +59,8 @@ impl Chromium {
             .env("TMPDIR", profile.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // The browser is of its group, and goes with it where a test ends early.
+            .process_group(0)
             .spawn()
             .expect("chromedriver is missing: apt-get install chromium chromium-driver");
         let options = json!({
@@ -234,7 +241,8 @@ impl Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        let _ = self.driver.kill();
+        let group = Pid::from_raw(i32::try_from(self.driver.id()).unwrap());
+        let _ = killpg(group, Signal::SIGKILL);
         let _ = self.driver.wait();
     }
 }
