@@ -13,18 +13,13 @@ use teloxide::{
 
 use super::message::Message;
 use crate::{
-    model::{
-        check::{CheckItem, CheckStatus},
-        id::IdempotencyKey,
-        secret::SecretRef,
-        span::Span,
-    },
+    model::{check::CheckItem, id::IdempotencyKey, secret::SecretRef, span::Span},
     port::{
         channel::{Channel, Compiled, Notice, Recipient, RecipientsError, Sent, SharedChannel},
         endpoint,
         kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
         telegram::{
-            self, Account, BASE_URL, LONGEST,
+            self, Account, LONGEST,
             answer::{Answer, answer},
             markdown,
         },
@@ -48,19 +43,11 @@ pub struct TelegramWith {
     /// Chats that the bot may write to, as text: `@channel`, or a number such as `"-1001234567890"`.
     pub chats: Vec<String>,
     /// Where the Bot API is.
-    #[serde(default = "base_url")]
+    #[serde(default = "telegram::base_url")]
     pub base_url: String,
     /// Time-out of one request.
-    #[serde(default = "timeout")]
+    #[serde(default = "telegram::timeout")]
     pub timeout: Span,
-}
-
-fn timeout() -> Span {
-    Span::from_secs(17)
-}
-
-fn base_url() -> String {
-    BASE_URL.to_owned()
 }
 
 impl With for TelegramWith {
@@ -141,39 +128,8 @@ impl Channel for Telegram {
     }
 
     async fn check(&self) -> Vec<CheckItem> {
-        let bot = match self.account.bot() {
-            Ok(bot) => bot,
-            Err(reason) => {
-                let fix = "set the bot's token";
-                return vec![CheckItem::bad(
-                    "announce/telegram/bot",
-                    CheckStatus::Fail,
-                    reason,
-                    fix,
-                )];
-            }
-        };
-        let me = answer(bot.get_me().await.map(|me| me.username().to_owned()));
-        let ok = matches!(me, Answer::Posted { .. });
-        let mut items = vec![item(
-            "announce/telegram/bot",
-            me,
-            "make a new token with @BotFather",
-        )];
-        if ok {
-            for name in &self.with.chats {
-                let Some(chat) = self.account.chat(name) else {
-                    continue;
-                };
-                let seen = answer(bot.get_chat(chat).await.map(|_| name.clone()));
-                items.push(item(
-                    &format!("announce/telegram/chat/{name}"),
-                    seen,
-                    "add the bot to the chat and let it post there",
-                ));
-            }
-        }
-        items
+        let fix = "add the bot to the chat and let it post there";
+        self.account.check(KIND.name, &self.with.chats, fix).await
     }
 }
 
@@ -212,24 +168,5 @@ impl Telegram {
                 suppress: false,
             },
         }
-    }
-}
-
-fn item(name: &str, answer: Answer, fix: &str) -> CheckItem {
-    match answer {
-        Answer::Posted { id } => CheckItem::ok(name, id.unwrap_or_else(|| "answers".to_owned())),
-        Answer::Later { reason, .. } | Answer::Lost { reason } => {
-            CheckItem::bad(name, CheckStatus::Unknown, reason, "check again later")
-        }
-        Answer::Moved { to } => CheckItem::bad(
-            name,
-            CheckStatus::Warn,
-            format!("the group has become a supergroup with id {to}"),
-            "write the new id into chats",
-        ),
-        Answer::Closed { reason }
-        | Answer::Token { reason }
-        | Answer::Unparsable { reason }
-        | Answer::Refused { reason } => CheckItem::bad(name, CheckStatus::Fail, reason, fix),
     }
 }

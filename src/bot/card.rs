@@ -327,18 +327,9 @@ pub fn contacts(title: &str, members: &[Member]) -> String {
     for member in members {
         let phone = member.phone.as_deref().unwrap_or("no number is known");
         let _ = write!(text, "\n{} · {phone}", member.name);
-        let mut what = Vec::new();
-        if let Some(role) = member.role {
-            what.push(role.to_string());
-        }
-        if member.approves {
-            what.push("approves".to_owned());
-        }
-        if member.breaks_glass {
-            what.push("may decide alone".to_owned());
-        }
-        if !what.is_empty() {
-            let _ = write!(text, " · {}", what.join(", "));
+        let powers = member.powers();
+        if !powers.is_empty() {
+            let _ = write!(text, " · {powers}");
         }
     }
     if members.is_empty() {

@@ -252,7 +252,7 @@ impl Talk {
 
     async fn plan(&self, turn: &Turn<'_>, service: &Service, rest: &str) -> Said {
         let (word, others) = phrase::word(rest);
-        let (kind, rest) = match run_kind(word) {
+        let (kind, rest) = match RunKind::asked_for(word) {
             Some(kind) => (kind, others),
             None => (RunKind::Failover, rest),
         };
@@ -311,8 +311,8 @@ impl Talk {
 
     async fn announce(&self, turn: &Turn<'_>, service: &Service, rest: &str) -> Said {
         let (word, text) = phrase::word(rest);
-        let phase = phase(word).ok_or_else(|| {
-            let words: Vec<_> = PHASES.iter().map(|p| p.word()).collect();
+        let phase = Phase::named(word).ok_or_else(|| {
+            let words: Vec<_> = Phase::ALL.iter().map(|p| p.word()).collect();
             format!(
                 "write {}, where PHASE is one of {}",
                 phrase::usage(Verb::Announce),
@@ -647,40 +647,11 @@ fn role(rest: &str) -> Result<Wish, String> {
 
 fn mode(rest: &str) -> Result<Wish, String> {
     let (word, why) = phrase::word(rest);
-    let mode = match word {
-        "observe" => Mode::Observe,
-        "ask" => Mode::Ask,
-        "automatic" => Mode::Automatic,
-        _ => return Err(format!("write {}", phrase::usage(Verb::Mode))),
-    };
+    let mode = Mode::named(word).ok_or_else(|| format!("write {}", phrase::usage(Verb::Mode)))?;
     Ok(Wish::SetMode {
         mode,
         reason: reason(why),
     })
-}
-
-fn run_kind(word: &str) -> Option<RunKind> {
-    let kinds = [
-        RunKind::Failover,
-        RunKind::Redirect,
-        RunKind::Switchover,
-        RunKind::Failback,
-    ];
-    kinds.into_iter().find(|kind| kind.to_string() == word)
-}
-
-const PHASES: [Phase; 7] = [
-    Phase::Investigating,
-    Phase::FailingOver,
-    Phase::OnStandby,
-    Phase::Recovered,
-    Phase::Correction,
-    Phase::Maintenance,
-    Phase::MaintenanceOver,
-];
-
-fn phase(word: &str) -> Option<Phase> {
-    PHASES.into_iter().find(|phase| phase.word() == word)
 }
 
 fn unexpected() -> String {

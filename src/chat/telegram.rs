@@ -22,13 +22,7 @@ use teloxide::{
 use tokio::sync::OnceCell;
 
 use crate::{
-    model::{
-        check::{CheckItem, CheckStatus},
-        id::TelegramUser,
-        secret::SecretRef,
-        span::Span,
-        time::Time,
-    },
+    model::{check::CheckItem, id::TelegramUser, secret::SecretRef, span::Span, time::Time},
     port::{
         chat::{
             Author, Button, Chat, ChatError, Post, PostId, PressId, Room, Said, SharedChat, Words,
@@ -36,7 +30,7 @@ use crate::{
         endpoint,
         kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
         telegram::{
-            self, Account, BASE_URL, LONGEST,
+            self, Account, LONGEST,
             answer::{Answer, answer},
             markdown,
         },
@@ -79,22 +73,14 @@ pub struct TelegramWith {
     /// their number under `team.people` may speak to the bot as well.
     pub chats: Vec<String>,
     /// Where the Bot API is.
-    #[serde(default = "base_url")]
+    #[serde(default = "telegram::base_url")]
     pub base_url: String,
     /// Time-out of one request.
-    #[serde(default = "timeout")]
+    #[serde(default = "telegram::timeout")]
     pub timeout: Span,
     /// How long one poll waits for words: up to 50 s.
     #[serde(default = "poll")]
     pub poll: Span,
-}
-
-fn base_url() -> String {
-    BASE_URL.to_owned()
-}
-
-fn timeout() -> Span {
-    Span::from_secs(17)
 }
 
 fn poll() -> Span {
@@ -289,33 +275,8 @@ impl Chat for Telegram {
     }
 
     async fn check(&self) -> Vec<CheckItem> {
-        const NAME: &str = "chat/telegram/bot";
-        let bot = match self.bot() {
-            Ok(bot) => bot,
-            Err(error) => {
-                let fix = "set the bot's token";
-                return vec![CheckItem::bad(
-                    NAME,
-                    CheckStatus::Fail,
-                    error.to_string(),
-                    fix,
-                )];
-            }
-        };
-        let me = answer(bot.get_me().await.map(|me| me.username().to_owned()));
-        let mut items = vec![item(NAME, me, "make a new token with @BotFather")];
-        for name in &self.with.chats {
-            let Some(chat) = self.account.chat(name) else {
-                continue;
-            };
-            let seen = answer(bot.get_chat(chat).await.map(|_| name.clone()));
-            items.push(item(
-                &format!("chat/telegram/chat/{name}"),
-                seen,
-                "add the bot to the group",
-            ));
-        }
-        items
+        let fix = "add the bot to the group";
+        self.account.check(KIND.name, &self.with.chats, fix).await
     }
 }
 
@@ -533,24 +494,5 @@ fn failed(answer: Answer) -> ChatError {
         Answer::Posted { .. } => ChatError::Refused {
             reason: "Telegram's answer says nothing".to_owned(),
         },
-    }
-}
-
-fn item(name: &str, answer: Answer, fix: &str) -> CheckItem {
-    match answer {
-        Answer::Posted { id } => CheckItem::ok(name, id.unwrap_or_else(|| "answers".to_owned())),
-        Answer::Later { reason, .. } | Answer::Lost { reason } => {
-            CheckItem::bad(name, CheckStatus::Unknown, reason, "check again later")
-        }
-        Answer::Moved { to } => CheckItem::bad(
-            name,
-            CheckStatus::Warn,
-            format!("the group has become a supergroup with id {to}"),
-            "write the new id into chats",
-        ),
-        Answer::Closed { reason }
-        | Answer::Token { reason }
-        | Answer::Unparsable { reason }
-        | Answer::Refused { reason } => CheckItem::bad(name, CheckStatus::Fail, reason, fix),
     }
 }

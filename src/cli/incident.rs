@@ -81,14 +81,7 @@ async fn team(args: &arguments::IncidentTeam, place: &Place, output: Output) -> 
 }
 
 fn line(member: &Member) -> String {
-    let mut what: Vec<String> = member.role.iter().map(ToString::to_string).collect();
-    if member.approves {
-        what.push("approves".to_owned());
-    }
-    if member.breaks_glass {
-        what.push("may decide alone".to_owned());
-    }
     let phone = member.phone.as_deref().unwrap_or("no number");
-    let line = format!("{:<16} {phone:<20} {}", member.name, what.join(", "));
+    let line = format!("{:<16} {phone:<20} {}", member.name, member.powers());
     line.trim_end().to_owned()
 }

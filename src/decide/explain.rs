@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -33,8 +34,9 @@ use crate::model::{
 };
 
 /// Where a service stands, with the reasons.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ServiceReport")]
 pub struct Report {
     /// The service.
     pub service: ServiceName,
@@ -113,7 +115,7 @@ pub struct Report {
 }
 
 /// A drill of the documents, or one that was made.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DrillReport {
     /// Its name.
@@ -127,7 +129,7 @@ pub struct DrillReport {
 }
 
 /// How a drill ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastDrill {
     /// Its id.
@@ -141,7 +143,7 @@ pub struct LastDrill {
 }
 
 /// What a site's guard says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GuardReport {
     /// The site.
@@ -151,7 +153,7 @@ pub struct GuardReport {
 }
 
 /// A component with its evidence.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ComponentReport {
     /// Its name.
@@ -165,7 +167,7 @@ pub struct ComponentReport {
 }
 
 /// What one gate says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GateReport {
     /// Which gate.
@@ -177,7 +179,7 @@ pub struct GateReport {
 }
 
 /// A run, step by step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunReport {
     /// Its id.
@@ -203,7 +205,7 @@ pub struct RunReport {
 }
 
 /// One step of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepReport {
     /// Its id.
@@ -223,7 +225,7 @@ pub struct StepReport {
 }
 
 /// An open question.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AskReport {
     /// Its id.
@@ -255,7 +257,7 @@ pub struct AskReport {
 }
 
 /// An open page.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PageReport {
     /// Its id.

@@ -408,6 +408,21 @@ pub struct Member {
     pub breaks_glass: bool,
 }
 
+impl Member {
+    /// What the person may do, in a few words; empty where the documents say nothing of it.
+    #[must_use]
+    pub fn powers(&self) -> String {
+        let mut what: Vec<String> = self.role.iter().map(ToString::to_string).collect();
+        if self.approves {
+            what.push("approves".to_owned());
+        }
+        if self.breaks_glass {
+            what.push("may decide alone".to_owned());
+        }
+        what.join(", ")
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,6 +7,5 @@ pub mod line;
 pub mod message;
 pub mod plan;
 pub mod preview;
-pub mod shape;
 pub mod speaker;
 pub mod token;

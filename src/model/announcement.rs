@@ -33,6 +33,23 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 7] = [
+        Self::Investigating,
+        Self::FailingOver,
+        Self::OnStandby,
+        Self::Recovered,
+        Self::Correction,
+        Self::Maintenance,
+        Self::MaintenanceOver,
+    ];
+
+    /// The phase of that word; none where there is none.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.word() == word)
+    }
+
     /// As in commands and ids.
     #[must_use]
     pub fn word(self) -> &'static str {

@@ -141,6 +141,12 @@ impl Person {
         }
     }
 
+    /// Whether the person's role goes so far; without one it does.
+    #[must_use]
+    pub fn may(&self, needed: Role) -> bool {
+        self.role.is_none_or(|role| role >= needed)
+    }
+
     /// Whether a front end can know who this is, so that an approval can be theirs.
     #[must_use]
     pub const fn is_known(&self) -> bool {

@@ -47,6 +47,21 @@ pub enum RunKind {
 }
 
 impl RunKind {
+    /// What a person asks for by name; a drill is asked for in its own way.
+    pub const ASKED_FOR: [Self; 4] = [
+        Self::Failover,
+        Self::Redirect,
+        Self::Switchover,
+        Self::Failback,
+    ];
+
+    /// What a person asks for by that name; none where there is none.
+    #[must_use]
+    pub fn asked_for(name: &str) -> Option<Self> {
+        let mut kinds = Self::ASKED_FOR.into_iter();
+        kinds.find(|kind| kind.to_string() == name)
+    }
+
     /// Whether people begin it at a time of their choice, while the service works.
     #[must_use]
     pub fn is_planned(self) -> bool {

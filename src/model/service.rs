@@ -50,6 +50,15 @@ pub enum Mode {
     Automatic,
 }
 
+impl Mode {
+    /// The mode of that name; none where there is none.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let mut modes = [Self::Observe, Self::Ask, Self::Automatic].into_iter();
+        modes.find(|mode| mode.to_string() == name)
+    }
+}
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -51,7 +51,7 @@ impl Caller {
     #[must_use]
     pub fn may(&self, service: &Service, needed: Role) -> bool {
         self.person(service)
-            .is_some_and(|person| person.role.is_none_or(|role| role >= needed))
+            .is_some_and(|person| person.may(needed))
     }
 }
 

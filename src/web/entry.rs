@@ -230,20 +230,11 @@ fn wanted<'a>(field: Option<&'a String>, what: &str) -> Result<&'a String, Strin
 /// # Errors
 /// Where there is none of that name that a person begins so.
 pub fn kind(text: &str) -> Result<RunKind, String> {
-    let kinds = [
-        RunKind::Failover,
-        RunKind::Redirect,
-        RunKind::Switchover,
-        RunKind::Failback,
-    ];
-    let found = kinds.into_iter().find(|kind| kind.to_string() == text);
-    found.ok_or_else(|| format!("{text:?} is no kind of run"))
+    RunKind::asked_for(text).ok_or_else(|| format!("{text:?} is no kind of run"))
 }
 
 fn mode(text: &str) -> Result<Mode, String> {
-    let modes = [Mode::Observe, Mode::Ask, Mode::Automatic];
-    let found = modes.into_iter().find(|mode| mode.to_string() == text);
-    found.ok_or_else(|| format!("{text:?} is no mode"))
+    Mode::named(text).ok_or_else(|| format!("{text:?} is no mode"))
 }
 
 #[cfg(test)]

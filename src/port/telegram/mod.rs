@@ -9,11 +9,14 @@ use std::{
 
 use teloxide::{
     Bot,
+    requests::Requester,
     types::{ChatId, Recipient as Chat},
 };
 
+use self::answer::{Answer, answer};
 use super::{endpoint, kind::Problem, kind::Wiring, secret::SharedSecrets};
 use crate::model::{
+    check::{CheckItem, CheckStatus},
     secret::{Secret, SecretRef},
     span::Span,
 };
@@ -22,7 +25,16 @@ pub mod answer;
 pub mod markdown;
 
 /// Where the Bot API is, unless documents say otherwise.
-pub const BASE_URL: &str = "https://api.telegram.org";
+#[must_use]
+pub fn base_url() -> String {
+    "https://api.telegram.org".to_owned()
+}
+
+/// Time-out of one request, unless documents say otherwise.
+#[must_use]
+pub fn timeout() -> Span {
+    Span::from_secs(17)
+}
 
 /// The longest message after its markup is taken off, in UTF-16 units.
 pub const LONGEST: usize = 4096;
@@ -90,6 +102,29 @@ impl Account {
         Ok(bot)
     }
 
+    /// Whether the bot and its chats can be had, as items of the kind of this name; `fix` says what to do about a chat.
+    pub async fn check(&self, kind: &str, chats: &[String], fix: &str) -> Vec<CheckItem> {
+        let name = format!("{kind}/bot");
+        let bot = match self.bot() {
+            Ok(bot) => bot,
+            Err(reason) => {
+                let fix = "set the bot's token";
+                return vec![CheckItem::bad(name, CheckStatus::Fail, reason, fix)];
+            }
+        };
+        let me = answer(bot.get_me().await.map(|me| me.username().to_owned()));
+        let is_known = matches!(me, Answer::Posted { .. });
+        let mut items = vec![item(&name, me, "make a new token with @BotFather")];
+        for named in chats.iter().filter(|_| is_known) {
+            let Some(chat) = self.chat(named) else {
+                continue;
+            };
+            let seen = answer(bot.get_chat(chat).await.map(|_| named.clone()));
+            items.push(item(&format!("{kind}/chat/{named}"), seen, fix));
+        }
+        items
+    }
+
     /// The chat that a document names, where it is now.
     #[must_use]
     pub fn chat(&self, name: &str) -> Option<Chat> {
@@ -150,6 +185,25 @@ pub fn problems(base_url: &str, chats: &[String]) -> Vec<Problem> {
         }
     }
     problems
+}
+
+fn item(name: &str, answer: Answer, fix: &str) -> CheckItem {
+    match answer {
+        Answer::Posted { id } => CheckItem::ok(name, id.unwrap_or_else(|| "answers".to_owned())),
+        Answer::Later { reason, .. } | Answer::Lost { reason } => {
+            CheckItem::bad(name, CheckStatus::Unknown, reason, "check again later")
+        }
+        Answer::Moved { to } => CheckItem::bad(
+            name,
+            CheckStatus::Warn,
+            format!("the group has become a supergroup with id {to}"),
+            "write the new id into chats",
+        ),
+        Answer::Closed { reason }
+        | Answer::Token { reason }
+        | Answer::Unparsable { reason }
+        | Answer::Refused { reason } => CheckItem::bad(name, CheckStatus::Fail, reason, fix),
+    }
 }
 
 /// What was noted of groups that moved; a file that cannot be read only costs one more request each.
