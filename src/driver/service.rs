@@ -237,11 +237,19 @@ pub struct Leader {
     pub tenure: Arc<Tenure>,
 }
 
+impl Leader {
+    /// Whether another replica led at a later term when it wrote this: whoever froze between its election and the first look
+    /// at a chain must not write there any more.
+    fn is_followed_by(&self, record: &Record) -> bool {
+        matches!(record.body, RecordBody::LeaderTaken { term, .. } if term > self.term)
+    }
+}
+
 impl ServiceLoop {
     /// Replays the chain.
     ///
     /// # Errors
-    /// Where the chain cannot be read or does not fit together.
+    /// Where the chain cannot be read or does not fit together, or a later leader has written to it.
     pub async fn new(parts: Parts) -> Result<Self, LoopError> {
         let mut core = Core::new(parts.service.clone());
         let records = parts
@@ -254,6 +262,17 @@ impl ServiceLoop {
         })?;
         let mut history = History::default();
         for record in &records {
+            if let Some(leader) = &parts.leader
+                && leader.is_followed_by(record)
+            {
+                return Err(LoopError::Deposed {
+                    service: parts.service.name.to_string(),
+                    source: JournalError::Conflict {
+                        chain: record.chain.clone(),
+                        seq: record.seq,
+                    },
+                });
+            }
             core.replay(record);
             history.apply(record);
         }

@@ -344,22 +344,23 @@ impl Rivals for Word {
     }
 }
 
+/// A leader of this term, with ten seconds of which it is sure.
+fn leader(stage: &Stage, term: u64, word: Arc<Word>) -> Leader {
+    let runtime = &stage.means.runtime;
+    let ten = Span::from_secs(10);
+    let tenure = Tenure::new(Moment::now(runtime), ten, word, runtime.clone());
+    Leader {
+        term: Term(term),
+        name: format!("replica {term}"),
+        tenure: Arc::new(tenure),
+    }
+}
+
 /// A leader whose time has run out, in front of a run that is begun.
 fn outdated(word: Says) -> (Stage, Arc<Word>) {
     let mut stage = Stage::new();
     let word = Arc::new(Word(Mutex::new(word)));
-    let runtime = &stage.means.runtime;
-    let tenure = Tenure::new(
-        Moment::now(runtime),
-        Span::from_secs(10),
-        word.clone(),
-        runtime.clone(),
-    );
-    stage.means.leader = Some(Leader {
-        term: Term(1),
-        name: "one".to_owned(),
-        tenure: Arc::new(tenure),
-    });
+    stage.means.leader = Some(leader(&stage, 1, word.clone()));
     stage.start(vec![stage.shop()]);
     stage.time.pass(Span::from_secs(11));
     stage.fail_over();
@@ -393,4 +394,36 @@ fn a_leader_that_cannot_know_whether_it_leads_waits_until_it_can() {
     stage.time.pass(MINUTE);
     assert_eq!(outcome(&stage), Some(RunOutcome::Done));
     assert_eq!(stage.props.times("perform promote"), 1);
+}
+
+/// It froze between its election and its first look at the chain: what it asks for later than that is not there, so nothing
+/// but the chain itself tells it.
+#[test]
+fn a_leader_that_finds_a_later_leader_in_the_chain_takes_up_nothing() {
+    let mut stage = Stage::new();
+    let alone = Arc::new(Word(Mutex::new(Says::Alone)));
+    stage.means.leader = Some(leader(&stage, 2, alone.clone()));
+    stage.start(vec![stage.shop()]);
+    stage.time.pass(MINUTE);
+    stage.stop();
+    let before = stage.records().len();
+
+    stage.means.leader = Some(leader(&stage, 1, alone.clone()));
+    let refused = stage.try_start(vec![stage.shop()]);
+    let Err(StartError::Loop(LoopError::Deposed { source, .. })) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(
+        matches!(source, JournalError::Conflict { seq: Seq(1), .. }),
+        "{source:?}"
+    );
+    stage.time.pass(MINUTE);
+    assert_eq!(stage.records().len(), before);
+
+    for own_or_later in [2, 3] {
+        stage.means.leader = Some(leader(&stage, own_or_later, alone.clone()));
+        stage.start(vec![stage.shop()]);
+        stage.time.pass(Span::from_secs(2));
+        stage.stop();
+    }
 }

@@ -149,11 +149,17 @@ impl Stage {
 
     /// Starts a controller.
     pub fn start(&mut self, services: Vec<Service>) {
+        self.try_start(services).unwrap();
+    }
+
+    /// The same, where it may be refused.
+    pub fn try_start(&mut self, services: Vec<Service>) -> Result<(), StartError> {
         let starting = Controller::start(services, self.means.clone());
-        let (controller, ends) = self.now(starting).unwrap();
+        let (controller, ends) = self.now(starting)?;
         self.means.metrics.documents_loaded();
         self.controller = Some(controller);
         self.ends = Some(ends);
+        Ok(())
     }
 
     /// Stops it.
