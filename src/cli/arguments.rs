@@ -548,7 +548,8 @@ pub struct Resume {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     failover abort shop-r14 --reason 'primary is back'\n\n\
-    After the promotion the way is forward only: an abort is then refused.")]
+    After the promotion the way is forward only: an abort is then refused, unless nobody can tell what came of\n\
+    the promotion although its time is over, as where the host of the new site is lost.")]
 pub struct Abort {
     /// The run, such as shop-r14.
     #[arg(value_name = "RUN")]

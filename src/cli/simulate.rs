@@ -2,6 +2,8 @@
 
 use std::{
     fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,7 +23,8 @@ use crate::{
         coverage::Met,
         fault::{By, Planned},
         kinds,
-        scenario::Subject,
+        rule::Rule,
+        scenario::{Scenario, Subject},
         shrink,
         trace::Trace,
     },
@@ -39,10 +42,16 @@ const LISTED: usize = 12;
 /// # Errors
 /// Where documents cannot be used, or a rule did not hold.
 pub fn simulate(args: &Simulate, output: Output) -> Result<(), Error> {
+    let scripts = args.script.len() as u64;
+    let drawn = args.cover.map_or(args.seeds, |most| most.max(args.seeds));
+    let (seeds, subject) = match scripts {
+        0 => (drawn, subject(args, output)?),
+        _ => (scripts, Subject::Scripts(scripts_of(&args.script)?)),
+    };
     let campaign = Campaign {
         from: args.from,
-        seeds: args.cover.map_or(args.seeds, |most| most.max(args.seeds)),
-        subject: subject(args, output)?,
+        seeds,
+        subject,
         weakness: None,
     };
     // A task of the driver that panics is a finding with its seed: its own words would only disturb.
@@ -50,19 +59,25 @@ pub fn simulate(args: &Simulate, output: Output) -> Result<(), Error> {
     let began = Instant::now();
     let has_guards = campaign.subject.has_guards();
     let misses = |report: &Report| !report.coverage.missing(has_guards).is_empty();
-    let report = campaign
-        .run(|report| report.histories < args.seeds || (args.cover.is_some() && misses(report)));
+    let report = campaign.run(|report| {
+        report.histories < seeds.min(args.seeds) || (args.cover.is_some() && misses(report))
+    });
     let took = began.elapsed();
+    let broken = report.findings.iter().take(SHOWN);
+    let least: Vec<_> = broken.filter_map(|f| least(&campaign, f)).collect();
     drop(std::panic::take_hook());
+    if let Some(folder) = &args.save {
+        save(folder, &least)?;
+    }
     if output.json() {
-        output.value(&as_json(&campaign, &report, took))?;
+        output.value(&as_json(&campaign, &report, &least, took))?;
     } else {
         if campaign.seeds == 1 {
             let written = campaign.play(campaign.from, Trace::written());
             output.line(&script(&campaign, campaign.from))?;
             output.text(&lines(&written.lines))?;
         }
-        output.text(&as_text(&campaign, &report, took))?;
+        output.text(&as_text(&campaign, &report, &least, took))?;
     }
     match report.findings.as_slice() {
         [] if args.cover.is_some() && misses(&report) => Err(Error::Uncovered {
@@ -93,6 +108,40 @@ fn subject(args: &Simulate, output: Output) -> Result<Subject, Error> {
     Ok(Subject::Documents(
         services.into_iter().map(Arc::new).collect(),
     ))
+}
+
+fn scripts_of(paths: &[PathBuf]) -> Result<Vec<Arc<Scenario>>, Error> {
+    let read = |path: &PathBuf| {
+        let text = fs::read_to_string(path).map_err(|source| Error::File {
+            verb: "read",
+            path: path.clone(),
+            source,
+        })?;
+        let script = serde_json::from_str(&text).map_err(|error| {
+            let place = path.display();
+            Error::Usage(format!(
+                "{place}: {error}; it is to be a file that --save has written"
+            ))
+        })?;
+        Ok(Arc::new(script))
+    };
+    paths.iter().map(read).collect()
+}
+
+/// Whoever mends what broke a rule plays the script again, and keeps it as a test.
+fn save(folder: &Path, least: &[(Rule, Scenario)]) -> Result<(), Error> {
+    for (rule, scenario) in least {
+        let path = folder.join(format!("{}-{}.json", scenario.seed, rule.name()));
+        let text = serde_json::to_string_pretty(scenario)
+            .map_err(|error| Error::Usage(error.to_string()))?;
+        let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, text + "\n"));
+        written.map_err(|source| Error::File {
+            verb: "write",
+            path,
+            source,
+        })?;
+    }
+    Ok(())
 }
 
 /// A kind of a service's steps or probes that no simulation knows.
@@ -155,33 +204,39 @@ fn faults(faults: &[Planned]) -> String {
     })
 }
 
-/// A finding with the fewest faults that still show it.
-fn shown(campaign: &Campaign, finding: &Finding) -> String {
+/// The fewest faults that still show a finding, and the rule that it breaks first.
+fn least(campaign: &Campaign, finding: &Finding) -> Option<(Rule, Scenario)> {
+    let rule = finding.violations.first()?.rule;
+    Some((rule, shrink::shrink(&campaign.scenario(finding.seed), rule)))
+}
+
+fn shown(finding: &Finding, least: &Scenario) -> String {
     let mut text = String::new();
-    let Some(violation) = finding.violations.first() else {
-        return text;
-    };
     for violation in &finding.violations {
         let _ = writeln!(text, "seed {}: {violation}", finding.seed);
     }
-    let least = shrink::shrink(&campaign.scenario(finding.seed), violation.rule);
     let _ = writeln!(
         text,
         "  it takes {}:{}",
         counted(least.faults.len(), "fault"),
         faults(&least.faults)
     );
-    let written = crate::sim::history::play(Arc::new(least), Trace::written());
+    let written = crate::sim::history::play(Arc::new(least.clone()), Trace::written());
     let from = written.lines.len().saturating_sub(LAST);
     let _ = writeln!(text, "  the last of {} events:", written.lines.len());
     text.push_str(&lines(&written.lines[from..]));
     text
 }
 
-fn as_text(campaign: &Campaign, report: &Report, took: Duration) -> String {
+fn as_text(
+    campaign: &Campaign,
+    report: &Report,
+    least: &[(Rule, Scenario)],
+    took: Duration,
+) -> String {
     let mut text = String::new();
-    for finding in report.findings.iter().take(SHOWN) {
-        text.push_str(&shown(campaign, finding));
+    for (finding, (_, least)) in report.findings.iter().zip(least) {
+        text.push_str(&shown(finding, least));
     }
     if report.findings.len() > SHOWN {
         let seeds: Vec<_> = report.findings[SHOWN..]
@@ -261,19 +316,21 @@ fn histories(n: usize) -> String {
     }
 }
 
-fn as_json(campaign: &Campaign, report: &Report, took: Duration) -> Value {
+fn as_json(
+    campaign: &Campaign,
+    report: &Report,
+    least: &[(Rule, Scenario)],
+    took: Duration,
+) -> Value {
     let violations: Vec<Value> = report
         .findings
         .iter()
         .enumerate()
         .flat_map(|(n, finding)| {
             finding.violations.iter().map(move |v| {
-                let script: Vec<String> = if n < SHOWN {
-                    let least = shrink::shrink(&campaign.scenario(finding.seed), v.rule);
-                    least.faults.iter().map(ToString::to_string).collect()
-                } else {
-                    Vec::new()
-                };
+                let script = least.get(n).filter(|(rule, _)| *rule == v.rule);
+                let script = script.into_iter().flat_map(|(_, least)| &least.faults);
+                let script: Vec<String> = script.map(ToString::to_string).collect();
                 json!({
                     "seed": finding.seed, "rule": v.rule.name(), "explanation": v.rule.explanation(),
                     "found": v.found, "at": v.at, "faults": script,

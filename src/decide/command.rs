@@ -5,7 +5,7 @@ use super::{
     drill, duty,
     event::{Command, Refusal, subject_words},
     gate::Says,
-    incident, page, phase, readiness, right,
+    incident, page, phase, readiness, right, schedule,
     state::{Refused, State},
     terms,
     view::View,
@@ -14,7 +14,7 @@ use crate::model::{
     announcement::Phase,
     id::{DrillName, IncidentId, PersonName, PlanHash, RunId, SiteName},
     plan::RunKind,
-    record::RecordBody,
+    record::{RecordBody, RunOutcome},
     service::{Mode, Service},
     span::Span,
     time::Time,
@@ -107,7 +107,7 @@ pub fn take(service: &Service, state: &State, view: &View, command: &Command, no
             "resumed".to_owned(),
         )),
         Command::Resume { .. } => Err(Refusal::NotPaused),
-        Command::Abort { by, reason } => abort(state, by, reason),
+        Command::Abort { by, reason } => abort(state, by, reason, now),
         Command::Acknowledge { page, by } => acknowledge(state, page.as_ref(), by),
         Command::Announce { phase, text, by } => {
             announce(service, state, *phase, text.clone(), by, now)
@@ -275,17 +275,28 @@ fn begin_drill(
     Ok((records, format!("drill {id} ({}) begins", policy.name)))
 }
 
-fn abort(state: &State, by: &PersonName, reason: &str) -> Taken {
+fn abort(state: &State, by: &PersonName, reason: &str, now: Time) -> Taken {
     let run = state.run.as_ref().ok_or(Refusal::NoRun)?;
-    if run.epoch.is_some() {
-        return Err(Refusal::PastPromotion(run.id.clone()));
+    if run.epoch.is_none() {
+        let record = RecordBody::Unwinding {
+            run: run.id.clone(),
+            by: Some(by.clone()),
+            reason: format!("{by} stopped it: {reason}"),
+        };
+        return Ok((vec![record], format!("run {} goes back", run.id)));
     }
-    let record = RecordBody::Unwinding {
-        run: run.id.clone(),
-        by: Some(by.clone()),
-        reason: format!("{by} stopped it: {reason}"),
+    // It is not waited for without an end: its host may be lost for good.
+    let Some((_, unclear)) = run.unclear_promotion(now) else {
+        return Err(Refusal::PastPromotion(run.id.clone()));
     };
-    Ok((vec![record], format!("run {} goes back", run.id)))
+    let to = &run.plan.to;
+    let reason =
+        format!("{by} gave it up: {reason}; whether {to} takes writes is not known: {unclear}");
+    let said = format!(
+        "run {} is given up; {to} may still take writes, so that it has to be fenced before another site is promoted",
+        run.id
+    );
+    Ok((vec![schedule::closed(run, RunOutcome::Stuck, reason)], said))
 }
 
 fn acknowledge(state: &State, page: Option<&crate::model::id::PageId>, by: &PersonName) -> Taken {

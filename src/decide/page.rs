@@ -1,11 +1,13 @@
 //! Pages: which should be open follows from the state; they repeat until somebody acknowledges.
 
+use std::collections::BTreeSet;
+
 use super::{
     budget,
     detect::{self, Need},
     event::{Effect, Trouble, answers, subject_words},
     incident, phase, readiness,
-    state::{Question, Run, State, Step},
+    state::{Question, Run, State},
     terms,
     view::View,
 };
@@ -17,7 +19,6 @@ use crate::model::{
     id::{AskId, PageId, PersonName, SiteName},
     observation::{DatabaseRole, Evidence},
     page::{Page, PageTopic, Severity},
-    plan::StepPhase,
     readiness::Readiness,
     record::{RecordBody, RunOutcome},
     service::{Mode, Probe, Service},
@@ -426,24 +427,8 @@ fn ends_incident(state: &State, run: &Run) -> bool {
 
 /// A promotion whose outcome cannot be told is looked for on and on; after its time a person has to look as well.
 fn unclear_promotion(service: &Service, run: &Run, now: Time) -> Option<Page> {
-    let (step, reason) = run.steps().find_map(|(step, at)| match at {
-        Some(Step::Indeterminate { reason, .. }) if step.phase == StepPhase::Promote => {
-            Some((step, reason))
-        }
-        Some(
-            Step::Indeterminate { .. }
-            | Step::Intended { .. }
-            | Step::Failed { .. }
-            | Step::Done(_)
-            | Step::Settled(_),
-        )
-        | None => None,
-    })?;
-    let (begun, _) = run.times.get(&step.id)?;
-    let patience = step
-        .timeout
-        .saturating_mul(u64::from(step.retry.attempts.max(1)));
-    (now.since(*begun) >= patience).then(|| Page {
+    let (step, reason) = run.unclear_promotion(now)?;
+    Some(Page {
         topic: PageTopic::Run(run.id.clone()),
         severity: Severity::Critical,
         title: format!(
@@ -452,13 +437,19 @@ fn unclear_promotion(service: &Service, run: &Run, now: Time) -> Option<Page> {
         ),
         body: vec![
             format!("Step {} ({}): {reason}.", step.id, step.name),
-            "It is looked for again every half minute; the run goes on as soon as it is seen. The old primary must \
-             stay off."
-                .to_owned(),
+            format!(
+                "It is looked for again every half minute; the run goes on as soon as it is seen. {} must stay off.",
+                run.plan.from
+            ),
+            format!(
+                "Where {} is lost for good, end the run with `failover abort`, and fail over to another site then.",
+                run.plan.to
+            ),
         ],
         commands: vec![
             format!("failover status {} --watch", service.name),
             format!("failover explain {}", service.name),
+            format!("failover abort {} --reason '…'", run.id),
         ],
     })
 }
@@ -586,42 +577,10 @@ fn drills(service: &Service, state: &State) -> Vec<Page> {
 
 /// A database that takes writes at a site which is not the active one: the worst that can be seen.
 fn two_writers(service: &Service, state: &State, view: &View, now: Time) -> Vec<Page> {
-    // From the promise on, the new site is the one that may write.
-    let promised = state.run.as_ref().filter(|r| r.epoch.is_some());
-    let active = match promised {
-        Some(run) => Some(&run.plan.to),
-        None => state.active.as_ref(),
-    };
-    let Some(active) = active else {
+    let Some(active) = active(state) else {
         return Vec::new();
     };
-    // A look from before the promise says what was right then.
-    let since = promised
-        .or(state.last_run.as_ref())
-        .and_then(|r| r.promised)
-        .unwrap_or_default();
-    let writes = |probe: &Probe| {
-        let Some((seen, facts)) = view.newest(&probe.id) else {
-            return false;
-        };
-        let primary = facts
-            .database
-            .as_ref()
-            .is_some_and(|d| d.role == DatabaseRole::Primary);
-        primary && seen.at > since && now.since(seen.at) <= detect::shelf_life(probe)
-    };
-    let elsewhere = service
-        .components
-        .iter()
-        .flat_map(|c| &c.probes)
-        .filter(|p| {
-            p.evidence != Evidence::Stream
-                && p.site.as_ref().is_some_and(|s| s != active)
-                && writes(p)
-        });
-    let sites: std::collections::BTreeSet<&SiteName> =
-        elsewhere.filter_map(|p| p.site.as_ref()).collect();
-    sites
+    writing_elsewhere(service, state, view, now)
         .into_iter()
         .map(|site| Page {
             topic: PageTopic::TwoWriters,
@@ -638,6 +597,53 @@ fn two_writers(service: &Service, state: &State, view: &View, now: Time) -> Vec<
             ],
             commands: vec![format!("failover explain {}", service.name)],
         })
+        .collect()
+}
+
+/// The site that may take writes.
+fn active(state: &State) -> Option<&SiteName> {
+    match promised(state) {
+        Some(run) => Some(&run.plan.to),
+        None => state.active.as_ref(),
+    }
+}
+
+/// From the promise of a run on, its new site is the one that may write.
+fn promised(state: &State) -> Option<&Run> {
+    state.run.as_ref().filter(|r| r.epoch.is_some())
+}
+
+/// Sites whose database is seen to take writes just now, and may not.
+#[must_use]
+pub fn writing_elsewhere<'a>(
+    service: &'a Service,
+    state: &State,
+    view: &View,
+    now: Time,
+) -> BTreeSet<&'a SiteName> {
+    let Some(active) = active(state) else {
+        return BTreeSet::new();
+    };
+    // A look from before the promise says what was right then.
+    let since = promised(state)
+        .or(state.last_run.as_ref())
+        .and_then(|r| r.promised)
+        .unwrap_or_default();
+    let writes = |probe: &Probe| {
+        let Some((seen, facts)) = view.newest(&probe.id) else {
+            return false;
+        };
+        let primary = facts
+            .database
+            .as_ref()
+            .is_some_and(|d| d.role == DatabaseRole::Primary);
+        primary && seen.at > since && now.since(seen.at) <= detect::shelf_life(probe)
+    };
+    let probes = service.components.iter().flat_map(|c| &c.probes);
+    probes
+        .filter(|p| p.evidence != Evidence::Stream && writes(p))
+        .filter_map(|p| p.site.as_ref())
+        .filter(|site| *site != active)
         .collect()
 }
 

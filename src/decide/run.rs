@@ -107,6 +107,34 @@ impl Run {
         self.plan.steps.iter().map(|s| (s, self.steps.get(&s.id)))
     }
 
+    /// Whether the time of a step, with all its attempts, is over.
+    #[must_use]
+    pub fn is_overdue(&self, step: &PlanStep, now: Time) -> bool {
+        let attempts = u64::from(step.retry.attempts.max(1));
+        let begun = self.times.get(&step.id).map_or(now, |(begun, _)| *begun);
+        now.since(begun) >= step.timeout.saturating_mul(attempts)
+    }
+
+    /// A promotion of which nobody can tell whether it took effect, though its time is over: why.
+    #[must_use]
+    pub fn unclear_promotion(&self, now: Time) -> Option<(&PlanStep, &str)> {
+        self.steps().find_map(|(step, at)| match at {
+            Some(Step::Indeterminate { reason, .. })
+                if step.phase == StepPhase::Promote && self.is_overdue(step, now) =>
+            {
+                Some((step, reason.as_str()))
+            }
+            Some(
+                Step::Indeterminate { .. }
+                | Step::Intended { .. }
+                | Step::Failed { .. }
+                | Step::Done(_)
+                | Step::Settled(_),
+            )
+            | None => None,
+        })
+    }
+
     /// The highest rung that its fences reached.
     #[must_use]
     pub fn rung(&self) -> Option<Rung> {

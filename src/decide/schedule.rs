@@ -4,7 +4,7 @@
 use super::{
     drill,
     event::{Call, Effect},
-    incident, restore, salvage,
+    incident, page, restore, salvage,
     state::{Question, Run, State, Step},
     terms,
     view::View,
@@ -18,6 +18,7 @@ use crate::model::{
     service::Service,
     span::Span,
     time::Time,
+    verdict::Verdict,
 };
 
 /// Longest wait between two attempts or looks.
@@ -34,14 +35,13 @@ pub fn advance(service: &Service, state: &State, view: &View, now: Time) -> Vec<
 
 fn next(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> Vec<RecordBody> {
     if run.unwinding.is_some() {
-        return unwind(state, run, view);
+        return unwind(service, state, run, view, now);
     }
-    if needless(service, state, run) {
-        let reason = "what was down works again, and nothing was done yet".to_owned();
+    if let Some(reason) = needless(service, state, run, view) {
         return vec![RecordBody::Unwinding {
             run: run.id.clone(),
             by: None,
-            reason,
+            reason: reason.to_owned(),
         }];
     }
     if let Some(measured) = salvage::measured(state, run) {
@@ -82,13 +82,27 @@ fn next(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> 
     finish(service, state, run, now)
 }
 
-/// Whether the cause of a run that nobody asked for is gone before it changed anything for good.
-fn needless(service: &Service, state: &State, run: &Run) -> bool {
-    let untouched = run.epoch.is_none()
+/// Why a run that nobody asked for is not needed: its cause is gone before it changed anything for good, or is not seen any
+/// more before it did anything, as after a journal that hung while the run was written to it.
+fn needless(service: &Service, state: &State, run: &Run, view: &View) -> Option<&'static str> {
+    let is_untouched = run.epoch.is_none()
         && run.rung().is_none()
         && run.attested.is_none()
         && run.kind == RunKind::Failover;
-    untouched && run.requester.is_none() && incident::well(service, state)
+    if !is_untouched || run.requester.is_some() {
+        return None;
+    }
+    if incident::well(service, state) {
+        return Some("what was down works again, and nothing was done yet");
+    }
+    let is_seen = state.verdicts.values().any(|v| v.0 == Verdict::Down);
+    // After a restart an intended step is one that may have been performed.
+    let has_acted = run.steps.iter().any(|(step, at)| {
+        let of = (run.id.clone(), step.clone());
+        !matches!(at, Step::Intended { .. }) || view.under_way.contains(&of)
+    });
+    (!has_acted && !is_seen)
+        .then_some("what was down is not seen to be down any more, and nothing was done yet")
 }
 
 fn ready(run: &Run, step: &PlanStep) -> bool {
@@ -323,13 +337,9 @@ fn while_unclear(
     reason: &str,
     now: Time,
 ) -> Vec<RecordBody> {
-    let begun = run.times.get(&step.id).map_or(now, |t| t.0);
-    let patience = step
-        .timeout
-        .saturating_mul(u64::from(step.retry.attempts.max(1)));
     // Whether production takes writes there must be known; in a drill nothing hangs on it.
     let is_awaited = step.phase == StepPhase::Promote && run.kind != RunKind::Drill;
-    if now.since(begun) < patience || is_awaited {
+    if !run.is_overdue(step, now) || is_awaited {
         return Vec::new();
     }
     give_up(service, state, run, step, reason, now)
@@ -439,7 +449,11 @@ fn finish(service: &Service, state: &State, run: &Run, now: Time) -> Vec<RecordB
 }
 
 /// Takes back what was done, last step first, then closes the run.
-fn unwind(state: &State, run: &Run, view: &View) -> Vec<RecordBody> {
+fn unwind(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> Vec<RecordBody> {
+    let kept = kept(service, state, run, view, now);
+    if !kept.is_empty() {
+        return kept;
+    }
     let waiting = run
         .steps()
         .any(|(s, _)| view.under_way.contains(&(run.id.clone(), s.id.clone())) || undoable(run, s));
@@ -461,6 +475,34 @@ fn unwind(state: &State, run: &Run, view: &View) -> Vec<RecordBody> {
     };
     let reason = std::iter::once(reason).chain(left).collect::<Vec<_>>();
     vec![closed(run, outcome, reason.join("; "))]
+}
+
+/// Fences that stay, since another site is seen to take writes: somebody promoted it past this run, as a controller may have
+/// done that was taken over from and does not know it.
+fn kept(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> Vec<RecordBody> {
+    if run.kind == RunKind::Drill {
+        return Vec::new();
+    }
+    let writers = page::writing_elsewhere(service, state, view, now);
+    let Some(writer) = writers.first() else {
+        return Vec::new();
+    };
+    let is_kept = |step: &PlanStep| {
+        let is_under_way = view.under_way.contains(&(run.id.clone(), step.id.clone()));
+        step.phase == StepPhase::Fence && undoable(run, step) && !is_under_way
+    };
+    let kept = run.steps().map(|(step, _)| step).filter(|s| is_kept(s));
+    kept.map(|step| RecordBody::StepSettled {
+        run: run.id.clone(),
+        step: step.id.clone(),
+        how: Settlement::Left {
+            reason: format!(
+                "the database at {writer} takes writes, so that {} stays fenced",
+                run.plan.from
+            ),
+        },
+    })
+    .collect()
 }
 
 /// What a person has to take back by hand.
@@ -496,7 +538,8 @@ fn undoable(run: &Run, step: &PlanStep) -> bool {
     }
 }
 
-fn closed(run: &Run, outcome: RunOutcome, reason: String) -> RecordBody {
+/// The end of a run; after its promotion the service belongs to the site that it went to, whatever came of it.
+pub fn closed(run: &Run, outcome: RunOutcome, reason: String) -> RecordBody {
     let active = if outcome == RunOutcome::Done || run.epoch.is_some() {
         &run.plan.to
     } else {

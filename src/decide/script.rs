@@ -7,6 +7,7 @@
 //! > wait 30s             time passes
 //! > lag 500              the standby lacks so many bytes
 //! > stays fence          the step's effect could not be taken back
+//! > promoted             somebody promotes the standby past the controller
 //! > channel broken       announcements cannot be sent until `channel mended`
 //! > done fence           the step's effect came out as done
 //! ```
@@ -661,6 +662,7 @@ impl Stage {
                 site: (*site).into(),
                 epoch: Epoch(epoch.parse().unwrap()),
             }),
+            ["promoted"] => self.promoted = true,
             ["lag", bytes] => self.lag = bytes.parse().unwrap(),
             ["restart"] => self.restart(),
             ["approve", by, reason @ ..] => {

@@ -94,9 +94,9 @@ pub struct State {
     /// Who had this controller take up another one's journal, and why; nobody has acknowledged yet that the service runs
     /// where it says.
     pub taken_over: Option<(PersonName, String)>,
-    /// Whether an epoch was opened since the chain began or was taken over: from then on guards promise nothing that it does
-    /// not know.
-    pub knows_promises: bool,
+    /// Whether the chain was taken over, and no epoch was opened since: whoever takes over goes beyond all that guards have
+    /// promised, once. Any other chain knows of every promise, since it asks for none that it does not hold.
+    pub goes_beyond: bool,
     /// Durations of steps that were done, newest last.
     pub durations: BTreeMap<StepId, Vec<Span>>,
     /// From the first failing look to the opening of an incident.
@@ -263,7 +263,7 @@ impl State {
     /// A site's epoch begins.
     fn enter(&mut self, epoch: Epoch, site: &SiteName, terms: Option<&Terms>) {
         self.epoch = epoch;
-        self.knows_promises = true;
+        self.goes_beyond = false;
         self.terms = terms.cloned();
         match terms.map(|t| t.lease) {
             Some(Lease::Bounded(lease)) => self.longest_lease = self.longest_lease.max(lease),
@@ -575,7 +575,7 @@ impl State {
             RecordBody::TakenOver { epoch, by, reason } => {
                 self.taken_over = Some((by.clone(), reason.clone()));
                 self.take_over(*epoch);
-                self.knows_promises = false;
+                self.goes_beyond = true;
             }
             RecordBody::Moved {
                 site, epoch, terms, ..

@@ -122,10 +122,10 @@ pub fn next(state: &State, view: &View) -> Epoch {
 
 /// Why nobody may go beyond what guards have promised: a guard keeps a promise that this journal has not asked for, so
 /// another controller has led since, and may lead still. A fence that was begun here asks for the epoch after the one in
-/// force, and for no later one. Whoever has just begun or taken over goes beyond all that there is, once.
+/// force, and for no later one. Whoever has taken over goes beyond all that there is, once.
 #[must_use]
 pub fn stranger(service: &Service, state: &State, view: &View) -> Option<String> {
-    if !state.knows_promises {
+    if state.goes_beyond {
         return None;
     }
     let promised = view.guards.values().find_map(|report| {
@@ -137,11 +137,16 @@ pub fn stranger(service: &Service, state: &State, view: &View) -> Option<String>
         (promise.epoch > asked).then_some((&report.site, promise.epoch))
     });
     promised.map(|(site, epoch)| {
+        let known = if state.terms.is_none() && state.epoch == Epoch(1) {
+            "this journal, which is new, knows of none: another controller has led before".to_owned()
+        } else {
+            let epoch = state.epoch;
+            format!("this journal knows of none after {epoch}: another controller has led since")
+        };
         format!(
-            "the guard of {site} has promised epoch {epoch}, and this journal knows of none after {}: another controller \
-             has led since. Stop this one where that one leads still; where none does (objects or a disk were restored \
-             from a backup), begin anew with `failover takeover {}`",
-            state.epoch, service.name
+            "the guard of {site} has promised epoch {epoch}, and {known}. Stop this one where that one leads still; where \
+             none does (the journal was lost, or restored from a backup), begin anew with `failover takeover {}`",
+            service.name
         )
     })
 }

@@ -33,7 +33,7 @@ use crate::{
         terms,
         view::StepOf,
     },
-    journal::copy::Copy,
+    journal::{copy::Copy, succession::Succession},
     model::{
         announcement::Announcement,
         id::{ChannelName, PageId, RunId, Seq, ServiceName, SiteName},
@@ -172,16 +172,19 @@ impl Performer {
 
     /// Whether another controller took over from this one, which then does nothing any more.
     async fn is_deposed(&self) -> bool {
-        let Some(copy) = &self.copy else {
-            return false;
-        };
-        match copy.confirm(&self.fitting.wiring().service.name).await {
-            Ok(()) => false,
-            Err(succession) => {
-                drop(self.results.unbounded_send(Input::Deposed(succession)));
-                true
-            }
+        let succession = self.successor().await;
+        let is_deposed = succession.is_some();
+        if let Some(succession) = succession {
+            drop(self.results.unbounded_send(Input::Deposed(succession)));
         }
+        is_deposed
+    }
+
+    /// Which other controller took over from this one, as far as the journal's copy says.
+    pub async fn successor(&self) -> Option<Succession> {
+        let copy = self.copy.as_ref()?;
+        let asked = copy.confirm(&self.fitting.wiring().service.name).await;
+        asked.err()
     }
 
     /// Whether another replica was elected and has begun, as far as the journal beyond `known` says.
@@ -587,11 +590,12 @@ async fn perform(
 ) -> Event {
     let result = match action {
         Err(reason) => StepResult::failed(reason),
+        // The time is asked first: a process that was frozen beyond it does not go on where it stood.
         Ok(action) => select_biased! {
-            result = action.perform(context).fuse() => result,
             () = runtime.sleep_until(began.after(context.timeout)).fuse() => {
                 StepResult::indeterminate(format!("no outcome within {}", context.timeout))
             }
+            result = action.perform(context).fuse() => result,
         },
     };
     match &result {
@@ -644,8 +648,8 @@ async fn undo(
     let result = match action {
         Err(reason) => Some(StepResult::failed(reason)),
         Ok(action) => select_biased! {
-            result = action.undo(context).fuse() => result,
             () = runtime.sleep_until(deadline).fuse() => Some(StepResult::indeterminate(format!("no outcome within {}", context.timeout))),
+            result = action.undo(context).fuse() => result,
         },
     };
     tracing::info!(?result, "took the step's effect back");

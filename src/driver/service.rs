@@ -51,6 +51,9 @@ const AT_ONCE: usize = 256;
 /// The team is told again that the journal cannot be written after this.
 const REPEAT: Span = Span::from_secs(300);
 
+/// Whoever did nothing for so long asks first whether another controller took over: it may have stood still.
+const STILL: Span = Span::from_secs(10);
+
 /// Whoever was deposed has so long to say so.
 const LAST_WORDS: Span = Span::from_secs(5);
 
@@ -74,6 +77,13 @@ pub enum Input {
     Overtaken(Seq),
     /// Stop cleanly.
     Stop,
+}
+
+/// What woke the loop.
+enum News {
+    Input(Option<Box<Input>>),
+    Seen(Option<Box<Observation>>),
+    Nothing,
 }
 
 /// What changed documents bring.
@@ -319,18 +329,27 @@ impl ServiceLoop {
             self.take_up_guards();
         }
         loop {
+            let turned = self.runtime.now();
             let wake = self.settle(Event::Tick, None).await?;
             self.metrics.turned(&self.core, self.runtime.now());
             let mut sleep = self.runtime.sleep_until(wake).fuse();
-            select_biased! {
-                input = self.inbox.next() => match input {
-                    None | Some(Input::Stop) => return Ok(()),
-                    Some(input) => self.take(input).await?,
-                },
-                seen = self.observations.next() => if let Some(seen) = seen {
-                    self.observed(seen);
-                },
-                () = sleep => {}
+            let news = select_biased! {
+                input = self.inbox.next() => News::Input(input.map(Box::new)),
+                seen = self.observations.next() => News::Seen(seen.map(Box::new)),
+                () = sleep => News::Nothing,
+            };
+            // Guards are told what is decided next without anybody asking.
+            if self.runtime.now().since(turned) >= STILL
+                && let Some(succession) = self.performer.successor().await
+            {
+                self.take(Input::Deposed(succession)).await?;
+            }
+            match news {
+                News::Input(None) => return Ok(()),
+                News::Input(Some(input)) if matches!(*input, Input::Stop) => return Ok(()),
+                News::Input(Some(input)) => self.take(*input).await?,
+                News::Seen(Some(seen)) => self.observed(*seen),
+                News::Seen(None) | News::Nothing => {}
             }
         }
     }

@@ -1,6 +1,15 @@
 //! A campaign: many seeds, what they covered, and what did not hold.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    num::NonZero,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+};
 
 use super::{
     coverage::Coverage,
@@ -11,6 +20,9 @@ use super::{
     weakness::Weakness,
 };
 use crate::model::span::Span;
+
+/// So many histories of each core wait to be counted.
+const AHEAD: usize = 64;
 
 /// What is played.
 #[derive(Clone, Debug)]
@@ -57,7 +69,15 @@ impl Campaign {
     /// The scenario of one of its seeds.
     #[must_use]
     pub fn scenario(&self, seed: u64) -> Arc<Scenario> {
-        Arc::new(Scenario::draw(seed, &self.subject, self.weakness))
+        let drawn = |services| Arc::new(Scenario::draw(seed, services, self.weakness));
+        match &self.subject {
+            Subject::Drawn => drawn(&[]),
+            Subject::Documents(services) => drawn(services),
+            Subject::Scripts(scripts) => {
+                let place = usize::try_from(seed).unwrap_or(usize::MAX) % scripts.len().max(1);
+                scripts[place].clone()
+            }
+        }
     }
 
     /// The history of one of its seeds.
@@ -66,16 +86,44 @@ impl Campaign {
         history::play(self.scenario(seed), trace)
     }
 
-    /// Plays all of it, or until `go_on` says that it is enough; that is asked after each history.
+    /// Plays all of it, or until `go_on` says that it is enough; that is asked after each history, in the order of the
+    /// seeds, whatever core played it first.
     pub fn run(&self, mut go_on: impl FnMut(&Report) -> bool) -> Report {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let seeds = self.from..self.from.saturating_add(self.seeds);
+        let (next, is_enough) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+        // Nobody runs far ahead of the one who counts.
+        let (played, outcomes) = mpsc::sync_channel(AHEAD * cores);
         let mut report = Report::default();
-        for seed in self.from..self.from.saturating_add(self.seeds) {
-            let outcome = self.play(seed, Trace::silent());
-            report.add(seed, outcome);
-            if !go_on(&report) {
-                break;
+        thread::scope(|scope| {
+            for _ in 0..cores {
+                let played = played.clone();
+                scope.spawn(|| {
+                    let played = played;
+                    while !is_enough.load(Ordering::Relaxed) {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        let outcome = || self.play(seed, Trace::silent());
+                        if seed >= seeds.end || played.send((seed, outcome())).is_err() {
+                            return;
+                        }
+                    }
+                });
             }
-        }
+            drop(played);
+            let mut early = BTreeMap::new();
+            let mut wanted = seeds.clone();
+            for (seed, outcome) in outcomes {
+                early.insert(seed, outcome);
+                while let Some(outcome) = early.remove(&wanted.start) {
+                    report.add(wanted.start, outcome);
+                    wanted.start += 1;
+                    if !go_on(&report) {
+                        is_enough.store(true, Ordering::Relaxed);
+                        return;
+                    }
+                }
+            }
+        });
         report
     }
 }

@@ -233,6 +233,28 @@ impl DiskLedger {
         own.map(|((_, to), _)| to.clone()).collect()
     }
 
+    /// In a cluster two may believe to lead: the ledger there lets nobody take on whom another one has, and goes back from
+    /// nothing that is settled.
+    fn advance(
+        &self,
+        mailing: &Mailing,
+        to: &Recipient,
+        delivery: Delivery,
+    ) -> Result<(), LedgerError> {
+        let is_shared = lock(&self.world).scenario.succession() == Some(By::Election);
+        let mut told = open(&self.told);
+        let entry = told.entry((mailing.clone(), to.clone()));
+        let known = entry.or_insert(Delivery::Queued);
+        if is_shared && delivery == Delivery::Sending && *known != Delivery::Queued {
+            let taken = format!("{} was taken on by another leader", mailing.key(to));
+            return Err(LedgerError(taken.into()));
+        }
+        if !(is_shared && known.is_settled() && !delivery.is_settled()) {
+            *known = delivery;
+        }
+        Ok(())
+    }
+
     fn is_forgetful(&self) -> bool {
         lock(&self.world).scenario.weakness == Some(Weakness::ForgetfulLedger)
     }
@@ -275,7 +297,7 @@ impl Ledger for DiskLedger {
         _at: Time,
     ) -> Result<(), LedgerError> {
         for (to, delivery, _) in marks {
-            open(&self.told).insert((mailing.clone(), to.clone()), *delivery);
+            self.advance(mailing, to, *delivery)?;
             let mut world = lock(&self.world);
             let counts =
                 world.speaker != Party::Former || world.scenario.succession() == Some(By::Election);

@@ -4,6 +4,8 @@ mod plot;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::plot::{lone, of_controller, succession};
 use self::plot::{planned_work, plot, second_thoughts};
 use super::{
@@ -13,7 +15,8 @@ use super::{
 use crate::model::{plan::StepPhase, span::Span};
 
 /// What may go wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Fault {
     /// A site's host loses power. It comes back by itself at the end, with whatever ran on it.
     Crash(usize),
@@ -81,7 +84,8 @@ pub enum Fault {
 }
 
 /// What may go wrong with the disk of a guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum DiskFault {
     /// It says that it could not write; it may have.
     Fails,
@@ -90,7 +94,8 @@ pub enum DiskFault {
 }
 
 /// How one controller comes after another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum By {
     /// A person restores the journal from its copy on another host, and takes it up there.
     Takeover,
@@ -99,7 +104,8 @@ pub enum By {
 }
 
 /// How the controller is away that another one comes after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Away {
     /// It is frozen.
     Frozen,
@@ -112,7 +118,8 @@ pub enum Away {
 }
 
 /// What a person wishes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Wish {
     /// A failover to this site.
     Failover(usize),
@@ -125,7 +132,8 @@ pub enum Wish {
 }
 
 /// What may go wrong with the journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum JournalFault {
     /// No space: nothing is written.
     Full,
@@ -138,7 +146,8 @@ pub enum JournalFault {
 }
 
 /// What may go wrong with a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Mishap {
     /// It is refused.
     Refused,
@@ -151,7 +160,8 @@ pub enum Mishap {
 }
 
 /// What may go wrong where announcements and pages go out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum OutletFault {
     /// Not now.
     Later,
@@ -162,7 +172,8 @@ pub enum OutletFault {
 }
 
 /// What a fault's time is counted from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Anchor {
     /// The beginning of the history.
     Beginning,
@@ -175,7 +186,8 @@ pub enum Anchor {
 }
 
 /// A fault and its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Planned {
     /// What its time is counted from.
     pub from: Anchor,

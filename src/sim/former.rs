@@ -80,6 +80,15 @@ impl World {
         }
     }
 
+    /// Somebody changes something: a controller that was taken over from, lives, and is told by neither guards nor the copy
+    /// is beyond every rule about two writers. The README says so.
+    pub(super) fn doubted(&mut self) {
+        let is_guarded = self.scenario.service.guards.is_some();
+        if self.speaker == Party::Former && !self.is_told() && !is_guarded {
+            self.watchman.lied = true;
+        }
+    }
+
     /// The network is about to be another one.
     pub(super) fn doubts_copy(&mut self) {
         if !self.network.is_sure(Party::Former, Party::Store) {
@@ -132,8 +141,8 @@ impl World {
     pub(super) fn post_up(&mut self, n: usize, what: Message) {
         let me = Party::Site(n);
         if self.is_succeeded {
-            self.post(Letter::new(me, Party::Former, what.clone()));
+            self.post(Letter::new(me, Party::Former, what.clone()), self.ways);
         }
-        self.post(Letter::new(me, Party::Controller, what));
+        self.post(Letter::new(me, Party::Controller, what), self.ways);
     }
 }

@@ -6,6 +6,8 @@
 mod drain;
 mod server;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::server::{Forks, can_follow};
 use super::{
     fault::{DiskFault, Fault},
@@ -18,7 +20,10 @@ use super::{
 };
 use crate::{
     driver::guards::{Said, Told},
-    guard::machine::{Clocks, Effect, Event, Machine, Resynced, Until},
+    guard::{
+        machine::{Clocks, Effect, Event, Machine, Resynced, Until},
+        wire::Ways,
+    },
     model::{
         guard::{Boot, Database, FirstHand, Promise, Role, Salvage},
         id::{Epoch, SiteName},
@@ -78,7 +83,8 @@ impl Drifting {
 }
 
 /// What a host is like, drawn before anything happens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostPlan {
     /// How often its guard asks.
     pub renewal: Span,
@@ -141,12 +147,21 @@ pub struct Host {
     resyncs: u64,
 }
 
+/// Whether it is a question whose answer goes back the way that it came.
+fn answers(what: &Message) -> bool {
+    match what {
+        Message::Ask(..) => true,
+        Message::Said(said) => matches!(**said, Said::Fence(_) | Said::Look),
+        Message::Told(_) | Message::Pass(_) => false,
+    }
+}
+
 /// What a stopped guard finds when it goes on.
 #[derive(Debug)]
 enum Waiting {
     Event(Box<Event>),
     Work(Work),
-    Heard(Party, Message),
+    Heard(Letter),
 }
 
 /// Something that happens at a host.
@@ -328,8 +343,11 @@ impl World {
                 }
             }
             Stir::Done(life, work) => {
-                if life == lives {
+                let is_there = self.host(n).is_some_and(|h| h.guard.is_some());
+                if life == lives && is_there {
                     self.done(n, work);
+                } else if matches!(work, Work::Drain(_)) {
+                    self.ends_alone(n, life, work);
                 }
             }
             Stir::Fires(timer) => self.fires(n, timer),
@@ -434,7 +452,7 @@ impl World {
             match waited {
                 Waiting::Event(event) => self.tell(n, *event),
                 Waiting::Work(work) => self.done(n, work),
-                Waiting::Heard(from, message) => self.hears(n, from, message),
+                Waiting::Heard(letter) => self.hears(n, letter),
             }
         }
         self.tell(n, Event::Tick);
@@ -504,9 +522,10 @@ impl World {
             self.stir_after(n, after, Stir::Starts);
         } else {
             self.guard_dies(n);
-            self.referee.powers_down(n);
             if let Some(host) = self.host(n) {
+                let life = host.boot();
                 host.lives += 1;
+                self.referee.powers_down(n, life);
             }
             self.ended(n);
         }
@@ -552,7 +571,8 @@ impl World {
                 let deputy = shown.as_ref().and_then(|t| t.deputy.clone());
                 if let Some(deputy) = deputy {
                     let what = Message::Ask(Box::new(request.clone()), shown.map(Box::new));
-                    self.post(Letter::new(me, Party::Site(self.site_named(&deputy)), what));
+                    let to = Party::Site(self.site_named(&deputy));
+                    self.post(Letter::new(me, to, what), self.ways);
                 }
                 let what = Message::Told(Box::new(Told::Ask(request)));
                 self.post_up(n, what);
@@ -561,7 +581,7 @@ impl World {
             Effect::Grant(site, grant) => {
                 let to = Party::Site(self.site_named(&site));
                 let what = Message::Said(Box::new(Said::Grant(grant)));
-                self.post(Letter::new(me, to, what));
+                self.post(Letter::new(me, to, what), self.ways);
             }
             Effect::Acknowledge(ack) => {
                 self.acknowledged(n, ack.epoch);
@@ -681,26 +701,31 @@ impl World {
     }
 
     /// Something arrives at a guard.
-    pub(super) fn hears(&mut self, n: usize, from: Party, message: Message) {
+    pub(super) fn hears(&mut self, n: usize, letter: Letter) {
         let is_on = self.sites[n].is_on();
         let Some(host) = self.host(n).filter(|h| is_on && h.guard.is_some()) else {
             return;
         };
         if host.is_stopped {
             if host.waiting.len() < BUFFER {
-                host.waiting.push(Waiting::Heard(from, message));
+                host.waiting.push(Waiting::Heard(letter));
             }
             return;
         }
-        self.word_of = Some(from);
-        self.heeds(n, from, message);
+        self.word_of = Some(letter.from);
+        self.heeds(n, letter);
         self.word_of = None;
+        self.ways = Ways::Both;
     }
 
-    fn heeds(&mut self, n: usize, from: Party, message: Message) {
-        let now = self.now;
+    fn heeds(&mut self, n: usize, letter: Letter) {
+        let (now, from) = (self.now, letter.from);
+        if answers(&letter.what) {
+            self.ways = Ways::Only(letter.way);
+        }
         let Some(host) = self.host(n) else { return };
-        match message {
+        match letter.what {
+            Message::Pass(letter) => self.carry(Party::Site(n), *letter),
             Message::Ask(request, shown) => {
                 self.tell(n, Event::Asked(*request, shown.map(|t| *t)));
             }
@@ -718,7 +743,7 @@ impl World {
                     };
                     let at = host.clocks(now).holder;
                     let what = Message::Told(Box::new(Told::Report(at, report)));
-                    self.post(Letter::new(Party::Site(n), from, what));
+                    self.post(Letter::new(Party::Site(n), from, what), self.ways);
                 }
             },
             // Nobody who means it tells guards these.

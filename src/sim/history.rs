@@ -34,7 +34,10 @@ use super::{
     world::{BEGIN, Happening, SharedWorld, World},
 };
 use crate::{
-    decide::event::{Command, Event},
+    decide::{
+        event::{Command, Event},
+        state::Run,
+    },
     driver::{
         fitting::Fitting,
         guards::{Told, Ward},
@@ -44,7 +47,6 @@ use crate::{
         service::{Input, LoopError, Parts, ServiceLoop},
         watch::{self, Lookouts, Watch},
     },
-    guard::wire::Way,
     journal::memory::MemoryJournal,
     model::{
         approval::AskSubject,
@@ -260,7 +262,7 @@ impl History {
         }
     }
 
-    /// The controller hears a guard.
+    /// The controller hears a guard, or passes on what one says to another.
     fn hear(&mut self, letter: Letter) {
         if letter.to == Party::Former {
             self.former_hears(letter);
@@ -275,14 +277,20 @@ impl History {
             }
             return;
         }
-        let (Party::Site(n), Message::Told(told)) = (letter.from, letter.what) else {
-            return;
+        let way = letter.way;
+        let (n, told) = match (letter.from, letter.what) {
+            (Party::Site(n), Message::Told(told)) => (n, told),
+            (_, Message::Pass(letter)) => {
+                lock(&self.world).carry(Party::Controller, *letter);
+                return;
+            }
+            _ => return,
         };
         if let Told::Ask(request) = told.as_ref() {
             lock(&self.world).grant_blindly(n, request);
         }
         let site = self.scenario.service.sites[n].name.clone();
-        ward.hear(&site, *told, Way::Straight);
+        ward.hear(&site, *told, way);
     }
 
     /// A person wishes something of the controller.
@@ -571,6 +579,17 @@ impl History {
             }
             if let Some(by) = people.first() {
                 let by = by.clone();
+                let run = core.state().run.as_ref();
+                let is_lost = |run: &Run| {
+                    let world = lock(&world);
+                    let is_unclear = run.unclear_promotion(world.now).is_some();
+                    is_unclear && world.is_burnt(world.site_named(&run.plan.to))
+                };
+                if run.is_some_and(is_lost) {
+                    let by = by.clone();
+                    let reason = "its host is lost".to_owned();
+                    say(&inbox, Command::Abort { by, reason });
+                }
                 say(&inbox, Command::Acknowledge { page: None, by });
             }
         };

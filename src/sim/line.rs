@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     driver::guards::{Carrier, Said, Told, Ward},
-    guard::wire::Ways,
+    guard::wire::{Way, Ways},
     model::{
         guard::{FenceAck, Grant, Grantor, Lease, LeaseRequest, Terms},
         id::{ActionName, Epoch, IdempotencyKey, SiteName},
@@ -36,6 +36,8 @@ pub enum Message {
     Ask(Box<LeaseRequest>, Option<Box<Terms>>),
     /// By a guard to the controller.
     Told(Box<Told>),
+    /// To a third one, who is to pass it on.
+    Pass(Box<Letter>),
 }
 
 /// What is said, on its way.
@@ -45,24 +47,64 @@ pub struct Letter {
     pub from: Party,
     /// To whom.
     pub to: Party,
+    /// Which way it goes, or came.
+    pub way: Way,
     /// What.
     pub what: Message,
 }
 
 impl Letter {
-    /// A letter.
+    /// A letter that goes straight.
     #[must_use]
     pub fn new(from: Party, to: Party, what: Message) -> Self {
-        Self { from, to, what }
+        let way = Way::Straight;
+        Self {
+            from,
+            to,
+            way,
+            what,
+        }
     }
 }
 
 impl World {
-    /// Sends a letter, now or never: it may be lost, late, or come twice.
-    pub fn post(&mut self, letter: Letter) {
-        let leg = self
-            .network
-            .send((letter.from, letter.to), &mut self.chance);
+    /// Sends a letter, now or never, by these ways.
+    pub fn post(&mut self, letter: Letter, ways: Ways) {
+        if ways.include(Way::Around) {
+            for third in self.thirds(&letter) {
+                let way = Way::Around;
+                let passed = Message::Pass(Box::new(Letter {
+                    way,
+                    ..letter.clone()
+                }));
+                self.carry(letter.from, Letter::new(letter.from, third, passed));
+            }
+        }
+        if ways.include(Way::Straight) {
+            self.carry(letter.from, letter);
+        }
+    }
+
+    /// Who passes a letter on: for a guard and the controller the other guards, for two guards the controller.
+    fn thirds(&self, letter: &Letter) -> Vec<Party> {
+        if !self.scenario.relays {
+            return Vec::new();
+        }
+        if let (Party::Site(_), Party::Site(_)) = (letter.from, letter.to) {
+            let former = self.is_succeeded.then_some(Party::Former);
+            return former.into_iter().chain([Party::Controller]).collect();
+        }
+        let ends = [letter.from, letter.to];
+        let guarded = (0..self.sites.len()).filter(|n| self.is_guarded(*n));
+        guarded
+            .map(Party::Site)
+            .filter(|third| !ends.contains(third))
+            .collect()
+    }
+
+    /// Takes a letter from whoever has it now to its receiver: it may be lost, late, or come twice.
+    pub fn carry(&mut self, by: Party, letter: Letter) {
+        let leg = self.network.send((by, letter.to), &mut self.chance);
         let Some(arrives) = leg.arrives else { return };
         if let Some(again) = leg.again {
             // A datagram may turn up again when nobody thinks of it any more.
@@ -98,7 +140,7 @@ impl World {
         });
         self.says(n, &grant);
         let what = Message::Said(Box::new(grant));
-        self.post(Letter::new(self.speaker, Party::Site(n), what));
+        self.post(Letter::new(self.speaker, Party::Site(n), what), Ways::Both);
     }
 }
 
@@ -134,14 +176,13 @@ impl Carrier for Line {
             .unwrap_or_default()
     }
 
-    /// Straight ways only: nobody passes anything on here.
-    fn say(&self, site: &SiteName, what: Said, _ways: Ways) {
+    fn say(&self, site: &SiteName, what: Said, ways: Ways) {
         let mut world = lock(&self.world);
         let n = world.site_named(site);
         world.says(n, &what);
         let what = Message::Said(Box::new(what));
         let speaker = world.speaker;
-        world.post(Letter::new(speaker, Party::Site(n), what));
+        world.post(Letter::new(speaker, Party::Site(n), what), ways);
     }
 
     fn now(&self) -> Time {

@@ -159,6 +159,7 @@ impl World {
         };
         if deed.changes().is_some() {
             self.deposed(|| format!("it ordered {deed:?}"));
+            self.doubted();
         }
         let at = arrives.saturating_add(work);
         let copy = again.map(|again| (again.saturating_add(work), deed.clone()));

@@ -67,6 +67,8 @@ pub struct Referee {
     knows_successor: bool,
     /// Until when the controller's grants let a life of each site's guard write, by that host's clock.
     granted: BTreeMap<(usize, Boot), Until>,
+    /// The last life of each site's guard that ended with its kernel: what is granted to it afterwards means nothing.
+    over: BTreeMap<usize, Boot>,
     /// Sites that the controller's process of now has granted to.
     by_this_process: BTreeSet<usize>,
     /// The site that was primary of each epoch.
@@ -86,8 +88,9 @@ impl Referee {
     }
 
     /// A host loses its power: what ran on it has ended, and its clocks begin anew.
-    pub fn powers_down(&mut self, n: usize) {
+    pub fn powers_down(&mut self, n: usize, life: Boot) {
         self.granted.retain(|(site, _), _| *site != n);
+        self.over.insert(n, life);
     }
 
     /// A process of the controller begins.
@@ -155,6 +158,9 @@ impl Referee {
             }
         };
         self.by_this_process.insert(n);
+        if self.over.get(&n).is_some_and(|life| grant.boot <= *life) {
+            return;
+        }
         let known = self.granted.entry((n, grant.boot)).or_insert(until);
         *known = match (*known, until) {
             // What had no end is bound by the next epoch, which the guard itself has said that it holds.
@@ -218,6 +224,9 @@ impl World {
                 let newest = self.referee.newest.as_ref().map_or(Epoch(0), |(e, _)| *e);
                 let is_intended = self.watchman.intends("guard/fence");
                 // Whoever believes in an epoch that is over is told so without a step.
+                if order.epoch > newest {
+                    self.watchman.acts(self.now);
+                }
                 if order.epoch > newest && !is_intended {
                     let found = format!("site-{n} was to be fenced in {}", order.epoch);
                     self.broken(Rule::RecordBeforeEffect, found);

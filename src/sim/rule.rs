@@ -125,7 +125,7 @@ impl Rule {
                 "a run was still open long after the last fault, with people answering"
             }
             Self::NoFailoverWhileServed => {
-                "a failover began by itself while a quorum of networks got right answers"
+                "a failover began to act by itself while a quorum of networks got right answers"
             }
             Self::ServesWithinRto => {
                 "the primary died for good, nothing else was wrong, and the standby did not serve within the RTO"

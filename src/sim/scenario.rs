@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{
@@ -23,11 +24,13 @@ use crate::model::{
 
 /// What a history is made of.
 #[expect(clippy::struct_excessive_bools, reason = "each was drawn for itself")]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scenario {
     /// Where it came from.
     pub seed: u64,
     /// What is protected.
+    #[serde(serialize_with = "itself", deserialize_with = "shared")]
     pub service: Arc<Service>,
     /// Whether commits of the first primary wait for a standby.
     pub synchronous: bool,
@@ -49,9 +52,12 @@ pub struct Scenario {
     pub clean: bool,
     /// Nothing but the controller's troubles, while guards stand at both sites.
     pub alone: bool,
+    /// Whether a third one passes on what does not get through, as guards and controllers do.
+    pub relays: bool,
     /// What the host of each site is like, where its database has a guard.
     pub hosts: Vec<Option<HostPlan>>,
     /// What a test has planted.
+    #[serde(skip)]
     pub weakness: Option<Weakness>,
 }
 
@@ -62,6 +68,17 @@ pub enum Subject {
     Drawn,
     /// Services of a user's documents, one of them for each seed.
     Documents(Vec<Arc<Service>>),
+    /// Nothing is drawn: each seed is the place of one of these.
+    Scripts(Vec<Arc<Scenario>>),
+}
+
+/// A service as it is, without what shares it.
+fn itself<S: Serializer>(service: &Arc<Service>, to: S) -> Result<S::Ok, S::Error> {
+    service.as_ref().serialize(to)
+}
+
+fn shared<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Service>, D::Error> {
+    Service::deserialize(from).map(Arc::new)
 }
 
 impl Subject {
@@ -71,6 +88,7 @@ impl Subject {
         match self {
             Self::Drawn => true,
             Self::Documents(services) => services.iter().any(|s| s.guards.is_some()),
+            Self::Scripts(scripts) => scripts.iter().any(|s| s.service.guards.is_some()),
         }
     }
 }
@@ -81,16 +99,19 @@ const CLEAN: u64 = 10;
 const SUCCEEDED: u64 = 12;
 /// In so many of a hundred other histories with guards something happens to a primary that is alone no more.
 const LONE: u64 = 6;
+/// In so many of a hundred histories guards and controllers pass on what others say. In the rest a cut is a cut: then a
+/// rule that holds by the way around alone does not hide.
+const RELAYED: u64 = 30;
 /// Of a hundred histories with guards so many know nothing but troubles of the controller.
 const ALONE: u64 = 10;
 
 impl Scenario {
-    /// The scenario of a seed.
+    /// The scenario of a seed, about one of these services; about one of the simulator's own where there are none.
     #[must_use]
-    pub fn draw(seed: u64, subject: &Subject, weakness: Option<Weakness>) -> Self {
+    pub fn draw(seed: u64, services: &[Arc<Service>], weakness: Option<Weakness>) -> Self {
         let mut chance = Chance::new(seed);
         // What documents promise for the death of the primary alone depends on their gates: drawn services promise it.
-        let is_drawn = matches!(subject, Subject::Drawn);
+        let is_drawn = services.is_empty();
         let clean = chance.percent(CLEAN) && weakness.is_none() && is_drawn;
         let synchronous = chance.percent(40);
         let is_guarded = match weakness {
@@ -101,21 +122,13 @@ impl Scenario {
             None => is_guarded && !clean && chance.percent(ALONE),
             Some(weakness) => weakness == Weakness::DeputySilent,
         };
-        let service = match subject {
-            Subject::Drawn => {
-                let drawn = drawn(
-                    &mut chance,
-                    clean || alone,
-                    synchronous,
-                    weakness,
-                    is_guarded,
-                );
-                with_guards(drawn, &mut chance, is_guarded)
-            }
-            Subject::Documents(services) => {
-                let index = chance.index(services.len());
-                services[index].as_ref().clone()
-            }
+        let service = if is_drawn {
+            let is_simple = clean || alone;
+            let drawn = drawn(&mut chance, is_simple, synchronous, weakness, is_guarded);
+            with_guards(drawn, &mut chance, is_guarded)
+        } else {
+            let index = chance.index(services.len());
+            services[index].as_ref().clone()
         };
         let service = looking_itself(service);
         let alone = alone && is_drawn;
@@ -154,6 +167,7 @@ impl Scenario {
         if is_succeeded || planted.is_some() {
             faults.extend(fault::succession(&mut aside, &faults, planted));
         }
+        let relays = aside.percent(RELAYED);
         Self {
             seed,
             synchronous,
@@ -175,6 +189,7 @@ impl Scenario {
             faults,
             clean,
             alone,
+            relays,
             hosts,
             weakness,
         }
@@ -221,6 +236,7 @@ impl Scenario {
             faults,
             clean: false,
             alone: false,
+            relays: true,
             hosts,
             weakness: None,
         }
@@ -587,8 +603,8 @@ mod tests {
     #[test]
     fn every_seed_gives_a_service_and_the_same_one_again() {
         for seed in 0..200 {
-            let one = Scenario::draw(seed, &Subject::Drawn, None);
-            let two = Scenario::draw(seed, &Subject::Drawn, None);
+            let one = Scenario::draw(seed, &[], None);
+            let two = Scenario::draw(seed, &[], None);
             assert_eq!(one.service, two.service);
             assert_eq!(one.faults, two.faults);
         }

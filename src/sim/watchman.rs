@@ -38,12 +38,12 @@ struct Seen {
     since: Time,
     by_itself: bool,
     loss: LossForecast,
-    /// What the controller's clock was ahead of the world's when it opened the run.
-    ahead: i64,
     rungs: BTreeMap<StepId, Option<Rung>>,
     settled: BTreeSet<StepId>,
     attested: bool,
     unwinding: bool,
+    /// It has begun to change something.
+    acts: bool,
     epoch: Option<Epoch>,
     part: StepPhase,
     closed: bool,
@@ -151,7 +151,8 @@ impl Watchman {
     /// The rungs that the fences of a run say to have reached.
     #[must_use]
     pub fn claims(&self, run: &RunId) -> Vec<Rung> {
-        let seen = self.runs.get(run);
+        // What a person attests stands by itself.
+        let seen = self.runs.get(run).filter(|seen| !seen.attested);
         let claims = seen.into_iter().flat_map(|r| r.rungs.values());
         claims.copied().flatten().collect()
     }
@@ -164,7 +165,7 @@ impl Watchman {
     /// A record is durable.
     pub fn recorded(&mut self, record: &Record, sites: &[Site], now: Time) {
         match &record.body {
-            RecordBody::RunOpened { .. } => self.opened(record, now),
+            RecordBody::RunOpened { .. } => self.opened(record),
             RecordBody::EpochRaised {
                 run, epoch, site, ..
             } => self.raised(run, *epoch, site, sites, now),
@@ -311,10 +312,9 @@ impl Watchman {
         for record in records {
             self.recorded(record, sites, now);
         }
-        for (run, seen) in &mut self.runs {
-            if let Some(known) = before.runs.get(run) {
-                seen.ahead = known.ahead;
-            }
+        // What the controller before had begun is not begun again.
+        for run in self.runs.values_mut() {
+            run.acts = true;
         }
         self.violations = before.violations;
         self.coverage = before.coverage;
@@ -348,7 +348,7 @@ impl Watchman {
         }
     }
 
-    fn opened(&mut self, record: &Record, now: Time) {
+    fn opened(&mut self, record: &Record) {
         let RecordBody::RunOpened {
             kind,
             plan,
@@ -366,9 +366,6 @@ impl Watchman {
         if by_itself {
             self.gates = Some(Answer::Allow);
         }
-        if by_itself && *kind == RunKind::Failover {
-            self.unneeded(now);
-        }
         self.runs.insert(
             RunId::of(&record.chain, record.seq),
             Seen {
@@ -377,19 +374,19 @@ impl Watchman {
                 since: *since,
                 by_itself,
                 loss: loss.clone(),
-                ahead: record.at.as_millis() - now.as_millis(),
                 rungs: BTreeMap::new(),
                 settled: BTreeSet::new(),
                 attested: false,
                 unwinding: false,
                 epoch: None,
+                acts: false,
                 part: StepPhase::Fence,
                 closed: false,
             },
         );
     }
 
-    /// A failover begins by itself: do customers have one?
+    /// A failover begins to act by itself: do customers have need of one?
     fn unneeded(&mut self, now: Time) {
         let window = believed(&self.service);
         let well: BTreeSet<_> = self
@@ -463,6 +460,18 @@ impl Watchman {
                 step.step, step.run, step.attempt.0
             );
             self.violations.note(Rule::RecordBeforeEffect, now, found);
+        }
+        self.acts(now);
+    }
+
+    /// The open run changes something.
+    pub fn acts(&mut self, now: Time) {
+        let open = self.runs.values_mut().find(|run| !run.closed);
+        let by_itself = |run: &&mut Seen| run.by_itself && run.kind == RunKind::Failover;
+        if let Some(run) = open.filter(by_itself)
+            && !std::mem::replace(&mut run.acts, true)
+        {
+            self.unneeded(now);
         }
     }
 
@@ -575,8 +584,7 @@ impl Watchman {
         if lost.is_empty() || self.lied || !self.knows_clock || run.kind == RunKind::Redirect {
             return;
         }
-        let to_world = |t: Time| Time::from_millis(t.as_millis() - run.ahead);
-        let since = to_world(run.since);
+        let since = run.since;
         let after = lost.iter().filter(|a| a.at > since).count();
         self.lost_after_outage += after as u64;
         let rpo = self.service.objectives.rpo;
@@ -696,7 +704,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{loss::Lag, observation::DatabaseRole},
-        sim::{scenario::Subject, site::Life},
+        sim::site::Life,
     };
 
     fn run(watchman: &mut Watchman, (id, epoch): (&str, u64), kind: RunKind, since: Time) {
@@ -721,11 +729,11 @@ mod tests {
                 time: Span::from_secs(5),
                 measured: since,
             }),
-            ahead: 0,
             rungs: BTreeMap::new(),
             settled: BTreeSet::new(),
             attested: false,
             unwinding: false,
+            acts: false,
             epoch: Some(Epoch(epoch)),
             part: StepPhase::Promote,
             closed: false,
@@ -735,7 +743,7 @@ mod tests {
 
     /// A watchman, a promoted site that lacks the write of that moment, and the customers who know of it.
     fn lacking(at: u64) -> (Watchman, Vec<Site>, Customers) {
-        let mut scenario = Scenario::draw(1, &Subject::Drawn, None);
+        let mut scenario = Scenario::draw(1, &[], None);
         scenario.faults.clear();
         let mut customers = Customers::default();
         customers.acknowledged.push(Acknowledged {

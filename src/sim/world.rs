@@ -24,6 +24,7 @@ use super::{
     watchman::Watchman,
 };
 use crate::{
+    guard::wire::Ways,
     model::{
         id::Term,
         observation::DatabaseRole,
@@ -103,6 +104,8 @@ pub struct World {
     pub(super) unsure: Option<Time>,
     /// Whose word a guard heeds just now.
     pub(super) word_of: Option<Party>,
+    /// Which ways what a guard says goes just now.
+    pub(super) ways: Ways,
     /// When the last fault is over, as far as that is known.
     pub calm: Time,
     /// Whether the service has a database.
@@ -163,6 +166,7 @@ impl World {
             lease: None,
             unsure: None,
             word_of: None,
+            ways: Ways::Both,
             calm: BEGIN.after(LEAST),
             has_database,
             anchored: BTreeSet::new(),
@@ -251,7 +255,7 @@ impl World {
             }
             Happening::Letter(letter) => match letter.to {
                 Party::Site(n) => {
-                    self.hears(n, letter.from, letter.what);
+                    self.hears(n, *letter);
                     None
                 }
                 Party::Controller
@@ -288,6 +292,14 @@ impl World {
     pub fn faults(&self) -> impl Iterator<Item = Fault> + '_ {
         let planned = self.scenario.faults.iter().zip(&self.active);
         planned.filter(|(_, a)| **a).map(|(p, _)| p.fault)
+    }
+
+    /// Whether a site's host has burnt down.
+    #[must_use]
+    pub fn is_burnt(&self, site: usize) -> bool {
+        let begun = self.scenario.faults.iter().zip(&self.begun);
+        let mut burnt = begun.filter(|(_, begun)| **begun).map(|(p, _)| p.fault);
+        burnt.any(|fault| fault == Fault::Burns(site))
     }
 
     /// Whether that fault is there just now.

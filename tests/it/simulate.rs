@@ -1,6 +1,6 @@
 //! The simulator: the rules hold, a seed gives one history, and every rule that is weakened on purpose is noticed.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, fs, sync::Arc, time::Instant};
 
 use failover::{
     guard::machine,
@@ -127,7 +127,26 @@ fn a_seed_gives_one_history() {
         let two = campaign.play(seed, Trace::written());
         assert_eq!(one.print, two.print, "seed {seed}");
         assert_eq!(one.events, two.events, "seed {seed}");
+        let script = serde_json::to_string(campaign.scenario(seed).as_ref()).unwrap();
+        let read: Scenario = serde_json::from_str(&script).unwrap();
+        let three = play(Arc::new(read), Trace::silent());
+        assert_eq!(one.print, three.print, "seed {seed}, from its script");
     }
+}
+
+/// Scripts that `failover simulate --save` wrote, each of a fault of the product or of the simulator that is mended.
+#[test]
+fn what_broke_a_rule_once_breaks_none() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/histories");
+    let mut played = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let script: Scenario = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let outcome = play(Arc::new(script), Trace::silent());
+        assert_eq!(outcome.violations, [], "{}", path.display());
+        played += 1;
+    }
+    assert!(played > 0);
 }
 
 /// The rule that is to notice it.

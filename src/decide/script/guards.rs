@@ -82,6 +82,26 @@ fn a_journal_that_knows_less_than_a_guard_opens_nothing_elsewhere() {
 }
 
 #[test]
+fn a_new_journal_beside_guards_that_have_promised_waits_for_a_person_who_takes_over() {
+    let mut stage = Stage::new(guarded());
+    let told = stage.play(
+        "well
+        guard ams primary 5
+        guard fra standby 5
+        wait 61s",
+    );
+    assert!(!told.contains("epoch"), "{told}");
+    let pages = &stage.core.state().pages;
+    let guards = pages.values().find(|p| p.page.topic == PageTopic::Guards);
+    let body = guards.map(|p| p.page.body.join(" ")).unwrap_or_default();
+    assert!(
+        body.contains("this journal, which is new, knows of none"),
+        "{body}"
+    );
+    assert_snapshot!(stage.play("takeover anna"));
+}
+
+#[test]
 fn a_site_cannot_be_said_to_serve_past_its_guard() {
     assert_snapshot!(play(
         "well

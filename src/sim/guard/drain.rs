@@ -81,6 +81,21 @@ impl World {
         self.tell(n, Event::Drained(end));
     }
 
+    /// A server that was told to come to its own end does so without the guard that told it, too.
+    pub(super) fn ends_alone(&mut self, n: usize, life: u64, work: Work) {
+        let database = self.sites[n].database.as_ref();
+        let is_draining = database.is_some_and(|d| d.read_only && d.role == DatabaseRole::Primary);
+        if !is_draining || self.database_of(n) != Database::Writable {
+            return;
+        }
+        if self.has(Fault::DatabaseFreezes(n)) {
+            self.stir_after(n, AGAIN, Stir::Done(life, work));
+            return;
+        }
+        self.close_log(n);
+        self.ended(n);
+    }
+
     /// The last record of a log, sent to whoever streams; where it begins.
     fn close_log(&mut self, n: usize) -> crate::model::observation::Lsn {
         let Some(database) = &mut self.sites[n].database else {

@@ -15,7 +15,6 @@ use crate::{
         service::{Input, Leader, LoopError},
         takeover::{self, take_up},
     },
-    guard::wire::Way,
     journal::{
         copy::{Copy, CopyError},
         memory::MemoryJournal,
@@ -378,15 +377,21 @@ impl History {
             }
             return;
         }
-        let (Party::Site(n), Message::Told(told)) = (letter.from, letter.what) else {
-            return;
+        let way = letter.way;
+        let (n, told) = match (letter.from, letter.what) {
+            (Party::Site(n), Message::Told(told)) => (n, told),
+            (_, Message::Pass(letter)) => {
+                lock(&self.world).carry(Party::Former, *letter);
+                return;
+            }
+            _ => return,
         };
         let Some(ward) = former.ward.clone() else {
             return;
         };
         let site = self.scenario.service.sites[n].name.clone();
         lock(&self.world).speaks(Party::Former);
-        ward.hear(&site, *told, Way::Straight);
+        ward.hear(&site, *told, way);
         lock(&self.world).speaks(Party::Controller);
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     guard_agent::shop::{Shop, Wanted},
     stand::{
         disk::{Sealed, SmallDisk},
+        network::Network,
         postgres::until,
     },
 };
@@ -177,6 +178,39 @@ fn a_guard_that_cannot_write_its_promise_acknowledges_nothing() {
         drop(sealed);
         shop.hosts.a.terminate();
         shop.hosts.a.start();
+        stays_out(&mut shop);
+    });
+}
+
+/// A host that hears everybody and is heard by nobody, and the other way round.
+#[test]
+fn a_host_that_is_cut_off_one_way_stops_before_it_is_replaced() {
+    play(|| cut_off_one_way(Network::mute));
+    play(|| cut_off_one_way(Network::deafen));
+}
+
+fn cut_off_one_way(cut: fn(&Network, &str)) {
+    let mut shop = ready(&hosts());
+    let fault = Instant::now();
+    cut(shop.network(), "a");
+    replaced(&shop, fault, LEASE);
+    shop.network().heal();
+    stays_out(&mut shop);
+}
+
+/// Its database answers, and takes no writes any more.
+#[test]
+fn a_database_whose_disk_is_full_is_replaced() {
+    play(|| {
+        let disk = SmallDisk::new(300 << 10);
+        let mut shop = ready(&Wanted {
+            data: Some(disk.path().join("data")),
+            ..hosts()
+        });
+        let fault = Instant::now();
+        disk.fill();
+        replaced(&shop, fault, ACKNOWLEDGED);
+        disk.free();
         stays_out(&mut shop);
     });
 }

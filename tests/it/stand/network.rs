@@ -171,8 +171,19 @@ impl Network {
 
     /// Nothing passes from or to it any more.
     pub fn isolate(&self, name: &str) {
+        self.mute(name);
+        self.deafen(name);
+    }
+
+    /// Nothing that it sends arrives any more; it hears everything.
+    pub fn mute(&self, name: &str) {
         let address = self.hosts[name].address;
         self.rule(&format!("ip saddr {address} drop"));
+    }
+
+    /// Nothing that is sent to it arrives any more; everybody hears it.
+    pub fn deafen(&self, name: &str) {
+        let address = self.hosts[name].address;
         self.rule(&format!("ip daddr {address} drop"));
     }
 
