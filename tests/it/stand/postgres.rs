@@ -115,7 +115,7 @@ impl Cluster {
             .arg(&self.data)
             .arg(place));
         fs::remove_dir_all(&self.data).unwrap();
-        self.data = place.to_owned();
+        place.clone_into(&mut self.data);
     }
 
     /// A standby of this server, streaming.
