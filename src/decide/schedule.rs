@@ -2,7 +2,7 @@
 //! looked for before it is made again; after a promotion was promised the way is forward only.
 
 use super::{
-    drill,
+    detect, drill,
     event::{Call, Effect},
     incident, page, restore, salvage,
     state::{Question, Run, State, Step},
@@ -47,6 +47,10 @@ fn next(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> 
     if let Some(measured) = salvage::measured(state, run) {
         return vec![measured];
     }
+    // What the journal says to be down may have come back while no controller ran: whoever has just begun looks first.
+    if is_own(run) && detect::settling(service, state, view, now) {
+        return Vec::new();
+    }
     let mut out = Vec::new();
     for (step, at) in run.steps() {
         if !ready(run, step) {
@@ -85,11 +89,7 @@ fn next(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> 
 /// Why a run that nobody asked for is not needed: its cause is gone before it changed anything for good, or is not seen any
 /// more before it did anything, as after a journal that hung while the run was written to it.
 fn needless(service: &Service, state: &State, run: &Run, view: &View) -> Option<&'static str> {
-    let is_untouched = run.epoch.is_none()
-        && run.rung().is_none()
-        && run.attested.is_none()
-        && run.kind == RunKind::Failover;
-    if !is_untouched || run.requester.is_some() {
+    if !is_own(run) {
         return None;
     }
     if incident::well(service, state) {
@@ -103,6 +103,15 @@ fn needless(service: &Service, state: &State, run: &Run, view: &View) -> Option<
     });
     (!has_acted && !is_seen)
         .then_some("what was down is not seen to be down any more, and nothing was done yet")
+}
+
+/// Whether it is a failover that nobody asked for, and that has changed nothing for good.
+fn is_own(run: &Run) -> bool {
+    run.epoch.is_none()
+        && run.rung().is_none()
+        && run.attested.is_none()
+        && run.requester.is_none()
+        && run.kind == RunKind::Failover
 }
 
 fn ready(run: &Run, step: &PlanStep) -> bool {

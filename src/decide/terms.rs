@@ -131,8 +131,8 @@ pub fn stranger(service: &Service, state: &State, view: &View) -> Option<String>
     let promised = view.guards.values().find_map(|report| {
         let promise = report.promise.as_ref()?;
         let asked = match promise.role {
-            Role::Primary => state.epoch,
-            Role::Standby | Role::Fenced => state.epoch.next(),
+            Role::Primary | Role::Standby => state.epoch,
+            Role::Fenced => state.epoch.next(),
         };
         (promise.epoch > asked).then_some((&report.site, promise.epoch))
     });
