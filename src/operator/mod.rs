@@ -8,7 +8,7 @@ mod cluster;
 pub mod crd;
 mod document;
 mod event;
-mod leader;
+pub mod leader;
 pub mod lease;
 pub mod reach;
 pub mod replica;

@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 use super::{
     bounds::Bounds,
     cluster::Cluster,
-    leader::{Leader, LeaderError, Means},
+    leader::{Leader, LeaderError, Means, Opening},
     lease::{Election, Lost, Times, Won},
     reach::{Door, Reach},
     secret::ClusterSecrets,
@@ -40,7 +40,7 @@ pub struct Settings {
     pub lease: String,
     /// How often the Lease is renewed, and when it may be taken.
     pub times: Times,
-    /// Where the leader's status page is, and where guards and observers find it.
+    /// Where the leader's status page and its desk are, and where guards and observers find it.
     pub outlets: Outlets,
     /// Where the leader is reached through Services, where it is.
     pub door: Option<Door>,
@@ -126,14 +126,15 @@ pub async fn elect(
 }
 
 impl Elected {
-    /// Leads until `stop` ends or another replica leads. `began` gets the controller that begins.
+    /// Leads until `stop` ends or another replica leads. `began` gets the controller that begins, and gives what is to be
+    /// done once its documents are in force.
     ///
     /// # Errors
     /// Where it cannot listen, is deposed, or cannot go on; it is to be started again then.
     pub async fn lead(
         self,
         ledger: SharedLedger,
-        began: impl FnOnce(&mut Engine),
+        began: impl FnOnce(&mut Engine) -> Opening,
         stop: impl Future<Output = ()>,
     ) -> Result<(), ReplicaError> {
         let Self {
@@ -196,7 +197,9 @@ impl Elected {
         let mut engine = Engine::start(Vec::new(), ground, listening)
             .await
             .map_err(ReplicaError::Engine)?;
-        began(&mut engine);
+        // A certificate that was read by the candidate may have been replaced since.
+        engine.renew_certificate();
+        let opening = began(&mut engine);
         let reach = settings.door.map(|door| {
             let (client, runtime) = (client.clone(), runtime.clone());
             Reach::new(client, &settings.namespace, door, tenure.clone(), runtime)
@@ -204,6 +207,7 @@ impl Elected {
         let (mut leader, answered) = Leader::new(Means {
             cluster: Cluster::new(client, &settings.namespace),
             engine,
+            opening: Some(opening),
             journal,
             secrets,
             runtime,

@@ -6,6 +6,7 @@ mod approvals;
 mod chart;
 mod cluster;
 mod crossing;
+mod desk;
 mod external_dns;
 mod fence;
 mod image;
