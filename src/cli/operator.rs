@@ -125,7 +125,10 @@ impl From<ReplicaError> for Error {
     fn from(error: ReplicaError) -> Self {
         match error {
             ReplicaError::Engine(error) => error.into(),
-            error @ (ReplicaError::Deposed(_) | ReplicaError::Leader(_)) => Self::Replica(error),
+            ReplicaError::Crd(error) => engine::cannot_start(&error),
+            error @ (ReplicaError::Definitions(_)
+            | ReplicaError::Deposed(_)
+            | ReplicaError::Leader(_)) => Self::Replica(error),
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod approval;
 pub mod bounds;
 mod cluster;
 pub mod crd;
+pub mod definitions;
 mod document;
 mod event;
 pub mod leader;

@@ -16,3 +16,4 @@ mod programs;
 mod reach;
 mod replicas;
 mod site;
+mod versions;
