@@ -8,6 +8,7 @@ use std::{fmt::Write as _, io, net::SocketAddr, path::PathBuf, process::ExitCode
 use crate::{
     journal::succession::Succession,
     model::id::ServiceName,
+    operator::replica::ReplicaError,
     port::{cause, journal::JournalError},
 };
 
@@ -132,7 +133,7 @@ codes! {
     /// A journal of the future.
     JOURNAL_NEWER = "FO-033", "The journal was written by a newer version.",
         "An older program must not write to it: it would not understand what it reads.",
-        "Use the newer program again.";
+        "Use the newer program again. Nothing of what it wrote is lost.";
     /// No room.
     JOURNAL_FULL = "FO-034", "The journal's disk is full.",
         "Nothing is done that cannot be recorded first, so the controller stops acting, says so and pages.",
@@ -292,6 +293,10 @@ codes! {
     REPLICA = "FO-093", "This replica of the operator does not lead.",
         "Another replica was elected or wrote to the journal, or the loop of a service ended. What it had begun is in the          journal, and whoever leads goes on with it.",
         "Nothing, where its Deployment starts it again. The log of the replica that leads says how it goes on.";
+    /// Definitions of an older version.
+    DEFINITIONS = "FO-094", "The cluster's definitions are older than this program.",
+        "The API server would take out of documents what it has no definition of, without a word. Helm upgrades none.",
+        "failover operator crds | kubectl apply --server-side -f -";
 }
 
 /// What failed, for a person.
@@ -564,7 +569,7 @@ pub enum Error {
     Cluster(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A replica of the operator.
     #[error(transparent)]
-    Replica(crate::operator::replica::ReplicaError),
+    Replica(ReplicaError),
     /// A certificate.
     #[error("a certificate cannot be used")]
     Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -649,7 +654,7 @@ impl Error {
             Self::Journal(e) => match e {
                 JournalError::Locked { .. } | JournalError::Conflict { .. } => &JOURNAL_LOCKED,
                 JournalError::Broken { .. } => &JOURNAL_BROKEN,
-                JournalError::Newer { .. } => &JOURNAL_NEWER,
+                JournalError::Newer { .. } | JournalError::Unread { .. } => &JOURNAL_NEWER,
                 JournalError::Full { .. } => &JOURNAL_FULL,
                 JournalError::Io { .. } => &JOURNAL,
             },
@@ -674,6 +679,7 @@ impl Error {
             Self::Listen { .. } => &LISTEN,
             Self::Start { .. } => &START,
             Self::Cluster(_) => &CLUSTER,
+            Self::Replica(ReplicaError::Definitions(_)) => &DEFINITIONS,
             Self::Replica(_) => &REPLICA,
             Self::Certificate(_) => &CERTIFICATE,
             Self::VantageKey { .. } => &VANTAGE_KEY,

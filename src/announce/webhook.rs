@@ -26,7 +26,7 @@ use crate::{
     },
     port::{
         channel::{Channel, Compiled, Notice, Recipient, RecipientsError, Sent, SharedChannel},
-        endpoint,
+        endpoint, http,
         kind::{Kind, Make, MakeError, Problem, Wiring, With, read},
         webhook::{Key, MessageId, PREFIX},
     },
@@ -251,13 +251,14 @@ impl Webhook {
             return Ok(kept.client.clone());
         }
         let timeout = Duration::from_millis(self.with.timeout.as_millis());
-        let client = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .user_agent(concat!("failover/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(timeout)
             .timeout(timeout)
-            .resolve_to_addrs(self.url.host_str().unwrap_or_default(), &addresses)
+            .resolve_to_addrs(self.url.host_str().unwrap_or_default(), &addresses);
+        let client = http::trusting_host(builder)
             .build()
             .map_err(|_| Sent::Broken {
                 reason: "no HTTPS client can be made: check this host's root certificates"

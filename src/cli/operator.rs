@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     arguments::{OperatorCrds, OperatorRun},
-    engine,
+    desk, engine,
     output::Output,
     place::Place,
     socket::server::Socket,
@@ -18,16 +18,22 @@ use super::{
 };
 use crate::{
     announce::kubernetes::KubernetesLedger,
-    driver::{clock::HostRuntime, engine::Outlets, registry},
+    driver::{
+        clock::HostRuntime,
+        engine::{Engine, Outlets},
+        registry,
+    },
     error::Error,
     operator::{
         bounds::Bounds,
         crd,
+        leader::Opening,
         lease::Times,
         reach::Door,
         replica::{self, ReplicaError, Settings},
     },
     port::{ledger::SharedLedger, runtime::SharedRuntime},
+    web::room,
 };
 
 /// How long connecting to the API server may take.
@@ -80,7 +86,7 @@ pub async fn run(args: &OperatorRun, place: &Place) -> Result<(), Error> {
             metrics: None,
             guards: args.guard_listen.address(),
             vantage: vantage::listen(&args.vantage)?,
-            desk: None,
+            desk: desk::listen(&args.desk)?,
         },
         door: door(args)?,
         metrics: args.metrics.address(),
@@ -107,7 +113,10 @@ pub async fn run(args: &OperatorRun, place: &Place) -> Result<(), Error> {
     };
     // Only a leader has them: candidates may stand in the same folder.
     let socket = Socket::bind(&place.socket).await?;
-    let began = |engine: &mut _| drop(engine::answer(engine, socket, runtime));
+    let began = |engine: &mut Engine| -> Opening {
+        let clerk = engine::answer(engine, socket, runtime);
+        Box::new(move |engine| room::open(engine, &clerk))
+    };
     Box::pin(elected.lead(ledger, began, stop)).await?;
     Ok(())
 }
@@ -116,7 +125,10 @@ impl From<ReplicaError> for Error {
     fn from(error: ReplicaError) -> Self {
         match error {
             ReplicaError::Engine(error) => error.into(),
-            error @ (ReplicaError::Deposed(_) | ReplicaError::Leader(_)) => Self::Replica(error),
+            ReplicaError::Crd(error) => engine::cannot_start(&error),
+            error @ (ReplicaError::Definitions(_)
+            | ReplicaError::Deposed(_)
+            | ReplicaError::Leader(_)) => Self::Replica(error),
         }
     }
 }

@@ -217,7 +217,10 @@ impl Engine {
         listening: Listening,
     ) -> Result<Self, EngineError> {
         raise_limit();
-        let pages = Pages::default();
+        let pages = match &listening.page {
+            Some(_) => Pages::default(),
+            None => Pages::unserved(),
+        };
         let unsubscribe = Arc::new(unsubscribe::Desk::new(
             ground.secrets.clone(),
             ground.ledger.clone(),

@@ -121,6 +121,12 @@ pub struct Publisher {
     pub tenure: Option<Arc<Tenure>>,
 }
 
+/// The page of all services takes as long as there are services: of many it is rendered so much less often.
+fn pace(services: usize) -> Span {
+    let steps = u64::try_from(services / 50).unwrap_or_default();
+    Span::from_millis(steps * 50)
+}
+
 /// A target: whose, and which of them.
 type Place = (ServiceName, usize);
 
@@ -141,6 +147,7 @@ impl Publisher {
         let mut shown: Vec<Shown> = Vec::new();
         let mut woken = Woken::Due;
         let mut refresh = self.runtime.now();
+        let mut rendered = Time::from_millis(0);
         loop {
             let now = self.runtime.now();
             match woken {
@@ -149,7 +156,7 @@ impl Publisher {
                     while let Ok(()) = self.rung.try_recv() {}
                     shown = self.slot.all();
                     due = self.places().into_iter().map(|p| (p, now)).collect();
-                    refresh = now;
+                    refresh = now.max(rendered.after(pace(shown.len())));
                 }
                 Woken::Written(place, well) => {
                     busy.remove(&place);
@@ -161,7 +168,8 @@ impl Publisher {
                 Woken::Over => return,
             }
             if refresh <= now {
-                if !shown.is_empty() {
+                if !shown.is_empty() && self.pages.are_served() {
+                    rendered = now;
                     self.pages.show(&publish::render(&view(&shown, now)));
                 }
                 refresh = now.after(REFRESH);

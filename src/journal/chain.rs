@@ -57,7 +57,7 @@ pub fn hash(line: &str) -> String {
 /// before finds out whether that hash is right.
 ///
 /// # Errors
-/// The first line's that does not fit: `Newer` where a newer version wrote it, `Broken` otherwise.
+/// The first line's that does not fit: `Newer` or `Unread` where a newer version wrote it, `Broken` otherwise.
 pub fn check(chain: &ServiceName, head: Head, lines: &[Line]) -> Result<Vec<Record>, JournalError> {
     let threads = if lines.len() < LONG {
         1
@@ -165,7 +165,7 @@ impl Checker {
     /// Checks the next line and reads its record.
     ///
     /// # Errors
-    /// `Newer` where a newer version wrote it, `Broken` where it does not fit.
+    /// `Newer` or `Unread` where a newer version wrote it, `Broken` where it does not fit.
     pub fn next(&mut self, line: &Line) -> Result<Record, JournalError> {
         let expected = self.head.seq.next();
         if line.seq != expected {
@@ -206,7 +206,13 @@ impl Checker {
             Ok(record) => Ok(record),
             Err(e) => match serde_json::from_str::<Format>(text) {
                 Ok(f) if f.format > FORMAT => Err(newer(f.format)),
-                Ok(_) | Err(_) => Err(self.broken(format!("the record cannot be read: {e}"))),
+                // Its hash fits: nobody damaged it.
+                Ok(_) => Err(JournalError::Unread {
+                    chain: self.chain.clone(),
+                    seq: self.head.seq.next(),
+                    reason: first_words(&e),
+                }),
+                Err(_) => Err(self.broken(format!("the record cannot be read: {e}"))),
             },
         }
     }
@@ -218,6 +224,13 @@ impl Checker {
             reason,
         }
     }
+}
+
+/// Without the list of everything that could have stood there.
+fn first_words(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(", expected one of").unwrap_or(text.len());
+    text[..end].to_owned()
 }
 
 /// All that is read of a record that is not understood.
@@ -361,11 +374,17 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_makes_no_sense_breaks_the_chain() {
+    fn a_record_of_an_unknown_kind_is_another_versions_and_one_that_is_none_breaks_the_chain() {
         let mut line = lines(&["a"]).remove(0);
         line.text = line.text.replace("\"note\"", "\"unheardOf\"");
         line.hash = hash(&line.text);
-        let error = check(&[line]).unwrap_err().to_string();
-        assert!(error.contains("cannot be read"), "{error}");
+        let error = check(&[line.clone()]).unwrap_err();
+        let told = error.to_string();
+        assert!(matches!(error, JournalError::Unread { seq: Seq(1), .. }));
+        assert!(told.contains("unknown variant `unheardOf`"), "{told}");
+        line.text = "{}".to_owned();
+        line.hash = hash(&line.text);
+        let error = check(&[line]).unwrap_err();
+        assert!(matches!(error, JournalError::Broken { .. }), "{error}");
     }
 }

@@ -80,6 +80,7 @@ impl Finding {
             | JournalError::Conflict { .. }
             | JournalError::Locked { .. }
             | JournalError::Newer { .. }
+            | JournalError::Unread { .. }
             | JournalError::Io { .. } => Err(error),
         }
     }

@@ -29,7 +29,8 @@ use super::{
     verdict::{Verdict, Witness},
 };
 
-/// Version of the record format that this build writes. A newer one is refused.
+/// Version of the record format that this build writes. A newer one is refused, and so is a kind that is not known. Fields
+/// that are not known are overlooked: one that must not be raises this.
 pub const FORMAT: u32 = 1;
 
 /// A record as it stands in its chain.

@@ -164,6 +164,33 @@ const AGE: (&str, &str, &str, bool) = ("Age", "date", ".metadata.creationTimesta
 /// # Errors
 /// Where a schema is none; that is a fault of failover.
 pub fn all(kinds: Kinds) -> Result<Vec<(String, String)>, CrdError> {
+    let written = definitions(kinds)?.into_iter().map(|(kind, definition)| {
+        let text = serde_saphyr::to_string(&definition).map_err(|e| CrdError {
+            kind: kind.word,
+            source: e.into(),
+        })?;
+        Ok((format!("{}.yaml", kind.plural), text))
+    });
+    written.collect()
+}
+
+/// The schema of each kind, with its name.
+///
+/// # Errors
+/// Where a schema is none; that is a fault of failover.
+pub fn schemas(kinds: Kinds) -> Result<Vec<(&'static str, Value)>, CrdError> {
+    let made = definitions(kinds)?.into_iter().map(|(kind, definition)| {
+        let version = definition.spec.versions.first();
+        let schema = version.and_then(|version| version.schema.as_ref());
+        (
+            kind.word,
+            json!(schema.map(|schema| &schema.open_api_v3_schema)),
+        )
+    });
+    Ok(made.collect())
+}
+
+fn definitions(kinds: Kinds) -> Result<Vec<(&'static Kind, CustomResourceDefinition)>, CrdError> {
     [
         define::<ProtectedServiceSpec>(&SERVICE, Some(schema::<ServiceStatus>(kinds)), kinds),
         define::<RunbookSpec>(&RUNBOOK, Some(schema::<DocumentStatus>(kinds)), kinds),
@@ -179,10 +206,10 @@ pub fn all(kinds: Kinds) -> Result<Vec<(String, String)>, CrdError> {
 }
 
 fn define<S: JsonSchema>(
-    kind: &Kind,
+    kind: &'static Kind,
     status: Option<Value>,
     kinds: Kinds,
-) -> Result<(String, String), CrdError> {
+) -> Result<(&'static Kind, CustomResourceDefinition), CrdError> {
     let mut properties = json!({"spec": schema::<S>(kinds)});
     let mut version = json!({
         "name": VERSION,
@@ -218,15 +245,12 @@ fn define<S: JsonSchema>(
             "versions": [version],
         },
     });
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| CrdError {
-        kind: kind.word,
-        source,
-    };
     // Read as what the server takes it for, so that nothing is in it that is lost there.
-    let definition: CustomResourceDefinition =
-        serde_json::from_value(definition).map_err(|e| failed(e.into()))?;
-    let text = serde_saphyr::to_string(&definition).map_err(|e| failed(e.into()))?;
-    Ok((format!("{}.yaml", kind.plural), text))
+    let definition = serde_json::from_value(definition).map_err(|e| CrdError {
+        kind: kind.word,
+        source: e.into(),
+    })?;
+    Ok((kind, definition))
 }
 
 fn column((name, kind, path, wide): &(&str, &str, &str, bool)) -> Value {

@@ -137,7 +137,9 @@ pub struct Remarks {
 
 impl Documents {
     /// Takes in a resource; whether what it says as a document is new.
-    pub fn put(&mut self, key: Key, object: DynamicObject) -> bool {
+    pub fn put(&mut self, key: Key, mut object: DynamicObject) -> bool {
+        // Larger than all the rest, and of no use here.
+        object.metadata.managed_fields = None;
         let text = text(&key, &object);
         let going = object.metadata.deletion_timestamp.is_some();
         let before = self.held.insert(
@@ -188,7 +190,7 @@ impl Documents {
         let belongs = |key: &Key, held: &Held| match key.kind {
             DocumentKind::Service => *key == own,
             DocumentKind::Runbook => runbooks.contains(key.name.as_str()),
-            DocumentKind::Policy => spec(held)["service"] == service.as_str(),
+            DocumentKind::Policy => held.object.data["spec"]["service"] == service.as_str(),
         };
         let all = self.held.iter().filter(|(key, held)| belongs(key, held));
         all.map(|(_, held)| held.text.clone()).collect()

@@ -42,7 +42,10 @@ use crate::{
         core::Core,
         event::{Command, Reply},
     },
-    driver::{engine::Engine, service::LoopError},
+    driver::{
+        engine::{Engine, EngineError},
+        service::LoopError,
+    },
     journal::kubernetes::KubernetesJournal,
     model::{
         id::{Seq, ServiceName},
@@ -78,7 +81,13 @@ pub enum LeaderError {
         #[source]
         source: LoopError,
     },
+    /// What waited for the documents cannot begin.
+    #[error(transparent)]
+    Opening(EngineError),
 }
+
+/// What is done once the documents are in force: until then everybody's token is nobody's.
+pub type Opening = Box<dyn FnOnce(&mut Engine) -> Result<(), EngineError> + Send>;
 
 /// What a leader works with.
 pub struct Means {
@@ -86,6 +95,8 @@ pub struct Means {
     pub cluster: Cluster,
     /// The controller, without a service yet.
     pub engine: Engine,
+    /// What waits for its documents; none once it has begun.
+    pub opening: Option<Opening>,
     /// Its journal, in which requests are looked for.
     pub journal: Arc<KubernetesJournal>,
     /// Its secrets.
@@ -191,7 +202,8 @@ impl Leader {
     /// Leads until `stop` ends, which it gives back.
     ///
     /// # Errors
-    /// Where a service's loop ends by itself: another leader writes to its chain, or failover is at fault.
+    /// Where a service's loop ends by itself: another leader writes to its chain, or failover is at fault. Where what
+    /// waited for the documents cannot begin.
     pub async fn lead<T>(
         &mut self,
         mut answered: Answers,
@@ -220,7 +232,7 @@ impl Leader {
                     tokio::select! {
                         biased;
                         end = &mut stop => return Ok(end),
-                        () = self.settle() => {}
+                        settled = self.settle() => settled?,
                     }
                 }
             }
@@ -368,18 +380,19 @@ impl Leader {
     }
 
     /// Everything that is due.
-    async fn settle(&mut self) {
+    async fn settle(&mut self) -> Result<(), LeaderError> {
         self.due = None;
         // Nothing waits for approvals: a cluster may not have their definition yet.
         let mut needed = DocumentKind::ALL.map(Watched::Document).into_iter();
         let has_all = needed.all(|kind| self.whole.contains(&kind));
         if !has_all || !self.whole.contains(&Watched::Run) {
-            return;
+            return Ok(());
         }
         let now = self.means.runtime.now();
         if std::mem::take(&mut self.changed) || self.retry.is_some_and(|(at, _)| at <= now) {
             self.load().await;
             self.plan_retry();
+            self.open()?;
         } else if self.stale.is_empty() {
             // Every chain was read long since that anybody reads at the start.
             self.means.journal.clear_stock();
@@ -399,6 +412,19 @@ impl Leader {
             self.due = Some(self.means.runtime.now().after(self.again));
             self.again.saturating_mul(2).min(LONGEST_WAIT)
         };
+        Ok(())
+    }
+
+    /// Begins what waited for the documents.
+    fn open(&mut self) -> Result<(), LeaderError> {
+        let Some(opening) = self.means.opening.take() else {
+            return Ok(());
+        };
+        opening(&mut self.means.engine).map_err(LeaderError::Opening)?;
+        if let Some(url) = &self.means.engine.desk {
+            tracing::info!("the desk is at {url}/");
+        }
+        Ok(())
     }
 
     /// Where a service stands. A loop that waits for its journal is not waited for.

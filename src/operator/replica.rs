@@ -8,7 +8,9 @@ use tokio::{net::TcpListener, sync::oneshot};
 use super::{
     bounds::Bounds,
     cluster::Cluster,
-    leader::{Leader, LeaderError, Means},
+    crd::CrdError,
+    definitions,
+    leader::{Leader, LeaderError, Means, Opening},
     lease::{Election, Lost, Times, Won},
     reach::{Door, Reach},
     secret::ClusterSecrets,
@@ -29,6 +31,9 @@ use crate::{
 /// The journal is asked again after this where it does not answer.
 const AGAIN: Span = Span::from_secs(1);
 
+/// Of what definitions lack, so much is told.
+const TOLD: usize = 5;
+
 /// How a replica is set up.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -40,7 +45,7 @@ pub struct Settings {
     pub lease: String,
     /// How often the Lease is renewed, and when it may be taken.
     pub times: Times,
-    /// Where the leader's status page is, and where guards and observers find it.
+    /// Where the leader's status page and its desk are, and where guards and observers find it.
     pub outlets: Outlets,
     /// Where the leader is reached through Services, where it is.
     pub door: Option<Door>,
@@ -60,12 +65,28 @@ pub enum ReplicaError {
     /// Its listeners.
     #[error(transparent)]
     Engine(EngineError),
+    /// The definitions of this version cannot be made.
+    #[error(transparent)]
+    Crd(CrdError),
+    /// The cluster has older definitions, or none.
+    #[error("the cluster's definitions lack {}", told(.0))]
+    Definitions(Vec<String>),
     /// It was deposed.
     #[error("this replica does not lead any more")]
     Deposed(#[source] Lost),
     /// It cannot go on.
     #[error("this replica cannot lead")]
     Leader(#[source] LeaderError),
+}
+
+/// The first of what is lacking, and how much more there is.
+fn told(lacking: &[String]) -> String {
+    let first = lacking.iter().take(TOLD).cloned().collect::<Vec<_>>();
+    let first = first.join(", ");
+    match lacking.len().saturating_sub(TOLD) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
 }
 
 /// A replica that is elected, and does not lead yet.
@@ -83,7 +104,7 @@ pub struct Elected {
 /// Waits to be elected; none where `stop` ends before.
 ///
 /// # Errors
-/// Where it cannot listen.
+/// Where it cannot listen, or the cluster lacks definitions of this version.
 pub async fn elect(
     client: Client,
     settings: Settings,
@@ -99,6 +120,11 @@ pub async fn elect(
         ),
         None => None,
     };
+    let mut stop = pin!(stop);
+    tokio::select! {
+        settled = definitions::settle(&client, &runtime) => settled?,
+        () = &mut stop => return Ok(None),
+    }
     // A candidate is ready: it could lead at once.
     metrics.documents_loaded();
     let election = Election::new(
@@ -112,7 +138,7 @@ pub async fn elect(
     tracing::info!(identity = %settings.identity, namespace = %settings.namespace, "waiting for the lease");
     let won = tokio::select! {
         won = election.win() => won,
-        () = stop => return Ok(None),
+        () = &mut stop => return Ok(None),
     };
     Ok(Some(Elected {
         client,
@@ -126,14 +152,15 @@ pub async fn elect(
 }
 
 impl Elected {
-    /// Leads until `stop` ends or another replica leads. `began` gets the controller that begins.
+    /// Leads until `stop` ends or another replica leads. `began` gets the controller that begins, and gives what is to be
+    /// done once its documents are in force.
     ///
     /// # Errors
     /// Where it cannot listen, is deposed, or cannot go on; it is to be started again then.
     pub async fn lead(
         self,
         ledger: SharedLedger,
-        began: impl FnOnce(&mut Engine),
+        began: impl FnOnce(&mut Engine) -> Opening,
         stop: impl Future<Output = ()>,
     ) -> Result<(), ReplicaError> {
         let Self {
@@ -196,7 +223,9 @@ impl Elected {
         let mut engine = Engine::start(Vec::new(), ground, listening)
             .await
             .map_err(ReplicaError::Engine)?;
-        began(&mut engine);
+        // A certificate that was read by the candidate may have been replaced since.
+        engine.renew_certificate();
+        let opening = began(&mut engine);
         let reach = settings.door.map(|door| {
             let (client, runtime) = (client.clone(), runtime.clone());
             Reach::new(client, &settings.namespace, door, tenure.clone(), runtime)
@@ -204,6 +233,7 @@ impl Elected {
         let (mut leader, answered) = Leader::new(Means {
             cluster: Cluster::new(client, &settings.namespace),
             engine,
+            opening: Some(opening),
             journal,
             secrets,
             runtime,

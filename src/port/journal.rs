@@ -54,6 +54,18 @@ pub enum JournalError {
         /// Format known.
         known: u32,
     },
+    /// A record is as it was written, and this version cannot read it.
+    #[error(
+        "record {seq} of chain {chain} was written by a version that knows more ({reason}): use that failover, or a newer one"
+    )]
+    Unread {
+        /// The chain.
+        chain: ServiceName,
+        /// The record.
+        seq: Seq,
+        /// What cannot be read.
+        reason: String,
+    },
     /// The chain does not fit together.
     #[error("chain {chain} is broken at sequence {seq}: {reason}")]
     Broken {

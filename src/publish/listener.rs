@@ -57,7 +57,10 @@ const HEAD: usize = 16 * 1024;
 
 /// The page last rendered. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Pages(Arc<RwLock<Arc<BTreeMap<String, Served>>>>);
+pub struct Pages {
+    files: Arc<RwLock<Arc<BTreeMap<String, Served>>>>,
+    unserved: bool,
+}
 
 #[derive(Clone, Debug)]
 struct Served {
@@ -67,17 +70,32 @@ struct Served {
 }
 
 impl Pages {
+    /// Pages that nobody can ask for, so that none need be rendered.
+    #[must_use]
+    pub fn unserved() -> Self {
+        Self {
+            unserved: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether somebody can ask for them.
+    #[must_use]
+    pub const fn are_served(&self) -> bool {
+        !self.unserved
+    }
+
     /// Puts these files in the place of all those shown before.
     pub fn show(&self, files: &[PageFile]) {
         let map = files
             .iter()
             .map(|f| (f.path.clone(), Served::new(f)))
             .collect();
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(map);
+        *self.files.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(map);
     }
 
     fn current(&self) -> Arc<BTreeMap<String, Served>> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.files.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -6,14 +6,12 @@ use serde_json::{Value, json};
 use crate::stand::{
     controller::{Stand, text, until},
     json_schema,
+    visitor::{self, Visitor, address, token},
 };
 
 mod attack;
 mod browser;
 mod chromium;
-mod visitor;
-
-use visitor::{Visitor, address, token};
 
 /// A running controller with a desk on this host.
 async fn desk() -> (Stand, String) {

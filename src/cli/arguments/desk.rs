@@ -1,4 +1,4 @@
-//! Flags of `failover run` for the web desk.
+//! Flags of `failover run` and `failover operator` for the web desk.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Listen;
 
-/// Flags of `failover run` for the web desk.
+/// Flags of `failover run` and `failover operator` for the web desk.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "The desk")]
 pub struct DeskListen {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::{Listen, VantageListen};
+use super::{DeskListen, Listen, VantageListen};
 use crate::model::span::Span;
 
 /// `failover operator`.
@@ -88,6 +88,9 @@ pub struct OperatorRun {
     /// UDP address that guards speak to the leader at ('failover guard'); 'off' for none.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "off")]
     pub guard_listen: Listen,
+    /// The leader's desk.
+    #[command(flatten)]
+    pub desk: DeskListen,
     /// Observers elsewhere.
     #[command(flatten)]
     pub vantage: VantageListen,

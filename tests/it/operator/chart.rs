@@ -37,10 +37,12 @@ reach:
   guards: {enabled: true}
   vantage: {enabled: true, tlsSecret: vantage}
   statusPage: {enabled: true, service: {type: ClusterIP, annotations: {note: text}}}
+  desk: {enabled: true, tlsSecret: desk, service: {type: LoadBalancer, loadBalancerSourceRanges: [192.0.2.0/24]}}
 leaderElection: {leaseDuration: 30s, renewDeadline: 20s, retryPeriod: 4s}
 metrics: {serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}}
 networkPolicy:
   metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]
+  deskFrom: [{ipBlock: {cidr: 192.0.2.0/24}}]
   egress: [{to: [{ipBlock: {cidr: 192.0.2.0/24}}]}]
 allowCommands: true
 podLabels: {team: platform}
@@ -299,6 +301,11 @@ fn wrong_values_are_refused_where_they_stand() {
             "reach.vantage.tlsSecret: observers speak HTTPS",
         ),
         (
+            "reach: {desk: {enabled: true}}",
+            "reach.desk.tlsSecret: the desk is sent tokens",
+        ),
+        ("reach: {desk: {port: 443}}", "/reach/desk/port"),
+        (
             "leaderElection: {retryPeriod: soon}",
             "/leaderElection/retryPeriod",
         ),
@@ -453,6 +460,7 @@ fn its_account_may_do_what_the_role_says_and_nothing_else() {
         "list /nodes default",
         "watch /secrets/primary-kubeconfig ops",
         "patch discovery.k8s.io/endpointslices/dr-failover-guards ops",
+        "patch discovery.k8s.io/endpointslices/dr-failover-desk ops",
     ] {
         assert!(may(&cluster, &account, allowed), "refused: {allowed}");
     }

@@ -34,6 +34,7 @@ pub mod stage;
 pub mod telegram;
 pub mod twilio;
 pub mod virtual_time;
+pub mod visitor;
 pub mod webhook;
 pub mod website;
 pub mod wiring;

@@ -8,22 +8,23 @@ use reqwest::{
     redirect::Policy,
 };
 
-use crate::stand::controller::{Stand, TOKENS, until};
+use super::controller::{Stand, TOKENS, until};
 
 /// Where a running controller says that its desk is.
 pub fn address(stand: &Stand) -> String {
     let mut found = None;
     until("the controller says where its desk is", || {
-        let log = stand.log();
-        let at = log.split_once("the desk is at ").map(|(_, rest)| rest);
-        let url = at.and_then(|rest| {
-            rest.split_once('/')
-                .zip(rest.find("/\n").or(rest.find("/\"")))
-        });
-        found = url.map(|(_, end)| at.unwrap()[..end].to_owned());
+        found = said(&stand.log());
         found.is_some()
     });
     found.unwrap()
+}
+
+/// Where a log says that the desk is.
+pub fn said(log: &str) -> Option<String> {
+    let (_, at) = log.split_once("the desk is at ")?;
+    let end = at.find("/\n").or(at.find("/\""))?;
+    Some(at[..end].to_owned())
 }
 
 /// A token of one of the stand's people.
