@@ -1,6 +1,6 @@
 //! A protected service: documents after validation.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{borrow::Cow, collections::BTreeMap, fmt, net::SocketAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use super::{
         ServiceName, SiteName, StepId, UserName, VantageName,
     },
     observation::Evidence,
+    page::{EscalationLevel, Severity},
     plan::{Action, OnFailure, Retry, RunKind, StepPhase, Uses},
     public_key::PublicKey,
     readiness::ReadinessPolicy,
@@ -510,11 +511,47 @@ pub struct Team {
     /// Where people command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat: Option<Uses>,
-    /// Time between two repeats of a page that nobody acknowledged.
+    /// Time between two repeats of a page that nobody acknowledged; an escalation begins anew so long after its last level.
     pub repeat: Span,
+    /// Who is paged when, by the time that a page has been open; empty: everybody at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub escalation: Vec<EscalationLevel>,
 }
 
+/// Somebody must look today: such a page is repeated so many times less often than one that somebody must act on now.
+const LESS_OFTEN: u64 = 6;
+
 impl Team {
+    /// The levels of the escalation; one that is everybody where the documents have none.
+    #[must_use]
+    pub fn levels(&self) -> Cow<'_, [EscalationLevel]> {
+        if !self.escalation.is_empty() || self.channels.is_empty() {
+            return Cow::Borrowed(&self.escalation);
+        }
+        let channels: Vec<ChannelName> = self.channels.iter().map(|c| c.name.clone()).collect();
+        Cow::Owned(vec![EscalationLevel {
+            after: Span::ZERO,
+            severity: Severity::Info,
+            to: channels.iter().map(ToString::to_string).collect(),
+            channels,
+        }])
+    }
+
+    /// How long a round through the levels takes, until it begins anew; none where such a page is sent once.
+    #[must_use]
+    pub fn round(&self, severity: Severity) -> Option<Span> {
+        let pause = match severity {
+            Severity::Critical => self.repeat,
+            Severity::Warning => self.repeat.saturating_mul(LESS_OFTEN),
+            Severity::Info => return None,
+        };
+        let hear = |level: &&EscalationLevel| level.severity <= severity;
+        let levels = self.escalation.iter().filter(hear);
+        let last = levels.map(|level| level.after).max().unwrap_or_default();
+        let round = last.saturating_add(pause);
+        (round > Span::ZERO).then_some(round)
+    }
+
     /// The person of a name.
     #[must_use]
     pub fn person(&self, name: &PersonName) -> Option<&Person> {

@@ -14,6 +14,7 @@ use crate::model::{
     approval::{OnTimeout, Role},
     drill::Depth,
     id::TelegramUser,
+    page::Severity as PageSeverity,
     secret::SecretRef,
     service::{ComponentKind, Mode, OverRpo, RecordKind, Template},
     site::{Location, SiteRole},
@@ -599,8 +600,12 @@ pub struct TeamSpec {
     /// The chat in which people command: each by the number that it knows them by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat: Option<TeamChatSpec>,
-    /// Time between two repeats of a page that nobody acknowledged.
+    /// Time between two repeats of a page that nobody acknowledged. Warnings are repeated six times less often.
     pub repeat: Span,
+    /// Who is paged when, until somebody acknowledges. After the last level it begins anew when `repeat` is over. Default:
+    /// every channel at once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub escalation: Vec<EscalationLevelSpec>,
 }
 
 impl Default for TeamSpec {
@@ -610,8 +615,23 @@ impl Default for TeamSpec {
             channels: Vec::new(),
             chat: None,
             repeat: Span::from_secs(300),
+            escalation: Vec::new(),
         }
     }
+}
+
+/// One level of the escalation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EscalationLevelSpec {
+    /// How long a page has been open without being acknowledged. The first level is 0s.
+    pub after: Span,
+    /// Who is paged: people, groups and channels by name.
+    pub to: Vec<String>,
+    /// The least severe page that this level hears of: `critical` wakes people, `warning` and `info` can wait. Default:
+    /// `info` at the first level, `critical` at all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<PageSeverity>,
 }
 
 /// A person of the team.
@@ -638,6 +658,10 @@ pub struct PersonSpec {
     /// leaves to the person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// The channels of `team.channels` that reach this person alone, such as a text message to their telephone: where
+    /// they go when `team.escalation` names the person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contact_methods: Vec<String>,
     /// The telephone number that colleagues find under `/oncall`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone: Option<String>,

@@ -2,7 +2,7 @@
 
 use super::{
     code::Code,
-    nearest,
+    escalation, nearest,
     path::FieldPath,
     place::web_address,
     scope::{Family, Scope},
@@ -214,6 +214,7 @@ pub fn team(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, people: Vec<Pers
         scope.uses(Family::Chat, &chat.uses, &chat.with, &path.key("chat"));
     }
     longer_than_nothing(scope, spec.team.repeat, &path.key("repeat"));
+    let escalation = escalation::levels(scope, spec);
     let customers = FieldPath::spec().key("announcements").key("channels");
     let all = spec
         .announcements
@@ -249,6 +250,7 @@ pub fn team(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, people: Vec<Pers
             with: c.with.value(),
         }),
         repeat: spec.team.repeat,
+        escalation,
     }
 }
 

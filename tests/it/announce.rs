@@ -103,6 +103,18 @@ fn page(severity: Severity, repeat: u32, id: &str) -> Notice {
     }
 }
 
+/// The same page is over.
+fn over(severity: Severity, id: &str) -> Notice {
+    let Notice::Page { service, page, .. } = page(severity, 0, id) else {
+        panic!("this is no page")
+    };
+    Notice::PageOver {
+        service,
+        page,
+        id: id.to_owned(),
+    }
+}
+
 fn mailing(message: &str) -> Mailing {
     Mailing {
         service: "shop".into(),
