@@ -169,6 +169,7 @@ pub(super) fn shop() -> Service {
             templates: BTreeMap::new(),
             symptom: "the shop cannot be reached".to_owned(),
             cadence: Span::from_secs(1200),
+            long_cadence: None,
         },
         team: Team {
             people: ["anna", "ben"].map(Person::named).to_vec(),
@@ -789,3 +790,4 @@ mod paging;
 mod patience;
 mod people;
 mod planned;
+mod telling;

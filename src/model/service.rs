@@ -457,6 +457,30 @@ pub struct Announcements {
     pub symptom: String,
     /// Longest time to the next update; each message names it.
     pub cadence: Span,
+    /// Less frequent updates of an incident that lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_cadence: Option<LongCadence>,
+}
+
+/// Less frequent updates of an incident that lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LongCadence {
+    /// How long the incident has lasted then.
+    pub after: Span,
+    /// Longest time to the next update from then on.
+    pub cadence: Span,
+}
+
+impl Announcements {
+    /// The longest time to the next update of an incident that has lasted so long.
+    #[must_use]
+    pub fn cadence(&self, lasted: Span) -> Span {
+        match self.long_cadence {
+            Some(long) if lasted >= long.after => long.cadence,
+            Some(_) | None => self.cadence,
+        }
+    }
 }
 
 /// Where announcements or pages go out.

@@ -16,7 +16,7 @@ use crate::model::{
     id::TelegramUser,
     page::Severity as PageSeverity,
     secret::SecretRef,
-    service::{ComponentKind, Mode, OverRpo, RecordKind, Template},
+    service::{ComponentKind, LongCadence, Mode, OverRpo, RecordKind, Template},
     site::{Location, SiteRole},
     span::Span,
     step::Rung,
@@ -524,6 +524,9 @@ pub struct AnnouncementsSpec {
     pub symptom: Option<String>,
     /// Longest time to the next update; each message names it.
     pub cadence: Span,
+    /// Less frequent updates of an incident that lasts. The message that begins them says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub long_cadence: Option<LongCadence>,
     /// Where announcements go out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<ChannelSpec>,
@@ -536,6 +539,7 @@ impl Default for AnnouncementsSpec {
         Self {
             symptom: None,
             cadence: Span::from_secs(20 * 60),
+            long_cadence: None,
             channels: Vec::new(),
             templates: TemplatesSpec::default(),
         }

@@ -26,6 +26,7 @@ mod dkim;
 mod email;
 mod fanout;
 mod list;
+mod many;
 mod pagerduty;
 mod sms;
 mod telegram;
@@ -63,6 +64,7 @@ fn announcement(phase: Phase) -> Announcement {
         fallback_url: Some("https://shop.standby.example.net/".to_owned()),
         data_safety: None,
         next_update: Some(now.after(Span::from_secs(1200))),
+        less_often: None,
         status_url: Some("https://status.example.net/".to_owned()),
         drill: false,
         text: None,
