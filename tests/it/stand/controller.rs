@@ -383,6 +383,16 @@ spec:
         answer(client.get(format!("http://127.0.0.1:{}{path}", self.figures))).await
     }
 
+    /// Where the status page is served.
+    pub fn page_address(&self) -> String {
+        format!("127.0.0.1:{}", self.page)
+    }
+
+    /// The controller's process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// Fetches from the status page's listener.
     pub async fn page(&self, path: &str) -> (u16, String) {
         let client = client();
