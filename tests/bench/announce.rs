@@ -321,7 +321,7 @@ async fn page() -> Page {
     let before = memory(stand.pid(), "VmRSS:");
     stand.east_is_up(false);
     let mut text = String::new();
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     while !text.contains("Orders cannot be placed") {
         assert!(Instant::now() < end, "the page never tells: {text}");
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -40,20 +40,18 @@ fn escalating() -> Service {
 /// Who was paged when, in seconds from the beginning, of the page of that title.
 fn course(stage: &Stage, title: &str) -> Vec<(u64, u32, String)> {
     let start = Time::parse("2026-11-21T03:00:00Z").unwrap();
-    let raised = stage.log.iter().find_map(|record| match &record.body {
-        RecordBody::PageRaised { page } if page.title.contains(title) => {
-            Some(PageId::of(&record.chain, record.seq))
-        }
-        _ => None,
+    let raised = stage.log.iter().find(|record| {
+        matches!(&record.body, RecordBody::PageRaised { page } if page.title.contains(title))
     });
+    let raised = raised.map(|record| PageId::of(&record.chain, record.seq));
     let page = raised.expect("a page of that title");
-    let told = stage.log.iter().filter_map(|record| match &record.body {
-        RecordBody::TeamPaged { pages, to, .. } => {
-            let round = pages.get(&page)?;
-            let at = record.at.since(start).as_millis() / 1000;
-            Some((at, *round, to.join(" ")))
-        }
-        _ => None,
+    let told = stage.log.iter().filter_map(|record| {
+        let RecordBody::TeamPaged { pages, to, .. } = &record.body else {
+            return None;
+        };
+        let round = pages.get(&page)?;
+        let at = record.at.since(start).as_millis() / 1000;
+        Some((at, *round, to.join(" ")))
     });
     told.collect()
 }
@@ -124,9 +122,11 @@ fn pages_that_come_together_are_one_message_and_critical_ones_wait_for_no_other(
     }
     let messages = |stage: &Stage| -> Vec<usize> {
         let new = stage.log[before..].iter();
-        new.filter_map(|record| match &record.body {
-            RecordBody::TeamPaged { pages, .. } => Some(pages.len()),
-            _ => None,
+        new.filter_map(|record| {
+            let RecordBody::TeamPaged { pages, .. } = &record.body else {
+                return None;
+            };
+            Some(pages.len())
         })
         .collect()
     };

@@ -14,9 +14,11 @@ use crate::{
 fn announced(stage: &Stage) -> Vec<&Announcement> {
     let bodies = stage.log.iter().map(|record| &record.body);
     bodies
-        .filter_map(|body| match body {
-            RecordBody::PhaseEntered { announcement, .. } => Some(&**announcement),
-            _ => None,
+        .filter_map(|body| {
+            let RecordBody::PhaseEntered { announcement, .. } = body else {
+                return None;
+            };
+            Some(announcement.as_ref())
         })
         .collect()
 }
