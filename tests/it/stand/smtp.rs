@@ -51,7 +51,7 @@ impl Exim {
 
     /// The same, but what it has taken it only keeps: for many mails, of which the log tells who gets them.
     pub async fn start_keeping() -> Self {
-        let settings = "queue_only = true\nqueue_run_max = 0\nsplit_spool_directory = true\n";
+        let settings = "queue_only = true\nsplit_spool_directory = true\n";
         Self::run("", settings).await
     }
 
