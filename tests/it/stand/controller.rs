@@ -362,8 +362,7 @@ spec:
 
     /// Sends the controller a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = self.child.as_ref().unwrap().id();
-        kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+        kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
     }
 
     /// Waits for the controller's end.
@@ -396,7 +395,7 @@ spec:
     /// Fetches from the status page's listener.
     pub async fn page(&self, path: &str) -> (u16, String) {
         let client = client();
-        answer(client.get(format!("http://127.0.0.1:{}{path}", self.page))).await
+        answer(client.get(format!("http://{}{path}", self.page_address()))).await
     }
 
     /// Presses the button of a form there.
