@@ -63,6 +63,10 @@ async fn ten_thousand_are_told_once_by_a_controller_that_is_killed_three_times()
     let document = stand.document();
     stand.write(&document.replacen("    channels:\n      - name: hook", &mail, 1));
     stand.start(&[]);
+    let lists = stand.path("state").join("services/shop/lists");
+    until("the list was fetched", || {
+        std::fs::read_dir(&lists).is_ok_and(|files| files.count() > 0)
+    });
     stand.east_is_up(false);
     for taken in DEATHS {
         until(&format!("{taken} mails are taken"), || {
