@@ -1,7 +1,7 @@
 //! Alerts in Prometheus' Alertmanager (API v2).
 //!
 //! An alert has an end from the start, which every repeat of the page moves on: one whose controller is gone, or whose
-//! page was acknowledged, ends by itself.
+//! page was acknowledged, ends by itself. When the page is over, it ends at once.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +20,7 @@ use crate::{
     model::{
         check::{CheckItem, CheckStatus},
         id::IdempotencyKey,
+        page::Severity,
         secret::{Secret, SecretRef},
         span::Span,
         time::Time,
@@ -42,7 +43,7 @@ pub const KIND: Kind = Kind::new::<AlertmanagerWith>(
 /// Shortest wait before an alert is sent again, where the other side does not say.
 const PAUSE: Span = Span::from_secs(5);
 
-/// An alert outlives so many repeats of its page, so that one that is late does not end it.
+/// An alert outlives so many rounds of its page, so that one that is late does not end it.
 const REPEATS: u64 = 3;
 
 /// Most characters of a description.
@@ -69,7 +70,8 @@ pub struct AlertmanagerWith {
     /// More labels for every alert, such as `environment: production`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// How long an alert lasts after its page was sent last. Default: three times `team.repeat`.
+    /// How long an alert lasts after its page was sent last. Default: three times what it takes until the page is sent
+    /// again.
     #[serde(default)]
     pub lasts: Option<Span>,
     /// Time-out of one request.
@@ -147,18 +149,14 @@ fn is_label(name: &str) -> bool {
 }
 
 fn make(with: &Value, wiring: &Wiring) -> Result<SharedChannel, MakeError> {
-    let with: AlertmanagerWith = read(with)?;
-    let repeat = wiring.service.team.repeat;
     Ok(std::sync::Arc::new(Alertmanager {
-        lasts: with.lasts.unwrap_or_else(|| repeat.saturating_mul(REPEATS)),
-        with,
+        with: read(with)?,
         wiring: wiring.clone(),
     }))
 }
 
 struct Alertmanager {
     with: AlertmanagerWith,
-    lasts: Span,
     wiring: Wiring,
 }
 
@@ -167,7 +165,8 @@ impl Channel for Alertmanager {
     fn compile(&self, notice: &Notice) -> Compiled {
         let message = Message::of(notice);
         let (text, was_cut) = message.long.fit(|t| t.chars().count() <= TEXT);
-        let mut remarks = vec![format!("ends by itself after {}", self.lasts)];
+        let lasts = self.lasts(severity(notice));
+        let mut remarks = vec![format!("ends by itself after {lasts}")];
         if was_cut {
             remarks.push("cut to length".to_owned());
         }
@@ -179,7 +178,7 @@ impl Channel for Alertmanager {
             subject: Some(message.subject),
             text,
             html: None,
-            json: Some(json!({"alert": alert, "over": is_over(notice)})),
+            json: Some(json!({"alert": alert, "over": is_over(notice), "lasts": lasts})),
             remarks,
         }
     }
@@ -209,6 +208,10 @@ impl Channel for Alertmanager {
         })
     }
 
+    fn keeps_state(&self) -> bool {
+        true
+    }
+
     fn workers(&self) -> usize {
         self.with.urls.len().clamp(1, 8)
     }
@@ -218,16 +221,16 @@ impl Channel for Alertmanager {
         for url in &self.with.urls {
             items.push(self.check_one(url).await);
         }
-        let repeat = self.wiring.service.team.repeat;
-        if self.lasts < repeat {
+        let repeat = self.sent_again(Severity::Critical);
+        let lasts = self.lasts(Severity::Critical);
+        if lasts < repeat {
             items.push(CheckItem::bad(
                 "announce/alertmanager/lasts",
                 CheckStatus::Warn,
                 format!(
-                    "an alert ends after {}, before its page is repeated after {repeat}",
-                    self.lasts
+                    "an alert ends after {lasts}, before its page is sent again after {repeat}"
                 ),
-                "make lasts at least twice team.repeat",
+                "make lasts at least twice that",
             ));
         }
         items
@@ -235,6 +238,16 @@ impl Channel for Alertmanager {
 }
 
 impl Alertmanager {
+    fn sent_again(&self, severity: Severity) -> Span {
+        let team = &self.wiring.service.team;
+        team.round(severity).unwrap_or(team.repeat)
+    }
+
+    fn lasts(&self, severity: Severity) -> Span {
+        let own = self.with.lasts;
+        own.unwrap_or_else(|| self.sent_again(severity).saturating_mul(REPEATS))
+    }
+
     fn labels(&self, notice: &Notice) -> Map<String, Value> {
         let mut labels: Map<String, Value> = self
             .with
@@ -251,7 +264,8 @@ impl Alertmanager {
             ],
             Notice::Page {
                 service, page, id, ..
-            } => vec![
+            }
+            | Notice::PageOver { service, page, id } => vec![
                 ("alertname", alert_name(&topic(page))),
                 ("service", service.to_string()),
                 ("severity", page.severity.to_string()),
@@ -273,7 +287,8 @@ impl Alertmanager {
         alert["endsAt"] = json!(if compiled["over"] == json!(true) {
             now
         } else {
-            now.after(self.lasts)
+            let lasts = serde_json::from_value(compiled["lasts"].clone());
+            now.after(lasts.unwrap_or_else(|_| self.lasts(Severity::Critical)))
         });
         let request = self
             .wiring
@@ -360,11 +375,19 @@ impl Alertmanager {
     }
 }
 
-/// Ends with the last announcement; nothing tells a channel that a page is over.
+fn severity(notice: &Notice) -> Severity {
+    match notice {
+        Notice::Announcement { .. } => Severity::Info,
+        Notice::Page { page, .. } | Notice::PageOver { page, .. } => page.severity,
+    }
+}
+
+/// Ends with the last announcement, and when its page is over.
 fn is_over(notice: &Notice) -> bool {
     match notice {
         Notice::Announcement { announcement, .. } => announcement.phase.is_last(),
         Notice::Page { .. } => false,
+        Notice::PageOver { .. } => true,
     }
 }
 
@@ -383,6 +406,7 @@ fn annotations(notice: &Notice, subject: &str, text: &str) -> Value {
                 annotations["acknowledge"] = json!(format!("failover ack {id}"));
             }
         }
+        Notice::PageOver { .. } => {}
     }
     annotations
 }

@@ -48,6 +48,7 @@ impl Message {
                 repeat,
                 id,
             } => Self::page(service.as_str(), page, *repeat, id),
+            Notice::PageOver { service, page, .. } => Self::over(service.as_str(), page),
         }
     }
 
@@ -69,6 +70,20 @@ impl Message {
             subject: one_line(&format!("{mark}{}", template::fill(subject, a))),
             long: say(own.unwrap_or(&template.text)),
             short: say(own.or(template.short.as_deref()).unwrap_or(&template.text)),
+        }
+    }
+
+    fn over(service: &str, page: &Page) -> Self {
+        let subject = one_line(&format!("[closed] {service}: {}", page.title));
+        let body = Body {
+            head: subject.clone(),
+            middle: vec!["Nobody needs to act on this any more.".to_owned()],
+            tail: vec![format!("$ failover status {service}")],
+        };
+        Self {
+            subject,
+            long: body.clone(),
+            short: body,
         }
     }
 

@@ -1,7 +1,6 @@
 //! Alerts in PagerDuty (Events API v2, <https://developer.pagerduty.com/docs/send-alert-event>).
 //!
-//! Every repeat of a page has the same `dedup_key`, so that it stays one alert. Nothing tells a channel that a page was
-//! acknowledged or is over: the alert is closed in PagerDuty.
+//! Every repeat of a page has the same `dedup_key`, so that it stays one alert, and so has its end, which resolves it.
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -16,7 +15,7 @@ use super::{
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
-        id::IdempotencyKey,
+        id::{IdempotencyKey, ServiceName},
         secret::SecretRef,
         span::Span,
         time::Time,
@@ -157,6 +156,10 @@ impl Channel for PagerDuty {
         })
     }
 
+    fn keeps_state(&self) -> bool {
+        true
+    }
+
     async fn check(&self) -> Vec<CheckItem> {
         vec![self.check_key(), self.check_connection().await]
     }
@@ -186,15 +189,9 @@ impl PagerDuty {
                 id,
             } => {
                 let topic = topic(page);
-                // What stands in no journal has no id: one alert a topic.
-                let of = if id.is_empty() {
-                    format!("{service}-{topic}")
-                } else {
-                    id.clone()
-                };
                 json!({
                     "event_action": "trigger",
-                    "dedup_key": format!("failover/{source}/{of}"),
+                    "dedup_key": alert(&source, service, &topic, id),
                     "client": "failover",
                     "payload": {
                         "summary": summary,
@@ -211,6 +208,18 @@ impl PagerDuty {
                     },
                 })
             }
+            Notice::PageOver { service, page, id } => json!({
+                "event_action": "resolve",
+                "dedup_key": alert(&source, service, &topic(page), id),
+                "client": "failover",
+                "payload": {
+                    "summary": summary,
+                    "source": source,
+                    "severity": page.severity,
+                    "group": service,
+                    "class": topic(page),
+                },
+            }),
         }
     }
 
@@ -298,6 +307,15 @@ impl PagerDuty {
 
     fn name(&self) -> String {
         endpoint::host(&self.with.base_url).unwrap_or_default()
+    }
+}
+
+/// The alert that a page is. What stands in no journal has no id: one alert a topic.
+fn alert(source: &str, service: &ServiceName, topic: &str, id: &str) -> String {
+    if id.is_empty() {
+        format!("failover/{source}/{service}-{topic}")
+    } else {
+        format!("failover/{source}/{id}")
     }
 }
 

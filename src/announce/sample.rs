@@ -22,6 +22,7 @@ pub fn announcement(phase: Phase) -> Announcement {
         fallback_url: Some("https://shop.standby.example.net/".to_owned()),
         data_safety: Some("Everything up to 14:02 UTC is safe.".to_owned()),
         next_update: Some(Time::parse("2026-11-21T14:43:22Z").unwrap()),
+        less_often: None,
         status_url: Some("https://status.example.net/".to_owned()),
         drill: false,
         text: None,

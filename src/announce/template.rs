@@ -3,7 +3,6 @@
 use crate::model::{
     announcement::{Announcement, Phase},
     service::{Announcements, Template},
-    time::Time,
 };
 
 /// What is said when the last message knows of no loss.
@@ -125,12 +124,23 @@ fn value(name: &str, a: &Announcement) -> Option<String> {
         "started" => a.started.date(),
         "fallbackUrl" => a.fallback_url.clone().unwrap_or_default(),
         "statusUrl" => a.status_url.clone().unwrap_or_default(),
-        "nextUpdate" => a.next_update.map(Time::date).unwrap_or_default(),
+        "nextUpdate" => next_update(a),
         "dataSafety" => data_safety(a),
         "incident" => a.incident.to_string(),
         "phase" => a.phase.to_string(),
         _ => return None,
     })
+}
+
+/// When the next update comes; where they come less often than before, that as well.
+fn next_update(a: &Announcement) -> String {
+    let Some(at) = a.next_update else {
+        return String::new();
+    };
+    match a.less_often {
+        Some(every) => format!("{}, and from then on every {every}", at.date()),
+        None => at.date(),
+    }
 }
 
 /// Said only where it is known; the last message says at least that no loss is known.
@@ -168,6 +178,23 @@ mod tests {
             text,
             "Shop since 2026-11-21 14:03 UTC\nA line without any\nBoth  shop-i7"
         );
+    }
+
+    #[test]
+    fn whoever_is_told_less_often_hears_of_it() {
+        let mut a = sample::announcement(Phase::Investigating);
+        let line = "The next update comes by {nextUpdate}.";
+        assert_eq!(
+            fill(line, &a),
+            "The next update comes by 2026-11-21 14:43 UTC."
+        );
+        a.less_often = Some(crate::model::span::Span::from_secs(3600));
+        assert_eq!(
+            fill(line, &a),
+            "The next update comes by 2026-11-21 14:43 UTC, and from then on every 1h."
+        );
+        a.next_update = None;
+        assert_eq!(fill(line, &a), "");
     }
 
     #[test]

@@ -158,6 +158,10 @@ impl Channel for Webhook {
         })
     }
 
+    fn keeps_state(&self) -> bool {
+        true
+    }
+
     async fn check(&self) -> Vec<CheckItem> {
         const NAME: &str = "announce/webhook/connection";
         let secret = match self.key() {
@@ -379,6 +383,16 @@ fn body(notice: &Notice, subject: &str, text: &str) -> Value {
                 "commands": page.commands,
                 "acknowledge": (!id.is_empty()).then(|| format!("failover ack {id}")),
                 "repeat": repeat,
+                "text": text,
+            },
+        }),
+        Notice::PageOver { service, page, id } => json!({
+            "type": "pageOver",
+            "data": {
+                "id": id,
+                "service": service,
+                "severity": page.severity,
+                "title": page.title,
                 "text": text,
             },
         }),

@@ -68,7 +68,13 @@ pub fn status(report: &Report) -> String {
         let _ = write!(text, "\nQuestion {} is open: {}.", ask.id, ask.about);
     }
     for page in &report.pages {
-        let _ = write!(text, "\nPage {}: {}", page.id, page.title);
+        let _ = write!(
+            text,
+            "\nPage {}: {} ({})",
+            page.id,
+            page.title,
+            page.course()
+        );
     }
     text
 }

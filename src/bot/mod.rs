@@ -9,6 +9,7 @@ mod phrase;
 mod press;
 mod roster;
 mod session;
+mod shown;
 mod talk;
 mod teller;
 mod ticket;

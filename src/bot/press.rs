@@ -82,9 +82,11 @@ impl Bot {
         let who = who.and_then(|s| speaker.person(s));
         let by = who.map_or_else(String::new, |person| format!("{}: ", person.name));
         let wish = match ticket.deed {
-            Deed::Drop => {
+            Deed::Drop(what) => {
                 self.close_choice(room, ticket.choice, format!("→ {by}nothing is done"));
-                return self.answer(press, "Nothing is done.", false).await;
+                self.answer(press, "Nothing is done.", false).await;
+                let text = format!("decided in the chat not to go on: {what}");
+                return self.note(&speaker, &ticket.service, text).await;
             }
             Deed::Give(wish) => *wish,
             Deed::Tell {
@@ -124,6 +126,33 @@ impl Bot {
         }
     }
 
+    /// Writes down, and shows, which choices nobody took while their buttons were good.
+    pub async fn close_lapsed(&self) {
+        let lapsed = {
+            let tickets = self.talk.tickets.lock();
+            let mut tickets = tickets.unwrap_or_else(PoisonError::into_inner);
+            tickets.lapsed(self.runtime.now())
+        };
+        for ticket in lapsed {
+            self.close_choice(
+                &ticket.room,
+                ticket.choice,
+                "→ nobody pressed a button in time: nothing is done".to_owned(),
+            );
+            if let (Some(of), Deed::Drop(what)) = (ticket.of, ticket.deed) {
+                let text = format!("was asked in the chat and did not answer in time: {what}");
+                self.note(&of, &ticket.service, text).await;
+            }
+        }
+    }
+
+    async fn note(&self, speaker: &Speaker, service: &ServiceName, text: String) {
+        let noted = self.talk.give(speaker, service, Wish::Note { text }).await;
+        if let Err(why) = noted {
+            tracing::warn!(%service, why, "what was decided in the chat could not be written down");
+        }
+    }
+
     /// A question whose button was used up by somebody who may not answer it gets new ones.
     async fn restore(&self, room: &Room, service: &ServiceName, wish: &Wish) {
         let (Wish::Approve { ask, .. } | Wish::Deny { ask, .. }) = wish else {
@@ -148,6 +177,9 @@ impl Bot {
     }
 
     async fn answer(&self, press: &PressId, text: &str, aloud: bool) {
+        if !self.talk.clerk.controller.leads() {
+            return;
+        }
         if let Err(error) = self.chat.answer(press, text, aloud).await {
             tracing::debug!(%error, "whoever pressed a button was not answered");
         }

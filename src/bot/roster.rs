@@ -66,6 +66,7 @@ async fn run(clerk: Arc<Clerk>, runtime: SharedRuntime) {
         if now >= redraw || renews {
             redraw = now.after(REDRAW);
             for (bot, _) in bots.values() {
+                bot.close_lapsed().await;
                 bot.redraw(renews).await;
             }
         }

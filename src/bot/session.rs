@@ -13,6 +13,7 @@ use super::{
     card::{self, Matter},
     flood::{Flood, Heard},
     phrase::{self, Phrase, Verb},
+    shown::Shown,
     talk::{self, Reply, Talk, Turn},
     teller::{Saying, Tag, Teller},
     ticket::{Deed, Tickets},
@@ -34,7 +35,7 @@ use crate::{
         time::Time,
     },
     port::{
-        chat::{Author, ChatError, Post, Room, Said, SharedChat, Words},
+        chat::{Author, ChatError, Post, PostId, Room, Said, SharedChat, Words},
         runtime::SharedRuntime,
     },
 };
@@ -45,6 +46,8 @@ const STALE: Span = Span::from_secs(60);
 const PATIENCE: Span = Span::from_millis(900);
 /// Wait after nothing could be heard.
 const DEAF: Span = Span::from_secs(5);
+/// Whether this process leads is looked at again after this where it does not.
+const AGAIN: Span = Span::from_secs(1);
 /// Rooms that are spoken in at once.
 const ROOMS: usize = 200;
 /// Where a service's rooms that want every change are kept.
@@ -77,6 +80,7 @@ pub struct Bot {
     flood: Mutex<Flood>,
     places: Mutex<BTreeMap<ServiceName, Place>>,
     mouths: Mutex<BTreeMap<Room, Teller>>,
+    shown: Arc<Shown>,
     /// Strangers who were answered within the last minute.
     answered: Mutex<BTreeMap<(Author, Room, Verb), Time>>,
 }
@@ -96,6 +100,7 @@ impl Bot {
             flood: Mutex::new(Flood::default()),
             places: Mutex::new(BTreeMap::new()),
             mouths: Mutex::new(BTreeMap::new()),
+            shown: Arc::default(),
             answered: Mutex::new(BTreeMap::new()),
         }
     }
@@ -113,6 +118,14 @@ impl Bot {
 
     /// Speaks of these services from now on, and of no others.
     pub fn speaks_of(&self, spoken: Vec<Spoken>) {
+        for (room, tag, id, text) in self.take_up(spoken) {
+            self.mouth(&room).say(Saying::Known(tag, id, text));
+        }
+    }
+
+    /// What an earlier process showed of the services that are new here.
+    fn take_up(&self, spoken: Vec<Spoken>) -> Vec<(Room, Tag, PostId, String)> {
+        let mut known = Vec::new();
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let named: BTreeSet<ServiceName> = spoken.iter().map(|s| s.service.clone()).collect();
         places.retain(|service, _| named.contains(service));
@@ -122,6 +135,9 @@ impl Bot {
             state,
         } in spoken
         {
+            if !places.contains_key(&service) {
+                known.extend(self.shown.open(&service, &state));
+            }
             let place = places.entry(service).or_insert_with(|| Place {
                 rooms: Vec::new(),
                 stalked: stalked(&state),
@@ -130,12 +146,19 @@ impl Bot {
             });
             place.rooms = rooms;
         }
+        known
     }
 
     /// Hears and answers until its task ends.
     pub async fn hear(self: Arc<Self>) {
         let mut was_deaf = false;
         loop {
+            // Only the leader listens: what it takes is heard by nobody else.
+            if !self.talk.clerk.controller.leads() {
+                let again = self.runtime.now().after(AGAIN);
+                self.runtime.sleep_until(again).await;
+                continue;
+            }
             match self.chat.listen().await {
                 Ok(said) => {
                     was_deaf = false;
@@ -437,7 +460,10 @@ impl Bot {
         }
         mouths
             .entry(room.clone())
-            .or_insert_with(|| Teller::start(self.chat.clone(), room.clone(), &self.runtime))
+            .or_insert_with(|| {
+                let (clerk, shown) = (self.talk.clerk.clone(), self.shown.clone());
+                Teller::start(self.chat.clone(), room.clone(), &self.runtime, shown, clerk)
+            })
             .clone()
     }
 

@@ -479,8 +479,9 @@ impl Talk {
             let decided = (deed, Some(choice));
             self.ticket(turn.room, service, Some(turn.speaker), label, decided)
         };
+        let dropped = Deed::Drop(yes.to_owned());
         let yes = button(yes, deed);
-        let no = button(no, Deed::Drop);
+        let no = button(no, dropped);
         Reply {
             post: Post {
                 text,

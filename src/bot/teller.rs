@@ -2,12 +2,13 @@
 //!
 //! An answer to a person goes before a card, and of a card only its last state is shown.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use futures::{FutureExt, StreamExt, channel::mpsc, select_biased};
 
-use super::{card::Matter, ticket::Choice};
+use super::{card::Matter, shown::Shown, ticket::Choice};
 use crate::{
+    desk::clerk::Clerk,
     model::{
         id::{AskId, ServiceName},
         span::Span,
@@ -25,6 +26,8 @@ const BURST: u64 = 5;
 const PACE: Span = Span::from_secs(3);
 /// Time between two edits of one card.
 const EDITS: Span = Span::from_secs(3);
+/// Whether this process leads is looked at again after this where it does not.
+const AGAIN: Span = Span::from_secs(1);
 /// Messages that wait at most; whoever floods a room loses the oldest.
 const MOST: usize = 200;
 
@@ -50,6 +53,8 @@ pub enum Saying {
     End(Tag, Post),
     /// Of a service's cards and questions only these are still open.
     Only(ServiceName, Vec<Tag>),
+    /// An earlier process showed this message: it is the one with this tag.
+    Known(Tag, PostId, String),
     /// The message with this tag keeps its text, loses its buttons, and says how it ended.
     Close(Tag, String),
 }
@@ -60,11 +65,19 @@ pub struct Teller(mpsc::UnboundedSender<Saying>);
 
 impl Teller {
     /// Begins to speak in a room, until the last handle is dropped.
-    pub fn start(chat: SharedChat, room: Room, runtime: &SharedRuntime) -> Self {
+    pub fn start(
+        chat: SharedChat,
+        room: Room,
+        runtime: &SharedRuntime,
+        shown: Arc<Shown>,
+        clerk: Arc<Clerk>,
+    ) -> Self {
         let (say, said) = mpsc::unbounded();
         let mouth = Mouth {
             chat,
             room,
+            shown,
+            clerk,
             runtime: runtime.clone(),
             waiting: VecDeque::new(),
             cards: Vec::new(),
@@ -99,6 +112,8 @@ struct Kept {
 struct Mouth {
     chat: SharedChat,
     room: Room,
+    shown: Arc<Shown>,
+    clerk: Arc<Clerk>,
     runtime: SharedRuntime,
     waiting: VecDeque<Post>,
     cards: Vec<Kept>,
@@ -160,6 +175,18 @@ impl Mouth {
                     .collect();
                 for tag in over {
                     self.take(Saying::Close(tag, "→ this is over".to_owned()));
+                }
+            }
+            Saying::Known(tag, id, text) => {
+                if !self.cards.iter().any(|kept| kept.tag == tag) {
+                    self.cards.push(Kept {
+                        tag,
+                        id: Some(id),
+                        shown: Some(Post::text(text)),
+                        wanted: None,
+                        edited: self.runtime.now().before(EDITS),
+                        ends: false,
+                    });
                 }
             }
             Saying::Close(tag, how) => {
@@ -224,6 +251,11 @@ impl Mouth {
         if self.passes == 0 || now < self.not_before {
             return;
         }
+        // Another process may lead by now, and say it itself.
+        if !self.clerk.controller.leads() {
+            self.not_before = now.after(AGAIN);
+            return;
+        }
         let is_due = |kept: &Kept| kept.wanted.is_some() && now >= kept.edited.after(EDITS);
         let is_question = |kept: &Kept| matches!(kept.tag, Tag::Question(..));
         let asks = self.cards.iter().any(|k| is_due(k) && is_question(k));
@@ -269,6 +301,9 @@ impl Mouth {
             // Somebody removed it, or it is too old to be edited: the next state is a new message.
             Err(ChatError::Refused { .. }) => kept.id = None,
         }
+        let text = kept.shown.as_ref().map(|post| post.text.as_str());
+        let message = kept.id.as_ref().zip(text).filter(|_| !kept.is_over());
+        self.shown.keep(&self.room, &kept.tag, message);
         self.cards.retain(|kept| !kept.is_over());
         self.settle(said);
     }

@@ -39,8 +39,8 @@ pub enum Deed {
         /// What customers had heard.
         phase: Option<Phase>,
     },
-    /// Drops what was shown.
-    Drop,
+    /// Drops what was shown: what that was.
+    Drop(String),
 }
 
 /// A ticket as it was issued.
@@ -57,6 +57,8 @@ pub struct Ticket {
     /// The message that it stands below, where it is one of several that end together.
     pub choice: Option<Choice>,
     until: Time,
+    /// Whether somebody still has to hear that it was not used.
+    is_awaited: bool,
 }
 
 /// Why a ticket is not taken.
@@ -86,7 +88,8 @@ impl Tickets {
         (deed, choice): (Deed, Option<Choice>),
         now: Time,
     ) -> String {
-        self.0.retain(|_, ticket| ticket.until > now);
+        self.0
+            .retain(|_, ticket| ticket.until > now || ticket.is_awaited);
         while self.0.len() >= MOST {
             let oldest = self.0.iter().min_by_key(|(_, t)| t.until);
             let Some(key) = oldest.map(|(key, _)| *key) else {
@@ -95,9 +98,14 @@ impl Tickets {
             self.0.remove(&key);
         }
         let word = hex::encode(rand::random::<[u8; 16]>());
+        let is_awaited = match deed {
+            Deed::Drop(_) => true,
+            Deed::Give(_) | Deed::Tell { .. } => false,
+        };
         let ticket = Ticket {
             service: service.clone(),
             room: room.clone(),
+            is_awaited,
             of: of.cloned(),
             deed,
             choice,
@@ -105,6 +113,17 @@ impl Tickets {
         };
         self.0.insert(key(&word), ticket);
         word
+    }
+
+    /// Choices that nobody took in their time, each once: the ticket that drops it.
+    pub fn lapsed(&mut self, now: Time) -> Vec<Ticket> {
+        let over = self.0.values_mut();
+        over.filter(|ticket| ticket.until <= now && ticket.is_awaited)
+            .map(|ticket| {
+                ticket.is_awaited = false;
+                ticket.clone()
+            })
+            .collect()
     }
 
     /// The service that a ticket is about.
@@ -155,6 +174,10 @@ mod tests {
     const ANN: Speaker = Speaker::Telegram(TelegramUser(1));
     const BEN: Speaker = Speaker::Telegram(TelegramUser(2));
 
+    fn drop_it() -> Deed {
+        Deed::Drop("begin it".to_owned())
+    }
+
     fn room(name: &str) -> Room {
         Room(name.to_owned())
     }
@@ -167,7 +190,7 @@ mod tests {
             &"shop".into(),
             &room("a"),
             Some(&ANN),
-            (Deed::Drop, None),
+            (drop_it(), None),
             start,
         );
         assert_eq!(word.len(), 32);
@@ -180,7 +203,7 @@ mod tests {
             take(&room("a"), &ANN, start.after(LIFE)),
             Err(Refused::Expired)
         );
-        assert_eq!(take(&room("a"), &ANN, start), Ok(Deed::Drop));
+        assert_eq!(take(&room("a"), &ANN, start), Ok(drop_it()));
         assert_eq!(take(&room("a"), &ANN, start), Err(Refused::Unknown));
     }
 
@@ -189,7 +212,7 @@ mod tests {
         let mut tickets = Tickets::default();
         let start = Time::from_millis(0);
         let mut issue = |choice| {
-            let deed = (Deed::Drop, choice);
+            let deed = (drop_it(), choice);
             tickets.issue(&"shop".into(), &room("a"), None, deed, start)
         };
         let one = Some(Choice(1));
@@ -198,6 +221,26 @@ mod tests {
         assert_eq!(take(&no), Ok(()));
         assert_eq!(take(&yes), Err(Refused::Unknown));
         assert_eq!(take(&other), Ok(()));
+    }
+
+    #[test]
+    fn a_choice_that_nobody_took_lapses_once() {
+        let mut tickets = Tickets::default();
+        let start = Time::from_millis(0);
+        let choice = Some(Choice(1));
+        let mut issue =
+            |deed| tickets.issue(&"shop".into(), &room("a"), None, (deed, choice), start);
+        issue(Deed::Give(Box::new(Wish::Resume)));
+        issue(drop_it());
+        assert_eq!(tickets.lapsed(start).len(), 0);
+        let late = start.after(LIFE);
+        // Another one that is issued meanwhile does not make it forgotten.
+        tickets.issue(&"shop".into(), &room("a"), None, (drop_it(), None), late);
+        let lapsed = tickets.lapsed(late);
+        assert_eq!(lapsed.len(), 1);
+        assert_eq!(lapsed[0].deed, drop_it());
+        assert_eq!(tickets.lapsed(late.after(LIFE)).len(), 1, "the other one");
+        assert_eq!(tickets.lapsed(late.after(LIFE)).len(), 0);
     }
 
     #[test]
@@ -212,7 +255,7 @@ mod tests {
         let mut tickets = Tickets::default();
         for n in 0..=MOST {
             let now = Time::from_millis(i64::try_from(n).unwrap());
-            tickets.issue(&"shop".into(), &room("a"), None, (Deed::Drop, None), now);
+            tickets.issue(&"shop".into(), &room("a"), None, (drop_it(), None), now);
         }
         assert_eq!(tickets.0.len(), MOST);
     }

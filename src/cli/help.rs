@@ -76,6 +76,11 @@ const TOPICS: &[Topic] = &[
         text: include_str!("help/chat.md"),
     },
     Topic {
+        name: "paging",
+        summary: "who of the team is paged when: severity, escalation, many pages at once",
+        text: include_str!("help/paging.md"),
+    },
+    Topic {
         name: "commands",
         summary: "the contract of your own commands for fence, promote and probe",
         text: include_str!("help/commands.md"),

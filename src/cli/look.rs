@@ -237,9 +237,10 @@ fn overview(report: &Report, output: Output) -> String {
     for page in &report.pages {
         let _ = writeln!(
             text,
-            "  page       {} (told at {})\n             failover ack {}",
+            "  page       {} (since {})\n             {}\n             failover ack {}",
             page.title,
             page.raised.clock(),
+            page.course(),
             page.id
         );
     }

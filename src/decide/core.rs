@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    approve, backups, command, detect, drill,
+    approve, backups, command, detect, drill, escalation,
     event::{Effect, Event, Output, Reply, Trouble, Wake},
     incident, lag, page, phase, readiness, restore, schedule,
     state::{State, Step},
@@ -446,6 +446,9 @@ impl Core {
         if records.is_empty() {
             records = page::turn(service, state, view, now);
         }
+        if records.is_empty() {
+            records = escalation::due(service, state, now).0;
+        }
         (records, due)
     }
 
@@ -463,8 +466,8 @@ impl Core {
                 effects.push(Effect::Announce(id.clone()));
             }
         }
-        let (pages, next_page) = page::effects(&self.service, &self.state, &mut self.view, now);
-        effects.extend(pages);
+        effects.extend(escalation::effects(&self.state, &mut self.view, now));
+        let (_, next_page) = escalation::due(&self.service, &self.state, now);
         let mut wake = Wake {
             at: now.after(HEARTBEAT),
             reason: "evidence ages",
@@ -483,7 +486,7 @@ impl Core {
             .filter_map(|d| drill::next(&self.service.name, d, now))
             .min();
         sooner(next_drill, "a drill is due");
-        sooner(next_page, "a page is repeated");
+        sooner(next_page, "the next are paged");
         sooner(next_telling, "a channel that was broken is tried again");
         sooner(
             self.view

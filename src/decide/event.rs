@@ -11,7 +11,7 @@ use crate::model::{
     guard::Report,
     id::{
         AnnouncementId, AskId, Attempt, ChannelName, ConfigHash, DrillName, Epoch, IdempotencyKey,
-        IncidentId, PageId, PersonName, PlanHash, RunId, SiteName, StepId, UserName,
+        IncidentId, PageId, PersonName, PlanHash, RunId, Seq, SiteName, StepId, UserName,
     },
     observation::Observation,
     plan::RunKind,
@@ -394,13 +394,10 @@ pub enum Effect {
     Break(RunId),
     /// Send an announcement to whoever has not got it yet.
     Announce(AnnouncementId),
-    /// Page the team.
-    Page {
-        /// Which page.
-        page: PageId,
-        /// Which repeat, 0 being the page itself.
-        repeat: u32,
-    },
+    /// Page the team: the message of this record.
+    Page(Seq),
+    /// Tell those of the team who were paged that these pages are over.
+    PageOver(Vec<PageId>),
 }
 
 /// Which step, as which attempt, under which epoch.

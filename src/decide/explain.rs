@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod pages;
+
 use super::{
     budget,
     core::Core,
@@ -21,7 +23,7 @@ use crate::model::{
     duty::Duty,
     guard::{self, Database, Role},
     id::{
-        AskId, ComponentName, DrillName, Epoch, IncidentId, PageId, PersonName, RunId, ServiceName,
+        AskId, ComponentName, DrillName, Epoch, IncidentId, PersonName, RunId, ServiceName,
         SiteName, StepId,
     },
     plan::{RunKind, StepPhase},
@@ -32,6 +34,7 @@ use crate::model::{
     time::Time,
     verdict::{Verdict, Witness},
 };
+pub use pages::{PageReport, PagedReport};
 
 /// Where a service stands, with the reasons.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -256,18 +259,6 @@ pub struct AskReport {
     pub commands: Vec<String>,
 }
 
-/// An open page.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PageReport {
-    /// Its id.
-    pub id: PageId,
-    /// One line.
-    pub title: String,
-    /// Since when.
-    pub raised: Time,
-}
-
 /// Works out where a service stands.
 #[must_use]
 pub fn report(core: &Core, now: Time) -> Report {
@@ -344,7 +335,7 @@ pub fn report(core: &Core, now: Time) -> Report {
         next_update: phase::promised(state),
         run: run.map(|r| run_report(core, r, now)),
         asks: asks(core),
-        pages: pages(core),
+        pages: pages::open(core, now),
         readiness: readiness(core, now),
         drills: drills(core, now),
         drill: state.drills.run().map(|r| run_report(core, r, now)),
@@ -721,20 +712,6 @@ fn asks(core: &Core) -> Vec<AskReport> {
         expires: q.expires,
         plan: q.ask.plan.short().to_owned(),
         commands: answers(id, &q.ask.subject),
-    })
-    .collect()
-}
-
-fn pages(core: &Core) -> Vec<PageReport> {
-    let open = core
-        .state()
-        .pages
-        .iter()
-        .filter(|(_, p)| p.acknowledged.is_none());
-    open.map(|(id, p)| PageReport {
-        id: id.clone(),
-        title: p.page.title.clone(),
-        raised: p.raised,
     })
     .collect()
 }

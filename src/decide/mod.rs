@@ -13,6 +13,7 @@ pub mod core;
 pub mod detect;
 pub mod drill;
 pub mod duty;
+pub mod escalation;
 pub mod event;
 pub mod explain;
 pub mod gate;

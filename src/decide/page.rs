@@ -1,11 +1,12 @@
-//! Pages: which should be open follows from the state; they repeat until somebody acknowledges.
+//! Pages: which should be open follows from the state. Who is sent them when is `escalation`.
 
 use std::collections::BTreeSet;
 
 use super::{
     budget,
     detect::{self, Need},
-    event::{Effect, Trouble, answers, subject_words},
+    escalation,
+    event::{Trouble, answers, subject_words},
     incident, phase, readiness,
     state::{Question, Run, State},
     terms,
@@ -22,7 +23,6 @@ use crate::model::{
     readiness::Readiness,
     record::{RecordBody, RunOutcome},
     service::{Mode, Probe, Service},
-    span::Span,
     time::Time,
     verdict::Verdict,
 };
@@ -36,7 +36,8 @@ pub fn turn(service: &Service, state: &State, view: &View, now: Time) -> Vec<Rec
         let stays = if lasting(&paged.page.topic) {
             wanted.iter().any(|p| p == &paged.page)
         } else {
-            let told_once = paged.page.severity == Severity::Info && view.paged.contains_key(id);
+            let told_once = paged.page.severity == Severity::Info
+                && escalation::is_sent(service, state, view, id);
             paged.acknowledged.is_none() && !told_once
         };
         if !stays {
@@ -689,51 +690,6 @@ pub fn restarted(service: &Service, state: &State) -> Page {
         body: vec![run],
         commands: vec![format!("failover status {}", service.name)],
     }
-}
-
-/// Pages that are due to be sent, and when the next one is. Repeats are counted from when a page was raised, not from
-/// when this process began: after a restart the ledger knows what was sent already, and what is due is sent.
-#[must_use]
-pub fn effects(
-    service: &Service,
-    state: &State,
-    view: &mut View,
-    now: Time,
-) -> (Vec<Effect>, Option<Time>) {
-    let mut out = Vec::new();
-    let mut next: Option<Time> = None;
-    view.paged.retain(|id, _| state.pages.contains_key(id));
-    for (id, paged) in state.pages.iter().filter(|(_, p)| p.acknowledged.is_none()) {
-        let every = repeated(service, paged.page.severity);
-        let repeat = every.map_or(0, |every| {
-            let gone = now.since(paged.raised).as_millis() / every.as_millis();
-            u32::try_from(gone).unwrap_or(u32::MAX)
-        });
-        if view.paged.get(id).is_none_or(|sent| *sent < repeat) {
-            view.paged.insert(id.clone(), repeat);
-            out.push(Effect::Page {
-                page: id.clone(),
-                repeat,
-            });
-        }
-        if let Some(every) = every {
-            let due = paged
-                .raised
-                .after(every.saturating_mul(u64::from(repeat) + 1));
-            next = Some(next.map_or(due, |n| n.min(due)));
-        }
-    }
-    (out, next)
-}
-
-/// How often a page of this severity is repeated; `None` where it is sent once.
-fn repeated(service: &Service, severity: Severity) -> Option<Span> {
-    let every = match severity {
-        Severity::Critical => service.team.repeat,
-        Severity::Warning => service.team.repeat.saturating_mul(6),
-        Severity::Info => return None,
-    };
-    (every > Span::ZERO).then_some(every)
 }
 
 fn names(people: &[crate::model::id::PersonName]) -> String {

@@ -188,6 +188,7 @@ pub fn entered(
     now: Time,
 ) -> RecordBody {
     let last = phase.is_last();
+    let cadence = cadence(service, incident, now);
     let suffix = if incident.told == 0 {
         String::new()
     } else {
@@ -203,7 +204,8 @@ pub fn entered(
         symptom: service.announcements.symptom.clone(),
         fallback_url: fallback(state, incident, phase),
         data_safety: data_safety(state, incident, phase),
-        next_update: (!last).then(|| now.after(service.announcements.cadence)),
+        next_update: (!last).then(|| now.after(cadence)),
+        less_often: less_often(service, state, incident, now).filter(|_| !last),
         status_url: service.publication.as_ref().and_then(|p| p.url.clone()),
         drill: state.run.as_ref().is_some_and(|r| r.kind == RunKind::Drill),
         text,
@@ -224,6 +226,27 @@ pub fn entered(
         phase,
         announcement: Box::new(announcement),
     }
+}
+
+/// The longest time from now to the next update.
+#[must_use]
+pub fn cadence(service: &Service, incident: &Incident, now: Time) -> Span {
+    let lasted = now.since(incident.since);
+    service.announcements.cadence(lasted)
+}
+
+/// How often updates come from now on, where customers heard last that they come more often.
+#[must_use]
+pub fn less_often(
+    service: &Service,
+    state: &State,
+    incident: &Incident,
+    now: Time,
+) -> Option<Span> {
+    let cadence = cadence(service, incident, now);
+    let heard = heard_last(state, incident)?;
+    let promised = heard.next_update?.since(heard.at);
+    (promised < cadence).then_some(cadence)
 }
 
 /// What customers heard last of the open incident.

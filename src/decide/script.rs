@@ -170,12 +170,18 @@ pub(super) fn shop() -> Service {
             templates: BTreeMap::new(),
             symptom: "the shop cannot be reached".to_owned(),
             cadence: Span::from_secs(1200),
+            long_cadence: None,
         },
         team: Team {
             people: ["anna", "ben"].map(Person::named).to_vec(),
-            channels: Vec::new(),
+            channels: vec![Channel {
+                name: "pager".into(),
+                action: uses("announce/sms"),
+                phases: Vec::new(),
+            }],
             chat: None,
             repeat: Span::from_secs(300),
+            escalation: Vec::new(),
         },
         approvals: ApprovalPolicy {
             required: 1,
@@ -255,8 +261,10 @@ struct Stage {
     turned: bool,
     /// Why the channel cannot send.
     broken: Option<String>,
-    /// Pages as they were sent, each with its repeat.
+    /// Pages as they were sent, each with its round.
     sent: Vec<(PageId, u32)>,
+    /// Which pages were said to be over, together.
+    over: Vec<Vec<PageId>>,
 }
 
 impl Stage {
@@ -274,6 +282,7 @@ impl Stage {
             turned: false,
             broken: None,
             sent: Vec::new(),
+            over: Vec::new(),
         };
         let opening = stage.core.start("test", now);
         stage.commit(opening);
@@ -397,6 +406,7 @@ impl Stage {
             | RecordBody::ReadinessTurned { .. }
             | RecordBody::AnnouncementSettled { .. }
             | RecordBody::PageRaised { .. }
+            | RecordBody::TeamPaged { .. }
             | RecordBody::PageClosed { .. }
             | RecordBody::Paused { .. }
             | RecordBody::Resumed { .. }
@@ -433,7 +443,8 @@ impl Stage {
                     Effect::Undo(call) => writeln!(self.out, "  undo {}", call.step).unwrap(),
                     Effect::Break(_) => writeln!(self.out, "  break off").unwrap(),
                     Effect::Announce(id) => self.announce(id),
-                    Effect::Page { page, repeat } => self.sent.push((page, repeat)),
+                    Effect::Page(message) => self.page(message),
+                    Effect::PageOver(pages) => self.over.push(pages),
                 }
             }
             if !again {
@@ -442,6 +453,13 @@ impl Stage {
             event = Event::Tick;
         }
         panic!("the core does not come to rest:\n{}", self.out);
+    }
+
+    fn page(&mut self, message: Seq) {
+        let message = &self.core.state().pager.messages[&message];
+        let pages = message.pages.iter();
+        self.sent
+            .extend(pages.map(|(id, round)| (id.clone(), *round)));
     }
 
     fn announce(&mut self, id: AnnouncementId) {
@@ -770,6 +788,8 @@ mod drills;
 mod faults;
 mod guards;
 mod live;
+mod paging;
 mod patience;
 mod people;
 mod planned;
+mod telling;

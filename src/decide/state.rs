@@ -6,6 +6,7 @@ use super::{
     backups::Backups,
     command::SAME_REFUSAL,
     drill::Drills,
+    escalation::{Calling, Pager},
     readiness::{Check, saw_outage},
 };
 
@@ -85,6 +86,8 @@ pub struct State {
     pub announcements: BTreeMap<AnnouncementId, Told>,
     /// Open pages.
     pub pages: BTreeMap<PageId, Paged>,
+    /// What was sent of them, and to whom.
+    pub pager: Pager,
     /// Who paused it, why.
     pub paused: Option<(PersonName, String)>,
     /// A run that ended Stuck or Aborted: nothing is begun automatically until somebody acknowledges it.
@@ -209,6 +212,8 @@ pub struct Paged {
     pub raised: Time,
     /// Who acknowledged it; it then stays only while its cause lasts.
     pub acknowledged: Option<PersonName>,
+    /// What each level of the escalation was sent last.
+    pub told: BTreeMap<u32, Calling>,
 }
 
 impl State {
@@ -550,6 +555,7 @@ impl State {
                 }
             }
             RecordBody::PageRaised { page } => {
+                self.pager.raised(&page.topic, at);
                 let id = PageId::of(&record.chain, record.seq);
                 self.pages.insert(
                     id,
@@ -557,12 +563,25 @@ impl State {
                         page: (**page).clone(),
                         raised: at,
                         acknowledged: None,
+                        told: BTreeMap::new(),
                     },
                 );
             }
+            RecordBody::TeamPaged { pages, level, to } => {
+                let calling = Calling {
+                    message: record.seq,
+                    round: 0,
+                    to: to.clone(),
+                    at,
+                };
+                self.pager.called(&mut self.pages, pages, *level, &calling);
+            }
             RecordBody::PageClosed { page, by } => match (self.pages.get_mut(page), by) {
                 (Some(paged), Some(by)) => paged.acknowledged = Some(by.clone()),
-                (Some(_), None) => drop(self.pages.remove(page)),
+                (Some(_), None) => {
+                    let ended = self.pages.remove(page);
+                    self.pager.ended(page, ended, &self.pages, at);
+                }
                 (None, _) => {}
             },
             RecordBody::Paused { by, reason } => self.paused = Some((by.clone(), reason.clone())),

@@ -6,7 +6,7 @@ use super::restore::Shelved;
 use crate::model::{
     guard::{Boot, Report},
     id::{
-        AnnouncementId, Attempt, Epoch, PageId, ProbeId, RunId, SiteName, SourceName, StepId,
+        AnnouncementId, Attempt, Epoch, PageId, ProbeId, RunId, Seq, SiteName, SourceName, StepId,
         VantageName,
     },
     observation::{Facts, Lsn, Observation, Sight},
@@ -49,8 +49,10 @@ pub struct View {
     pub announcing: BTreeSet<AnnouncementId>,
     /// Announcements of which a channel could not send, and when that is tried again.
     pub announce_again: BTreeMap<AnnouncementId, Time>,
-    /// The last repeat of each page that this process sent, 0 being the page itself.
-    pub paged: BTreeMap<PageId, u32>,
+    /// Messages to the team that this process sent, or left to the one before.
+    pub paged: BTreeSet<Seq>,
+    /// Pages of which this process told that they are over.
+    pub over: BTreeSet<PageId>,
     /// Since when everything has been well without a break.
     pub well_since: Option<Time>,
     /// When this process took up the chain.

@@ -332,6 +332,15 @@ pub fn of(record: &Record) -> Line {
             line("tell", weight, format!("{announcement}: {told}"))
         }
         RecordBody::PageRaised { page } => line("page", Normal, page.title.clone()),
+        RecordBody::TeamPaged { pages, level, to } => {
+            let pages: Vec<_> = pages.keys().map(ToString::to_string).collect();
+            let who = match level {
+                0 => "to",
+                _ => "nobody has acknowledged yet: also to",
+            };
+            let text = format!("{}: {who} {}", pages.join(", "), to.join(", "));
+            line("page", Detail, text)
+        }
         RecordBody::PageClosed { page, by } => line(
             "page",
             Detail,

@@ -79,6 +79,9 @@ fn announcement(core: &Core, phase: Phase, text: Option<&str>, now: Time) -> Ann
         .and_then(|active| incident::target(service, active))
         .and_then(|name| service.site(&name)?.url.clone());
     let serves = matches!(phase, Phase::OnStandby | Phase::Correction) && phase::publishes(service);
+    let cadence = open.map_or(service.announcements.cadence, |i| {
+        phase::cadence(service, i, now)
+    });
     Announcement {
         id: AnnouncementId::new(format!("{incident}-preview")),
         incident,
@@ -91,7 +94,8 @@ fn announcement(core: &Core, phase: Phase, text: Option<&str>, now: Time) -> Ann
             .and_then(|i| phase::fallback(state, i, phase))
             .or(standby.filter(|_| serves)),
         data_safety: open.and_then(|i| phase::data_safety(state, i, phase)),
-        next_update: (phase != Phase::Recovered).then(|| now.after(service.announcements.cadence)),
+        next_update: (phase != Phase::Recovered).then(|| now.after(cadence)),
+        less_often: open.and_then(|i| phase::less_often(service, state, i, now)),
         status_url: service.publication.as_ref().and_then(|p| p.url.clone()),
         drill: false,
         text: text.map(str::to_owned),

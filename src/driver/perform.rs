@@ -1,5 +1,7 @@
 //! Effects become calls of adapters: the only match on effects. Each runs beside the loop and reports back.
 
+mod team;
+
 use std::{
     collections::BTreeMap,
     panic::AssertUnwindSafe,
@@ -15,15 +17,17 @@ use futures::{
 };
 use tracing::Instrument;
 
-use super::metrics::Metrics;
+pub use team::team_of;
+
 use super::{
     fitting::Fitting,
+    metrics::Metrics,
     service::Input,
     tenure::{Ended, Tenure},
 };
 use crate::{
     announce::{
-        fanout::{self, Fanout, FanoutError, Patience},
+        fanout::{self, Fanout, Patience},
         template,
     },
     decide::{
@@ -36,8 +40,7 @@ use crate::{
     journal::{copy::Copy, succession::Succession},
     model::{
         announcement::Announcement,
-        id::{ChannelName, PageId, RunId, Seq, ServiceName, SiteName},
-        page::Page,
+        id::{ChannelName, RunId, Seq, SiteName},
         plan::{Action as Doing, End, PlanStep},
         service::Template,
         span::Span,
@@ -47,7 +50,7 @@ use crate::{
     port::{
         action::{SharedAction, StepContext},
         cause,
-        channel::{Compiled, Notice, Sent, SharedChannel},
+        channel::{Notice, SharedChannel},
         ledger::{Mailing, SharedLedger},
         runtime::SharedRuntime,
     },
@@ -117,11 +120,8 @@ impl Performer {
                     self.announce(core, told.announcement.clone());
                 }
             }
-            Effect::Page { page, repeat } => {
-                if let Some(open) = core.state().pages.get(&page) {
-                    self.page(core, &page, open.page.clone(), repeat);
-                }
-            }
+            Effect::Page(message) => self.page(core, message),
+            Effect::PageOver(pages) => self.page_over(core, &pages),
         }
     }
 
@@ -274,99 +274,6 @@ impl Performer {
         self.runtime.spawn("announce", Box::pin(task));
     }
 
-    fn page(&self, core: &Core, id: &PageId, page: Page, repeat: u32) {
-        self.send_page(
-            core.service().name.clone(),
-            format!("{id}-{repeat}"),
-            Notice::Page {
-                service: core.service().name.clone(),
-                page: Box::new(page),
-                repeat,
-                id: id.to_string(),
-            },
-        );
-    }
-
-    /// Pages without the journal and without the ledger, which lies beside it: for when they cannot be written. What is
-    /// not delivered is not tried again; the next repeat is on its way.
-    pub fn page_at_once(&self, core: &Core, page: Page, repeat: u32) {
-        let (service, performer) = (core.service().name.clone(), self.clone());
-        let task = async move { performer.page_unrecorded(&service, page, repeat).await };
-        self.runtime.spawn("page", Box::pin(task));
-    }
-
-    /// The same, done when it ends.
-    pub async fn page_unrecorded(&self, service: &ServiceName, page: Page, repeat: u32) {
-        let message = format!(
-            "{service}-journal-{}-{repeat}",
-            self.runtime.now().as_secs()
-        );
-        let notice = Notice::Page {
-            service: service.clone(),
-            page: Box::new(page),
-            repeat,
-            id: String::new(),
-        };
-        let paging = self.team.iter().map(|(name, channel)| {
-            let mailing = team_mailing(service, &message, name);
-            let notice = &notice;
-            async move {
-                let told = caught(async {
-                    let compiled = channel.compile(notice);
-                    send_unrecorded(channel, &compiled, &mailing).await
-                });
-                if let Err(reason) = told.await.unwrap_or_else(|| Err(FAULT.to_owned())) {
-                    tracing::error!(service = %mailing.service, channel = %name, reason, "a page was not delivered");
-                }
-            }
-        });
-        futures::future::join_all(paging).await;
-    }
-
-    fn send_page(&self, service: ServiceName, message: String, notice: Notice) {
-        let performer = self.clone();
-        let since = self.runtime.now();
-        let task = async move {
-            let paging = performer.team.iter().map(|(name, channel)| {
-                let mailing = team_mailing(&service, &message, name);
-                let (performer, notice) = (&performer, &notice);
-                async move {
-                    let told = caught(performer.page_channel(channel, &mailing, notice, since));
-                    let broken = told.await.unwrap_or_else(|| Some(FAULT.to_owned()));
-                    if let Some(reason) = broken {
-                        performer.troubled(name, &reason);
-                    }
-                }
-            });
-            futures::future::join_all(paging).await;
-        };
-        self.runtime.spawn("page", Box::pin(task));
-    }
-
-    /// Pages everybody of a channel once; why it cannot send, where it cannot.
-    async fn page_channel(
-        &self,
-        channel: &SharedChannel,
-        mailing: &Mailing,
-        notice: &Notice,
-        since: Time,
-    ) -> Option<String> {
-        let compiled = channel.compile(notice);
-        let told = self
-            .fanout(channel, mailing, Patience::page(), since)
-            .run(&compiled)
-            .await;
-        match told {
-            Ok(outcome) => outcome.broken.or_else(|| problems(&outcome.problems)),
-            // Better twice than not at all.
-            Err(error @ FanoutError::Ledger(_)) => {
-                tracing::error!(service = %mailing.service, channel = %mailing.channel, error = %cause::in_full(&error), "paged without the ledger");
-                send_unrecorded(channel, &compiled, mailing).await.err()
-            }
-            Err(error @ FanoutError::Recipients(_)) => Some(cause::in_full(&error)),
-        }
-    }
-
     /// Tells everybody of a channel. Those who are not reached at once are tried again.
     fn fanout<'a>(
         &'a self,
@@ -410,42 +317,6 @@ fn problems(problems: &BTreeMap<String, u64>) -> Option<String> {
         })
         .collect();
     (!told.is_empty()).then(|| format!("not everybody was reached: {}", told.join("; ")))
-}
-
-/// Whose messages a service's pages are in the ledger.
-#[must_use]
-pub fn team_of(service: &ServiceName) -> ServiceName {
-    ServiceName::new(format!("{service}/team"))
-}
-
-/// Names a page of one channel. Whoever unsubscribed as a customer is still paged.
-fn team_mailing(service: &ServiceName, message: &str, channel: &ChannelName) -> Mailing {
-    Mailing {
-        service: team_of(service),
-        message: message.to_owned(),
-        channel: channel.clone(),
-    }
-}
-
-/// Sends to everybody of a channel once; the error says why somebody did not get it for sure.
-async fn send_unrecorded(
-    channel: &SharedChannel,
-    message: &Compiled,
-    mailing: &Mailing,
-) -> Result<(), String> {
-    let recipients = channel.recipients().await.map_err(|e| e.reason)?;
-    let mut missed = None;
-    for to in recipients {
-        match channel.send(message, &to, &mailing.key(&to)).await {
-            Sent::Accepted { .. } => {}
-            Sent::Unknown { reason }
-            | Sent::Unsure { reason, .. }
-            | Sent::Later { reason, .. }
-            | Sent::Refused { reason, .. }
-            | Sent::Broken { reason } => missed = Some(reason),
-        }
-    }
-    missed.map_or(Ok(()), Err)
 }
 
 /// What is done about a step.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     id::{AnnouncementId, ChannelName, IncidentId},
+    span::Span,
     time::Time,
 };
 
@@ -109,6 +110,9 @@ pub struct Announcement {
     pub data_safety: Option<String>,
     /// When the next update comes; none with the last one.
     pub next_update: Option<Time>,
+    /// How often updates come from now on, where that is less often than customers were told before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub less_often: Option<Span>,
     /// The status page.
     pub status_url: Option<String>,
     /// Whether this is an exercise: every message is marked `[DRILL]`.

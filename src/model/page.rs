@@ -5,7 +5,10 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::id::{AskId, ComponentName, DrillName, RunId};
+use super::{
+    id::{AskId, ChannelName, ComponentName, DrillName, RunId},
+    span::Span,
+};
 
 /// How urgent a page is.
 #[derive(
@@ -87,4 +90,18 @@ pub struct Page {
     pub body: Vec<String>,
     /// The exact next commands.
     pub commands: Vec<String>,
+}
+
+/// One level of an escalation: who is paged once a page has been open for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EscalationLevel {
+    /// From the page's beginning, or from the beginning of a later round.
+    pub after: Span,
+    /// The least severe page that it hears of.
+    pub severity: Severity,
+    /// Who, as the documents name them: people, groups, channels.
+    pub to: Vec<String>,
+    /// The channels that reach them.
+    pub channels: Vec<ChannelName>,
 }

@@ -1,5 +1,7 @@
 //! Records of the journal. State changes only by applying them.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -410,6 +412,15 @@ pub enum RecordBody {
         /// What for.
         page: Box<Page>,
     },
+    /// Those of one level of the escalation are paged from now on, in one message. Durable before they are.
+    TeamPaged {
+        /// The pages, and how often the escalation was gone through for each before.
+        pages: BTreeMap<PageId, u32>,
+        /// Which level, from 0.
+        level: u32,
+        /// Who, as the documents named them: people, groups, channels.
+        to: Vec<String>,
+    },
     /// A page ended.
     PageClosed {
         /// Which.
@@ -748,6 +759,7 @@ impl RecordBody {
             Self::PhaseEntered { .. } => "phaseEntered",
             Self::AnnouncementSettled { .. } => "announcementSettled",
             Self::PageRaised { .. } => "pageRaised",
+            Self::TeamPaged { .. } => "teamPaged",
             Self::PageClosed { .. } => "pageClosed",
             Self::Paused { .. } => "paused",
             Self::Resumed { .. } => "resumed",

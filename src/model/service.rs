@@ -1,6 +1,6 @@
 //! A protected service: documents after validation.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{borrow::Cow, collections::BTreeMap, fmt, net::SocketAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use super::{
         ServiceName, SiteName, StepId, UserName, VantageName,
     },
     observation::Evidence,
+    page::{EscalationLevel, Severity},
     plan::{Action, OnFailure, Retry, RunKind, StepPhase, Uses},
     public_key::PublicKey,
     readiness::ReadinessPolicy,
@@ -456,6 +457,30 @@ pub struct Announcements {
     pub symptom: String,
     /// Longest time to the next update; each message names it.
     pub cadence: Span,
+    /// Less frequent updates of an incident that lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_cadence: Option<LongCadence>,
+}
+
+/// Less frequent updates of an incident that lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LongCadence {
+    /// How long the incident has lasted then.
+    pub after: Span,
+    /// Longest time to the next update from then on.
+    pub cadence: Span,
+}
+
+impl Announcements {
+    /// The longest time to the next update of an incident that has lasted so long.
+    #[must_use]
+    pub fn cadence(&self, lasted: Span) -> Span {
+        match self.long_cadence {
+            Some(long) if lasted >= long.after => long.cadence,
+            Some(_) | None => self.cadence,
+        }
+    }
 }
 
 /// Where announcements or pages go out.
@@ -510,11 +535,47 @@ pub struct Team {
     /// Where people command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat: Option<Uses>,
-    /// Time between two repeats of a page that nobody acknowledged.
+    /// Time between two repeats of a page that nobody acknowledged; an escalation begins anew so long after its last level.
     pub repeat: Span,
+    /// Who is paged when, by the time that a page has been open; empty: everybody at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub escalation: Vec<EscalationLevel>,
 }
 
+/// Somebody must look today: such a page is repeated so many times less often than one that somebody must act on now.
+const LESS_OFTEN: u64 = 6;
+
 impl Team {
+    /// The levels of the escalation; one that is everybody where the documents have none.
+    #[must_use]
+    pub fn levels(&self) -> Cow<'_, [EscalationLevel]> {
+        if !self.escalation.is_empty() || self.channels.is_empty() {
+            return Cow::Borrowed(&self.escalation);
+        }
+        let channels: Vec<ChannelName> = self.channels.iter().map(|c| c.name.clone()).collect();
+        Cow::Owned(vec![EscalationLevel {
+            after: Span::ZERO,
+            severity: Severity::Info,
+            to: channels.iter().map(ToString::to_string).collect(),
+            channels,
+        }])
+    }
+
+    /// How long a round through the levels takes, until it begins anew; none where such a page is sent once.
+    #[must_use]
+    pub fn round(&self, severity: Severity) -> Option<Span> {
+        let pause = match severity {
+            Severity::Critical => self.repeat,
+            Severity::Warning => self.repeat.saturating_mul(LESS_OFTEN),
+            Severity::Info => return None,
+        };
+        let hear = |level: &&EscalationLevel| level.severity <= severity;
+        let levels = self.escalation.iter().filter(hear);
+        let last = levels.map(|level| level.after).max().unwrap_or_default();
+        let round = last.saturating_add(pause);
+        (round > Span::ZERO).then_some(round)
+    }
+
     /// The person of a name.
     #[must_use]
     pub fn person(&self, name: &PersonName) -> Option<&Person> {

@@ -84,6 +84,7 @@ pub const SERVICE: Rules = &[
     ("spec.team.people", KeyedBy("name")),
     ("spec.team.channels", MaxItems(32)),
     ("spec.team.channels", KeyedBy("name")),
+    ("spec.team.escalation", MaxItems(32)),
     ("spec.drills", MaxItems(32)),
     ("spec.drills", KeyedBy("name")),
     (

@@ -34,6 +34,15 @@ pub enum Notice {
         /// `failover ack <id>`'s argument.
         id: String,
     },
+    /// To those of the team who were paged: nobody needs to act on it any more.
+    PageOver {
+        /// Of which service.
+        service: ServiceName,
+        /// The page as it was.
+        page: Box<Page>,
+        /// Its id.
+        id: String,
+    },
 }
 
 /// A message as one channel sends it, for everybody alike.
@@ -143,6 +152,12 @@ pub trait Channel: Send + Sync {
     /// How many messages may be under way at once.
     fn workers(&self) -> usize {
         1
+    }
+
+    /// Whether the other side keeps what it is told until it hears that it is over. Each page and its end are then told
+    /// apart; else pages may come together, and only the end of a critical one is told.
+    fn keeps_state(&self) -> bool {
+        false
     }
 
     /// Fetches the list of recipients anew, where the channel has one; `None` where there is nothing to refresh.

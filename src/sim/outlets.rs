@@ -52,7 +52,7 @@ impl Channel for SimulatedChannel {
                 text: announcement.phase.to_string(),
                 ..Compiled::default()
             },
-            Notice::Page { page, .. } => Compiled {
+            Notice::Page { page, .. } | Notice::PageOver { page, .. } => Compiled {
                 text: page.title.clone(),
                 ..Compiled::default()
             },

@@ -186,6 +186,7 @@ fn words(record: &Record) -> String {
         | RecordBody::Approved { .. }
         | RecordBody::Verified { .. }
         | RecordBody::AnnouncementSettled { .. }
+        | RecordBody::TeamPaged { .. }
         | RecordBody::PageClosed { .. }
         | RecordBody::Paused { .. }
         | RecordBody::Resumed { .. }

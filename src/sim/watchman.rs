@@ -274,6 +274,7 @@ impl Watchman {
             | RecordBody::StepObserved { .. }
             | RecordBody::AnnouncementSettled { .. }
             | RecordBody::PageRaised { .. }
+            | RecordBody::TeamPaged { .. }
             | RecordBody::PageClosed { .. }
             | RecordBody::Paused { .. }
             | RecordBody::Resumed { .. }

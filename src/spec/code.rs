@@ -175,6 +175,10 @@ codes! {
     NoToken = "FO-142", Error, "an approver has no token",
         "People are known by personal tokens; whoever has none cannot approve anything.",
         "Let the person run `failover token` and write what it prints under `tokenHash`.";
+    /// Somebody is to be paged whom no channel reaches.
+    NoAddress = "FO-143", Error, "somebody who is to be paged has no address",
+        "An escalation that names a person whom no channel reaches stops there: the page stays unanswered until the next level.",
+        "Add a channel that reaches the person to team.channels, and name it under the person's `contactMethods`.";
     /// A quorum that can never come together.
     Quorum = "FO-145", Error, "the quorum can never be reached",
         "More networks must say Down than there are networks that look.",

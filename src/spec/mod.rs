@@ -13,6 +13,7 @@ mod diagnostic;
 pub mod document;
 pub mod draft;
 mod drill;
+mod escalation;
 pub mod fault;
 mod fit;
 mod guards;

@@ -14,8 +14,9 @@ use crate::model::{
     approval::{OnTimeout, Role},
     drill::Depth,
     id::TelegramUser,
+    page::Severity as PageSeverity,
     secret::SecretRef,
-    service::{ComponentKind, Mode, OverRpo, RecordKind, Template},
+    service::{ComponentKind, LongCadence, Mode, OverRpo, RecordKind, Template},
     site::{Location, SiteRole},
     span::Span,
     step::Rung,
@@ -523,6 +524,9 @@ pub struct AnnouncementsSpec {
     pub symptom: Option<String>,
     /// Longest time to the next update; each message names it.
     pub cadence: Span,
+    /// Less frequent updates of an incident that lasts. The message that begins them says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub long_cadence: Option<LongCadence>,
     /// Where announcements go out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<ChannelSpec>,
@@ -535,6 +539,7 @@ impl Default for AnnouncementsSpec {
         Self {
             symptom: None,
             cadence: Span::from_secs(20 * 60),
+            long_cadence: None,
             channels: Vec::new(),
             templates: TemplatesSpec::default(),
         }
@@ -599,8 +604,12 @@ pub struct TeamSpec {
     /// The chat in which people command: each by the number that it knows them by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat: Option<TeamChatSpec>,
-    /// Time between two repeats of a page that nobody acknowledged.
+    /// Time between two repeats of a page that nobody acknowledged. Warnings are repeated six times less often.
     pub repeat: Span,
+    /// Who is paged when, until somebody acknowledges. After the last level it begins anew when `repeat` is over. Default:
+    /// every channel at once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub escalation: Vec<EscalationLevelSpec>,
 }
 
 impl Default for TeamSpec {
@@ -610,8 +619,23 @@ impl Default for TeamSpec {
             channels: Vec::new(),
             chat: None,
             repeat: Span::from_secs(300),
+            escalation: Vec::new(),
         }
     }
+}
+
+/// One level of the escalation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EscalationLevelSpec {
+    /// How long a page has been open without being acknowledged. The first level is 0s.
+    pub after: Span,
+    /// Who is paged: people, groups and channels by name.
+    pub to: Vec<String>,
+    /// The least severe page that this level hears of: `critical` wakes people, `warning` and `info` can wait. Default:
+    /// `info` at the first level, `critical` at all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<PageSeverity>,
 }
 
 /// A person of the team.
@@ -638,6 +662,10 @@ pub struct PersonSpec {
     /// leaves to the person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// The channels of `team.channels` that reach this person alone, such as a text message to their telephone: where
+    /// they go when `team.escalation` names the person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contact_methods: Vec<String>,
     /// The telephone number that colleagues find under `/oncall`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone: Option<String>,

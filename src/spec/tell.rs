@@ -2,7 +2,7 @@
 
 use super::{
     code::Code,
-    nearest,
+    escalation, nearest,
     path::FieldPath,
     place::web_address,
     scope::{Family, Scope},
@@ -65,6 +65,23 @@ pub fn announcements(
     let said = &spec.announcements;
     let path = FieldPath::spec().key("announcements");
     longer_than_nothing(scope, said.cadence, &path.key("cadence"));
+    if let Some(long) = said.long_cadence {
+        let at = path.key("longCadence");
+        longer_than_nothing(scope, long.after, &at.key("after"));
+        if long.cadence < said.cadence {
+            let complaint = scope
+                .about(
+                    Code::BadValue,
+                    at.key("cadence"),
+                    format!(
+                        "updates would come more often than before, every {}",
+                        said.cadence
+                    ),
+                )
+                .expected(format!("{} or more", said.cadence));
+            scope.add(complaint);
+        }
+    }
     if said
         .symptom
         .as_ref()
@@ -118,6 +135,7 @@ pub fn announcements(
             .clone()
             .unwrap_or_else(|| format!("{title} cannot be reached or answers with errors.")),
         cadence: said.cadence,
+        long_cadence: said.long_cadence,
     }
 }
 
@@ -214,6 +232,7 @@ pub fn team(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, people: Vec<Pers
         scope.uses(Family::Chat, &chat.uses, &chat.with, &path.key("chat"));
     }
     longer_than_nothing(scope, spec.team.repeat, &path.key("repeat"));
+    let escalation = escalation::levels(scope, spec);
     let customers = FieldPath::spec().key("announcements").key("channels");
     let all = spec
         .announcements
@@ -249,6 +268,7 @@ pub fn team(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, people: Vec<Pers
             with: c.with.value(),
         }),
         repeat: spec.team.repeat,
+        escalation,
     }
 }
 

@@ -26,6 +26,7 @@ mod dkim;
 mod email;
 mod fanout;
 mod list;
+mod many;
 mod pagerduty;
 mod sms;
 mod telegram;
@@ -63,6 +64,7 @@ fn announcement(phase: Phase) -> Announcement {
         fallback_url: Some("https://shop.standby.example.net/".to_owned()),
         data_safety: None,
         next_update: Some(now.after(Span::from_secs(1200))),
+        less_often: None,
         status_url: Some("https://status.example.net/".to_owned()),
         drill: false,
         text: None,
@@ -99,6 +101,18 @@ fn page(severity: Severity, repeat: u32, id: &str) -> Notice {
             commands: vec!["failover approve shop-a3".to_owned()],
         }),
         repeat,
+        id: id.to_owned(),
+    }
+}
+
+/// The same page is over.
+fn over(severity: Severity, id: &str) -> Notice {
+    let Notice::Page { service, page, .. } = page(severity, 0, id) else {
+        panic!("this is no page")
+    };
+    Notice::PageOver {
+        service,
+        page,
         id: id.to_owned(),
     }
 }

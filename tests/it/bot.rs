@@ -1,6 +1,9 @@
 //! The bot against a Telegram that behaves as its documentation says, and people who do not.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -64,6 +67,19 @@ fn shows(telegram: &Telegram, chat: i64, words: &str) -> String {
         std::thread::sleep(Duration::from_millis(20));
     }
     found.unwrap()
+}
+
+/// What the bot has written down of its messages.
+fn kept(folder: &Path) -> String {
+    let mut all = String::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.path().is_dir() {
+            all.push_str(&kept(&entry.path()));
+        } else if entry.file_name() == "chat-shown.json" {
+            all.push_str(&std::fs::read_to_string(entry.path()).unwrap_or_default());
+        }
+    }
+    all
 }
 
 /// Waits for the answer to a press.
@@ -336,6 +352,11 @@ async fn who_may_not_is_turned_away_and_written_down() {
     assert_eq!(answer(&telegram, &used), "Nothing is done.");
     let replayed = telegram.press_data(GROUP, BEN, &data);
     assert!(answer(&telegram, &replayed).contains("was used"));
+    until("that nothing is done is written down", || {
+        stand
+            .timeline()
+            .contains("ben: decided in the chat not to go on: Begin the failover")
+    });
     let flood: Vec<String> = (0..1_000)
         .map(|_| telegram.press_data(GROUP, EVE, &data))
         .collect();
@@ -416,7 +437,12 @@ async fn a_restart_hears_nothing_twice_and_shows_what_is_open() {
     shows(&telegram, GROUP, "shop: noted");
     stand.east_is_up(false);
     shows(&telegram, GROUP, "❓ The shop: the ");
+    shows(&telegram, GROUP, "RTO 5m: ");
     let old = telegram.button(GROUP, "Approve").unwrap();
+    until("what is shown is written down", || {
+        let kept = kept(&stand.path("state"));
+        kept.contains("question") && kept.contains("incident")
+    });
     stand.signal(nix::sys::signal::Signal::SIGKILL);
     stand.ended();
     // Said while nobody listened, and just now.
@@ -426,10 +452,16 @@ async fn a_restart_hears_nothing_twice_and_shows_what_is_open() {
     until("what was said meanwhile is heard", || {
         stand.timeline().contains("ben: meanwhile")
     });
-    until("the question is shown again", || {
-        let fresh = telegram.messages(GROUP).split_off(before);
-        fresh.iter().any(|m| m.text.contains("❓ The shop: the "))
+    until("the question has new buttons", || {
+        telegram
+            .button(GROUP, "Approve")
+            .is_some_and(|new| new != old)
     });
+    // The old messages are edited: nothing stands twice.
+    let fresh = telegram.messages(GROUP).split_off(before);
+    for words in ["❓ The shop: the ", "RTO 5m: "] {
+        assert!(!fresh.iter().any(|m| m.text.contains(words)), "{fresh:#?}");
+    }
     let stale = telegram.press_data(GROUP, ANN, &old);
     assert!(answer(&telegram, &stale).contains("not valid any more"));
     let fresh = telegram.press(GROUP, ANN, "Approve");

@@ -23,6 +23,7 @@ mod init;
 mod journal;
 mod kill;
 mod operator;
+mod paging;
 mod planned;
 mod postgres;
 mod postgres_tls;

@@ -23,7 +23,7 @@ const HEAD: usize = 32;
 pub fn compose(notice: &Notice, segments: usize) -> (String, bool) {
     let fits = |t: &str| segment::measure(t).segments <= segments && t.chars().count() <= LONGEST;
     match notice {
-        Notice::Announcement { .. } => {
+        Notice::Announcement { .. } | Notice::PageOver { .. } => {
             let whole = plain(&Message::of(notice).short.text());
             let text = cut_marked(&whole, GAP, fits);
             let was_cut = text != whole;

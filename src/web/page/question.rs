@@ -106,7 +106,7 @@ pub fn pages(view: &View<'_>) -> Part {
         ul class="plain" {
             @for page in pages {
                 li class="between" {
-                    span { (page.title) " " span class="soft" { "(" (page.id) ", since " (moment(page.raised)) ")" } }
+                    span { (page.title) " " span class="soft" { "(" (page.id) ", since " (moment(page.raised)) "); " (page.course()) } }
                     @if view.may(Role::Operator) {
                         (view.form("acknowledge", &html! {
                             input type="hidden" name="page" value=(page.id);

@@ -8,7 +8,7 @@ use failover::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{channel, key, ledger, mailing, notice, page, secret, tell, to};
+use super::{channel, key, ledger, mailing, notice, over, page, secret, tell, to};
 use crate::stand::{
     alertmanager::{Alertmanager, Turn},
     wiring::wiring,
@@ -94,6 +94,29 @@ async fn the_last_announcement_ends_the_alert() {
         let lasts = alerts[0].ends.since(alerts[0].starts);
         assert_eq!(lasts >= Span::from_secs(900), phase == Phase::Investigating);
     }
+}
+
+#[tokio::test]
+async fn the_end_of_a_page_ends_its_alert_at_once() {
+    let stage = stage().await;
+    assert!(stage.channel.keeps_state());
+    send(&stage, &page(Severity::Critical, 0, "shop-p4")).await;
+    let before = stage.alertmanager.alerts();
+    let sent = send(&stage, &over(Severity::Critical, "shop-p4")).await;
+    assert_eq!(sent, Sent::Accepted { reference: None });
+    let after = stage.alertmanager.alerts();
+    assert_eq!((before.len(), after.len()), (1, 1));
+    assert!(after[0].ends < before[0].ends);
+    assert!(after[0].ends.since(after[0].starts) < Span::from_secs(60));
+}
+
+#[tokio::test]
+async fn a_warning_lasts_until_it_is_sent_again() {
+    let stage = stage().await;
+    send(&stage, &page(Severity::Warning, 0, "shop-p4")).await;
+    let alert = &stage.alertmanager.alerts()[0];
+    // Six times less often than what somebody must act on now.
+    assert!(alert.ends.since(alert.starts) >= Span::from_secs(3 * 6 * 300));
 }
 
 #[tokio::test]

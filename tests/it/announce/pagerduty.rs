@@ -7,7 +7,7 @@ use failover::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{channel, key, ledger, mailing, notice, page, secret, tell, to};
+use super::{channel, key, ledger, mailing, notice, over, page, secret, tell, to};
 use crate::stand::{
     pagerduty::{PagerDuty, ROUTING_KEY, Turn},
     wiring::wiring,
@@ -68,6 +68,36 @@ async fn repeats_of_a_page_are_one_alert() {
     assert_eq!(details["commands"], json!(["failover approve shop-a3"]));
     assert_eq!(details["acknowledge"], "failover ack shop-p4");
     assert_eq!(details["repeat"], 2);
+}
+
+#[tokio::test]
+async fn the_end_of_a_page_resolves_its_alert_and_no_other() {
+    let stage = stage().await;
+    assert!(stage.channel.keeps_state());
+    for id in ["shop-p4", "shop-p5", ""] {
+        for notice in [
+            page(Severity::Critical, 0, id),
+            page(Severity::Critical, 1, id),
+        ] {
+            let message = stage.channel.compile(&notice);
+            stage
+                .channel
+                .send(&message, &to("pagerduty"), &key("k"))
+                .await;
+        }
+    }
+    assert_eq!(stage.pagerduty.open().len(), 3);
+    for (id, left) in [("shop-p4", 2), ("", 1)] {
+        let message = stage.channel.compile(&over(Severity::Critical, id));
+        let sent = stage
+            .channel
+            .send(&message, &to("pagerduty"), &key("k"))
+            .await;
+        assert!(matches!(sent, Sent::Accepted { .. }), "{sent:?}");
+        assert_eq!(stage.pagerduty.open().len(), left);
+    }
+    let open = stage.pagerduty.open();
+    assert_eq!(open.keys().collect::<Vec<_>>(), ["failover/shop/shop-p5"]);
 }
 
 #[tokio::test]

@@ -134,7 +134,8 @@ fn status_page(world: &World) {
 /// The receiver takes each `webhook-id` once. What must be looked at was sent; nothing was sent under two ids.
 fn pages(world: &World, records: &[Record]) {
     let mut sent = BTreeMap::<String, u32>::new();
-    for page in &world.pager.seen.lock().unwrap().taken {
+    let taken = world.pager.seen.lock().unwrap().taken.clone();
+    for page in taken.iter().filter(|sent| sent["type"] == "page") {
         let id = page["data"]["id"].as_str().unwrap();
         *sent.entry(id.to_owned()).or_default() += 1;
     }

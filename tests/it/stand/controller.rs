@@ -362,8 +362,7 @@ spec:
 
     /// Sends the controller a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = self.child.as_ref().unwrap().id();
-        kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+        kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
     }
 
     /// Waits for the controller's end.
@@ -383,10 +382,20 @@ spec:
         answer(client.get(format!("http://127.0.0.1:{}{path}", self.figures))).await
     }
 
+    /// Where the status page is served.
+    pub fn page_address(&self) -> String {
+        format!("127.0.0.1:{}", self.page)
+    }
+
+    /// The controller's process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// Fetches from the status page's listener.
     pub async fn page(&self, path: &str) -> (u16, String) {
         let client = client();
-        answer(client.get(format!("http://127.0.0.1:{}{path}", self.page))).await
+        answer(client.get(format!("http://{}{path}", self.page_address()))).await
     }
 
     /// Presses the button of a form there.

@@ -74,7 +74,7 @@ impl Props {
         self.done().iter().filter(|done| *done == deed).count()
     }
 
-    /// Titles of the pages that the team got, in order.
+    /// Titles of the pages that the team got, in order; those on channels beside `team` with the channel's name.
     pub fn pages(&self) -> Vec<String> {
         self.pages.lock().unwrap().clone()
     }
@@ -167,6 +167,7 @@ impl Channel for Double {
         let text = match notice {
             Notice::Announcement { announcement, .. } => announcement.phase.to_string(),
             Notice::Page { page, .. } => page.title.clone(),
+            Notice::PageOver { page, .. } => format!("over: {}", page.title),
         };
         Compiled {
             text,
@@ -181,10 +182,17 @@ impl Channel for Double {
     async fn send(&self, message: &Compiled, _: &Recipient, _: &IdempotencyKey) -> Sent {
         if self.name == "team" {
             self.props.pages.lock().unwrap().push(message.text.clone());
+        } else if self.name.starts_with("team-") {
+            let heard = format!("{}: {}", self.name, message.text);
+            self.props.pages.lock().unwrap().push(heard);
         } else {
             self.props.deed("tell", &self.name).await;
         }
         Sent::Accepted { reference: None }
+    }
+
+    fn keeps_state(&self) -> bool {
+        self.name == "team-kept"
     }
 
     async fn check(&self) -> Vec<CheckItem> {

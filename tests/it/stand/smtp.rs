@@ -2,7 +2,7 @@
 //! to say, for refusals that a real one cannot be brought to.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs,
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
@@ -37,15 +37,25 @@ pub struct Exim {
 impl Exim {
     /// Wants encryption and a login, as a provider's server does.
     pub async fn start() -> Self {
-        Self::run("deny !authenticated = *\n       message = 5.7.1 log in first\n").await
+        Self::run(
+            "deny !authenticated = *\n       message = 5.7.1 log in first\n",
+            "",
+        )
+        .await
     }
 
     /// Takes mails from everybody.
     pub async fn start_open() -> Self {
-        Self::run("").await
+        Self::run("", "").await
     }
 
-    async fn run(login: &str) -> Self {
+    /// The same, but what it has taken it only keeps: for many mails, of which the log tells who gets them.
+    pub async fn start_keeping() -> Self {
+        let settings = "queue_only = true\nsplit_spool_directory = true\n";
+        Self::run("", settings).await
+    }
+
+    async fn run(login: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -67,7 +77,8 @@ impl Exim {
         let settings = CONF
             .replace("ROOT", &root.display().to_string())
             .replace("GROUP", &group.name)
-            .replace("LOGIN", login);
+            .replace("LOGIN", login)
+            .replace("MORE", more);
         for _ in 0..5 {
             if let Some((port, child)) = Self::try_run(root, &settings).await {
                 return Self {
@@ -144,6 +155,17 @@ impl Exim {
             .collect()
     }
 
+    /// How often it took a mail for each recipient.
+    pub fn taken(&self) -> BTreeMap<String, usize> {
+        let mut taken = BTreeMap::new();
+        for line in self.log().lines().filter(|line| line.contains(" <= ")) {
+            if let Some((_, to)) = line.rsplit_once(" for ") {
+                *taken.entry(to.trim().to_owned()).or_default() += 1;
+            }
+        }
+        taken
+    }
+
     /// What the server wrote into its log.
     pub fn log(&self) -> String {
         let main = fs::read_to_string(self.folder.path().join("spool/mainlog"));
@@ -191,7 +213,8 @@ acl_smtp_rcpt = rcpt
 host_lookup =
 rfc1413_hosts =
 message_logs = false
-log_selector = +smtp_connection
+log_selector = +smtp_connection +received_recipients
+MORE
 timezone = UTC
 deliver_drop_privilege = true
 keep_environment =
