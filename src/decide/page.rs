@@ -6,7 +6,7 @@ use super::{
     event::{Effect, Trouble, answers, subject_words},
     incident, phase, readiness,
     state::{Question, Run, State, Step},
-    terms,
+    terms, turn,
     view::View,
 };
 use crate::model::{
@@ -240,7 +240,8 @@ fn outage(service: &Service, state: &State, now: Time) -> Vec<Page> {
             commands: status.clone(),
         });
     }
-    if !incident.held.is_empty() && state.run.is_none() {
+    // What waits for its turn goes on by itself; those ahead page for what is theirs.
+    if !incident.held.is_empty() && state.run.is_none() && !turn::waits(service, state) {
         out.push(Page {
             topic: PageTopic::Hold,
             severity: Severity::Critical,

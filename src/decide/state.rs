@@ -611,6 +611,7 @@ impl State {
             | RecordBody::DrillSkipped { .. }
             | RecordBody::LeaderTaken { .. }
             | RecordBody::JournalResumed { .. }
+            | RecordBody::Group(_)
             | RecordBody::Note { .. } => {}
         }
     }

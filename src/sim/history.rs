@@ -37,6 +37,7 @@ use crate::{
     decide::event::{Command, Event},
     driver::{
         fitting::Fitting,
+        group::Board,
         guards::{Told, Ward},
         metrics::Metrics,
         perform::{Performer, Underway},
@@ -454,6 +455,7 @@ impl History {
             observations: Watch::new(&service, &lookouts, &runtime, 0).boxed(),
             shown,
             leader,
+            board: Board::default(),
             version: "simulated",
         };
         let end = Arc::new(Mutex::new(None));

@@ -15,6 +15,7 @@ pub mod draft;
 mod drill;
 pub mod fault;
 mod fit;
+pub mod group;
 mod guards;
 mod leak;
 mod load;
