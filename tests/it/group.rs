@@ -126,7 +126,7 @@ fn two_hundred_services_on_one_dead_site_move_in_waves_with_one_voice() {
     stage.props.dies("east");
 
     // The controller dies in the middle of the second wave.
-    stage.time.pass(Span::from_secs(12));
+    stage.time.pass(Span::from_secs(9));
     let before = runs(&stage, &services);
     assert!(before.len() > 20, "{before:?}");
     assert!(before.iter().all(|(_, _, name)| name.as_str() < "s050"));

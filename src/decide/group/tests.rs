@@ -221,6 +221,8 @@ fn whoever_is_not_heard_after_a_start_is_waited_for_a_little() {
     play.turn(at(29));
     assert!(play.given().is_empty());
     play.turn(at(30));
+    assert!(play.given().is_empty(), "outages are gathered still");
+    play.turn(at(39));
     assert_eq!(play.given(), ["a"]);
 }
 
