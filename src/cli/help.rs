@@ -91,6 +91,11 @@ const TOPICS: &[Topic] = &[
         text: include_str!("help/backups.md"),
     },
     Topic {
+        name: "groups",
+        summary: "many services on one dead site: waves, how many at once, one announcement",
+        text: include_str!("help/groups.md"),
+    },
+    Topic {
         name: "desk",
         summary: "the team's website and its API: who gets in, and what is done there",
         text: include_str!("help/desk.md"),

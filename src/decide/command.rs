@@ -7,14 +7,14 @@ use super::{
     gate::Says,
     incident, page, phase, readiness, right, schedule,
     state::{Refused, State},
-    terms,
+    terms, turn,
     view::View,
 };
 use crate::model::{
     announcement::Phase,
     id::{DrillName, IncidentId, PersonName, PlanHash, RunId, SiteName},
     plan::RunKind,
-    record::{RecordBody, RunOutcome},
+    record::{AskOutcome, RecordBody, RunOutcome},
     service::{Mode, Service},
     span::Span,
     time::Time,
@@ -188,8 +188,18 @@ fn open(
     {
         return Err(Refusal::NoSite(to.to_string()));
     }
-    if let Some((id, _)) = incident::open_question(state) {
-        return Err(Refusal::AskOpen(id.clone()));
+    let mut records = Vec::new();
+    if let Some((id, question)) = incident::open_question(state) {
+        // What was approved and waits for its turn may be asked for again, past the turn.
+        if !(question.granted && turn::waits(service, state)) {
+            return Err(Refusal::AskOpen(id.clone()));
+        }
+        records.push(RecordBody::AskClosed {
+            ask: id.clone(),
+            outcome: AskOutcome::Void {
+                reason: format!("{by} asks for it past its turn"),
+            },
+        });
     }
     let since = state.incident.as_ref().map_or(now, |i| i.outage);
     let proposal = incident::propose(service, state, view, kind, to, since, now)
@@ -210,7 +220,6 @@ fn open(
         })
         .map(|a| a.reason.clone())
         .collect();
-    let mut records = Vec::new();
     let incident_id = state.incident.as_ref().map_or_else(
         || IncidentId::of(&service.name, state.seq.next()),
         |i| i.id.clone(),

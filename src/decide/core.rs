@@ -7,7 +7,7 @@ use super::{
     event::{Effect, Event, Output, Reply, Trouble, Wake},
     incident, lag, page, phase, readiness, restore, schedule,
     state::{State, Step},
-    terms,
+    terms, turn,
     view::View,
 };
 use crate::model::{
@@ -232,6 +232,10 @@ impl Core {
                 self.view.silent.insert(site);
                 (Vec::new(), None)
             }
+            Event::Turn(word) => {
+                turn::hear(&mut self.view, word, now);
+                (Vec::new(), None)
+            }
             Event::Held { site, epoch } => (self.held(site, epoch), None),
             Event::Checked {
                 config,
@@ -397,6 +401,12 @@ impl Core {
         if state.active.is_none() {
             return Output::default();
         }
+        if turn::waits(service, state) {
+            self.view.waits_since.get_or_insert(now);
+        } else {
+            self.view.waits_since = None;
+        }
+        turn::spend(service, state, &mut self.view);
         let settled = !detect::settling(service, state, &self.view, now);
         if settled && incident::well(service, state) {
             self.view.well_since.get_or_insert(now);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::turn::Word;
 use crate::model::{
     announcement::{Phase, Tallies},
     approval::{AskSubject, Role},
@@ -105,6 +106,8 @@ pub enum Event {
         /// The epoch.
         epoch: Epoch,
     },
+    /// The group that the service is in says where it stands there.
+    Turn(Word),
     /// The driver noticed something that the team must hear.
     Trouble(Trouble),
     /// A person wants something.

@@ -6,6 +6,7 @@
 use super::{
     detect, lag, readiness, restore,
     state::State,
+    turn,
     view::{View, Voice},
 };
 use crate::model::{
@@ -68,6 +69,7 @@ pub fn answers(
         trigger(service),
         flap(state),
     ];
+    out.extend(turn(service, view, plan));
     if plan.kind.is_planned() {
         out.push(health(service, state));
     }
@@ -90,6 +92,32 @@ pub fn answers(
         out.push(rpo(service, view, plan, loss));
     }
     out
+}
+
+/// The gate of a group's turns: it delays what is allowed, and asks nobody.
+pub const TURN: &str = "turn";
+
+/// Whether it would be the service's turn. Planned work waits for nobody: nothing is down.
+fn turn(service: &Service, view: &View, plan: &Plan) -> Option<Answer> {
+    let own = service.group.as_ref()?;
+    match plan.kind {
+        RunKind::Failover | RunKind::Redirect => Some(match turn::behind(own, view) {
+            None => answer(
+                TURN,
+                Says::Allow,
+                format!("nobody of {} is ahead", own.group),
+            ),
+            Some(reason) => answer(TURN, Says::Hold, reason),
+        }),
+        RunKind::Switchover | RunKind::Failback | RunKind::Drill => None,
+    }
+}
+
+/// The answers of all gates but that of the turn.
+#[must_use]
+pub fn but_turn(answers: &[Answer]) -> Vec<Answer> {
+    let others = answers.iter().filter(|a| a.gate != TURN);
+    others.cloned().collect()
 }
 
 /// The strictest of the answers.

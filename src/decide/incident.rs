@@ -7,6 +7,7 @@ use super::{
     lag, readiness,
     restore::{self, Way},
     state::{Incident, Question, State},
+    turn,
     view::View,
 };
 use crate::model::{
@@ -329,7 +330,7 @@ pub fn consider(
         Need::Redirect => RunKind::Redirect,
     };
     match propose(service, state, view, kind, None, incident.outage, now) {
-        Ok(proposal) => decide(service, state, incident, &proposal, now),
+        Ok(proposal) => decide(service, state, view, incident, &proposal, now),
         Err(reason) => (held(incident, vec![reason]), None),
     }
 }
@@ -345,6 +346,7 @@ fn settled(service: &Service, state: &State) -> Time {
 fn decide(
     service: &Service,
     state: &State,
+    view: &View,
     incident: &Incident,
     proposal: &Proposal,
     now: Time,
@@ -356,11 +358,9 @@ fn decide(
             Some(_) | None => (would_act(incident, proposal), None),
         };
     }
-    match gate::strictest(&proposal.answers) {
-        Says::Hold => (
-            held(incident, gate::reasons(&proposal.answers, Says::Hold)),
-            None,
-        ),
+    let answers = gate::but_turn(&proposal.answers);
+    match gate::strictest(&answers) {
+        Says::Hold => (held(incident, gate::reasons(&answers, Says::Hold)), None),
         Says::Ask => match due {
             // A question is patient as a run is. Whoever wants to act sooner gives the command.
             Some((at, _)) if now < at && open_question(state).is_none() => {
@@ -369,6 +369,12 @@ fn decide(
             Some(_) | None => (ask(service, state, incident, proposal, now), None),
         },
         Says::Allow => match due {
+            Some((at, _))
+                if now >= at
+                    && let Some(waits) = turn::waits_for(service, view, now) =>
+            {
+                (held(incident, vec![waits]), None)
+            }
             Some((at, why)) if now >= at => (
                 vec![opened(
                     proposal,
@@ -519,6 +525,13 @@ fn granted(service: &Service, state: &State, view: &View, now: Time) -> Option<V
         Ok(p) if by_silence && let Some(reason) = against_silence(service, state, &p, now) => {
             void(format!("nobody answered, and {reason}"))
         }
+        Ok(_)
+            if !turn::is_passed_by(question)
+                && let Some(waits) = turn::waits_for(service, view, now) =>
+        {
+            let incident = state.incident.as_ref();
+            incident.map_or_else(Vec::new, |i| held(i, vec![waits]))
+        }
         Ok(p) => {
             let by = if by_silence {
                 "nobody answered in time, and the policy then proceeds".to_owned()
@@ -562,7 +575,7 @@ fn against_silence(
     if !needed {
         return Some("what it was asked for is not seen any more".to_owned());
     }
-    let held = gate::reasons(&proposal.answers, Says::Hold);
+    let held = gate::reasons(&gate::but_turn(&proposal.answers), Says::Hold);
     (!held.is_empty()).then(|| held.join("; "))
 }
 

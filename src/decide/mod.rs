@@ -18,6 +18,7 @@ pub mod event;
 pub mod explain;
 pub mod gate;
 pub mod grant;
+pub mod group;
 pub mod incident;
 pub mod lag;
 pub mod lint;
@@ -32,6 +33,7 @@ pub mod salvage;
 pub mod schedule;
 pub mod state;
 pub mod terms;
+pub mod turn;
 pub mod view;
 
 #[cfg(test)]

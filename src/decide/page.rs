@@ -9,7 +9,7 @@ use super::{
     event::{Trouble, answers, subject_words},
     incident, phase, readiness,
     state::{Question, Run, State},
-    terms,
+    terms, turn,
     view::View,
 };
 use crate::model::{
@@ -242,7 +242,8 @@ fn outage(service: &Service, state: &State, now: Time) -> Vec<Page> {
             commands: status.clone(),
         });
     }
-    if !incident.held.is_empty() && state.run.is_none() {
+    // What waits for its turn goes on by itself; those ahead page for what is theirs.
+    if !incident.held.is_empty() && state.run.is_none() && !turn::waits(service, state) {
         out.push(Page {
             topic: PageTopic::Hold,
             severity: Severity::Critical,

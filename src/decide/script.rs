@@ -241,6 +241,7 @@ pub(super) fn shop() -> Service {
         backups: None,
         drills: Vec::new(),
         readiness: ReadinessPolicy::default(),
+        group: None,
         config: ConfigHash::new("c1"),
     }
 }
@@ -416,6 +417,7 @@ impl Stage {
             | RecordBody::BackupsJudged { .. }
             | RecordBody::LeaderTaken { .. }
             | RecordBody::JournalResumed { .. }
+            | RecordBody::Group(_)
             | RecordBody::LossMeasured { .. }
             | RecordBody::Refused { .. }
             | RecordBody::Declared { .. }

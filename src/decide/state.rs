@@ -630,6 +630,7 @@ impl State {
             | RecordBody::DrillSkipped { .. }
             | RecordBody::LeaderTaken { .. }
             | RecordBody::JournalResumed { .. }
+            | RecordBody::Group(_)
             | RecordBody::Note { .. } => {}
         }
     }

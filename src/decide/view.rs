@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry};
 
-use super::restore::Shelved;
+use super::{restore::Shelved, turn::Word};
 use crate::model::{
     guard::{Boot, Report},
     id::{
@@ -55,6 +55,10 @@ pub struct View {
     pub over: BTreeSet<PageId>,
     /// Since when everything has been well without a break.
     pub well_since: Option<Time>,
+    /// What the group said last of whose turn it is, and when.
+    pub turn: Option<(Word, Time)>,
+    /// Since when it has waited for its turn without a break.
+    pub waits_since: Option<Time>,
     /// When this process took up the chain.
     pub started: Option<Time>,
     /// What the guard of each site said last, in this life of the process.

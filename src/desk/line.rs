@@ -4,7 +4,8 @@ use crate::model::{
     announcement::Tally,
     backup::{Restored, Verification},
     drill::DrillOutcome,
-    id::{PersonName, UserName},
+    group::GroupRecord,
+    id::{PersonName, ServiceName, UserName},
     readiness::Readiness,
     record::{AskOutcome, Record, RecordBody, Settlement},
     step::{Presence, Proof, StepResult},
@@ -39,6 +40,26 @@ fn line(topic: &'static str, weight: Weight, text: impl Into<String>) -> Line {
         topic,
         text: text.into(),
         weight,
+    }
+}
+
+fn group(record: &GroupRecord) -> Line {
+    use Weight::{Bad, Heavy, Normal};
+    match record {
+        GroupRecord::Affected { members, .. } => {
+            let names: Vec<&str> = members.iter().map(ServiceName::as_str).collect();
+            let text = format!("in an incident: {}", names.join(", "));
+            line("incident", Bad, text)
+        }
+        GroupRecord::TurnGiven { member, wave } => {
+            line("turn", Heavy, format!("{member} (wave {wave}) may begin"))
+        }
+        GroupRecord::TurnOver { member, reason } => {
+            line("turn", Normal, format!("{member}: {reason}"))
+        }
+        GroupRecord::Passed { member, reason } => {
+            line("turn", Bad, format!("nobody waits for {member}: {reason}"))
+        }
     }
 }
 
@@ -488,6 +509,7 @@ pub fn of(record: &Record) -> Line {
             Normal,
             format!("{by} wanted to {what}: {reason}"),
         ),
+        RecordBody::Group(record) => group(record),
         RecordBody::Note { by, text } => line("note", Normal, format!("{by}: {text}")),
     }
 }

@@ -1,5 +1,7 @@
 //! Many services in one process: each has its loop; journal, ledger, status page and figures are shared.
 
+mod groups;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::AssertUnwindSafe,
@@ -19,6 +21,7 @@ use super::{
     backups,
     drills::Sweep,
     fitting::{Fitting, FittingError},
+    group::Board,
     guards::{Post, Ward},
     metrics::Metrics,
     perform::{Performer, Underway},
@@ -168,6 +171,7 @@ pub struct Controller {
     slot: Slot,
     targets: Arc<Mutex<BTreeMap<ServiceName, Vec<SharedTarget>>>>,
     observers: Arc<vantage::Desk>,
+    board: Board,
     ended: mpsc::UnboundedSender<(ServiceName, Result<(), LoopError>)>,
 }
 
@@ -213,9 +217,11 @@ impl Controller {
                 means.runtime.clone(),
                 means.metrics.clone(),
             )),
+            board: Board::default(),
             ended,
         });
         let mut ready = Vec::new();
+        controller.keep_groups(&services).await?;
         for service in services {
             ready.push(controller.prepare(Arc::new(service)).await?);
         }
@@ -252,6 +258,7 @@ impl Controller {
             observations: self.watch(&service, &fitted),
             shown: self.slot.clone(),
             leader: self.means.leader.clone(),
+            board: self.board.clone(),
             version: env!("CARGO_PKG_VERSION"),
         };
         let looping = ServiceLoop::new(parts).await.map_err(StartError::Loop)?;
@@ -638,9 +645,10 @@ impl Controller {
         let mut fitted = Vec::new();
         let mut fresh = Vec::new();
         let names: BTreeSet<ServiceName> = services.iter().map(|s| s.name.clone()).collect();
+        self.keep_groups(&services).await?;
         for service in services {
             match self.running(&service.name) {
-                Ok(old) if old.service.config == service.config => {}
+                Ok(old) if groups::is_same(&old.service, &service) => {}
                 Ok(old) => {
                     self.keeps_sites_of_run(&service).await?;
                     let service = Arc::new(service);
@@ -738,6 +746,7 @@ impl Controller {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(service);
         self.slot.forget(service);
+        self.board.forget(service);
         self.observers.forget(service);
         if let Some(post) = &self.means.guards {
             post.forget(service);
@@ -777,6 +786,7 @@ impl Controller {
 
     /// Asks every loop to stop; they end after what they are recording.
     pub fn stop(&self) {
+        self.board.close();
         for service in self.services() {
             if let Err(error) = self.send(&service.name, Input::Stop) {
                 tracing::debug!(error = %cause::in_full(&error), "already ended");

@@ -9,6 +9,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     controller::{Controller, Ends, Means, StartError},
+    group,
     guards::Post,
     metrics::{self, Metrics},
     registry,
@@ -226,7 +227,8 @@ impl Engine {
             ground.ledger.clone(),
             ground.runtime.clone(),
         ));
-        unsubscribe.serve(&services);
+        let voices = group::voices(&services);
+        unsubscribe.serve(services.iter().chain(&voices));
         let post = listening.post;
         let means = Means {
             kinds: registry::kinds(),
@@ -293,7 +295,9 @@ impl Engine {
     pub async fn reload(&self, services: Vec<Service>) -> Result<Vec<String>, StartError> {
         let changes = self.controller.reload(services).await?;
         let running = self.controller.services();
-        self.unsubscribe.serve(running.iter().map(AsRef::as_ref));
+        let running = || running.iter().map(AsRef::as_ref);
+        let voices = group::voices(running());
+        self.unsubscribe.serve(running().chain(&voices));
         Ok(changes)
     }
 

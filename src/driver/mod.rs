@@ -7,6 +7,7 @@ pub mod controller;
 pub mod drills;
 pub mod engine;
 pub mod fitting;
+pub mod group;
 pub mod guards;
 pub mod history;
 pub mod independence;

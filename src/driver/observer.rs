@@ -24,17 +24,11 @@ use self::{
 use super::watch::{self, Lookouts, Watch};
 use crate::{
     model::{
-        approval::{ApprovalPolicy, OnTimeout},
-        id::{ConfigHash, ServiceName, VantageName},
+        id::{ServiceName, VantageName},
         observation::{Evidence, Observation},
-        readiness::ReadinessPolicy,
-        service::{
-            Announcements, Component, ComponentKind, Gates, Looker, Mode, Objectives, OverRpo,
-            Probe, Quorum, Runbook, Service, Team, Trigger, VantagePoint, Via,
-        },
+        service::{Component, ComponentKind, Looker, Probe, Service, VantagePoint, Via},
         silence::{Silence, Silent},
         span::Span,
-        step::Rung,
         time::Time,
     },
     port::{
@@ -447,61 +441,18 @@ fn service(vantage: &VantageName, assignment: &Assignment) -> Service {
         from: Vec::new(),
     });
     Service {
-        name: assignment.service.clone(),
-        title: String::new(),
-        mode: Mode::Observe,
-        objectives: Objectives {
-            rto: Span::ZERO,
-            rpo: Span::ZERO,
-            availability: None,
-            response_time: None,
-        },
-        sites: Vec::new(),
-        residency: Vec::new(),
         vantage_points: vec![VantagePoint {
             name: vantage.clone(),
             network: vantage.as_str().into(),
             looker: Looker::Controller(Via::Direct),
             sentinels: assignment.sentinels.clone(),
         }],
-        quorum: Quorum {
-            networks: 1,
-            failures: 1,
-            successes: 1,
-        },
         components: vec![Component {
             name: "assigned".into(),
             title: String::new(),
             kind: ComponentKind::Application,
             probes: probes.collect(),
         }],
-        trigger: Trigger::Manual,
-        gates: Gates {
-            max_lag_age: Span::ZERO,
-            over_rpo: OverRpo::Hold,
-            maintenance: Vec::new(),
-        },
-        fencing: Rung::Acknowledged,
-        guards: None,
-        dns: None,
-        publication: None,
-        announcements: Announcements::default(),
-        team: Team::default(),
-        approvals: ApprovalPolicy {
-            required: 1,
-            approvers: Vec::new(),
-            break_glass: Vec::new(),
-            expiry: Span::ZERO,
-            on_timeout: OnTimeout::Hold,
-        },
-        runbook: Runbook {
-            name: "none".into(),
-            title: String::new(),
-            steps: Vec::new(),
-        },
-        backups: None,
-        drills: Vec::new(),
-        readiness: ReadinessPolicy::default(),
-        config: ConfigHash::new(String::new()),
+        ..Service::bare(assignment.service.clone())
     }
 }

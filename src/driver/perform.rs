@@ -42,7 +42,7 @@ use crate::{
         announcement::Announcement,
         id::{ChannelName, RunId, Seq, SiteName},
         plan::{Action as Doing, End, PlanStep},
-        service::Template,
+        service::{Service, Template},
         span::Span,
         step::{Presence, StepResult},
         time::Time,
@@ -117,7 +117,8 @@ impl Performer {
             Effect::Break(run) => self.running.break_off(&run),
             Effect::Announce(id) => {
                 if let Some(told) = core.state().announcements.get(&id) {
-                    self.announce(core, told.announcement.clone());
+                    let known = core.state().seq;
+                    self.tell(core.service(), known, told.announcement.clone());
                 }
             }
             Effect::Page(message) => self.page(core, message),
@@ -214,11 +215,11 @@ impl Performer {
         }
     }
 
-    fn announce(&self, core: &Core, announcement: Announcement) {
-        let template = template::of(&core.service().announcements, announcement.phase);
-        let service = core.service().name.clone();
+    /// Tells customers; what comes of it is an event. `known` is the last record that this rests on.
+    pub fn tell(&self, of: &Service, known: Seq, announcement: Announcement) {
+        let template = template::of(&of.announcements, announcement.phase);
+        let service = of.name.clone();
         let (results, performer) = (self.results.clone(), self.clone());
-        let known = core.state().seq;
         let task = async move {
             if performer.is_overtaken(known).await || performer.is_deposed().await {
                 return;

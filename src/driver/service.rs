@@ -13,6 +13,7 @@ use futures::{
 };
 
 use super::{
+    group::Board,
     guards::{self, Ward},
     history::History,
     metrics::Metrics,
@@ -24,6 +25,7 @@ use crate::{
     decide::{
         core::Core,
         event::{Command, Event, Output, Reply, Trouble as Noticed},
+        turn::Report,
     },
     journal::succession::Succession,
     model::{
@@ -119,6 +121,7 @@ pub struct ServiceLoop {
     backlog: VecDeque<Event>,
     trouble: Option<Trouble>,
     leader: Option<Leader>,
+    board: Board,
     version: &'static str,
 }
 
@@ -170,6 +173,7 @@ fn is_told_once(event: &Event) -> bool {
         | Event::Guard(_)
         | Event::GuardSilent(_)
         | Event::Held { .. }
+        | Event::Turn(_)
         | Event::Tick
         | Event::Observed(_)
         | Event::Checked { .. }
@@ -232,6 +236,8 @@ pub struct Parts {
     pub shown: Slot,
     /// How this process came to lead, where it was elected.
     pub leader: Option<Leader>,
+    /// What services and groups know of each other.
+    pub board: Board,
     /// The program's version, for the journal.
     pub version: &'static str,
 }
@@ -250,7 +256,7 @@ pub struct Leader {
 impl Leader {
     /// Whether another replica led at a later term when it wrote this: whoever froze between its election and the first look
     /// at a chain must not write there any more.
-    fn is_followed_by(&self, record: &Record) -> bool {
+    pub(super) fn is_followed_by(&self, record: &Record) -> bool {
         matches!(record.body, RecordBody::LeaderTaken { term, .. } if term > self.term)
     }
 }
@@ -303,6 +309,7 @@ impl ServiceLoop {
             backlog: VecDeque::new(),
             trouble: None,
             leader: parts.leader,
+            board: parts.board,
             version: parts.version,
         })
     }
@@ -332,6 +339,7 @@ impl ServiceLoop {
             let turned = self.runtime.now();
             let wake = self.settle(Event::Tick, None).await?;
             self.metrics.turned(&self.core, self.runtime.now());
+            self.report();
             let mut sleep = self.runtime.sleep_until(wake).fuse();
             let news = select_biased! {
                 input = self.inbox.next() => News::Input(input.map(Box::new)),
@@ -352,6 +360,13 @@ impl ServiceLoop {
                 News::Seen(None) | News::Nothing => {}
             }
         }
+    }
+
+    /// Its group learns where it stands.
+    fn report(&self) {
+        let (core, now) = (&self.core, self.runtime.now());
+        let report = Report::of(core.service(), core.state(), core.view(), now);
+        self.board.report(core.service(), report);
     }
 
     fn take_up_guards(&mut self) {

@@ -100,6 +100,8 @@ name!(/// A person of the team, known by a personal token.
     PersonName);
 name!(/// A group of people who may approve.
     GroupName);
+name!(/// A group of services that fail over together.
+    ServiceGroupName);
 name!(/// An adapter kind as written in `uses`, such as `postgres/promote`.
     KindName);
 name!(/// A drill of the documents, unique within its service.

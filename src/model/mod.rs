@@ -10,6 +10,7 @@ pub mod check;
 pub mod drill;
 pub mod duty;
 pub mod fault;
+pub mod group;
 pub mod guard;
 pub mod id;
 pub mod lease;

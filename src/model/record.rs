@@ -13,6 +13,7 @@ use super::{
     drill::{Depth, DrillOutcome},
     duty::Duty,
     fault::Injected,
+    group::GroupRecord,
     guard::Terms,
     id::{
         AnnouncementId, AskId, Attempt, ComponentName, ConfigHash, DrillName, Epoch,
@@ -537,6 +538,8 @@ pub enum RecordBody {
         /// Why.
         reason: String,
     },
+    /// Something happened in a group of services, whose chain this is.
+    Group(GroupRecord),
     /// A person's remark for the timeline.
     Note {
         /// Who.
@@ -775,6 +778,7 @@ impl RecordBody {
             Self::DrillClosed { .. } => "drillClosed",
             Self::DrillSkipped { .. } => "drillSkipped",
             Self::JournalResumed { .. } => "journalResumed",
+            Self::Group(_) => "group",
             Self::Note { .. } => "note",
         }
     }

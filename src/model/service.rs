@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     announcement::Phase,
-    approval::{ApprovalPolicy, Person},
+    approval::{ApprovalPolicy, OnTimeout, Person},
     backup::BackupPolicy,
     drill::DrillPolicy,
+    group::Membership,
     id::{
         ChannelName, ComponentName, ConfigHash, NetworkName, PersonName, ProbeId, RunbookName,
         ServiceName, SiteName, StepId, UserName, VantageName,
@@ -122,11 +123,68 @@ pub struct Service {
     /// What is asked of readiness.
     #[serde(default, skip_serializing_if = "ReadinessPolicy::is_default")]
     pub readiness: ReadinessPolicy,
+    /// The group that it fails over with. A change of it alone takes nothing away that was earned: a turn only delays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Membership>,
     /// Hash of the documents that this came from.
     pub config: ConfigHash,
 }
 
 impl Service {
+    /// A service of that name with nothing in it: for whoever needs but a part of one.
+    #[must_use]
+    pub fn bare(name: ServiceName) -> Self {
+        Self {
+            name,
+            title: String::new(),
+            mode: Mode::Observe,
+            objectives: Objectives {
+                rto: Span::ZERO,
+                rpo: Span::ZERO,
+                availability: None,
+                response_time: None,
+            },
+            sites: Vec::new(),
+            residency: Vec::new(),
+            vantage_points: Vec::new(),
+            quorum: Quorum {
+                networks: 1,
+                failures: 1,
+                successes: 1,
+            },
+            components: Vec::new(),
+            trigger: Trigger::Manual,
+            gates: Gates {
+                max_lag_age: Span::ZERO,
+                over_rpo: OverRpo::Hold,
+                maintenance: Vec::new(),
+            },
+            fencing: Rung::Acknowledged,
+            guards: None,
+            dns: None,
+            publication: None,
+            announcements: Announcements::default(),
+            team: Team::default(),
+            approvals: ApprovalPolicy {
+                required: 1,
+                approvers: Vec::new(),
+                break_glass: Vec::new(),
+                expiry: Span::ZERO,
+                on_timeout: OnTimeout::Hold,
+            },
+            runbook: Runbook {
+                name: "none".into(),
+                title: String::new(),
+                steps: Vec::new(),
+            },
+            backups: None,
+            drills: Vec::new(),
+            readiness: ReadinessPolicy::default(),
+            group: None,
+            config: ConfigHash::new(String::new()),
+        }
+    }
+
     /// The site of that name.
     #[must_use]
     pub fn site(&self, name: &SiteName) -> Option<&Site> {

@@ -22,7 +22,7 @@ use crate::{
     port::kind::Kinds,
     spec::{
         self,
-        document::{BackupPolicySpec, ProtectedServiceSpec, RunbookSpec},
+        document::{BackupPolicySpec, ProtectedServiceSpec, RunbookSpec, ServiceGroupSpec},
     },
 };
 
@@ -89,6 +89,19 @@ const POLICY: Kind = Kind {
         AGE,
     ],
     rules: rule::POLICY,
+};
+const SERVICE_GROUP: Kind = Kind {
+    word: "ServiceGroup",
+    plural: "servicegroups",
+    singular: "servicegroup",
+    short: &["sg"],
+    columns: &[
+        ("Title", "string", ".spec.title", false),
+        ("At once", "integer", ".spec.atOnce", false),
+        ("Valid", "string", VALID, false),
+        AGE,
+    ],
+    rules: rule::SERVICE_GROUP,
 };
 const RUN: Kind = Kind {
     word: "FailoverRun",
@@ -195,6 +208,7 @@ fn definitions(kinds: Kinds) -> Result<Vec<(&'static Kind, CustomResourceDefinit
         define::<ProtectedServiceSpec>(&SERVICE, Some(schema::<ServiceStatus>(kinds)), kinds),
         define::<RunbookSpec>(&RUNBOOK, Some(schema::<DocumentStatus>(kinds)), kinds),
         define::<BackupPolicySpec>(&POLICY, Some(schema::<DocumentStatus>(kinds)), kinds),
+        define::<ServiceGroupSpec>(&SERVICE_GROUP, Some(schema::<DocumentStatus>(kinds)), kinds),
         define::<FailoverRunSpec>(&RUN, Some(schema::<FailoverRunStatus>(kinds)), kinds),
         define::<ApprovalSpec>(&APPROVAL, Some(schema::<ApprovalStatus>(kinds)), kinds),
         define::<JournalEntrySpec>(&ENTRY, None, kinds),
@@ -362,7 +376,16 @@ mod tests {
 
     #[test]
     fn each_rule_finds_its_place() {
-        let kinds = [SERVICE, RUNBOOK, POLICY, RUN, APPROVAL, ENTRY, REVISION];
+        let kinds = [
+            SERVICE,
+            RUNBOOK,
+            POLICY,
+            SERVICE_GROUP,
+            RUN,
+            APPROVAL,
+            ENTRY,
+            REVISION,
+        ];
         for (kind, (_, definition)) in kinds.iter().zip(definitions()) {
             let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
             let mut schema = schema.clone();

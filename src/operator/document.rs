@@ -23,11 +23,13 @@ pub enum DocumentKind {
     Runbook,
     /// A `BackupPolicy`.
     Policy,
+    /// A `ServiceGroup`.
+    Group,
 }
 
 impl DocumentKind {
     /// Each of them.
-    pub const ALL: [Self; 3] = [Self::Service, Self::Runbook, Self::Policy];
+    pub const ALL: [Self; 4] = [Self::Service, Self::Runbook, Self::Policy, Self::Group];
 
     /// As `kind` has it.
     #[must_use]
@@ -36,6 +38,7 @@ impl DocumentKind {
             Self::Service => "ProtectedService",
             Self::Runbook => "Runbook",
             Self::Policy => "BackupPolicy",
+            Self::Group => "ServiceGroup",
         }
     }
 
@@ -46,6 +49,7 @@ impl DocumentKind {
             Self::Service => "protectedservices",
             Self::Runbook => "runbooks",
             Self::Policy => "backuppolicies",
+            Self::Group => "servicegroups",
         }
     }
 }
@@ -190,7 +194,9 @@ impl Documents {
         let belongs = |key: &Key, held: &Held| match key.kind {
             DocumentKind::Service => *key == own,
             DocumentKind::Runbook => runbooks.contains(key.name.as_str()),
-            DocumentKind::Policy => held.object.data["spec"]["service"] == service.as_str(),
+            DocumentKind::Policy => spec(held)["service"] == service.as_str(),
+            // A group is compiled with all of its services, and put upon them.
+            DocumentKind::Group => false,
         };
         let all = self.held.iter().filter(|(key, held)| belongs(key, held));
         all.map(|(_, held)| held.text.clone()).collect()

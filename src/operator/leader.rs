@@ -3,6 +3,7 @@
 
 mod approvals;
 mod documents;
+mod groups;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

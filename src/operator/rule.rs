@@ -146,6 +146,26 @@ pub const POLICY: Rules = &[
     ("spec.sources[].name", MaxLength(LABEL)),
 ];
 
+/// Of a `ServiceGroup`.
+pub const SERVICE_GROUP: Rules = &[
+    NAME,
+    ("spec.waves", MinItems(1)),
+    ("spec.waves", MaxItems(16)),
+    ("spec.waves[].services", MinItems(1)),
+    ("spec.waves[].services", MaxItems(256)),
+    ("spec.waves[].services[]", MaxLength(LABEL)),
+    ("spec.announcements.channels", MaxItems(32)),
+    ("spec.announcements.channels", KeyedBy("name")),
+    ("spec.announcements.channels[].name", MaxLength(LABEL)),
+    (
+        "spec.announcements",
+        Holds(
+            "!has(self.symptom)",
+            "a group names its services where others say what customers see: leave announcements.symptom out",
+        ),
+    ),
+];
+
 /// Of a `FailoverRun`.
 pub const RUN: Rules = &[
     NAME,

@@ -40,6 +40,7 @@ use crate::{
     },
     driver::{
         fitting::Fitting,
+        group::Board,
         guards::{Told, Ward},
         metrics::Metrics,
         perform::{Performer, Underway},
@@ -462,6 +463,7 @@ impl History {
             observations: Watch::new(&service, &lookouts, &runtime, 0).boxed(),
             shown,
             leader,
+            board: Board::default(),
             version: "simulated",
         };
         let end = Arc::new(Mutex::new(None));

@@ -202,6 +202,7 @@ fn words(record: &Record) -> String {
         | RecordBody::BackupsJudged { .. }
         | RecordBody::ReadinessTurned { .. }
         | RecordBody::JournalResumed { .. }
+        | RecordBody::Group(_)
         | RecordBody::LossMeasured { .. }
         | RecordBody::Refused { .. }
         | RecordBody::Declared { .. }

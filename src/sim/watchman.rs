@@ -289,6 +289,7 @@ impl Watchman {
             | RecordBody::BackupsJudged { .. }
             | RecordBody::ReadinessTurned { .. }
             | RecordBody::JournalResumed { .. }
+            | RecordBody::Group(_)
             | RecordBody::LossMeasured { .. }
             | RecordBody::Refused { .. }
             | RecordBody::Declared { .. }

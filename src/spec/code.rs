@@ -81,7 +81,7 @@ codes! {
         "Split the file, or repeat less through anchors and aliases.";
     /// No document of ours.
     Foreign = "FO-106", Error, "this is no document of failover",
-        "Every document begins with `apiVersion: failover.rs/v1alpha1` and a `kind`: ProtectedService, Runbook or BackupPolicy.",
+        "Every document begins with `apiVersion: failover.rs/v1alpha1` and a `kind`: ProtectedService, Runbook, BackupPolicy or ServiceGroup.",
         "Correct the two fields, or move other programs' files out of the folder.";
     /// Nothing to read.
     Nothing = "FO-107", Error, "there is no document here",
@@ -155,6 +155,10 @@ codes! {
     Backups = "FO-133", Error, "the backup policy cannot be met",
         "It asks for more places than its sources have, for something that no source keeps, or for a restore of what cannot be fetched. Such a policy is broken for ever, and nobody reads a page that never ends.",
         "Ask for less, add a source, or say of the sources where they stand (`location`) and what they hold (`keeps`).";
+    /// A group in which nobody could say who goes when.
+    Group = "FO-134", Error, "the service group does not hold together",
+        "Each service has one place in one group, no wave is empty, and an audience is told by the group or by a service, not by both.",
+        "Name each service once, and take out of the services the channels that the group speaks on.";
     /// The RTO cannot be kept because of the TTL.
     TtlAboveRto = "FO-135", Error, "the TTL alone exceeds the RTO",
         "Resolvers may keep the old address for the whole TTL, so users come back only after it, however fast everything else is.",

@@ -60,13 +60,14 @@ pub fn service(
         guards: guards::guards(scope, spec),
         dns: names::dns(scope, spec),
         publication: tell::publication(scope, spec),
-        announcements: tell::announcements(scope, spec, &title),
+        announcements: tell::announcements(scope, &spec.announcements, &title, true),
         team: tell::team(scope, spec, people),
         approvals: people::approvals(scope, spec),
         runbook,
         backups,
         drills: drill::drills(scope, spec, outlines),
         readiness: readiness::policy(scope, spec),
+        group: None,
         config: ConfigHash::new(String::new()),
     };
     service.config = config(&service);

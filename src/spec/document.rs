@@ -5,13 +5,21 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::{backup::BackupPolicySpec, runbook::RunbookSpec, service::ProtectedServiceSpec};
+pub use super::{
+    backup::BackupPolicySpec, group::ServiceGroupSpec, runbook::RunbookSpec,
+    service::ProtectedServiceSpec,
+};
 
 /// The version of the document types that this build reads.
 pub const API_VERSION: &str = "failover.rs/v1alpha1";
 
 /// The kinds of documents.
-pub const KINDS: [&str; 3] = ["ProtectedService", "Runbook", "BackupPolicy"];
+pub const KINDS: [&str; 4] = [
+    "ProtectedService",
+    "Runbook",
+    "BackupPolicy",
+    "ServiceGroup",
+];
 
 /// A `ProtectedService`: a service that runs at a primary site and has a standby.
 pub type ProtectedService = Document<ProtectedServiceSpec>;
@@ -21,6 +29,9 @@ pub type RunbookDocument = Document<RunbookSpec>;
 
 /// A `BackupPolicy`: where a service's backups are, and what is asked of them.
 pub type BackupPolicyDocument = Document<BackupPolicySpec>;
+
+/// A `ServiceGroup`: services that fail over together.
+pub type ServiceGroupDocument = Document<ServiceGroupSpec>;
 
 /// A document as Kubernetes writes them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -17,8 +17,11 @@ use super::{
     compile,
     complaint::{Complaint, DocId},
     diagnostic::{Diagnostic, Place, Related, masked, one_line},
-    document::{API_VERSION, BackupPolicyDocument, KINDS, ProtectedService, RunbookDocument},
-    fit, leak, mend, nearest,
+    document::{
+        API_VERSION, BackupPolicyDocument, KINDS, ProtectedService, RunbookDocument,
+        ServiceGroupDocument,
+    },
+    fit, group, leak, mend, nearest,
     outline::{Outline, outline},
     path::FieldPath,
     ready,
@@ -26,7 +29,7 @@ use super::{
     tree::{self, Data, Node},
 };
 use crate::{
-    model::{backup::BackupPolicy, service::Service},
+    model::{backup::BackupPolicy, group::ServiceGroup, service::Service},
     port::kind::Kinds,
 };
 
@@ -37,6 +40,8 @@ static SERVICE_SCHEMA: LazyLock<Value> = LazyLock::new(|| schema_for!(ProtectedS
 static RUNBOOK_SCHEMA: LazyLock<Value> = LazyLock::new(|| schema_for!(RunbookDocument).to_value());
 static BACKUP_SCHEMA: LazyLock<Value> =
     LazyLock::new(|| schema_for!(BackupPolicyDocument).to_value());
+static GROUP_SCHEMA: LazyLock<Value> =
+    LazyLock::new(|| schema_for!(ServiceGroupDocument).to_value());
 
 /// What reading documents came to.
 #[derive(Debug, Default)]
@@ -209,6 +214,7 @@ struct Reading {
     services: Vec<(DocId, ProtectedService)>,
     runbooks: Vec<(DocId, RunbookDocument)>,
     backups: Vec<(DocId, BackupPolicyDocument)>,
+    groups: Vec<(DocId, ServiceGroupDocument)>,
     complaints: Vec<Complaint>,
 }
 
@@ -221,6 +227,7 @@ impl Reading {
             services: Vec::new(),
             runbooks: Vec::new(),
             backups: Vec::new(),
+            groups: Vec::new(),
             complaints: Vec::new(),
         }
     }
@@ -275,6 +282,12 @@ impl Reading {
                     self.backups.push((doc, policy));
                 }
             }
+            Ok(Kind::Group) => {
+                let mended = mend::read::<ServiceGroupDocument>(root.value(), &GROUP_SCHEMA);
+                if let Some(group) = self.mended(doc, mended) {
+                    self.groups.push((doc, group));
+                }
+            }
             Err(complaint) => self.complaints.push(*complaint),
         }
     }
@@ -308,7 +321,12 @@ impl Reading {
             .backups
             .iter()
             .map(|(d, b)| (*d, "a backup policy", &b.metadata.name));
-        let all: Vec<_> = services.chain(runbooks).chain(backups).collect();
+        let groups = self
+            .groups
+            .iter()
+            .map(|(d, g)| (*d, "a service group", &g.metadata.name));
+        let all = services.chain(runbooks).chain(backups).chain(groups);
+        let all: Vec<_> = all.collect();
         for (n, (doc, what, name)) in all.iter().enumerate() {
             if let Some((first, _, _)) = all[..n].iter().find(|(_, w, m)| w == what && m == name) {
                 let path = FieldPath::parse("metadata.name");
@@ -359,7 +377,9 @@ impl Reading {
                 }
             }
         }
+        let mut groups = self.compiled_groups(&mut complaints);
         let diagnostics = self.diagnostics(complaints);
+        groups.retain(|(doc, _)| !self.is_faulty(*doc, &diagnostics));
         services.retain(|(doc, service)| {
             let drills = service.drills.iter().filter_map(|d| d.runbook.as_ref());
             let names: Vec<_> = drills.chain([&service.runbook]).map(|r| &r.name).collect();
@@ -380,6 +400,9 @@ impl Reading {
         });
         let mut services: Vec<_> = services.into_iter().map(|(_, s)| s).collect();
         services.sort_by(|a, b| a.name.cmp(&b.name));
+        for (_, group) in groups {
+            ServiceGroup::place(&Arc::new(group), &mut services);
+        }
         Loaded {
             services,
             diagnostics: diagnostics.into_iter().map(|(_, _, d)| d).collect(),
@@ -418,6 +441,17 @@ impl Reading {
             policies.entry(name).or_insert(policy);
         }
         policies
+    }
+
+    fn compiled_groups(&self, complaints: &mut Vec<Complaint>) -> Vec<(DocId, ServiceGroup)> {
+        let services: Vec<_> = self.services.iter().map(|(_, s)| s).collect();
+        let mut taken = BTreeMap::new();
+        let compiled = self.groups.iter().map(|(doc, document)| {
+            let mut scope = self.scope(*doc, complaints);
+            let group = group::group(&mut scope, document, &services, &mut taken);
+            (*doc, group)
+        });
+        compiled.collect()
     }
 
     fn scope<'a>(&'a self, doc: DocId, complaints: &'a mut Vec<Complaint>) -> Scope<'a> {
@@ -570,6 +604,7 @@ enum Kind {
     Service,
     Runbook,
     Backups,
+    Group,
 }
 
 fn kind_of(root: &Node, doc: DocId) -> Result<Kind, Box<Complaint>> {
@@ -606,6 +641,7 @@ fn kind_of(root: &Node, doc: DocId) -> Result<Kind, Box<Complaint>> {
         Some("ProtectedService") => Ok(Kind::Service),
         Some("Runbook") => Ok(Kind::Runbook),
         Some("BackupPolicy") => Ok(Kind::Backups),
+        Some("ServiceGroup") => Ok(Kind::Group),
         other => {
             let complaint = match other {
                 Some(other) => complain("kind", format!("there is no kind `{other}`"))

@@ -16,6 +16,7 @@ mod drill;
 mod escalation;
 pub mod fault;
 mod fit;
+pub mod group;
 mod guards;
 mod leak;
 mod load;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{
     backup::BackupPolicySpec,
     document::{API_VERSION, Document, KINDS},
+    group::ServiceGroupSpec,
     runbook::RunbookSpec,
     scope::Family,
     service::ProtectedServiceSpec,
@@ -22,6 +23,7 @@ pub fn schema(kinds: Kinds) -> Value {
     let service = envelope::<ProtectedServiceSpec>(&mut generator, KINDS[0]);
     let runbook = envelope::<RunbookSpec>(&mut generator, KINDS[1]);
     let backups = envelope::<BackupPolicySpec>(&mut generator, KINDS[2]);
+    let groups = envelope::<ServiceGroupSpec>(&mut generator, KINDS[3]);
     let settings: Vec<_> = kinds
         .0
         .iter()
@@ -52,6 +54,7 @@ pub fn schema(kinds: Kinds) -> Value {
             {"if": {"properties": {"kind": {"const": KINDS[0]}}}, "then": service},
             {"if": {"properties": {"kind": {"const": KINDS[1]}}}, "then": runbook},
             {"if": {"properties": {"kind": {"const": KINDS[2]}}}, "then": backups},
+            {"if": {"properties": {"kind": {"const": KINDS[3]}}}, "then": groups},
         ],
         "$defs": definitions,
     })

@@ -6,7 +6,7 @@ use super::{
     path::FieldPath,
     place::web_address,
     scope::{Family, Scope},
-    service::ProtectedServiceSpec,
+    service::{AnnouncementsSpec, ProtectedServiceSpec, TemplatesSpec},
     template::{self, Flaw},
 };
 use crate::model::{
@@ -56,13 +56,13 @@ pub fn publication(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec) -> Option
     })
 }
 
-/// What customers are told, after its checks.
+/// What customers are told, after its checks. What has an address at the standby must name it.
 pub fn announcements(
     scope: &mut Scope<'_>,
-    spec: &ProtectedServiceSpec,
+    said: &AnnouncementsSpec,
     title: &str,
+    has_address: bool,
 ) -> Announcements {
-    let said = &spec.announcements;
     let path = FieldPath::spec().key("announcements");
     longer_than_nothing(scope, said.cadence, &path.key("cadence"));
     if let Some(long) = said.long_cadence {
@@ -112,7 +112,7 @@ pub fn announcements(
             scope.add(complaint);
         }
     }
-    templates(scope, spec, &path.key("templates"));
+    templates(scope, &said.templates, &path.key("templates"), has_address);
     Announcements {
         channels: said
             .channels
@@ -128,7 +128,7 @@ pub fn announcements(
             .collect(),
         templates: PHASES
             .into_iter()
-            .filter_map(|(phase, _)| Some((phase, own_template(spec, phase)?.clone())))
+            .filter_map(|(phase, _)| Some((phase, own_template(&said.templates, phase)?.clone())))
             .collect(),
         symptom: said
             .symptom
@@ -149,8 +149,7 @@ fn default_phases(uses: &str) -> Vec<Phase> {
     phases
 }
 
-fn own_template(spec: &ProtectedServiceSpec, phase: Phase) -> Option<&Template> {
-    let templates = &spec.announcements.templates;
+fn own_template(templates: &TemplatesSpec, phase: Phase) -> Option<&Template> {
     match phase {
         Phase::Investigating => templates.investigating.as_ref(),
         Phase::FailingOver => templates.failing_over.as_ref(),
@@ -162,9 +161,9 @@ fn own_template(spec: &ProtectedServiceSpec, phase: Phase) -> Option<&Template> 
     }
 }
 
-fn templates(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, path: &FieldPath) {
+fn templates(scope: &mut Scope<'_>, said: &TemplatesSpec, path: &FieldPath, has_address: bool) {
     for (phase, key) in PHASES {
-        let Some(own) = own_template(spec, phase) else {
+        let Some(own) = own_template(said, phase) else {
             continue;
         };
         let at = path.key(key);
@@ -177,7 +176,7 @@ fn templates(scope: &mut Scope<'_>, spec: &ProtectedServiceSpec, path: &FieldPat
                 check_text(scope, text, &at.key(key));
             }
         }
-        if phase == Phase::OnStandby && !own.text.contains("{fallbackUrl}") {
+        if has_address && phase == Phase::OnStandby && !own.text.contains("{fallbackUrl}") {
             let complaint = scope
                 .about(
                     Code::Template,

@@ -16,6 +16,7 @@ mod drill;
 mod driver;
 mod faults;
 mod full_disk;
+mod group;
 mod guard_agent;
 mod guard_gate;
 mod guard_hold;

@@ -123,6 +123,7 @@ fn service() -> Service {
         backups: None,
         drills: Vec::new(),
         readiness: ReadinessPolicy::default(),
+        group: None,
         config: ConfigHash::new(""),
     }
 }

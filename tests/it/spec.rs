@@ -160,6 +160,43 @@ fn the_examples_are_valid_one_by_one_and_together() {
 }
 
 #[test]
+fn a_group_puts_its_services_in_waves() {
+    let loaded = spec::load(&[folder("examples/group")], kinds());
+    assert!(
+        loaded.diagnostics.is_empty(),
+        "{}",
+        plain(&loaded.diagnostics)
+    );
+    let place = |s: &Service| {
+        let own = s.group.as_ref().unwrap();
+        (s.name.to_string(), own.group.to_string(), own.wave)
+    };
+    let places: Vec<_> = loaded.services.iter().map(place).collect();
+    let of = |name: &str, wave| (name.to_owned(), "north".to_owned(), wave);
+    assert_eq!(places, [of("blog", 2), of("login", 1), of("shop", 2)]);
+
+    let [group, services] = ["group", "services"].map(|name| {
+        let path = folder("examples/group").join(format!("{name}.yaml"));
+        std::fs::read_to_string(path).unwrap()
+    });
+    for (from, to, message) in [
+        ("[login]", "[logon]", "there is no service `logon`"),
+        ("atOnce: 10", "atOnce: 0", "no service would ever fail over"),
+        (
+            "waitAtMost: 10m",
+            "waitAtMost: 0s",
+            "nobody would wait for anybody",
+        ),
+    ] {
+        let text = format!("{services}---\n{}", group.replacen(from, to, 1));
+        let loaded = spec::read_text("broken", &text, kinds());
+        let all = plain(&loaded.diagnostics);
+        assert!(all.contains(message), "{all}");
+        assert!(!loaded.is_usable());
+    }
+}
+
+#[test]
 fn the_guards_of_the_example_are_those_of_its_service() {
     let loaded = spec::load(&[folder("examples/guarded")], kinds());
     let guards = loaded.services[0].guards.as_ref().unwrap();

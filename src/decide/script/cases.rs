@@ -201,37 +201,6 @@ fn the_primary_comes_back_before_anything_was_done() {
 }
 
 #[test]
-fn a_promotion_that_nobody_can_tell_of_is_given_up_once_its_time_is_over() {
-    assert_snapshot!(play(
-        "well
-        check green
-        down db a b c
-        done fence
-        done attempt
-        unclear promote
-        abort anna
-        wait 21s
-        unseen promote
-        abort anna"
-    ));
-}
-
-#[test]
-fn a_fence_stays_while_another_site_is_seen_to_take_writes() {
-    assert_snapshot!(play(
-        "well
-        check green
-        down db a b c
-        done fence
-        wait 1s
-        promoted
-        up db-fra a b c
-        abort anna
-        done attempt"
-    ));
-}
-
-#[test]
 fn a_person_stops_it_before_the_promotion_and_not_after() {
     assert_snapshot!(play(
         "well

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::StreamExt;
 use kube::{Resource as _, ResourceExt as _};
 
-use super::{AGAIN, FINALIZER, LONGEST_WAIT, Leader, Shown, unused};
+use super::{AGAIN, FINALIZER, LONGEST_WAIT, Leader, Shown, groups, unused};
 use crate::{
     decide::state::State,
     driver::registry,
@@ -43,8 +43,9 @@ impl Leader {
         let gone = self.gone().await;
         self.revisions.read().await;
         self.follow_secrets().await;
-        let compiled = self.documents.compile(registry::kinds(), &gone);
+        let mut compiled = self.documents.compile(registry::kinds(), &gone);
         self.remarks = compiled.remarks;
+        let in_groups = self.groups(&mut compiled.services);
         self.troubles.clear();
         let mut wanted = BTreeMap::new();
         for service in compiled.services {
@@ -71,6 +72,7 @@ impl Leader {
                 wanted.insert(name.clone(), last);
             }
         }
+        groups::place(&in_groups, &mut wanted);
         self.put_in_force(wanted).await;
         self.follow();
         self.judge(&stay, &usable);
@@ -284,7 +286,7 @@ impl Leader {
             let is_due = match (key.kind, held.is_going()) {
                 (DocumentKind::Service, false) => runs && !is_kept,
                 (DocumentKind::Service, true) => is_kept && gone.contains(key),
-                (DocumentKind::Runbook | DocumentKind::Policy, _) => false,
+                (DocumentKind::Runbook | DocumentKind::Policy | DocumentKind::Group, _) => false,
             };
             if !is_due {
                 continue;

@@ -17,6 +17,7 @@ use failover::{
         observation::{Look, Sight},
         plan::StepPhase,
         record::Record,
+        span::Span,
         step::{Presence, Proof, Rung, StepResult},
         time::Time,
     },
@@ -24,9 +25,10 @@ use failover::{
         action::{Action, StepContext},
         channel::{Channel, Compiled, Notice, Recipient, RecipientsError, Sent},
         journal::{Draft, Journal, JournalError},
-        kind::{Kind, Kinds, Make, MakeError, With},
+        kind::{Kind, Kinds, Make, MakeError, Wiring, With},
         ledger::{Delivery, Ledger, LedgerError, Mailing},
         probe::{LookContext, Probe},
+        runtime::SharedRuntime,
         target::{PageFile, Target, WriteError},
     },
 };
@@ -40,6 +42,8 @@ pub enum Manners {
     Stalls,
     /// It panics.
     Panics,
+    /// It takes so long.
+    Takes(Span),
 }
 
 /// What doubles are told, and what they did.
@@ -47,6 +51,8 @@ pub enum Manners {
 pub struct Props {
     /// Steps and channels that do not do what they should.
     pub odd: Mutex<BTreeMap<String, Manners>>,
+    down: Mutex<BTreeSet<String>>,
+    texts: Mutex<Vec<String>>,
     done: Mutex<Vec<String>>,
     pages: Mutex<Vec<String>>,
 }
@@ -88,12 +94,23 @@ impl Props {
         };
     }
 
-    async fn deed(&self, verb: &str, name: &str) {
+    /// What customers were told, in order: `<channel>: <phase>`.
+    pub fn told(&self) -> Vec<String> {
+        self.texts.lock().unwrap().clone()
+    }
+
+    /// Whatever looks at this site sees it down.
+    pub fn dies(&self, site: &str) {
+        self.down.lock().unwrap().insert(site.to_owned());
+    }
+
+    async fn deed(&self, verb: &str, name: &str, runtime: &SharedRuntime) {
         self.done.lock().unwrap().push(format!("{verb} {name}"));
         let odd = self.odd.lock().unwrap().get(name).copied();
         match odd {
             Some(Manners::Stalls) => std::future::pending().await,
             Some(Manners::Panics) => panic!("{name} is odd"),
+            Some(Manners::Takes(span)) => runtime.sleep_until(runtime.now().after(span)).await,
             None => {}
         }
     }
@@ -111,29 +128,46 @@ impl With for DoubleWith {}
 struct Double {
     props: Arc<Props>,
     name: String,
+    runtime: SharedRuntime,
 }
 
-fn double(with: &serde_json::Value) -> Result<Arc<Double>, MakeError> {
+fn double(with: &serde_json::Value, wiring: &Wiring) -> Result<Arc<Double>, MakeError> {
     let with: DoubleWith = failover::port::kind::read(with)?;
     let props = PROPS.lock().unwrap()[&with.props].upgrade().unwrap();
     Ok(Arc::new(Double {
         props,
         name: with.name,
+        runtime: wiring.runtime.clone(),
     }))
 }
 
 static KINDS: [Kind; 4] = [
-    Kind::new::<DoubleWith>("double/probe", "", "", Make::Probe(|w, _| Ok(double(w)?))),
-    Kind::new::<DoubleWith>("double/step", "", "", Make::Action(|w, _| Ok(double(w)?)))
-        .in_phase(StepPhase::Fence)
-        .reaching(Rung::Infrastructure),
+    Kind::new::<DoubleWith>(
+        "double/probe",
+        "",
+        "",
+        Make::Probe(|w, by| Ok(double(w, by)?)),
+    ),
+    Kind::new::<DoubleWith>(
+        "double/step",
+        "",
+        "",
+        Make::Action(|w, by| Ok(double(w, by)?)),
+    )
+    .in_phase(StepPhase::Fence)
+    .reaching(Rung::Infrastructure),
     Kind::new::<DoubleWith>(
         "double/channel",
         "",
         "",
-        Make::Channel(|w, _| Ok(double(w)?)),
+        Make::Channel(|w, by| Ok(double(w, by)?)),
     ),
-    Kind::new::<DoubleWith>("double/target", "", "", Make::Target(|w, _| Ok(double(w)?))),
+    Kind::new::<DoubleWith>(
+        "double/target",
+        "",
+        "",
+        Make::Target(|w, by| Ok(double(w, by)?)),
+    ),
 ];
 
 /// The kinds of doubles.
@@ -144,6 +178,9 @@ pub fn kinds() -> Kinds {
 #[async_trait]
 impl Probe for Double {
     async fn look(&self, _: &LookContext) -> Look {
+        if self.props.down.lock().unwrap().contains(&self.name) {
+            return Look::new(Sight::Down, "refused");
+        }
         Look::new(Sight::Up, "open")
     }
 }
@@ -151,12 +188,16 @@ impl Probe for Double {
 #[async_trait]
 impl Action for Double {
     async fn perform(&self, step: &StepContext) -> StepResult {
-        self.props.deed("perform", step.step.as_str()).await;
+        self.props
+            .deed("perform", step.step.as_str(), &self.runtime)
+            .await;
         StepResult::Done(Proof::new("done").reaching(Rung::Infrastructure))
     }
 
     async fn observe(&self, step: &StepContext) -> Presence {
-        self.props.deed("observe", step.step.as_str()).await;
+        self.props
+            .deed("observe", step.step.as_str(), &self.runtime)
+            .await;
         Presence::InPlace(Proof::new("there").reaching(Rung::Infrastructure))
     }
 }
@@ -186,7 +227,9 @@ impl Channel for Double {
             let heard = format!("{}: {}", self.name, message.text);
             self.props.pages.lock().unwrap().push(heard);
         } else {
-            self.props.deed("tell", &self.name).await;
+            let told = format!("{}: {}", self.name, message.text);
+            self.props.texts.lock().unwrap().push(told);
+            self.props.deed("tell", &self.name, &self.runtime).await;
         }
         Sent::Accepted { reference: None }
     }
@@ -203,7 +246,7 @@ impl Channel for Double {
 #[async_trait]
 impl Target for Double {
     async fn write(&self, _: &[PageFile]) -> Result<(), WriteError> {
-        self.props.deed("write", &self.name).await;
+        self.props.deed("write", &self.name, &self.runtime).await;
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use failover::{
     },
     model::{
         id::{Seq, ServiceName},
-        plan::RunKind,
+        plan::{RunKind, Uses},
         record::{Record, RecordBody},
         service::Service,
         span::Span,
@@ -172,6 +172,35 @@ impl Stage {
     pub fn reload(&self, services: Vec<Service>) -> Result<Vec<String>, StartError> {
         let controller = self.controller.clone().unwrap();
         self.now(async move { controller.reload(services).await })
+    }
+
+    /// Where a service stands.
+    pub fn core_of(&self, service: &ServiceName) -> Box<Core> {
+        let (controller, service) = (self.controller.clone().unwrap(), service.clone());
+        self.now(async move { controller.show(&service).await })
+            .unwrap()
+    }
+
+    /// Gives a command, which is answered at once.
+    pub fn order(&self, service: &ServiceName, command: Command) -> Reply {
+        let (controller, service) = (self.controller.clone().unwrap(), service.clone());
+        self.now(async move { controller.command(&service, command).await })
+            .unwrap()
+    }
+
+    /// The records of a chain.
+    pub fn chain(&self, chain: &ServiceName) -> Vec<Record> {
+        let (journal, chain) = (self.journal.clone(), chain.clone());
+        self.now(async move { journal.read(&chain, Seq(1)).await })
+            .unwrap()
+    }
+
+    /// A channel that tells who was told what.
+    pub fn channel(&self, name: &str) -> Uses {
+        Uses {
+            uses: "double/channel".into(),
+            with: json!({"props": self.key, "name": name}),
+        }
     }
 
     /// Where the shop stands.
