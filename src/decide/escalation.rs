@@ -88,16 +88,16 @@ impl Pager {
     ) {
         let mut is_critical = false;
         for (id, round) in pages {
-            let Some(paged) = open.get_mut(id) else {
+            let Some(known) = open.get_mut(id) else {
                 continue;
             };
-            is_critical |= paged.page.severity == Severity::Critical;
+            is_critical |= known.page.severity == Severity::Critical;
             let round = *round;
             let calling = Calling {
                 round,
                 ..calling.clone()
             };
-            paged.told.insert(level, calling);
+            known.told.insert(level, calling);
         }
         let last = self.last.entry((level, is_critical)).or_default();
         last.push_back(calling.at);

@@ -16,7 +16,6 @@ pub fn client(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
 }
 
 /// Has a client trust this host's roots as all others do: a copy of its own is larger than a service.
-#[must_use]
 pub fn trusting_host(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
     match tls() {
         Ok(config) => builder.tls_backend_preconfigured(config),

@@ -127,8 +127,8 @@ fn measure(runtime: &Runtime, services: usize, every: &str) -> Value {
     let began = Instant::now();
     operator.until_checked(&cluster, services);
     let start = began.elapsed();
-    operator.until_calm(&cluster);
-    let begun = requests(&cluster, "").len();
+    Operator::until_calm(&cluster);
+    let asked = requests(&cluster, "").len();
     let (cpu, since) = (operator.cpu(), Time::from_millis(now_ms()));
     let measured = Instant::now();
     std::thread::sleep(REST);
@@ -145,7 +145,7 @@ fn measure(runtime: &Runtime, services: usize, every: &str) -> Value {
     json!({
         "every": every,
         "startS": round(start.as_secs_f64()),
-        "startRequests": begun,
+        "startRequests": asked,
         "rssMb": round(operator.memory("VmRSS:")),
         "ownMb": round(operator.memory("RssAnon:")),
         "peakMb": round(operator.memory("VmHWM:")),
@@ -293,7 +293,7 @@ impl Operator {
     }
 
     /// Waits until what came of the start is written.
-    fn until_calm(&self, cluster: &Cluster) {
+    fn until_calm(cluster: &Cluster) {
         let began = Instant::now();
         let mut before = requests(cluster, "").len();
         loop {

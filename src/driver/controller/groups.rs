@@ -79,7 +79,7 @@ impl Controller {
 
     async fn begin_group(self: &Arc<Self>, whole: Arc<ServiceGroup>) -> Result<(), StartError> {
         let (results, inbox) = mpsc::unbounded();
-        let (heard, hears) = mpsc::unbounded();
+        let (heard, news) = mpsc::unbounded();
         let controller = Arc::downgrade(self);
         let tell: Tell = Box::new(move |member: &ServiceName, event: Event| {
             if let Some(controller) = controller.upgrade()
@@ -94,7 +94,7 @@ impl Controller {
             runtime: self.means.runtime.clone(),
             performer: self.speaker(&whole, results.clone())?,
             inbox,
-            heard: hears,
+            heard: news,
             tell,
             leader: self.means.leader.clone(),
         };
