@@ -161,6 +161,8 @@ fn after_a_crash_an_intent_is_looked_for_before_it_is_performed_again() {
         restart
         absent fence
         wait 2s
+        down db a b c
+        up web a b c
         done fence
         done attempt
         restart
