@@ -37,18 +37,20 @@ fn next(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> 
     if run.unwinding.is_some() {
         return unwind(service, state, run, view, now);
     }
-    if let Some(reason) = needless(service, state, run, view) {
+    if needless(service, state, run) {
+        let reason = "what was down works again, and nothing was done yet".to_owned();
         return vec![RecordBody::Unwinding {
             run: run.id.clone(),
             by: None,
-            reason: reason.to_owned(),
+            reason,
         }];
     }
     if let Some(measured) = salvage::measured(state, run) {
         return vec![measured];
     }
     // What the journal says to be down may have come back while no controller ran: whoever has just begun looks first.
-    if is_own(run) && detect::settling(service, state, view, now) {
+    let is_blind = is_own(run) && detect::settling(service, state, view, now);
+    if is_blind || waits_to_see(state, run, view) {
         return Vec::new();
     }
     let mut out = Vec::new();
@@ -86,23 +88,21 @@ fn next(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> 
     finish(service, state, run, now)
 }
 
-/// Why a run that nobody asked for is not needed: its cause is gone before it changed anything for good, or is not seen any
-/// more before it did anything, as after a journal that hung while the run was written to it.
-fn needless(service: &Service, state: &State, run: &Run, view: &View) -> Option<&'static str> {
-    if !is_own(run) {
-        return None;
-    }
-    if incident::well(service, state) {
-        return Some("what was down works again, and nothing was done yet");
-    }
+/// Whether the cause of a run that nobody asked for is gone before it changed anything for good.
+fn needless(service: &Service, state: &State, run: &Run) -> bool {
+    is_own(run) && incident::well(service, state)
+}
+
+/// Whether a run that nobody asked for has done nothing yet, and what is down is not seen to be so any more, as after a
+/// journal that hung while the run was written to it: it waits until that is known.
+fn waits_to_see(state: &State, run: &Run, view: &View) -> bool {
     let is_seen = state.verdicts.values().any(|v| v.0 == Verdict::Down);
     // After a restart an intended step is one that may have been performed.
     let has_acted = run.steps.iter().any(|(step, at)| {
         let of = (run.id.clone(), step.clone());
         !matches!(at, Step::Intended { .. }) || view.under_way.contains(&of)
     });
-    (!has_acted && !is_seen)
-        .then_some("what was down is not seen to be down any more, and nothing was done yet")
+    is_own(run) && !has_acted && !is_seen
 }
 
 /// Whether it is a failover that nobody asked for, and that has changed nothing for good.
@@ -628,7 +628,8 @@ pub fn effects(state: &State, view: &mut View, now: Time) -> Vec<Effect> {
                 }
                 continue;
             }
-            if view.not_before.get(&of).is_some_and(|t| now < *t) {
+            if view.not_before.get(&of).is_some_and(|t| now < *t) || waits_to_see(state, run, view)
+            {
                 continue;
             }
             let effect = match at {

@@ -197,20 +197,3 @@ fn cut_off_one_way(cut: fn(&Network, &str)) {
     shop.network().heal();
     stays_out(&mut shop);
 }
-
-/// Its database answers, and takes no writes any more.
-#[test]
-fn a_database_whose_disk_is_full_is_replaced() {
-    play(|| {
-        let disk = SmallDisk::new(300 << 10);
-        let mut shop = ready(&Wanted {
-            data: Some(disk.path().join("data")),
-            ..hosts()
-        });
-        let fault = Instant::now();
-        disk.fill();
-        replaced(&shop, fault, ACKNOWLEDGED);
-        disk.free();
-        stays_out(&mut shop);
-    });
-}

@@ -440,8 +440,6 @@ pub struct Layout<'a> {
     pub lease: Span,
     /// Where the guard of the first keeps its promise, where that is a place of its own.
     pub state: Option<PathBuf>,
-    /// Where the database of the first stands, where that is a place of its own.
-    pub data: Option<PathBuf>,
     /// What stands in the guards' documents besides.
     pub besides: serde_json::Value,
     /// Where others reach what listens there.
@@ -466,7 +464,6 @@ impl Default for Layout<'_> {
             silence: "2s",
             lease: Span::from_millis(1500),
             state: None,
-            data: None,
             besides: serde_json::json!({}),
             way: &|_, address| address,
         }
@@ -499,9 +496,6 @@ impl Hosts {
         });
         standby.stop_immediate();
         primary.stop_immediate();
-        if let Some(data) = &layout.data {
-            primary.move_to(data);
-        }
         let places = &layout.places;
         let here = |cluster: &Cluster| SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.port));
         // Whoever is left follows the other; a slot of before the turn would keep its log for ever.

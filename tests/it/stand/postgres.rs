@@ -108,16 +108,6 @@ impl Cluster {
         cluster
     }
 
-    /// Its data stands there from now on; it must not run.
-    pub fn move_to(&mut self, place: &Path) {
-        run(Command::new("cp")
-            .arg("--archive")
-            .arg(&self.data)
-            .arg(place));
-        fs::remove_dir_all(&self.data).unwrap();
-        place.clone_into(&mut self.data);
-    }
-
     /// A standby of this server, streaming.
     pub fn standby(&self, name: &str) -> Self {
         let data = self.sockets.join(name);
