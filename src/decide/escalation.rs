@@ -174,17 +174,20 @@ const fn pace(is_critical: bool) -> (usize, Span) {
 #[must_use]
 pub fn due(service: &Service, state: &State, now: Time) -> (Vec<RecordBody>, Option<Time>) {
     let mut next: Option<Time> = None;
-    let mut messages: BTreeMap<(bool, u32), BTreeMap<PageId, u32>> = BTreeMap::new();
+    let mut messages: BTreeMap<(bool, u32, Option<&PageId>), BTreeMap<PageId, u32>> =
+        BTreeMap::new();
     let levels = service.team.levels();
     for (id, paged) in state.pages.iter().filter(|(_, p)| p.acknowledged.is_none()) {
         let is_critical = paged.page.severity == Severity::Critical;
+        // A question goes by itself: with what is lost by either answer, and how it is given.
+        let question = matches!(paged.page.topic, PageTopic::Ask(_)).then_some(id);
         for (n, level) in hearing(&levels, paged.page.severity) {
             let Some((round, at)) = turn(&service.team, paged, n, level, now) else {
                 continue;
             };
             let at = at.max(state.pager.free(n, is_critical));
             if at <= now {
-                let message = messages.entry((!is_critical, n)).or_default();
+                let message = messages.entry((!is_critical, n, question)).or_default();
                 message.insert(id.clone(), round);
             } else {
                 next = next.into_iter().chain([at]).min();
@@ -193,7 +196,7 @@ pub fn due(service: &Service, state: &State, now: Time) -> (Vec<RecordBody>, Opt
     }
     let records = messages
         .into_iter()
-        .filter_map(|((_, n), pages)| {
+        .filter_map(|((_, n, _), pages)| {
             let level = levels.get(usize::try_from(n).ok()?)?;
             Some(RecordBody::TeamPaged {
                 pages,
