@@ -37,6 +37,10 @@ async fn a_scheduled_drill_loses_no_write_of_a_busy_primary() {
     until("its time comes, and it goes", || {
         stand.timeline().contains("nothing of the drill is left")
     });
+    // It is closed by the record after that.
+    until("it is closed", || {
+        stand.json(&["report", "shop"])["closed"].is_string()
+    });
     let report = stand.json(&["report", "shop"]);
     stand.signal(Signal::SIGTERM);
     stand.ended();
