@@ -43,6 +43,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("web", BELOW_FRONT),
     ("operator", BELOW_OPERATOR),
     ("cli", BELOW_CLI),
+    ("error", &[]),
 ];
 const ADAPTER: &[&str] = &["model", "port"];
 const BELOW_DRIVER: &[&str] = &[
@@ -64,7 +65,7 @@ const BELOW_OPERATOR: &[&str] = &[
 const BELOW_CLI: &[&str] = &[
     "model", "port", "decide", "spec", "journal", "probe", "fence", "promote", "dns", "publish",
     "announce", "vantage", "guard", "backup", "drill", "chat", "driver", "desk", "bot", "web",
-    "sim", "operator",
+    "sim", "operator", "error",
 ];
 
 /// What rooms without IO may not name.

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{
     arguments::{self, Identity, ModeName, PhaseName},
+    client::Client,
     identity, look,
     output::Output,
     place::Place,
-    socket::client::Client,
 };
 use crate::{
     desk::message::{Answer, PreviewItem, Request, Wish},
@@ -48,10 +48,11 @@ impl<'a> Deed<'a> {
 /// # Errors
 /// Where it is refused.
 pub async fn act(deed: Deed<'_>, place: &Place, output: Output) -> Result<(), Error> {
+    let token = identity::given(deed.identity)?;
     // Followed from before the command, so that nothing is missed.
     let watcher = if deed.watch {
         let service = deed.services.first().cloned();
-        Some(super::watch::Watcher::connect(place, service).await?)
+        Some(super::watch::Watcher::connect(place, service, token.clone()).await?)
     } else {
         None
     };
@@ -60,7 +61,6 @@ pub async fn act(deed: Deed<'_>, place: &Place, output: Output) -> Result<(), Er
         wish: deed.wish,
     };
     let advice = request.advice();
-    let token = identity::given(deed.identity)?;
     let answer = match ask(place, request.clone(), token.as_ref()).await {
         Err(Error::TokenNeeded { what }) => match identity::asked()? {
             Some(token) => ask(place, request, Some(&token)).await,
@@ -105,7 +105,8 @@ pub async fn failover(
     };
     if !begin.yes {
         possible(place, &service, &wish, &begin.identity).await?;
-        let mut client = Client::connect(&place.socket).await?;
+        let token = identity::given(&begin.identity)?;
+        let mut client = Client::connect_as(place, token).await?;
         let view = look::plan_of(&mut client, service.clone(), kind, to).await?;
         output.note(&look::plan_text(&view, output));
         identity::confirm("Begin exactly this?")?;
@@ -223,7 +224,7 @@ pub fn take_over<'a>(service: &str, args: &'a arguments::Takeover) -> Deed<'a> {
 /// Where it is refused.
 pub async fn ack(args: &arguments::Ack, place: &Place, output: Output) -> Result<(), Error> {
     // A page where it looks like one and there is no service of that name.
-    let mut client = Client::connect(&place.socket).await?;
+    let mut client = Client::connect_as(place, identity::given(&args.identity)?).await?;
     let known = look::reports(&mut client, None).await?;
     let is_service = known.iter().any(|r| r.service.as_str() == args.id);
     let (service, page) = match owner(&args.id, 'p') {
@@ -258,7 +259,7 @@ pub async fn preview(
         ],
     };
     let items = if args.file.is_empty() {
-        let mut client = Client::connect(&place.socket).await?;
+        let mut client = Client::connect(place).await?;
         messages(&mut client, service, phases, None).await?
     } else {
         super::offline::Offline::new(&args.file, &service, place, output)?
@@ -289,7 +290,7 @@ pub async fn announce(
     };
     if !args.yes {
         possible(place, &service, &wish, &args.identity).await?;
-        let mut client = Client::connect(&place.socket).await?;
+        let mut client = Client::connect_as(place, identity::given(&args.identity)?).await?;
         let text = args.text.clone();
         let items = messages(&mut client, service.clone(), vec![phase], text).await?;
         for item in &items {
@@ -356,10 +357,7 @@ async fn possible(
 /// Gives a command; asks for the token on the terminal where the controller wants one and none was given. The
 /// controller is called anew after a person was asked: it does not wait for people on an open line.
 async fn ask(place: &Place, request: Request, token: Option<&Secret>) -> Result<Answer, Error> {
-    Client::connect(&place.socket)
-        .await?
-        .ask(request, token)
-        .await
+    Client::connect(place).await?.ask(request, token).await
 }
 
 type Replies = BTreeMap<ServiceName, String>;

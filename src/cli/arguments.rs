@@ -84,6 +84,24 @@ pub struct Global {
     /// Control socket of the running controller [default: control/failover.sock in the state folder].
     #[arg(long, global = true, env = "FAILOVER_SOCKET", value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// A controller elsewhere that is asked instead of the one on this host.
+    #[arg(
+        long,
+        global = true,
+        env = "FAILOVER_SERVER",
+        value_name = "URL",
+        help = "Desk of a controller elsewhere, asked with your token instead of the controller on this host"
+    )]
+    pub server: Option<String>,
+    /// Who signed the certificate of that desk.
+    #[arg(
+        long,
+        global = true,
+        env = "FAILOVER_SERVER_CA",
+        value_name = "PATH",
+        help = "PEM file of who signed the certificate of --server [default: whoever this host trusts]"
+    )]
+    pub server_ca: Option<PathBuf>,
     /// What is logged to standard error.
     #[arg(
         long,

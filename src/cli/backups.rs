@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 use owo_colors::Style;
 
 use super::{
-    arguments, documents::counted, look, offline::Offline, output::Output, place::Place,
-    socket::client::Client,
+    arguments, client::Client, documents::counted, look, offline::Offline, output::Output,
+    place::Place,
 };
 use crate::{
     desk::message::{Answer, Request},
@@ -72,7 +72,7 @@ async fn surveys(
     let service = args.service.as_deref().map(ServiceName::from);
     let mut surveys = Vec::new();
     if args.file.is_empty() {
-        let mut client = Client::connect(&place.socket).await?;
+        let mut client = Client::connect(place).await?;
         for report in look::reports(&mut client, service).await? {
             let request = Request::Backups {
                 service: report.service,

@@ -12,7 +12,8 @@ use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 
 use super::{
-    act, arguments, arguments::ReportFormat, journal, output::Output, place::Place, watch::Watcher,
+    act, arguments, arguments::ReportFormat, identity, journal, output::Output, place::Place,
+    watch::Watcher,
 };
 use crate::{
     decide::drill::report::{self, Report},
@@ -34,7 +35,12 @@ use crate::{
 pub async fn drill(args: &arguments::Drill, place: &Place, output: Output) -> Result<(), Error> {
     let service = ServiceName::from(args.service.as_str());
     // Followed from before the command, so that nothing is missed.
-    let watcher = Watcher::connect(place, Some(service.clone())).await?;
+    let watcher = Watcher::connect(
+        place,
+        Some(service.clone()),
+        identity::given(&args.identity)?,
+    )
+    .await?;
     if let Some(path) = &args.report {
         format_of(path)?;
     }
@@ -52,7 +58,7 @@ pub async fn drill(args: &arguments::Drill, place: &Place, output: Output) -> Re
         return Ok(());
     }
     let drill = watcher.until_drill_ends(output).await?;
-    let told = find(place, drill.as_str())?;
+    let told = find(place, drill.as_str()).await?;
     if let Some(path) = &args.report {
         save(&told, path)?;
     }
@@ -76,8 +82,8 @@ pub async fn drill(args: &arguments::Drill, place: &Place, output: Output) -> Re
 ///
 /// # Errors
 /// Where the journal cannot be read, or knows no such drill, or the report is not the one that was recorded.
-pub fn report(args: &arguments::Report, place: &Place, output: Output) -> Result<(), Error> {
-    let told = find(place, &args.id)?;
+pub async fn report(args: &arguments::Report, place: &Place, output: Output) -> Result<(), Error> {
+    let told = find(place, &args.id).await?;
     let format = match (args.format, &args.out) {
         (Some(format), _) => format,
         (None, Some(path)) => format_of(path)?,
@@ -109,13 +115,13 @@ pub struct Told {
 ///
 /// # Errors
 /// Where the journal cannot be read, or knows no such drill, or the report is not the one that was recorded.
-pub(super) fn find(place: &Place, id: &str) -> Result<Told, Error> {
+pub(super) async fn find(place: &Place, id: &str) -> Result<Told, Error> {
     let owner = act::owner(id, 'r');
     let service = owner
         .as_ref()
         .map_or(id, |service| service.as_str())
         .to_owned();
-    let records = journal::records(place, &service)?;
+    let records = journal::records(place, &service).await?;
     let wanted = owner.ok().map(|_| RunId::new(id));
     let mut all = told(&records);
     let found = match &wanted {
@@ -247,8 +253,12 @@ struct Entry {
 ///
 /// # Errors
 /// Where the journal cannot be read.
-pub fn history(args: &arguments::History, place: &Place, output: Output) -> Result<(), Error> {
-    let records = journal::records(place, &args.service)?;
+pub async fn history(
+    args: &arguments::History,
+    place: &Place,
+    output: Output,
+) -> Result<(), Error> {
+    let records = journal::records(place, &args.service).await?;
     let mut all = told(&records);
     let skip = args.last.map_or(0, |n| all.len().saturating_sub(n));
     all.drain(..skip);

@@ -29,7 +29,10 @@ use crate::{
         state::{State, StateError},
         wire::KeyPair,
     },
-    model::{check::CheckStatus, guard::Resync},
+    model::{
+        check::CheckStatus,
+        guard::{Resync, STUCK},
+    },
     port::{cause, secret::HostSecrets},
 };
 
@@ -157,8 +160,8 @@ async fn tell_status(file: &Path, output: Output) -> Result<(), Error> {
         "site {}: {promise}; the database is {database}; {lease}",
         report.site
     ))?;
-    if !report.can_fence {
-        output.line("it cannot be fenced: see the guard's log, and start it anew")?;
+    if let Some(stuck) = report.stuck() {
+        output.line(&format!("{stuck}: {STUCK}"))?;
     }
     match report.resync {
         Some(Resync::UnderWay) => output.line(

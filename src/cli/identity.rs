@@ -4,6 +4,7 @@ use std::{
     env,
     fs::File,
     io::{self, BufRead, BufReader, IsTerminal, Read, Write},
+    sync::OnceLock,
 };
 
 use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
@@ -22,18 +23,28 @@ pub fn given(identity: &Identity) -> Result<Option<Secret>, Error> {
     if let Some(path) = &identity.token_file {
         return token::read(path).map(Some);
     }
-    Ok(env::var(VARIABLE)
+    Ok(of_environment())
+}
+
+/// The token that the environment holds.
+#[must_use]
+pub fn of_environment() -> Option<Secret> {
+    env::var(VARIABLE)
         .ok()
         .map(|text| text.trim().to_owned())
         .filter(|text| !text.is_empty())
-        .map(Secret::new))
+        .map(Secret::new)
 }
 
-/// Asks on the terminal, without echo; none where there is no terminal.
+/// Asks on the terminal, once for a command and without echo; none where there is no terminal.
 ///
 /// # Errors
 /// Where the terminal cannot be read.
 pub fn asked() -> Result<Option<Secret>, Error> {
+    static TYPED: OnceLock<Secret> = OnceLock::new();
+    if let Some(typed) = TYPED.get() {
+        return Ok(Some(typed.clone()));
+    }
     let failed = |source: io::Error| Error::TokenRead {
         place: "the terminal".to_owned(),
         source,
@@ -54,7 +65,7 @@ pub fn asked() -> Result<Option<Secret>, Error> {
         return Err(Error::NotConfirmed);
     };
     let text = line.trim();
-    Ok((!text.is_empty()).then(|| Secret::new(text)))
+    Ok((!text.is_empty()).then(|| TYPED.get_or_init(|| Secret::new(text)).clone()))
 }
 
 /// A line as it is typed; none where Ctrl-C, Ctrl-D or Ctrl-\ ends it. The terminal hands those on instead of

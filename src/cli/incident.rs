@@ -3,10 +3,10 @@
 use super::{
     act::{self, Deed},
     arguments::{self, DutyName, Incident},
+    client::Client,
     look,
     output::Output,
     place::Place,
-    socket::client::Client,
 };
 use crate::{
     desk::message::{Answer, Member, Request, Wish},
@@ -63,7 +63,7 @@ const fn duty(name: DutyName) -> Duty {
 }
 
 async fn team(args: &arguments::IncidentTeam, place: &Place, output: Output) -> Result<(), Error> {
-    let mut client = Client::connect(&place.socket).await?;
+    let mut client = Client::connect(place).await?;
     let service = ServiceName::from(args.service.as_str());
     let Answer::Team(members) = client.ask(Request::Team { service }, None).await? else {
         return Err(look::unexpected());

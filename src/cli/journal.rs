@@ -9,9 +9,12 @@ use std::{
 
 use owo_colors::Style;
 
-use super::{arguments, engine, identity, output::Output, place::Place};
+use super::{arguments, client::Client, engine, identity, look, output::Output, place::Place};
 use crate::{
-    desk::line::{self, Line, Weight},
+    desk::{
+        line::{self, Line, Weight},
+        message::{Answer, Request},
+    },
     error::Error,
     journal::{
         export::{self, ExportError},
@@ -50,10 +53,12 @@ pub async fn journal(
 ///
 /// # Errors
 /// Where the journal cannot be read.
-pub fn timeline(args: &arguments::Timeline, place: &Place, output: Output) -> Result<(), Error> {
-    let file = open(place)?;
-    let chain = chain(&file, &args.service)?;
-    let records = file.records(&chain, Seq(1))?;
+pub async fn timeline(
+    args: &arguments::Timeline,
+    place: &Place,
+    output: Output,
+) -> Result<(), Error> {
+    let records = records(place, &args.service).await?;
     let skip = args.last.map_or(0, |n| records.len().saturating_sub(n));
     for record in &records[skip..] {
         let line = line::of(record);
@@ -68,11 +73,22 @@ pub fn timeline(args: &arguments::Timeline, place: &Place, output: Output) -> Re
     Ok(())
 }
 
-/// Every record of a service.
+/// Every record of a service; of a controller elsewhere the newest that its desk tells.
 ///
 /// # Errors
 /// Where the journal cannot be read, or knows no such service.
-pub fn records(place: &Place, service: &str) -> Result<Vec<Record>, Error> {
+pub async fn records(place: &Place, service: &str) -> Result<Vec<Record>, Error> {
+    if place.server.is_some() {
+        let request = Request::Timeline {
+            service: service.into(),
+            last: usize::MAX,
+        };
+        let answer = Client::connect(place).await?.ask(request, None).await?;
+        let Answer::Timeline(records) = answer else {
+            return Err(look::unexpected());
+        };
+        return Ok(records);
+    }
     let file = open(place)?;
     let chain = chain(&file, service)?;
     Ok(file.records(&chain, Seq(1))?)

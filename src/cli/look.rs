@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use owo_colors::Style;
 
-use super::{arguments, offline::Offline, output::Output, place::Place, socket::client::Client};
+use super::{arguments, client::Client, offline::Offline, output::Output, place::Place};
 use crate::{
     decide::explain::{AskReport, Report, RunReport},
     desk::message::{Answer, PlanView, Request},
@@ -26,7 +26,7 @@ use crate::{
 /// Where no controller answers, or it does not know the service.
 pub async fn status(args: &arguments::Status, place: &Place, output: Output) -> Result<(), Error> {
     let service = args.service.as_deref().map(ServiceName::from);
-    let mut client = Client::connect(&place.socket).await?;
+    let mut client = Client::connect(place).await?;
     let reports = reports(&mut client, service.clone()).await?;
     if output.json() && !args.watch {
         return output.value(&serde_json::json!({ "services": reports }));
@@ -42,7 +42,7 @@ pub async fn status(args: &arguments::Status, place: &Place, output: Output) -> 
         }
     }
     if args.watch {
-        super::watch::Watcher::connect(place, service)
+        super::watch::Watcher::connect(place, service, super::identity::of_environment())
             .await?
             .follow(output)
             .await?;
@@ -59,7 +59,7 @@ pub async fn explain(
     place: &Place,
     output: Output,
 ) -> Result<(), Error> {
-    let mut client = Client::connect(&place.socket).await?;
+    let mut client = Client::connect(place).await?;
     let service = ServiceName::from(args.service.as_str());
     for report in reports(&mut client, Some(service)).await? {
         if output.json() {
@@ -80,7 +80,7 @@ pub async fn plan(args: &arguments::Plan, place: &Place, output: Output) -> Resu
     let kind = run_kind(args.kind);
     let to = args.to.as_deref().map(Into::into);
     let view = if args.file.is_empty() {
-        let mut client = Client::connect(&place.socket).await?;
+        let mut client = Client::connect(place).await?;
         plan_of(&mut client, service, kind, to).await?
     } else {
         let offline = Offline::new(&args.file, &service, place, output)?;
@@ -101,7 +101,7 @@ pub async fn check(args: &arguments::Check, place: &Place, output: Output) -> Re
     let service = args.service.as_deref().map(ServiceName::from);
     let mut checked: Vec<(ServiceName, Vec<CheckItem>)> = Vec::new();
     if args.file.is_empty() {
-        let mut client = Client::connect(&place.socket).await?;
+        let mut client = Client::connect(place).await?;
         for report in reports(&mut client, service).await? {
             let request = Request::Check {
                 service: report.service.clone(),

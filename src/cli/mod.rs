@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser};
 mod act;
 pub mod arguments;
 mod backups;
+mod client;
 mod demo;
 mod desk;
 mod documents;
@@ -27,6 +28,7 @@ mod place;
 mod postmortem;
 
 mod progress;
+mod remote;
 mod run;
 mod runbook;
 mod simulate;
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
 fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
     let global = args.global;
     let place = || Place::new(&global);
+    let here = |command| Place::here(&global, command);
     match args.command {
         Command::Init(args) => quietly(&global, init::init(&args, output)),
         Command::Demo(args) => {
@@ -101,8 +104,10 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
         Command::Plan(args) => quietly(&global, look::plan(&args, &place()?, output)),
         Command::Explain(args) => quietly(&global, look::explain(&args, &place()?, output)),
         Command::Status(args) => quietly(&global, look::status(&args, &place()?, output)),
-        Command::Timeline(args) => journal::timeline(&args, &place()?, output),
-        Command::Postmortem(args) => postmortem::postmortem(&args, &place()?, output),
+        Command::Timeline(args) => quietly(&global, journal::timeline(&args, &place()?, output)),
+        Command::Postmortem(args) => {
+            quietly(&global, postmortem::postmortem(&args, &place()?, output))
+        }
         Command::Simulate(args) => {
             log(&global, "off")?;
             simulate::simulate(&args, output)
@@ -117,8 +122,8 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
             quietly(&global, act::failover(&args, &place()?, output))
         }
         Command::Drill(args) => quietly(&global, drill::drill(&args, &place()?, output)),
-        Command::Report(args) => drill::report(&args, &place()?, output),
-        Command::History(args) => drill::history(&args, &place()?, output),
+        Command::Report(args) => quietly(&global, drill::report(&args, &place()?, output)),
+        Command::History(args) => quietly(&global, drill::history(&args, &place()?, output)),
         Command::Approve(args) => {
             quietly(&global, act::act(act::approve(&args)?, &place()?, output))
         }
@@ -129,7 +134,10 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
         Command::Ack(args) => quietly(&global, act::ack(&args, &place()?, output)),
         Command::Incident(args) => quietly(&global, incident::incident(&args, &place()?, output)),
         Command::Moved(args) => quietly(&global, act::act(act::moved(&args), &place()?, output)),
-        Command::Takeover(args) => quietly(&global, takeover::takeover(&args, &place()?, output)),
+        Command::Takeover(args) => quietly(
+            &global,
+            takeover::takeover(&args, &here("takeover")?, output),
+        ),
         Command::Mode(args) => quietly(&global, act::act(act::mode(&args), &place()?, output)),
         Command::Announce(arguments::Announce::Preview(args)) => {
             quietly(&global, act::preview(&args, &place()?, output))
@@ -137,7 +145,9 @@ fn dispatch(args: Arguments, output: Output) -> Result<(), Error> {
         Command::Announce(arguments::Announce::Send(args)) => {
             quietly(&global, act::announce(&args, &place()?, output))
         }
-        Command::Journal(args) => quietly(&global, journal::journal(&args, &place()?, output)),
+        Command::Journal(args) => {
+            quietly(&global, journal::journal(&args, &here("journal")?, output))
+        }
         Command::Runbook(arguments::Runbook::Show(args)) => runbook::show(&args, output),
         Command::Token(args) => token::token(&args, output),
         Command::Help(args) => help::help(&args, output),

@@ -23,6 +23,17 @@ pub struct Place {
     pub state: PathBuf,
     /// The control socket.
     pub socket: PathBuf,
+    /// The controller that is asked is another one.
+    pub server: Option<Server>,
+}
+
+/// A controller elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where its desk is.
+    pub url: String,
+    /// PEM file of who signed the desk's certificate; none: whoever this host trusts.
+    pub ca: Option<PathBuf>,
 }
 
 impl Place {
@@ -44,7 +55,31 @@ impl Place {
             .socket
             .clone()
             .unwrap_or_else(|| state.join("control").join("failover.sock"));
-        Ok(Self { state, socket })
+        let server = global.server.as_ref().map(|url| Server {
+            url: url.clone(),
+            ca: global.server_ca.clone(),
+        });
+        Ok(Self {
+            state,
+            socket,
+            server,
+        })
+    }
+
+    /// The same for a command that uses what stands on this host alone.
+    ///
+    /// # Errors
+    /// Where nothing says where the state is, or a controller elsewhere is named.
+    pub fn here(global: &Global, command: &str) -> Result<Self, Error> {
+        let place = Self::new(global)?;
+        match &place.server {
+            None => Ok(place),
+            Some(server) => Err(Error::Usage(format!(
+                "'failover {command}' uses the state folder of this host, and {} is asked by --server or \
+                 $FAILOVER_SERVER: run it on the controller's host, without them",
+                server.url
+            ))),
+        }
     }
 
     /// The journal's file.

@@ -23,7 +23,7 @@ use crate::{
 ///
 /// # Errors
 /// Where the journal cannot be read, or knows no such incident.
-pub fn postmortem(
+pub async fn postmortem(
     args: &arguments::Postmortem,
     place: &Place,
     output: Output,
@@ -32,7 +32,7 @@ pub fn postmortem(
         Ok(service) => (service, Some(IncidentId::new(args.id.clone()))),
         Err(_) => (ServiceName::from(args.id.as_str()), None),
     };
-    let records = journal::records(place, service.as_str())?;
+    let records = journal::records(place, service.as_str()).await?;
     let Some(draft) = draft(&records, &service, wanted.as_ref()) else {
         return Err(Error::Usage(match wanted {
             Some(id) => format!(

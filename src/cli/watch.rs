@@ -1,12 +1,13 @@
 //! Following a running controller from the command line.
 
-use super::{output::Output, place::Place, progress::Progress, socket::client::Client};
+use super::{client::Client, output::Output, place::Place, progress::Progress};
 use crate::{
     desk::message::{Answer, Event, Request},
     error::Error,
     model::{
         id::{RunId, ServiceName},
         record::{AskOutcome, RecordBody, RunOutcome},
+        secret::Secret,
     },
 };
 
@@ -20,8 +21,12 @@ impl Watcher {
     ///
     /// # Errors
     /// Where no controller answers.
-    pub async fn connect(place: &Place, service: Option<ServiceName>) -> Result<Self, Error> {
-        let mut client = Client::connect(&place.socket).await?;
+    pub async fn connect(
+        place: &Place,
+        service: Option<ServiceName>,
+        token: Option<Secret>,
+    ) -> Result<Self, Error> {
+        let mut client = Client::connect_as(place, token).await?;
         let Answer::Watching = client.ask(Request::Watch { service }, None).await? else {
             return Err(super::look::unexpected());
         };

@@ -413,6 +413,14 @@ impl Core {
         } else {
             self.view.well_since = None;
         }
+        let waits = state
+            .runs()
+            .any(|run| schedule::waits_to_see(state, run, &self.view));
+        if settled && waits {
+            self.view.unseen_since.get_or_insert(now);
+        } else {
+            self.view.unseen_since = None;
+        }
         let (records, due) = self.decide(settled, now);
         if records.is_empty() {
             return self.act(now, due);

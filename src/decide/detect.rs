@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     quorum::{self, Agreement, Heard},
-    state::State,
+    state::{Run, State},
     view::{Says, View, Voice},
 };
 use crate::model::{
-    id::{NetworkName, ProbeId},
+    id::{NetworkName, ProbeId, SiteName},
     observation::{DatabaseRole, Evidence, Sight},
     service::{Component, ComponentKind, Probe, Service, VantagePoint},
     span::Span,
@@ -423,4 +423,52 @@ pub fn need(
     } else {
         Need::Unclear
     }
+}
+
+/// The site that may take writes.
+#[must_use]
+pub fn writer(state: &State) -> Option<&SiteName> {
+    match promised(state) {
+        Some(run) => Some(&run.plan.to),
+        None => state.active.as_ref(),
+    }
+}
+
+/// From the promise of a run on, its new site is the one that may write.
+fn promised(state: &State) -> Option<&Run> {
+    state.run.as_ref().filter(|r| r.epoch.is_some())
+}
+
+/// Sites whose database is seen to take writes just now, and may not.
+#[must_use]
+pub fn writing_elsewhere<'a>(
+    service: &'a Service,
+    state: &State,
+    view: &View,
+    now: Time,
+) -> BTreeSet<&'a SiteName> {
+    let Some(writer) = writer(state) else {
+        return BTreeSet::new();
+    };
+    // A look from before the promise says what was right then.
+    let since = promised(state)
+        .or(state.last_run.as_ref())
+        .and_then(|r| r.promised)
+        .unwrap_or_default();
+    let is_primary = |probe: &Probe| {
+        let Some((seen, facts)) = view.newest(&probe.id) else {
+            return false;
+        };
+        let primary = facts
+            .database
+            .as_ref()
+            .is_some_and(|d| d.role == DatabaseRole::Primary);
+        primary && seen.at > since && now.since(seen.at) <= shelf_life(probe)
+    };
+    let probes = service.components.iter().flat_map(|c| &c.probes);
+    probes
+        .filter(|p| p.evidence != Evidence::Stream && is_primary(p))
+        .filter_map(|p| p.site.as_ref())
+        .filter(|site| *site != writer)
+        .collect()
 }

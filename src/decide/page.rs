@@ -1,7 +1,5 @@
 //! Pages: which should be open follows from the state. Who is sent them when is `escalation`.
 
-use std::collections::BTreeSet;
-
 use super::{
     budget,
     detect::{self, Need},
@@ -17,12 +15,11 @@ use crate::model::{
     approval::{AskSubject, OnTimeout},
     check::CheckStatus,
     drill::DrillOutcome,
-    id::{AskId, PageId, PersonName, SiteName},
-    observation::{DatabaseRole, Evidence},
+    id::{AskId, PageId, PersonName},
     page::{Page, PageTopic, Severity},
     readiness::Readiness,
     record::{RecordBody, RunOutcome},
-    service::{Mode, Probe, Service},
+    service::{Mode, Service},
     time::Time,
     verdict::Verdict,
 };
@@ -579,10 +576,10 @@ fn drills(service: &Service, state: &State) -> Vec<Page> {
 
 /// A database that takes writes at a site which is not the active one: the worst that can be seen.
 fn two_writers(service: &Service, state: &State, view: &View, now: Time) -> Vec<Page> {
-    let Some(active) = active(state) else {
+    let Some(active) = detect::writer(state) else {
         return Vec::new();
     };
-    writing_elsewhere(service, state, view, now)
+    detect::writing_elsewhere(service, state, view, now)
         .into_iter()
         .map(|site| Page {
             topic: PageTopic::TwoWriters,
@@ -599,53 +596,6 @@ fn two_writers(service: &Service, state: &State, view: &View, now: Time) -> Vec<
             ],
             commands: vec![format!("failover explain {}", service.name)],
         })
-        .collect()
-}
-
-/// The site that may take writes.
-fn active(state: &State) -> Option<&SiteName> {
-    match promised(state) {
-        Some(run) => Some(&run.plan.to),
-        None => state.active.as_ref(),
-    }
-}
-
-/// From the promise of a run on, its new site is the one that may write.
-fn promised(state: &State) -> Option<&Run> {
-    state.run.as_ref().filter(|r| r.epoch.is_some())
-}
-
-/// Sites whose database is seen to take writes just now, and may not.
-#[must_use]
-pub fn writing_elsewhere<'a>(
-    service: &'a Service,
-    state: &State,
-    view: &View,
-    now: Time,
-) -> BTreeSet<&'a SiteName> {
-    let Some(active) = active(state) else {
-        return BTreeSet::new();
-    };
-    // A look from before the promise says what was right then.
-    let since = promised(state)
-        .or(state.last_run.as_ref())
-        .and_then(|r| r.promised)
-        .unwrap_or_default();
-    let writes = |probe: &Probe| {
-        let Some((seen, facts)) = view.newest(&probe.id) else {
-            return false;
-        };
-        let primary = facts
-            .database
-            .as_ref()
-            .is_some_and(|d| d.role == DatabaseRole::Primary);
-        primary && seen.at > since && now.since(seen.at) <= detect::shelf_life(probe)
-    };
-    let probes = service.components.iter().flat_map(|c| &c.probes);
-    probes
-        .filter(|p| p.evidence != Evidence::Stream && writes(p))
-        .filter_map(|p| p.site.as_ref())
-        .filter(|site| *site != active)
         .collect()
 }
 

@@ -4,7 +4,7 @@
 use super::{
     detect, drill,
     event::{Call, Effect},
-    incident, page, restore, salvage,
+    incident, restore, salvage,
     state::{Question, Run, State, Step},
     terms,
     view::View,
@@ -23,6 +23,8 @@ use crate::model::{
 
 /// Longest wait between two attempts or looks.
 const LONGEST: Span = Span::from_secs(30);
+/// So long a run that has done nothing yet waits for what is down to be seen.
+const UNSEEN: Span = Span::from_secs(120);
 
 /// What the open runs do next, as records; one decision at a time.
 #[must_use]
@@ -37,8 +39,7 @@ fn next(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> 
     if run.unwinding.is_some() {
         return unwind(service, state, run, view, now);
     }
-    if needless(service, state, run) {
-        let reason = "what was down works again, and nothing was done yet".to_owned();
+    if let Some(reason) = needless(service, state, run, view, now) {
         return vec![RecordBody::Unwinding {
             run: run.id.clone(),
             by: None,
@@ -88,14 +89,25 @@ fn next(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> 
     finish(service, state, run, now)
 }
 
-/// Whether the cause of a run that nobody asked for is gone before it changed anything for good.
-fn needless(service: &Service, state: &State, run: &Run) -> bool {
-    is_own(run) && incident::well(service, state)
+/// Why a run that nobody asked for, and that has changed nothing for good, goes no further; none where it does.
+fn needless(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> Option<String> {
+    if is_own(run) && incident::well(service, state) {
+        return Some("what was down works again, and nothing was done yet".to_owned());
+    }
+    let waited = view.unseen_since.map(|since| now.since(since));
+    let is_over = waited.is_some_and(|waited| waited >= UNSEEN) && waits_to_see(state, run, view);
+    is_over.then(|| {
+        format!(
+            "what was down was not seen to be so for {UNSEEN}, and nothing was done yet: where it is seen again, that is \
+             decided anew"
+        )
+    })
 }
 
 /// Whether a run that nobody asked for has done nothing yet, and what is down is not seen to be so any more, as after a
 /// journal that hung while the run was written to it: it waits until that is known.
-fn waits_to_see(state: &State, run: &Run, view: &View) -> bool {
+#[must_use]
+pub fn waits_to_see(state: &State, run: &Run, view: &View) -> bool {
     let is_seen = state.verdicts.values().any(|v| v.0 == Verdict::Down);
     // After a restart an intended step is one that may have been performed.
     let has_acted = run.steps.iter().any(|(step, at)| {
@@ -492,7 +504,7 @@ fn kept(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> 
     if run.kind == RunKind::Drill {
         return Vec::new();
     }
-    let writers = page::writing_elsewhere(service, state, view, now);
+    let writers = detect::writing_elsewhere(service, state, view, now);
     let Some(writer) = writers.first() else {
         return Vec::new();
     };
@@ -610,6 +622,7 @@ pub fn effects(state: &State, view: &mut View, now: Time) -> Vec<Effect> {
     let mut out = Vec::new();
     for run in state.runs() {
         let is_busy = |view: &View| view.under_way.iter().any(|(of, _)| *of == run.id);
+        let is_blind = waits_to_see(state, run, view);
         if run.unwinding.is_some() && is_broken_off(run, view) {
             out.push(Effect::Break(run.id.clone()));
         }
@@ -628,8 +641,7 @@ pub fn effects(state: &State, view: &mut View, now: Time) -> Vec<Effect> {
                 }
                 continue;
             }
-            if view.not_before.get(&of).is_some_and(|t| now < *t) || waits_to_see(state, run, view)
-            {
+            if is_blind {
                 continue;
             }
             let effect = match at {

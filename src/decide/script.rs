@@ -787,6 +787,7 @@ fn play(script: &str) -> String {
 
 mod cases;
 mod drills;
+mod ends;
 mod faults;
 mod guards;
 mod live;

@@ -8,6 +8,7 @@ use super::{
     drill::Drills,
     escalation::{Calling, Pager},
     readiness::{Check, saw_outage},
+    terms,
 };
 
 pub use super::run::{Run, Step};
@@ -50,6 +51,8 @@ pub struct State {
     pub held: Option<Epoch>,
     /// The epoch in which a controller may still grant that was taken over from; none where each has its own.
     pub shared: Option<Epoch>,
+    /// The epoch in which a step last had the guard of a site fence it.
+    pub fences: BTreeMap<SiteName, Epoch>,
     /// Sites that may write without an end: there was no guard, or its lease has none.
     pub endless: BTreeSet<SiteName>,
     /// The longest lease that any epoch had.
@@ -471,11 +474,23 @@ impl State {
             }
             RecordBody::StepIntent {
                 run, step, attempt, ..
-            } => self.change(run, |run| {
-                run.times.entry(step.clone()).or_insert((at, None));
-                let next = Step::Intended { attempt: *attempt };
-                run.steps.insert(step.clone(), next);
-            }),
+            } => {
+                let epoch = self.epoch.next();
+                let fences = &mut self.fences;
+                let mut runs = self.run.iter_mut().chain(self.drills.run_mut());
+                if let Some(run) = runs.find(|r| r.id == *run) {
+                    run.times.entry(step.clone()).or_insert((at, None));
+                    let next = Step::Intended { attempt: *attempt };
+                    run.steps.insert(step.clone(), next);
+                    if run
+                        .plan
+                        .step(step)
+                        .is_some_and(|s| s.action.kind() == Some(terms::FENCE))
+                    {
+                        fences.insert(run.plan.from.clone(), epoch);
+                    }
+                }
+            }
             RecordBody::StepOutcome {
                 run,
                 step,

@@ -121,8 +121,8 @@ pub fn next(state: &State, view: &View) -> Epoch {
 }
 
 /// Why nobody may go beyond what guards have promised: a guard keeps a promise that this journal has not asked for, so
-/// another controller has led since, and may lead still. A fence that was begun here asks for the epoch after the one in
-/// force, and for no later one. Whoever has taken over goes beyond all that there is, once.
+/// another controller has led since, and may lead still. A fence that was begun here asks for the epoch after the one that
+/// was in force then, at that site alone. Whoever has taken over goes beyond all that there is, once.
 #[must_use]
 pub fn stranger(service: &Service, state: &State, view: &View) -> Option<String> {
     if state.goes_beyond {
@@ -132,7 +132,10 @@ pub fn stranger(service: &Service, state: &State, view: &View) -> Option<String>
         let promise = report.promise.as_ref()?;
         let asked = match promise.role {
             Role::Primary | Role::Standby => state.epoch,
-            Role::Fenced => state.epoch.next(),
+            Role::Fenced => {
+                let fence = state.fences.get(&report.site).copied();
+                fence.unwrap_or_default().max(state.epoch)
+            }
         };
         (promise.epoch > asked).then_some((&report.site, promise.epoch))
     });

@@ -55,6 +55,8 @@ pub struct View {
     pub over: BTreeSet<PageId>,
     /// Since when everything has been well without a break.
     pub well_since: Option<Time>,
+    /// Since when the run has waited for what is down to be seen, without a break.
+    pub unseen_since: Option<Time>,
     /// What the group said last of whose turn it is, and when.
     pub turn: Option<(Word, Time)>,
     /// Since when it has waited for its turn without a break.

@@ -161,6 +161,25 @@ impl Request {
     }
 }
 
+/// What a request wants, for the sentence that asks for a token.
+#[must_use]
+pub fn wanted(request: &Request) -> &'static str {
+    match request {
+        Request::Command { .. } | Request::Try { .. } => "give commands",
+        Request::Status { .. }
+        | Request::Timeline { .. }
+        | Request::Team { .. }
+        | Request::Plan { .. }
+        | Request::Check { .. }
+        | Request::Backups { .. }
+        | Request::VerifyBackup { .. }
+        | Request::BackupVerified { .. }
+        | Request::BackupTaken { .. }
+        | Request::Preview { .. }
+        | Request::Watch { .. } => "look",
+    }
+}
+
 /// What a person wants changed; who it is comes with the token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]

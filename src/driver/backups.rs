@@ -7,6 +7,7 @@ pub mod taking;
 use std::sync::Weak;
 
 use futures::{FutureExt, future::join_all, select_biased};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -42,7 +43,7 @@ const AGAIN: Span = Span::from_secs(3600);
 const LIST: Span = Span::from_secs(60);
 
 /// What there is, and what the policy says of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Survey {
     /// Whose backups.
@@ -73,7 +74,7 @@ impl Survey {
 }
 
 /// A place of backups and what it holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceView {
     /// Its name.
@@ -90,7 +91,7 @@ pub struct SourceView {
 }
 
 /// A copy, and what is known of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CopyView {
     /// As its place lists it.
@@ -220,7 +221,7 @@ pub fn rounded(age: Span) -> Span {
 }
 
 /// Which backup is to be tried.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Choice {
     /// In which source; none: the first that the policy has tried.

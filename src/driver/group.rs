@@ -14,7 +14,7 @@ use futures::{
 
 use super::{
     perform::Performer,
-    service::{Input, Leader, LoopError},
+    service::{Input, Leader, LoopError, take_up},
 };
 use crate::{
     decide::{
@@ -24,7 +24,7 @@ use crate::{
     },
     model::{
         group::ServiceGroup,
-        id::{Epoch, Seq, ServiceGroupName, ServiceName},
+        id::{Epoch, ServiceGroupName, ServiceName},
         record::RecordBody,
         service::Service,
         span::Span,
@@ -214,28 +214,11 @@ impl GroupLoop {
     /// Where the chain cannot be read or does not fit together, or a later leader has written to it.
     pub async fn new(parts: Parts) -> Result<Self, LoopError> {
         let chain = parts.group.chain();
-        let read = parts.journal.read(&chain, Seq(1)).await;
-        let records = read.map_err(|source| LoopError::Replay {
-            service: chain.to_string(),
-            source,
-        })?;
         let mut core = Core::new(parts.group);
-        for record in &records {
-            if let Some(leader) = &parts.leader
-                && leader.is_followed_by(record)
-            {
-                let (chain, seq) = (record.chain.clone(), record.seq);
-                return Err(deposed(
-                    JournalError::Conflict { chain, seq },
-                    &record.chain,
-                ));
-            }
+        for record in &take_up(&parts.journal, &chain, parts.leader.as_ref()).await? {
             core.apply(record);
         }
-        let taken = parts.leader.map(|leader| RecordBody::LeaderTaken {
-            term: leader.term,
-            leader: leader.name,
-        });
+        let taken = parts.leader.map(Leader::taken);
         Ok(Self {
             core,
             chain,
@@ -317,8 +300,7 @@ impl GroupLoop {
             }
             Input::Event(Event::Trouble(trouble)) => self.page(trouble),
             Input::Overtaken(seq) => {
-                let chain = self.chain.clone();
-                return Err(deposed(JournalError::Conflict { chain, seq }, &self.chain));
+                return Err(LoopError::overtaken(&self.chain, seq));
             }
             Input::Deposed(succession) => return Err(LoopError::TakenOver(succession)),
             Input::Event(_)
@@ -411,7 +393,7 @@ impl GroupLoop {
                 Ok(true)
             }
             Err(source @ (JournalError::Conflict { .. } | JournalError::Locked { .. })) => {
-                Err(deposed(source, &self.chain))
+                Err(LoopError::deposed(&self.chain, source))
             }
             Err(error) => {
                 let error = cause::in_full(&error);
@@ -439,12 +421,5 @@ impl GroupLoop {
             };
             self.runtime.spawn("refresh", Box::pin(task));
         }
-    }
-}
-
-fn deposed(source: JournalError, chain: &ServiceName) -> LoopError {
-    LoopError::Deposed {
-        service: chain.to_string(),
-        source,
     }
 }

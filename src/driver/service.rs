@@ -81,13 +81,6 @@ pub enum Input {
     Stop,
 }
 
-/// What woke the loop.
-enum News {
-    Input(Option<Box<Input>>),
-    Seen(Option<Box<Observation>>),
-    Nothing,
-}
-
 /// What changed documents bring.
 pub struct Reloaded {
     /// The service as it is now.
@@ -120,6 +113,8 @@ pub struct ServiceLoop {
     /// What nobody will say again, and could not be recorded yet, oldest first.
     backlog: VecDeque<Event>,
     trouble: Option<Trouble>,
+    /// When it last began to decide.
+    settled: Option<Time>,
     leader: Option<Leader>,
     board: Board,
     version: &'static str,
@@ -214,6 +209,25 @@ pub enum LoopError {
     TakenOver(Succession),
 }
 
+impl LoopError {
+    /// Another controller writes to the chain, as the journal has said.
+    pub(super) fn deposed(service: &ServiceName, source: JournalError) -> Self {
+        Self::Deposed {
+            service: service.to_string(),
+            source,
+        }
+    }
+
+    /// Another controller wrote this to the chain.
+    pub(super) fn overtaken(chain: &ServiceName, seq: Seq) -> Self {
+        let conflict = JournalError::Conflict {
+            chain: chain.clone(),
+            seq,
+        };
+        Self::deposed(chain, conflict)
+    }
+}
+
 /// What a loop is made of.
 pub struct Parts {
     /// The service.
@@ -254,10 +268,39 @@ pub struct Leader {
 }
 
 impl Leader {
-    /// Whether another replica led at a later term when it wrote this: whoever froze between its election and the first look
-    /// at a chain must not write there any more.
-    pub(super) fn is_followed_by(&self, record: &Record) -> bool {
+    /// What it writes to a chain before it decides anything there.
+    pub(super) fn taken(self) -> RecordBody {
+        RecordBody::LeaderTaken {
+            term: self.term,
+            leader: self.name,
+        }
+    }
+
+    /// Whether another replica led at a later term when it wrote this.
+    fn is_followed_by(&self, record: &Record) -> bool {
         matches!(record.body, RecordBody::LeaderTaken { term, .. } if term > self.term)
+    }
+}
+
+/// All records of a chain, for whoever takes it up: whoever froze between its election and this look must not write there
+/// any more.
+///
+/// # Errors
+/// Where the chain cannot be read or does not fit together, or a later leader has written to it.
+pub(super) async fn take_up(
+    journal: &SharedJournal,
+    chain: &ServiceName,
+    leader: Option<&Leader>,
+) -> Result<Vec<Record>, LoopError> {
+    let records = journal.read(chain, Seq(1)).await;
+    let records = records.map_err(|source| LoopError::Replay {
+        service: chain.to_string(),
+        source,
+    })?;
+    let later = leader.and_then(|leader| records.iter().find(|r| leader.is_followed_by(r)));
+    match later {
+        Some(later) => Err(LoopError::overtaken(chain, later.seq)),
+        None => Ok(records),
     }
 }
 
@@ -268,27 +311,9 @@ impl ServiceLoop {
     /// Where the chain cannot be read or does not fit together, or a later leader has written to it.
     pub async fn new(parts: Parts) -> Result<Self, LoopError> {
         let mut core = Core::new(parts.service.clone());
-        let records = parts
-            .journal
-            .read(&parts.service.name, crate::model::id::Seq(1))
-            .await;
-        let records = records.map_err(|source| LoopError::Replay {
-            service: parts.service.name.to_string(),
-            source,
-        })?;
+        let (chain, leader) = (&parts.service.name, parts.leader.as_ref());
         let mut history = History::default();
-        for record in &records {
-            if let Some(leader) = &parts.leader
-                && leader.is_followed_by(record)
-            {
-                return Err(LoopError::Deposed {
-                    service: parts.service.name.to_string(),
-                    source: JournalError::Conflict {
-                        chain: record.chain.clone(),
-                        seq: record.seq,
-                    },
-                });
-            }
+        for record in &take_up(&parts.journal, chain, leader).await? {
             core.replay(record);
             history.apply(record);
         }
@@ -308,6 +333,7 @@ impl ServiceLoop {
             pending: Vec::new(),
             backlog: VecDeque::new(),
             trouble: None,
+            settled: None,
             leader: parts.leader,
             board: parts.board,
             version: parts.version,
@@ -325,10 +351,7 @@ impl ServiceLoop {
     /// # Errors
     /// `Deposed` where another controller took over the chain.
     pub async fn run(mut self) -> Result<(), LoopError> {
-        let taken = self.leader.take().map(|leader| RecordBody::LeaderTaken {
-            term: leader.term,
-            leader: leader.name,
-        });
+        let taken = self.leader.take().map(Leader::taken);
         let started = self.core.start(self.version, self.runtime.now());
         self.pending = taken.into_iter().chain(started).collect();
         // Nobody else can be elected in place of one that was not.
@@ -336,28 +359,19 @@ impl ServiceLoop {
             self.take_up_guards();
         }
         loop {
-            let turned = self.runtime.now();
             let wake = self.settle(Event::Tick, None).await?;
             self.metrics.turned(&self.core, self.runtime.now());
             self.report();
             let mut sleep = self.runtime.sleep_until(wake).fuse();
-            let news = select_biased! {
-                input = self.inbox.next() => News::Input(input.map(Box::new)),
-                seen = self.observations.next() => News::Seen(seen.map(Box::new)),
-                () = sleep => News::Nothing,
-            };
-            // Guards are told what is decided next without anybody asking.
-            if self.runtime.now().since(turned) >= STILL
-                && let Some(succession) = self.performer.successor().await
-            {
-                self.take(Input::Deposed(succession)).await?;
-            }
-            match news {
-                News::Input(None) => return Ok(()),
-                News::Input(Some(input)) if matches!(*input, Input::Stop) => return Ok(()),
-                News::Input(Some(input)) => self.take(*input).await?,
-                News::Seen(Some(seen)) => self.observed(*seen),
-                News::Seen(None) | News::Nothing => {}
+            select_biased! {
+                input = self.inbox.next() => match input {
+                    None | Some(Input::Stop) => return Ok(()),
+                    Some(input) => self.take(input).await?,
+                },
+                seen = self.observations.next() => if let Some(seen) = seen {
+                    self.observed(seen);
+                },
+                () = sleep => {}
             }
         }
     }
@@ -403,16 +417,10 @@ impl ServiceLoop {
                 }
                 self.observations = new.observations.fuse();
             }
-            Input::Deposed(succession) => {
-                self.page_that_it_was_deposed(&succession).await;
-                return Err(LoopError::TakenOver(succession));
-            }
+            Input::Deposed(succession) => return Err(self.taken_over(succession).await),
             Input::Overtaken(seq) => {
-                let chain = self.core.service().name.clone();
-                return Err(LoopError::Deposed {
-                    service: chain.to_string(),
-                    source: JournalError::Conflict { chain, seq },
-                });
+                let chain = &self.core.service().name;
+                return Err(LoopError::overtaken(chain, seq));
             }
             Input::Stop => {}
         }
@@ -435,6 +443,25 @@ impl ServiceLoop {
         self.core.observe(seen);
     }
 
+    /// Whoever did nothing for a while may have stood still, and another controller have taken over. It is asked before
+    /// anything is decided: guards are told of that without anybody asking.
+    async fn ask_after_stillness(&mut self) -> Result<(), LoopError> {
+        let now = self.runtime.now();
+        let settled = self.settled.replace(now);
+        if settled.is_some_and(|at| now.since(at) >= STILL)
+            && let Some(succession) = self.performer.successor().await
+        {
+            return Err(self.taken_over(succession).await);
+        }
+        Ok(())
+    }
+
+    /// Another controller leads now: the team hears so.
+    async fn taken_over(&mut self, succession: Succession) -> LoopError {
+        self.page_that_it_was_deposed(&succession).await;
+        LoopError::TakenOver(succession)
+    }
+
     /// Takes in an event, and before it whatever had to wait for the journal; then begins effects. Returns when to be
     /// called again. While the journal cannot be written nothing is decided: what the core hands out is handed out once.
     async fn settle(
@@ -442,6 +469,7 @@ impl ServiceLoop {
         event: Event,
         answer: Option<oneshot::Sender<Result<Reply, String>>>,
     ) -> Result<Time, LoopError> {
+        self.ask_after_stillness().await?;
         let mut works = self.prove().await?;
         // Whoever was elected grants nothing before the journal has taken its word.
         if works && self.term.is_none() {
@@ -574,10 +602,7 @@ impl ServiceLoop {
                 Ok(true)
             }
             Err(source @ (JournalError::Conflict { .. } | JournalError::Locked { .. })) => {
-                Err(LoopError::Deposed {
-                    service: chain.to_string(),
-                    source,
-                })
+                Err(LoopError::deposed(&chain, source))
             }
             Err(error) => {
                 self.troubled(cause::in_full(&error), now);

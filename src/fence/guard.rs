@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
-        guard::{Database, Lease, Role, Terms},
+        guard::{Database, Lease, Role, STUCK, Terms},
         id::{Epoch, SiteName},
         plan::StepPhase,
         site::Site,
@@ -244,15 +244,8 @@ fn readiness(guards: &dyn Guards, site: &SiteName) -> CheckItem {
             "start `failover guard run` there; see that UDP passes both ways and that the keys are those of the documents",
         );
     };
-    if !report.can_fence {
-        return CheckItem::bad(
-            name,
-            CheckStatus::Fail,
-            format!(
-                "the guard of {site} cannot fence: a kill or a write to its disk has not come to an end"
-            ),
-            "see its log, and start it anew",
-        );
+    if let Some(stuck) = report.stuck() {
+        return CheckItem::bad(name, CheckStatus::Fail, stuck, STUCK);
     }
     let holds = report.promise.as_ref().is_some_and(|p| {
         p.role == Role::Primary && guards.terms().is_some_and(|t| t.epoch == p.epoch)

@@ -83,7 +83,7 @@ pub enum Event {
     Resynced(Resynced),
     /// No process of the database is left, its sockets are destroyed; its log ends there, where that could be read.
     Emptied(Option<Lsn>),
-    /// It could not be made sure that no process is left.
+    /// It could not be made sure that no process is left: it is tried again.
     NotEmptied,
     /// The promise is on disk.
     Written,
@@ -161,8 +161,10 @@ pub struct Machine {
     /// Whether it answered the last look.
     answers: bool,
     seen: FirstHand,
-    /// What was opened in vain is opened again then.
+    /// What was opened, or ended, in vain is tried again then.
     again: Option<Time>,
+    /// The kernel was told to end the database, and it is not known whether it did.
+    is_stuck: bool,
     lease: Option<Until>,
     armed: Option<Until>,
     /// When it asked last.
@@ -199,7 +201,7 @@ enum Job {
     Resyncing,
     /// A promise is being written.
     Writing(Next),
-    /// A kill or a write has no known end: the guard asks, grants and says nothing any more until it is started anew.
+    /// A write has no known end: the guard asks, grants and says nothing any more until it is started anew.
     Broken,
 }
 
@@ -248,6 +250,7 @@ impl Machine {
             answers: false,
             seen: FirstHand::default(),
             again: None,
+            is_stuck: false,
             lease: None,
             armed: None,
             asked: None,
@@ -277,7 +280,8 @@ impl Machine {
             Event::Resync(order) => self.resync(&order, &mut effects),
             Event::Resynced(came) => self.resynced(came, &mut effects),
             Event::Emptied(lsn) => self.emptied(lsn, &mut effects),
-            Event::NotEmptied | Event::NotWritten => {
+            Event::NotEmptied => self.not_emptied(now),
+            Event::NotWritten => {
                 self.job = Job::Broken;
                 self.lease = None;
             }
@@ -321,7 +325,7 @@ impl Machine {
             database: self.database,
             answers: self.answers,
             seen,
-            can_fence: self.job != Job::Broken,
+            can_fence: self.job != Job::Broken && !self.is_stuck,
             kill: self.kill,
             leased: self.lease.is_some(),
             drained,
@@ -400,6 +404,7 @@ impl Machine {
             self.job = Job::Emptying(None);
             effects.push(Effect::Empty);
         }
+        self.end_again(now, effects);
         self.open(now, effects);
         self.ask(now, effects);
     }

@@ -134,7 +134,7 @@ pub struct VerifyQuery {
 }
 
 /// A copy of the data, as its source lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupCopy {
     /// Unique within its source: a path, a label, a snapshot's id.
@@ -203,7 +203,7 @@ pub struct Breach {
 }
 
 /// What a policy comes to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Judgement {
     /// What is broken.

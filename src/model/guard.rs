@@ -312,7 +312,21 @@ impl Salvage {
     }
 }
 
+/// What to do about a guard that is stuck.
+pub const STUCK: &str = "see its log: a kill is tried again by itself; where the disk of its state failed, mend that and start it anew";
+
 impl Report {
+    /// Why the guard cannot stop the database just now; none where it can.
+    #[must_use]
+    pub fn stuck(&self) -> Option<String> {
+        (!self.can_fence).then(|| {
+            format!(
+                "the guard of {} cannot fence: a kill or a write to its disk has not come to an end",
+                self.site
+            )
+        })
+    }
+
     /// The same without what nobody decides by, where every byte counts: a request has to fit into one datagram.
     #[must_use]
     pub fn brief(mut self) -> Self {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{
     model::{
         check::{CheckItem, CheckStatus},
-        guard::{Database, Report, Resync, Role},
+        guard::{Database, Report, Resync, Role, STUCK},
         id::{Epoch, SiteName},
         plan::StepPhase,
         site::Site,
@@ -136,7 +136,7 @@ impl GuardPromotion {
         let Some(report) = self.guards.heard_within(site, SILENCE) else {
             return Stands::Unclear(format!("the guard of {site} does not answer"));
         };
-        let Some(promise) = report.promise else {
+        let Some(promise) = &report.promise else {
             return Stands::Before(format!("the guard of {site} lost its state"));
         };
         if promise.epoch < epoch && report.resync == Some(Resync::HalfDone) {
@@ -155,6 +155,9 @@ impl GuardPromotion {
                 "the guard of {site} has promised epoch {} and is no primary of {epoch}",
                 promise.epoch
             ));
+        }
+        if let Some(stuck) = report.stuck() {
+            return Stands::Unclear(stuck);
         }
         match report.database {
             Some(Database::Writable) => Stands::Done(Proof::new(format!(
@@ -179,6 +182,9 @@ fn readiness(name: String, site: &SiteName, report: &Report) -> CheckItem {
             "resynchronise its database, then run `failover guard rejoin` there",
         );
     };
+    if let Some(stuck) = report.stuck() {
+        return CheckItem::bad(name, CheckStatus::Fail, stuck, STUCK);
+    }
     if report.resync == Some(Resync::HalfDone) {
         return CheckItem::bad(
             name,

@@ -24,7 +24,7 @@ use super::{
     errand::{Answer, Errand},
     fault::{By, Fault, Wish},
     kinds,
-    line::{Blundering, Letter, Line, Message},
+    line::{Blundering, Letter, Line},
     network::Party,
     process::Process,
     rule::{Rule, Violation},
@@ -278,20 +278,15 @@ impl History {
             }
             return;
         }
-        let way = letter.way;
-        let (n, told) = match (letter.from, letter.what) {
-            (Party::Site(n), Message::Told(told)) => (n, told),
-            (_, Message::Pass(letter)) => {
-                lock(&self.world).carry(Party::Controller, *letter);
-                return;
-            }
-            _ => return,
+        let opened = lock(&self.world).reads(Party::Controller, letter);
+        let Some((n, told, way)) = opened else {
+            return;
         };
-        if let Told::Ask(request) = told.as_ref() {
+        if let Told::Ask(request) = &told {
             lock(&self.world).grant_blindly(n, request);
         }
         let site = self.scenario.service.sites[n].name.clone();
-        ward.hear(&site, *told, way);
+        ward.hear(&site, told, way);
     }
 
     /// A person wishes something of the controller.

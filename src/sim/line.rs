@@ -85,6 +85,18 @@ impl World {
         }
     }
 
+    /// A controller opens a letter: what a guard has told it, and by which way; what it is only to pass on, it passes on.
+    pub fn reads(&mut self, by: Party, letter: Letter) -> Option<(usize, Told, Way)> {
+        match (letter.from, letter.what) {
+            (Party::Site(n), Message::Told(told)) => Some((n, *told, letter.way)),
+            (_, Message::Pass(letter)) => {
+                self.carry(by, *letter);
+                None
+            }
+            (_, Message::Told(_) | Message::Said(_) | Message::Ask(..)) => None,
+        }
+    }
+
     /// Who passes a letter on: for a guard and the controller the other guards, for two guards the controller.
     fn thirds(&self, letter: &Letter) -> Vec<Party> {
         if !self.scenario.relays {

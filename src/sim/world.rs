@@ -326,13 +326,12 @@ impl World {
     /// What the faults of this moment make of hosts and network.
     pub fn take_effect(&mut self) {
         let active: Vec<Fault> = self.faults().collect();
-        let burnt = self.scenario.faults.iter().zip(&self.begun);
-        let burnt: Vec<Fault> = burnt.filter(|(_, b)| **b).map(|(p, _)| p.fault).collect();
+        let burnt: Vec<bool> = (0..self.sites.len()).map(|n| self.is_burnt(n)).collect();
         let mut powered = Vec::new();
         for (n, site) in self.sites.iter_mut().enumerate() {
             let was_on = site.is_on();
             if site.power != Power::Off {
-                let is_dark = active.contains(&Fault::Crash(n)) || burnt.contains(&Fault::Burns(n));
+                let is_dark = active.contains(&Fault::Crash(n)) || burnt[n];
                 site.power = if is_dark { Power::Crashed } else { Power::On };
             }
             let life = |freezes, dies| {

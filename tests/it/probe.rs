@@ -17,17 +17,10 @@ use std::{
 use failover::{
     driver::registry,
     model::{
-        approval::{ApprovalPolicy, OnTimeout},
-        id::ConfigHash,
         observation::{Look, Sight},
-        readiness::ReadinessPolicy,
         secret::{Secret, SecretRef},
-        service::{
-            Announcements, Gates, Mode, Objectives, OverRpo, Quorum, Runbook, Service, Team,
-            Trigger, Via,
-        },
+        service::{Service, Via},
         span::Span,
-        step::Rung,
         time::Time,
     },
     port::{
@@ -78,53 +71,8 @@ impl Secrets for Vault {
 /// A service without parts.
 fn service() -> Service {
     Service {
-        name: "shop".into(),
         title: "Shop".into(),
-        mode: Mode::Observe,
-        objectives: Objectives {
-            rto: Span::from_secs(900),
-            rpo: Span::ZERO,
-            availability: None,
-            response_time: None,
-        },
-        sites: Vec::new(),
-        residency: Vec::new(),
-        vantage_points: Vec::new(),
-        quorum: Quorum {
-            networks: 1,
-            failures: 1,
-            successes: 1,
-        },
-        components: Vec::new(),
-        trigger: Trigger::Manual,
-        gates: Gates {
-            max_lag_age: Span::from_secs(30),
-            over_rpo: OverRpo::Ask,
-            maintenance: Vec::new(),
-        },
-        fencing: Rung::Attested,
-        guards: None,
-        dns: None,
-        publication: None,
-        announcements: Announcements::default(),
-        team: Team::default(),
-        approvals: ApprovalPolicy {
-            required: 1,
-            approvers: Vec::new(),
-            break_glass: Vec::new(),
-            expiry: Span::from_secs(600),
-            on_timeout: OnTimeout::Hold,
-        },
-        runbook: Runbook {
-            name: "none".into(),
-            title: "None".into(),
-            steps: Vec::new(),
-        },
-        backups: None,
-        drills: Vec::new(),
-        readiness: ReadinessPolicy::default(),
-        group: None,
-        config: ConfigHash::new(""),
+        ..Service::bare("shop".into())
     }
 }
 

@@ -12,6 +12,7 @@ use crate::stand::{
 mod attack;
 mod browser;
 mod chromium;
+mod remote;
 
 /// A running controller with a desk on this host.
 async fn desk() -> (Stand, String) {

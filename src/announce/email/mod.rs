@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use self::{
     letter::{DkimWith, Letter, LetterError},
-    list::{List, ListError, ListWith},
+    list::{Kept, List, ListError, ListWith},
     smtp::{Failure, Smtp, SmtpWith, Stage},
     unsubscribe::{Leaving, PATH, UnsubscribeWith},
     verdict::Policy,
@@ -208,11 +208,22 @@ impl Channel for Email {
     async fn recipients(&self) -> Result<Vec<Recipient>, RecipientsError> {
         *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = Policy::default();
         let list = self.list.clone();
-        tokio::task::spawn_blocking(move || list.recipients())
+        let known = tokio::task::spawn_blocking(move || list.recipients())
             .await
-            .map_err(|e| e.to_string())
-            .and_then(|list| list.map_err(|e| e.to_string()))
-            .map_err(|reason| RecipientsError { reason })
+            .map_err(|e| RecipientsError {
+                reason: e.to_string(),
+            })?;
+        let known = match known {
+            // An outage right after the first start: now is late, and better than never.
+            Err(ListError::Missing) => self.fetch().await.map(|kept| {
+                let all = kept.recipients.into_iter();
+                all.map(Recipient).collect()
+            }),
+            known => known,
+        };
+        known.map_err(|e| RecipientsError {
+            reason: cause::in_full(&e),
+        })
     }
 
     async fn send(&self, message: &Compiled, to: &Recipient, key: &IdempotencyKey) -> Sent {
@@ -243,11 +254,7 @@ impl Channel for Email {
         if !self.list.is_fetched() {
             return None;
         }
-        let now = self.wiring.runtime.now();
-        let refreshed = self
-            .list
-            .refresh(&self.wiring.secrets, now, self.with.list_timeout)
-            .await;
+        let refreshed = self.fetch().await;
         let status = match &refreshed {
             Ok(_) => return Some(self.check_list().await),
             Err(ListError::Shrunk { .. }) => CheckStatus::Warn,
@@ -279,6 +286,13 @@ impl Channel for Email {
 }
 
 impl Email {
+    async fn fetch(&self) -> Result<Kept, ListError> {
+        let now = self.wiring.runtime.now();
+        self.list
+            .refresh(&self.wiring.secrets, now, self.with.list_timeout)
+            .await
+    }
+
     /// A team's addresses stand in a document, and a page must reach them once the mail server has come to its senses:
     /// only customers' addresses are given up for good.
     fn lasting(&self, sent: Sent) -> Sent {

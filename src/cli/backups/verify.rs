@@ -6,8 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     super::{
-        arguments, look::unexpected, offline::Offline, output::Output, place::Place,
-        socket::client::Client,
+        arguments, client::Client, look::unexpected, offline::Offline, output::Output, place::Place,
     },
     size,
 };
@@ -42,7 +41,7 @@ pub async fn verify(
         copy: args.copy.as_deref().map(Into::into),
     };
     let result = if args.file.is_empty() {
-        let mut client = Client::connect(&place.socket).await?;
+        let mut client = Client::connect(place).await?;
         let request = Request::VerifyBackup { service, choice };
         let Answer::BackupVerified(result) = client.ask(request, None).await? else {
             return Err(unexpected());
@@ -107,7 +106,7 @@ pub async fn recorded(
     place: &Place,
     output: Output,
 ) -> Result<(), Error> {
-    match Client::connect(&place.socket).await {
+    match Client::connect(place).await {
         Ok(mut client) => return client.ask(request, None).await.map(drop),
         Err(Error::NoController { .. }) => {}
         Err(error) => return Err(error),

@@ -123,6 +123,7 @@ impl<'a> Show<'a> {
         let place = Place {
             socket: kept.join("control").join("failover.sock"),
             state: kept,
+            server: None,
         };
         let outlets = Outlets {
             page: Some(stage.addresses.page),

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::envelope::{Envelope, Token, VERSION};
 use crate::{
-    desk::message::{Answer, Event, Refusal, Request},
+    desk::message::{Answer, Event, Refusal, Request, wanted},
     error::Error,
     model::secret::Secret,
 };
@@ -87,24 +87,6 @@ impl Client {
                 .map_err(|e| lost(e.into())),
             None => Ok(None),
         }
-    }
-}
-
-/// What a request wants, for the sentence that asks for a token.
-fn wanted(request: &Request) -> &'static str {
-    match request {
-        Request::Command { .. } | Request::Try { .. } => "give commands",
-        Request::Status { .. }
-        | Request::Timeline { .. }
-        | Request::Team { .. }
-        | Request::Plan { .. }
-        | Request::Check { .. }
-        | Request::Backups { .. }
-        | Request::VerifyBackup { .. }
-        | Request::BackupVerified { .. }
-        | Request::BackupTaken { .. }
-        | Request::Preview { .. }
-        | Request::Watch { .. } => "look",
     }
 }
 

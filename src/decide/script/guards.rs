@@ -102,6 +102,20 @@ fn a_new_journal_beside_guards_that_have_promised_waits_for_a_person_who_takes_o
 }
 
 #[test]
+fn a_fence_that_nobody_here_ordered_is_not_taken_back() {
+    assert_snapshot!(play(
+        "well
+        check green
+        guard ams standby 0
+        guard fra standby 0
+        guard ams primary 2
+        held ams 2
+        guard ams fenced 3
+        wait 61s"
+    ));
+}
+
+#[test]
 fn a_site_cannot_be_said_to_serve_past_its_guard() {
     assert_snapshot!(play(
         "well

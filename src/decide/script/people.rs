@@ -1,8 +1,6 @@
 //! Who a person is, by whatever front end and whatever documents say meanwhile.
 
-use insta::assert_snapshot;
-
-use super::{Stage, play, shop};
+use super::{Stage, shop};
 use crate::{
     decide::{
         approve::{Approver, approve},
@@ -229,35 +227,4 @@ fn refusals_are_written_down_and_do_not_fill_the_journal() {
         reason: "nobody of the team".to_owned(),
     }));
     assert_eq!(stage.core.state().refused.len(), 1);
-}
-
-#[test]
-fn a_promotion_that_nobody_can_tell_of_is_given_up_once_its_time_is_over() {
-    assert_snapshot!(play(
-        "well
-        check green
-        down db a b c
-        done fence
-        done attempt
-        unclear promote
-        abort anna
-        wait 21s
-        unseen promote
-        abort anna"
-    ));
-}
-
-#[test]
-fn a_fence_stays_while_another_site_is_seen_to_take_writes() {
-    assert_snapshot!(play(
-        "well
-        check green
-        down db a b c
-        done fence
-        wait 1s
-        promoted
-        up db-fra a b c
-        abort anna
-        done attempt"
-    ));
 }

@@ -15,7 +15,8 @@ impl Machine {
             .asked
             .is_none_or(|at| now.holder >= at.after(self.renewal));
         let may_ask = match self.job {
-            Job::Idle | Job::Opening | Job::Draining | Job::Emptying(None) => true,
+            Job::Idle | Job::Opening | Job::Draining => true,
+            Job::Emptying(None) => !self.is_stuck,
             Job::Emptying(Some(_)) | Job::Resyncing | Job::Writing(_) | Job::Broken => false,
         };
         let Some(epoch) = self
@@ -113,7 +114,8 @@ impl Machine {
             return true;
         }
         let is_under_way = match self.job {
-            Job::Idle | Job::Opening | Job::Draining | Job::Emptying(None) => true,
+            Job::Idle | Job::Opening | Job::Draining => true,
+            Job::Emptying(None) => !self.is_stuck,
             Job::Emptying(Some(_)) | Job::Resyncing | Job::Writing(_) | Job::Broken => false,
         };
         let is_asked = grant.boot == self.boot && grant.sent <= now.holder;

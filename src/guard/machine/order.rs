@@ -8,7 +8,11 @@ use crate::model::{
     id::Epoch,
     lease::{self, LONGEST},
     observation::Lsn,
+    span::Span,
 };
+
+/// What could not be ended is ended again after this.
+const AGAIN: Span = Span::from_secs(1);
 
 impl Machine {
     /// Stops writing for good, in favour of a later epoch.
@@ -137,6 +141,7 @@ impl Machine {
         self.database = Some(Database::Gone);
         self.answers = false;
         self.armed = None;
+        self.is_stuck = false;
         self.lsn = lsn.or_else(|| self.drained.take().and_then(|d| d.lsn));
         let Job::Emptying(next) = std::mem::replace(&mut self.job, Job::Idle) else {
             return;
@@ -151,6 +156,24 @@ impl Machine {
             self.job = Job::Writing(next);
         } else {
             self.lapsed(effects);
+        }
+    }
+
+    /// A process that the kernel cannot end yet, in stuck IO say: nothing is asked for or acknowledged until it is gone.
+    pub(super) fn not_emptied(&mut self, now: Clocks) {
+        if matches!(self.job, Job::Emptying(_)) {
+            self.is_stuck = true;
+            self.lease = None;
+            self.again = Some(now.holder.after(AGAIN));
+        }
+    }
+
+    /// Ends once more what could not be ended.
+    pub(super) fn end_again(&mut self, now: Clocks, effects: &mut Vec<Effect>) {
+        let is_due = self.is_stuck && self.again.is_some_and(|at| now.holder >= at);
+        if is_due && matches!(self.job, Job::Emptying(_)) {
+            self.again = None;
+            effects.push(Effect::Empty);
         }
     }
 

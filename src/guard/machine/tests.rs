@@ -193,17 +193,48 @@ fn a_fence_is_acknowledged_once_it_is_written_and_as_often_as_it_is_asked() {
 
 #[test]
 fn what_could_not_be_written_is_never_acknowledged() {
-    for failed in [Event::NotEmptied, Event::NotWritten] {
-        let mut guard = writing();
-        guard.tell(fence(2, None));
-        if failed == Event::NotWritten {
-            guard.tell(Event::Emptied(None));
-        }
-        assert_eq!(guard.tell(failed), []);
+    let mut guard = writing();
+    guard.tell(fence(2, None));
+    guard.tell(Event::Emptied(None));
+    assert_eq!(guard.tell(Event::NotWritten), []);
+    assert_eq!(guard.tell(fence(2, None)), []);
+    assert_eq!(guard.pass(10_000), []);
+    assert!(!guard.machine.report().can_fence);
+}
+
+#[test]
+fn what_could_not_be_ended_is_ended_again_and_acknowledged_then() {
+    let mut guard = writing();
+    guard.tell(fence(2, None));
+    for _ in 0..3 {
+        assert_eq!(guard.tell(Event::NotEmptied), []);
         assert_eq!(guard.tell(fence(2, None)), []);
-        assert_eq!(guard.pass(10_000), []);
         assert!(!guard.machine.report().can_fence);
+        assert_eq!(guard.pass(999), []);
+        assert_eq!(guard.pass(1), [Effect::Empty]);
+        assert_eq!(guard.pass(10_000), [], "one kill at a time");
     }
+    let written = guard.tell(Event::Emptied(None));
+    assert_eq!(kept(&written).epoch, Epoch(2));
+    let acknowledged = guard.tell(Event::Written);
+    assert!(
+        matches!(acknowledged[..], [Effect::Acknowledge(_)]),
+        "{acknowledged:?}"
+    );
+    assert!(guard.machine.report().can_fence);
+}
+
+#[test]
+fn whoever_may_not_have_ended_asks_for_no_lease_and_takes_none() {
+    let mut guard = writing();
+    assert_eq!(deeds(guard.pass(850)), [Effect::Empty]);
+    guard.tell(Event::NotEmptied);
+    assert_eq!(guard.pass(500), []);
+    assert_eq!(guard.granted(1, guard.at), []);
+    assert!(!guard.machine.report().leased);
+    guard.pass(500);
+    let asked = guard.tell(Event::Emptied(None));
+    assert!(matches!(asked[..], [Effect::Ask(_)]), "{asked:?}");
 }
 
 #[test]

@@ -49,7 +49,9 @@ impl World {
     /// The server takes no writes from now on, and ends once its log is closed and its standbys have all of it.
     pub(super) fn drain(&mut self, n: usize) {
         self.notice();
-        if let Some(database) = &mut self.sites[n].database {
+        // One that has ended meanwhile hears of it no more.
+        let is_there = self.database_of(n) == Database::Writable;
+        if let Some(database) = self.sites[n].database.as_mut().filter(|_| is_there) {
             database.read_only = true;
         }
         self.look_around();

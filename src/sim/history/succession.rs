@@ -35,7 +35,7 @@ use crate::{
         election::{Cluster, LEASE, RETRY},
         errand::Errand,
         fault::{Away, By},
-        line::{Letter, Message},
+        line::Letter,
         network::Party,
         process::Process,
         rule::Rule,
@@ -377,21 +377,16 @@ impl History {
             }
             return;
         }
-        let way = letter.way;
-        let (n, told) = match (letter.from, letter.what) {
-            (Party::Site(n), Message::Told(told)) => (n, told),
-            (_, Message::Pass(letter)) => {
-                lock(&self.world).carry(Party::Former, *letter);
-                return;
-            }
-            _ => return,
+        let opened = lock(&self.world).reads(Party::Former, letter);
+        let Some((n, told, way)) = opened else {
+            return;
         };
         let Some(ward) = former.ward.clone() else {
             return;
         };
         let site = self.scenario.service.sites[n].name.clone();
         lock(&self.world).speaks(Party::Former);
-        ward.hear(&site, *told, way);
+        ward.hear(&site, told, way);
         lock(&self.world).speaks(Party::Controller);
     }
 }

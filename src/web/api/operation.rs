@@ -19,9 +19,11 @@ use super::extract::{Asked, Body, Named};
 use crate::{
     decide::explain::Report,
     desk::message::{Answer, Event, Member, PlanView, PreviewItem, Request, Wish},
+    driver::backups::{Choice, Survey},
     model::{
         announcement::Phase,
         approval::Role,
+        backup::Verification,
         check::CheckItem,
         id::{PersonName, ServiceName, SiteName},
         plan::RunKind,
@@ -173,6 +175,21 @@ pub fn operations() -> Vec<Operation> {
             None,
             of::<Vec<CheckItem>>,
             || post(check),
+        ),
+        look(
+            "/services/{service}/backups",
+            "showBackups",
+            "What backups there are, and what breaks their policy; null where there is none.",
+            of::<Option<Survey>>,
+            || get(backups),
+        ),
+        act(
+            "/services/{service}/backups/verify",
+            "verifyBackup",
+            "Restore a backup to try it, and record what came of it; answered when that is done.",
+            Some(of::<Choice>),
+            of::<Verification>,
+            || post(verify),
         ),
         act(
             "/services/{service}/preview",
@@ -398,6 +415,31 @@ async fn check(
         return Err(Room::unexpected());
     };
     Ok(Json(items))
+}
+
+async fn backups(
+    State(room): Desk,
+    Client(caller): Client,
+    Named(service): Named,
+) -> Result<Json<Option<Survey>>, Problem> {
+    let request = Request::Backups { service };
+    let Answer::Backups(survey) = room.ask(request, &caller.speaker).await? else {
+        return Err(Room::unexpected());
+    };
+    Ok(Json(survey.map(|survey| *survey)))
+}
+
+async fn verify(
+    State(room): Desk,
+    Client(caller): Client,
+    Named(service): Named,
+    Body(choice): Body<Choice>,
+) -> Result<Json<Verification>, Problem> {
+    let request = Request::VerifyBackup { service, choice };
+    let Answer::BackupVerified(result) = room.ask(request, &caller.speaker).await? else {
+        return Err(Room::unexpected());
+    };
+    Ok(Json(*result))
 }
 
 async fn preview(

@@ -69,6 +69,23 @@ async fn a_list_outlives_its_source_and_a_restart() {
 }
 
 #[tokio::test]
+async fn a_list_that_was_never_fetched_is_fetched_when_it_is_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("customers.csv");
+    let channel = listed(&folder, &json!({"csv": file}));
+    let error = channel.recipients().await.unwrap_err();
+    assert!(error.reason.contains("cannot read"), "{error:?}");
+    write(&file, 2);
+    assert_eq!(
+        names(&channel).await,
+        ["user0@example.com", "user1@example.com"]
+    );
+    // It is kept, as after a refresh.
+    fs::remove_file(&file).unwrap();
+    assert_eq!(names(&channel).await.len(), 2);
+}
+
+#[tokio::test]
 async fn a_refresh_that_loses_more_than_a_fifth_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("customers.csv");

@@ -197,3 +197,21 @@ fn cut_off_one_way(cut: fn(&Network, &str)) {
     shop.network().heal();
     stays_out(&mut shop);
 }
+
+/// It ends where its log finds no room, and cannot start again.
+#[test]
+fn a_database_whose_disk_is_full_is_replaced() {
+    play(|| {
+        let disk = SmallDisk::new(300 << 10);
+        let mut shop = ready(&Wanted {
+            data: Some(disk.path().join("data")),
+            ..hosts()
+        });
+        disk.fill();
+        let fault = Instant::now();
+        shop.hosts.a.overflow();
+        replaced(&shop, fault, ACKNOWLEDGED);
+        disk.free();
+        stays_out(&mut shop);
+    });
+}

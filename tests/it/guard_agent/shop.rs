@@ -41,6 +41,8 @@ pub struct Wanted {
     pub manual: bool,
     /// Where the guard of `a` keeps its promise, where that is a place of its own.
     pub state: Option<PathBuf>,
+    /// Where the database of `a` stands, where that is a place of its own.
+    pub data: Option<PathBuf>,
     /// What stands in the guards' documents besides.
     pub besides: Value,
     /// The drills of its document.
@@ -64,6 +66,7 @@ impl Default for Wanted {
             automatic: true,
             manual: false,
             state: None,
+            data: None,
             besides: json!({}),
             drills: json!([]),
             action: None,
@@ -119,6 +122,7 @@ impl Shop {
             silence: wanted.silence[1],
             lease: wanted.lease.parse().unwrap(),
             state: wanted.state.clone(),
+            data: wanted.data.clone(),
             besides: wanted.besides.clone(),
             way: &way,
         };

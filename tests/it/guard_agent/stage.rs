@@ -255,6 +255,12 @@ impl Site {
         }
     }
 
+    /// Writes to the database's log until that finds no room any more, which ends the server.
+    pub fn overflow(&self) {
+        let piece = "SELECT pg_logical_emit_message(false, 'ballast', repeat('x', 1000000))";
+        until("its log finds no room", || !self.cluster.takes(piece));
+    }
+
     /// Every process of the database stands still.
     pub fn freeze_database(&self) {
         let record = Folder::open(&self.folder.join("run")).unwrap().unwrap();
@@ -440,6 +446,8 @@ pub struct Layout<'a> {
     pub lease: Span,
     /// Where the guard of the first keeps its promise, where that is a place of its own.
     pub state: Option<PathBuf>,
+    /// Where the database of the first stands, where that is a place of its own.
+    pub data: Option<PathBuf>,
     /// What stands in the guards' documents besides.
     pub besides: serde_json::Value,
     /// Where others reach what listens there.
@@ -464,6 +472,7 @@ impl Default for Layout<'_> {
             silence: "2s",
             lease: Span::from_millis(1500),
             state: None,
+            data: None,
             besides: serde_json::json!({}),
             way: &|_, address| address,
         }
@@ -496,6 +505,9 @@ impl Hosts {
         });
         standby.stop_immediate();
         primary.stop_immediate();
+        if let Some(data) = &layout.data {
+            primary.move_to(data);
+        }
         let places = &layout.places;
         let here = |cluster: &Cluster| SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.port));
         // Whoever is left follows the other; a slot of before the turn would keep its log for ever.

@@ -108,6 +108,16 @@ impl Cluster {
         cluster
     }
 
+    /// Its data stands there from now on; it must not run.
+    pub fn move_to(&mut self, place: &Path) {
+        run(Command::new("cp")
+            .arg("--archive")
+            .arg(&self.data)
+            .arg(place));
+        fs::remove_dir_all(&self.data).unwrap();
+        place.clone_into(&mut self.data);
+    }
+
     /// A standby of this server, streaming.
     pub fn standby(&self, name: &str) -> Self {
         let data = self.sockets.join(name);
@@ -171,6 +181,11 @@ impl Cluster {
         let told = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(out.status.success(), "{sql}: {told}");
         String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Whether it runs statements of the superuser to their end.
+    pub fn takes(&self, sql: &str) -> bool {
+        self.psql(sql).status.success()
     }
 
     fn psql(&self, sql: &str) -> std::process::Output {

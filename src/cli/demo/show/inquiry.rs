@@ -66,7 +66,7 @@ impl Show<'_> {
             }
             Some(_) | None => None,
         };
-        let drill = self.drill_report()?;
+        let drill = self.drill_report().await?;
         let journal = self.place.journal();
         let verified = journal::open(&self.place).and_then(|file| Ok(verify::journal(&file)?))?;
         let seconds_after = |at: Time| seconds(at.since(first));

@@ -148,11 +148,11 @@ impl Show<'_> {
     ///
     /// # Errors
     /// Where it cannot be made or written.
-    pub(super) fn drill_report(&mut self) -> Result<Option<Told>, Error> {
+    pub(super) async fn drill_report(&mut self) -> Result<Option<Told>, Error> {
         if self.judged().is_none() {
             return Ok(None);
         }
-        let told = drill::find(&self.place, SERVICE)?;
+        let told = drill::find(&self.place, SERVICE).await?;
         drill::save(&told, &self.report)?;
         // Named so that it is found from anywhere.
         self.report = std::path::absolute(&self.report).unwrap_or(self.report.clone());
