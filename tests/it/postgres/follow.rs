@@ -69,6 +69,11 @@ async fn a_third_standby_follows_the_promoted_one() {
     let before = three.desk.observe("postgres/follow", &with).await;
     assert!(matches!(before, Presence::Absent { .. }), "{before:?}");
 
+    // A copy that is ahead of the one that is promoted could not follow it: this one has lost its stream before.
+    three.third.set("primary_conninfo", "host=127.0.0.1 port=1");
+    until("the third has lost its stream", || !three.third.streams());
+    three.pair.primary.sql("CREATE TABLE before_all (n int)");
+    three.pair.settle();
     three.pair.primary.crash();
     let promotion = three.desk.with(&three.pair.standby);
     done(

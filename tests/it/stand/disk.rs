@@ -6,7 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    errno::Errno,
+    mount::{MntFlags, MsFlags, mount, umount2},
+};
+
+use super::postgres::until;
 
 /// A file system in memory, mounted below a folder of the test; gone when it is dropped. Mounting needs root.
 pub struct SmallDisk {
@@ -56,10 +61,18 @@ impl SmallDisk {
         std::fs::remove_file(self.ballast()).unwrap();
     }
 
-    /// Lets nobody write any more.
+    /// Lets nobody write any more. Who has a file open to write is in the way; that may for a moment be a child that was
+    /// forked meanwhile and has not yet become its program.
     pub fn make_read_only(&self) {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        mount(None::<&str>, self.path(), None::<&str>, flags, None::<&str>).unwrap();
+        until("nobody has a file open to write", || {
+            let none = None::<&str>;
+            match mount(none, self.path(), none, flags, none) {
+                Ok(()) => true,
+                Err(Errno::EBUSY) => false,
+                Err(e) => panic!("{e}"),
+            }
+        });
     }
 
     fn ballast(&self) -> PathBuf {
