@@ -49,10 +49,11 @@ impl<'a> Deed<'a> {
 /// Where it is refused.
 pub async fn act(deed: Deed<'_>, place: &Place, output: Output) -> Result<(), Error> {
     let token = identity::given(deed.identity)?;
+    let place = &place.with_token(token.clone());
     // Followed from before the command, so that nothing is missed.
     let watcher = if deed.watch {
         let service = deed.services.first().cloned();
-        Some(super::watch::Watcher::connect(place, service, token.clone()).await?)
+        Some(super::watch::Watcher::connect(place, service).await?)
     } else {
         None
     };
@@ -105,8 +106,8 @@ pub async fn failover(
     };
     if !begin.yes {
         possible(place, &service, &wish, &begin.identity).await?;
-        let token = identity::given(&begin.identity)?;
-        let mut client = Client::connect_as(place, token).await?;
+        let place = &place.with_token(identity::given(&begin.identity)?);
+        let mut client = Client::connect(place).await?;
         let view = look::plan_of(&mut client, service.clone(), kind, to).await?;
         output.note(&look::plan_text(&view, output));
         identity::confirm("Begin exactly this?")?;
@@ -224,7 +225,8 @@ pub fn take_over<'a>(service: &str, args: &'a arguments::Takeover) -> Deed<'a> {
 /// Where it is refused.
 pub async fn ack(args: &arguments::Ack, place: &Place, output: Output) -> Result<(), Error> {
     // A page where it looks like one and there is no service of that name.
-    let mut client = Client::connect_as(place, identity::given(&args.identity)?).await?;
+    let place = &place.with_token(identity::given(&args.identity)?);
+    let mut client = Client::connect(place).await?;
     let known = look::reports(&mut client, None).await?;
     let is_service = known.iter().any(|r| r.service.as_str() == args.id);
     let (service, page) = match owner(&args.id, 'p') {
@@ -290,7 +292,8 @@ pub async fn announce(
     };
     if !args.yes {
         possible(place, &service, &wish, &args.identity).await?;
-        let mut client = Client::connect_as(place, identity::given(&args.identity)?).await?;
+        let place = &place.with_token(identity::given(&args.identity)?);
+        let mut client = Client::connect(place).await?;
         let text = args.text.clone();
         let items = messages(&mut client, service.clone(), vec![phase], text).await?;
         for item in &items {
@@ -347,6 +350,7 @@ async fn possible(
         wish: wish.clone(),
     };
     let token = identity::given(identity)?;
+    let place = &place.with_token(token.clone());
     match ask(place, request, token.as_ref()).await {
         // Whoever has to type the token does so once, with the command itself.
         Ok(_) | Err(Error::TokenNeeded { .. }) => Ok(()),

@@ -18,21 +18,13 @@ pub enum Client {
 }
 
 impl Client {
-    /// Connects, with the token of the environment where one is needed to look.
+    /// Connects, with the token of the place or the environment where one is needed to look.
     ///
     /// # Errors
     /// Where no controller answers, or it does not talk to this user.
     pub async fn connect(place: &Place) -> Result<Self, Error> {
-        Self::connect_as(place, identity::of_environment()).await
-    }
-
-    /// The same with this token.
-    ///
-    /// # Errors
-    /// Where no controller answers, or it does not talk to this user.
-    pub async fn connect_as(place: &Place, token: Option<Secret>) -> Result<Self, Error> {
         if let Some(server) = &place.server {
-            let token = match token {
+            let token = match place.token.clone().or_else(identity::of_environment) {
                 None => identity::asked()?,
                 given => given,
             };

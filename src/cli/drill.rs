@@ -35,12 +35,8 @@ use crate::{
 pub async fn drill(args: &arguments::Drill, place: &Place, output: Output) -> Result<(), Error> {
     let service = ServiceName::from(args.service.as_str());
     // Followed from before the command, so that nothing is missed.
-    let watcher = Watcher::connect(
-        place,
-        Some(service.clone()),
-        identity::given(&args.identity)?,
-    )
-    .await?;
+    let place = &place.with_token(identity::given(&args.identity)?);
+    let watcher = Watcher::connect(place, Some(service.clone())).await?;
     if let Some(path) = &args.report {
         format_of(path)?;
     }

@@ -59,6 +59,9 @@ pub async fn timeline(
     output: Output,
 ) -> Result<(), Error> {
     let records = records(place, &args.service).await?;
+    if args.last.is_none_or(|n| n > records.len()) {
+        tell_cut(place, &records, output);
+    }
     let skip = args.last.map_or(0, |n| records.len().saturating_sub(n));
     for record in &records[skip..] {
         let line = line::of(record);
@@ -71,6 +74,17 @@ pub async fn timeline(
         }
     }
     Ok(())
+}
+
+/// Says where records of a controller elsewhere are not all there are.
+pub fn tell_cut(place: &Place, records: &[Record], output: Output) {
+    if let (Some(_), Some(first)) = (&place.server, records.first().filter(|r| r.seq > Seq(1))) {
+        output.note(&format!(
+            "the desk tells the newest {} records: what was before {} stands in the journal on the controller's host",
+            records.len(),
+            first.at
+        ));
+    }
 }
 
 /// Every record of a service; of a controller elsewhere the newest that its desk tells.

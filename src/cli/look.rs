@@ -42,7 +42,7 @@ pub async fn status(args: &arguments::Status, place: &Place, output: Output) -> 
         }
     }
     if args.watch {
-        super::watch::Watcher::connect(place, service, super::identity::of_environment())
+        super::watch::Watcher::connect(place, service)
             .await?
             .follow(output)
             .await?;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::arguments::Global;
-use crate::{error::Error, journal::succession::Succession};
+use crate::{error::Error, journal::succession::Succession, model::secret::Secret};
 
 /// The journal's file within the state folder.
 pub const JOURNAL: &str = "journal.sqlite";
@@ -25,6 +25,8 @@ pub struct Place {
     pub socket: PathBuf,
     /// The controller that is asked is another one.
     pub server: Option<Server>,
+    /// Who asks it; none: as the environment says.
+    pub token: Option<Secret>,
 }
 
 /// A controller elsewhere.
@@ -55,7 +57,9 @@ impl Place {
             .socket
             .clone()
             .unwrap_or_else(|| state.join("control").join("failover.sock"));
-        let server = global.server.as_ref().map(|url| Server {
+        // A variable that is set to nothing names nobody.
+        let named = global.server.as_ref().filter(|url| !url.trim().is_empty());
+        let server = named.map(|url| Server {
             url: url.clone(),
             ca: global.server_ca.clone(),
         });
@@ -63,7 +67,17 @@ impl Place {
             state,
             socket,
             server,
+            token: None,
         })
+    }
+
+    /// The same, asked with this token where one is given.
+    #[must_use]
+    pub fn with_token(&self, token: Option<Secret>) -> Self {
+        Self {
+            token: token.or_else(|| self.token.clone()),
+            ..self.clone()
+        }
     }
 
     /// The same for a command that uses what stands on this host alone.

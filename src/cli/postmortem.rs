@@ -33,6 +33,7 @@ pub async fn postmortem(
         Err(_) => (ServiceName::from(args.id.as_str()), None),
     };
     let records = journal::records(place, service.as_str()).await?;
+    journal::tell_cut(place, &records, output);
     let Some(draft) = draft(&records, &service, wanted.as_ref()) else {
         return Err(Error::Usage(match wanted {
             Some(id) => format!(

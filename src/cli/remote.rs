@@ -52,6 +52,17 @@ impl Remote {
         let wrong =
             |what: &str| Error::Usage(format!("--server: {:?} {what}", server.url.as_str()));
         let url = Url::parse(&server.url).map_err(|e| wrong(&format!("is no URL: {e}")))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Error::Usage(
+                "--server: an address holds no name and no password: who asks is said by the token"
+                    .to_owned(),
+            ));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong(
+                "goes on after its path: name the address of the desk alone",
+            ));
+        }
         let host = url.host_str().unwrap_or_default();
         let is_loopback = ["localhost", "127.0.0.1", "[::1]"].contains(&host);
         match url.scheme() {
@@ -61,6 +72,10 @@ impl Remote {
             _ => return Err(wrong("is no https:// address")),
         }
         let client = match &server.ca {
+            // What goes to this host in the clear goes through nobody else.
+            None if url.scheme() == "http" => {
+                http::client_direct(PATIENCE).map_err(|e| cannot(&url, &e))?
+            }
             None => http::client(PATIENCE).map_err(|e| cannot(&url, &e))?,
             Some(path) => {
                 let pem = fs::read(path).map_err(|source| Error::File {
@@ -152,7 +167,11 @@ impl Remote {
             Request::Watch { service } => {
                 let call = asks.call(Method::GET, "events").timeout(FOLLOWED);
                 let only: Vec<_> = service.map(|s| ("service", s)).into_iter().collect();
-                let response = asks.send(call.query(&only)).await?;
+                let sent = asks.send(call.query(&only));
+                let response = timeout(PATIENCE, sent).await.map_err(|_| Error::Server {
+                    url: asks.remote.url.to_string(),
+                    reason: format!("it did not begin to tell within {} s", PATIENCE.as_secs()),
+                })??;
                 self.events = Some(Events {
                     response,
                     heard: Vec::new(),
@@ -232,7 +251,16 @@ impl Asking<'_> {
     }
 
     async fn send(&self, call: RequestBuilder) -> Result<Response, Error> {
-        let response = call.send().await.map_err(|e| self.cannot(&e))?;
+        let (http, call) = call.build_split();
+        let call = call.map_err(|e| self.cannot(&e))?;
+        let may_change = call.method() != Method::GET && call.url().path().ends_with("/commands");
+        let response = http.execute(call).await.map_err(|e| {
+            if may_change && !e.is_connect() {
+                self.unclear(&e)
+            } else {
+                self.cannot(&e)
+            }
+        })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -248,6 +276,17 @@ impl Asking<'_> {
                 reason: format!("{}, as no desk answers", told(status)),
             },
         })
+    }
+
+    /// The answer to a command was lost.
+    fn unclear(&self, error: &reqwest::Error) -> Error {
+        Error::Server {
+            url: self.remote.url.to_string(),
+            reason: format!(
+                "{}; it may have done it all the same: look with `failover explain` before you say it again",
+                cause::without_repeats(error)
+            ),
+        }
     }
 
     fn cannot(&self, error: &reqwest::Error) -> Error {
@@ -348,6 +387,9 @@ mod tests {
             "ftp://localhost",
             "dr:8443",
             "",
+            "https://anna:secret@dr.example.com",
+            "https://dr.example.com/?a=b",
+            "https://dr.example.com/#top",
         ] {
             assert!(remote(url).is_err(), "{url:?}");
         }

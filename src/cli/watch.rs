@@ -7,7 +7,6 @@ use crate::{
     model::{
         id::{RunId, ServiceName},
         record::{AskOutcome, RecordBody, RunOutcome},
-        secret::Secret,
     },
 };
 
@@ -21,12 +20,8 @@ impl Watcher {
     ///
     /// # Errors
     /// Where no controller answers.
-    pub async fn connect(
-        place: &Place,
-        service: Option<ServiceName>,
-        token: Option<Secret>,
-    ) -> Result<Self, Error> {
-        let mut client = Client::connect_as(place, token).await?;
+    pub async fn connect(place: &Place, service: Option<ServiceName>) -> Result<Self, Error> {
+        let mut client = Client::connect(place).await?;
         let Answer::Watching = client.ask(Request::Watch { service }, None).await? else {
             return Err(super::look::unexpected());
         };

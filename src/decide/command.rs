@@ -453,7 +453,9 @@ fn moved(
         .guards
         .as_ref()
         .is_some_and(|g| g.sites.contains_key(site));
-    if is_guarded && !terms::is_held(state, view, site) {
+    // What is being ended takes writes for a moment only.
+    let is_stuck = || view.guards.get(site).is_some_and(|r| r.stuck().is_some());
+    if is_guarded && (is_stuck() || !terms::is_held(state, view, site)) {
         return Err(Refusal::NotHeld(site.clone()));
     }
     let active = state.active.as_ref().filter(|active| *active != site);

@@ -15,7 +15,7 @@ use crate::model::{
     approval::{AskSubject, OnTimeout},
     check::CheckStatus,
     drill::DrillOutcome,
-    id::{AskId, PageId, PersonName},
+    id::{AskId, IncidentId, PageId, PersonName},
     page::{Page, PageTopic, Severity},
     readiness::Readiness,
     record::{RecordBody, RunOutcome},
@@ -226,10 +226,10 @@ fn outage(service: &Service, state: &State, now: Time) -> Vec<Page> {
     // What a person asked for is no outage.
     if !incident.components.is_empty()
         && state.unacknowledged.is_none()
-        && state
+        && !state
             .last_run
             .as_ref()
-            .is_none_or(|r| r.incident.as_ref() != Some(&incident.id))
+            .is_some_and(|run| has_met(run, &incident.id))
     {
         out.push(Page {
             topic: PageTopic::Incident,
@@ -269,6 +269,12 @@ fn outage(service: &Service, state: &State, now: Time) -> Vec<Page> {
         });
     }
     out
+}
+
+/// Whether a run did something about an incident: one that went back before it promoted anybody left the outage as it was.
+fn has_met(run: &Run, incident: &IncidentId) -> bool {
+    let is_done = matches!(run.ended, Some((RunOutcome::Done, _, _)));
+    run.incident.as_ref() == Some(incident) && (is_done || run.epoch.is_some())
 }
 
 /// The command that begins by hand what is held back.

@@ -99,7 +99,9 @@ fn wanted(
     // A run that went back leads nobody anywhere: customers hear that as well.
     let went_back = done.is_some_and(|r| r.epoch.is_none());
     match incident.phase {
-        Some(Phase::FailingOver) if went_back && need != Need::Nothing => {
+        Some(Phase::FailingOver)
+            if went_back && (need != Need::Nothing || !incident::well(service, state)) =>
+        {
             Some(Phase::Investigating)
         }
         Some(Phase::Maintenance) if need == Need::Nothing && quiet => Some(over(incident)),

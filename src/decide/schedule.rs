@@ -471,6 +471,10 @@ fn finish(service: &Service, state: &State, run: &Run, now: Time) -> Vec<RecordB
 
 /// Takes back what was done, last step first, then closes the run.
 fn unwind(service: &Service, state: &State, run: &Run, view: &View, now: Time) -> Vec<RecordBody> {
+    let unbegun = unbegun(run, view);
+    if !unbegun.is_empty() {
+        return unbegun;
+    }
     let kept = kept(service, state, run, view, now);
     if !kept.is_empty() {
         return kept;
@@ -482,20 +486,48 @@ fn unwind(service: &Service, state: &State, run: &Run, view: &View, now: Time) -
         return Vec::new();
     }
     let (by, reason) = run.unwinding.clone().unwrap_or((None, String::new()));
-    let left: Vec<String> = run
+    let (steps, left): (Vec<&PlanStep>, Vec<String>) = run
         .steps()
-        .filter_map(|(step, at)| left(step, at?))
-        .collect();
+        .filter_map(|(step, at)| Some((step, left(step, at?)?)))
+        .unzip();
     if run.kind == RunKind::Drill {
         return drill::closed(state, left).into_iter().collect();
     }
+    // A fence that may be in place keeps nobody from being failed over to: what it fences is what another run would fence.
+    let is_harmless = || {
+        let of_fence = steps.iter().all(|step| step.phase == StepPhase::Fence);
+        let elsewhere = detect::writing_elsewhere(service, state, view, now);
+        is_own(run) && of_fence && elsewhere.is_empty()
+    };
     let outcome = match by {
+        None if !left.is_empty() && is_harmless() => RunOutcome::Unwound,
         _ if !left.is_empty() => RunOutcome::Stuck,
         Some(_) => RunOutcome::Aborted,
         None => RunOutcome::Unwound,
     };
     let reason = std::iter::once(reason).chain(left).collect::<Vec<_>>();
     vec![closed(run, outcome, reason.join("; "))]
+}
+
+/// Steps that were promised and not begun when the run turned back: there is nothing to take back.
+fn unbegun(run: &Run, view: &View) -> Vec<RecordBody> {
+    let unbegun = run.steps().filter(|(step, _)| never_begun(run, step, view));
+    unbegun
+        .map(|(step, _)| RecordBody::StepSettled {
+            run: run.id.clone(),
+            step: step.id.clone(),
+            how: Settlement::Undone {
+                summary: "it was not begun".to_owned(),
+            },
+        })
+        .collect()
+}
+
+/// Whether a step was promised here, for the first time, and its effect was not handed out yet.
+fn never_begun(run: &Run, step: &PlanStep, view: &View) -> bool {
+    let first = ((run.id.clone(), step.id.clone()), Attempt(1));
+    matches!(run.steps.get(&step.id), Some(Step::Intended { attempt }) if *attempt == Attempt(1))
+        && view.fresh.contains(&first)
 }
 
 /// Fences that stay, since another site is seen to take writes: somebody promoted it past this run, as a controller may have
@@ -634,6 +666,10 @@ pub fn effects(state: &State, view: &mut View, now: Time) -> Vec<Effect> {
                 continue;
             }
             if run.unwinding.is_some() {
+                // What was not begun is settled before anything is taken back.
+                if run.steps().any(|(s, _)| never_begun(run, s, view)) {
+                    break;
+                }
                 let last = run.plan.steps.iter().rev().find(|s| undoable(run, s));
                 if last.is_some_and(|l| l.id == step.id) && !is_busy(view) {
                     view.under_way.insert(of);

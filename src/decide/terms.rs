@@ -131,8 +131,9 @@ pub fn stranger(service: &Service, state: &State, view: &View) -> Option<String>
     let promised = view.guards.values().find_map(|report| {
         let promise = report.promise.as_ref()?;
         let asked = match promise.role {
-            Role::Primary | Role::Standby => state.epoch,
-            Role::Fenced => {
+            Role::Primary => state.epoch,
+            // Whoever was fenced and follows since keeps the epoch of that fence.
+            Role::Standby | Role::Fenced => {
                 let fence = state.fences.get(&report.site).copied();
                 fence.unwrap_or_default().max(state.epoch)
             }

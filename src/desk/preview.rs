@@ -52,7 +52,7 @@ async fn item(
     notice: &Notice,
 ) -> PreviewItem {
     let message = made.compile(notice);
-    let recipients = match made.recipients().await {
+    let recipients = match made.known().await {
         Ok(list) if list.len() == 1 => "1 recipient".to_owned(),
         Ok(list) => format!("{} recipients", list.len()),
         Err(error) => format!("no list of recipients: {error}"),

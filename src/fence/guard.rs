@@ -216,13 +216,15 @@ impl GuardFence {
     /// The epoch that a site holds and takes writes in.
     fn serves(&self, site: &SiteName) -> Option<Epoch> {
         let report = self.guards.heard_within(site, SILENCE)?;
+        let is_stuck = report.stuck().is_some();
         let promise = report.promise?;
         let is_newest = self
             .guards
             .terms()
             .is_some_and(|t| t.epoch == promise.epoch);
         let writes = promise.role == Role::Primary && report.database == Some(Database::Writable);
-        (is_newest && writes).then_some(promise.epoch)
+        // One that was told to end and has not yet ended takes writes for a moment only.
+        (is_newest && writes && !is_stuck).then_some(promise.epoch)
     }
 }
 

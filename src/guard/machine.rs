@@ -161,8 +161,10 @@ pub struct Machine {
     /// Whether it answered the last look.
     answers: bool,
     seen: FirstHand,
-    /// What was opened, or ended, in vain is tried again then.
+    /// What was opened in vain is tried again then.
     again: Option<Time>,
+    /// What was ended in vain is ended again then.
+    ends_again: Option<Time>,
     /// The kernel was told to end the database, and it is not known whether it did.
     is_stuck: bool,
     lease: Option<Until>,
@@ -250,6 +252,7 @@ impl Machine {
             answers: false,
             seen: FirstHand::default(),
             again: None,
+            ends_again: None,
             is_stuck: false,
             lease: None,
             armed: None,

@@ -17,6 +17,7 @@ mod files;
 mod fork;
 mod identity;
 mod locks;
+mod opening;
 mod place;
 mod resting;
 mod resync;
@@ -37,6 +38,7 @@ use self::{
     control::{LastRun, end_of_log, last_run},
     disk::Disk,
     locks::Locks,
+    opening::Openings,
     resting::Resting,
 };
 use super::{
@@ -208,6 +210,8 @@ pub struct Server {
     /// What a look may take.
     patience: Duration,
     turn: Mutex<Turn>,
+    /// What was called off while it was being opened, and may not be over.
+    openings: Openings,
 }
 
 impl Server {
@@ -250,6 +254,7 @@ impl Server {
             disk: Disk::new(database.data_dir.clone()),
             patience: (config.renewal.to_std() * SILENCE).clamp(BUSY, LOOK),
             turn: Mutex::default(),
+            openings: Openings::default(),
         })
     }
 
@@ -355,21 +360,16 @@ impl Server {
         turn: Turn,
         opening: Option<tokio::task::JoinHandle<()>>,
     ) -> Result<Option<Lsn>, ServerError> {
-        match timeout(END, self.end(turn, opening)).await {
+        self.openings.keep(opening);
+        match timeout(END, self.end(turn)).await {
             Ok(ended) => ended,
             Err(_) => Err(ServerError::Hangs),
         }
     }
 
-    async fn end(
-        &self,
-        turn: Turn,
-        opening: Option<tokio::task::JoinHandle<()>>,
-    ) -> Result<Option<Lsn>, ServerError> {
+    async fn end(&self, turn: Turn) -> Result<Option<Lsn>, ServerError> {
         self.kill().await?;
-        if let Some(opening) = opening {
-            opening.await.map_err(ServerError::Task)?;
-        }
+        self.openings.over().await?;
         let mut current = self.turn.lock().await;
         *current = (*current).max(turn);
         // What had been about to start when the first kill came.

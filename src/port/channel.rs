@@ -134,6 +134,14 @@ pub trait Channel: Send + Sync {
     /// Where there is no list that may be used.
     async fn recipients(&self) -> Result<Vec<Recipient>, RecipientsError>;
 
+    /// The same as far as it is known: nothing is fetched, and a message that is being sent is left alone.
+    ///
+    /// # Errors
+    /// Where there is no list that may be used.
+    async fn known(&self) -> Result<Vec<Recipient>, RecipientsError> {
+        self.recipients().await
+    }
+
     /// Sends to one recipient. `key` is the same over every repeat of this message to this recipient.
     async fn send(&self, message: &Compiled, to: &Recipient, key: &IdempotencyKey) -> Sent;
 

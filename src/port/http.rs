@@ -15,6 +15,14 @@ pub fn client(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
     trusting_host(builder(timeout)).build()
 }
 
+/// The same for what must not pass through a proxy that the environment names.
+///
+/// # Errors
+/// Where the TLS roots cannot be loaded.
+pub fn client_direct(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    trusting_host(builder(timeout)).no_proxy().build()
+}
+
 /// Has a client trust this host's roots as all others do: a copy of its own is larger than a service.
 pub fn trusting_host(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
     match tls() {

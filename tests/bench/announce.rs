@@ -286,6 +286,8 @@ async fn first() -> f64 {
             stand.signal(nix::sys::signal::Signal::SIGKILL);
             stand.ended();
             fs::remove_dir_all(stand.path("state")).unwrap();
+            // A new journal gives the ids of the old one again, and the customers would take them for repeats.
+            stand.customers.seen.lock().unwrap().taken.clear();
             stand.start(&[]);
         }
     }

@@ -13,6 +13,7 @@ mod attack;
 mod browser;
 mod chromium;
 mod remote;
+mod schema;
 
 /// A running controller with a desk on this host.
 async fn desk() -> (Stand, String) {

@@ -207,13 +207,7 @@ impl Channel for Email {
     /// Whoever asks begins a mailing: what the server refused in the one before is forgotten.
     async fn recipients(&self) -> Result<Vec<Recipient>, RecipientsError> {
         *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = Policy::default();
-        let list = self.list.clone();
-        let known = tokio::task::spawn_blocking(move || list.recipients())
-            .await
-            .map_err(|e| RecipientsError {
-                reason: e.to_string(),
-            })?;
-        let known = match known {
+        let known = match self.kept().await? {
             // An outage right after the first start: now is late, and better than never.
             Err(ListError::Missing) => self.fetch().await.map(|kept| {
                 let all = kept.recipients.into_iter();
@@ -221,9 +215,11 @@ impl Channel for Email {
             }),
             known => known,
         };
-        known.map_err(|e| RecipientsError {
-            reason: cause::in_full(&e),
-        })
+        known.map_err(|e| unusable(&e))
+    }
+
+    async fn known(&self) -> Result<Vec<Recipient>, RecipientsError> {
+        self.kept().await?.map_err(|e| unusable(&e))
     }
 
     async fn send(&self, message: &Compiled, to: &Recipient, key: &IdempotencyKey) -> Sent {
@@ -285,7 +281,22 @@ impl Channel for Email {
     }
 }
 
+fn unusable(error: &ListError) -> RecipientsError {
+    RecipientsError {
+        reason: cause::in_full(error),
+    }
+}
+
 impl Email {
+    async fn kept(&self) -> Result<Result<Vec<Recipient>, ListError>, RecipientsError> {
+        let list = self.list.clone();
+        tokio::task::spawn_blocking(move || list.recipients())
+            .await
+            .map_err(|e| RecipientsError {
+                reason: e.to_string(),
+            })
+    }
+
     async fn fetch(&self) -> Result<Kept, ListError> {
         let now = self.wiring.runtime.now();
         self.list

@@ -124,6 +124,7 @@ impl<'a> Show<'a> {
             socket: kept.join("control").join("failover.sock"),
             state: kept,
             server: None,
+            token: None,
         };
         let outlets = Outlets {
             page: Some(stage.addresses.page),

@@ -142,6 +142,7 @@ impl Machine {
         self.answers = false;
         self.armed = None;
         self.is_stuck = false;
+        self.ends_again = None;
         self.lsn = lsn.or_else(|| self.drained.take().and_then(|d| d.lsn));
         let Job::Emptying(next) = std::mem::replace(&mut self.job, Job::Idle) else {
             return;
@@ -164,15 +165,15 @@ impl Machine {
         if matches!(self.job, Job::Emptying(_)) {
             self.is_stuck = true;
             self.lease = None;
-            self.again = Some(now.holder.after(AGAIN));
+            self.ends_again = Some(now.holder.after(AGAIN));
         }
     }
 
     /// Ends once more what could not be ended.
     pub(super) fn end_again(&mut self, now: Clocks, effects: &mut Vec<Effect>) {
-        let is_due = self.is_stuck && self.again.is_some_and(|at| now.holder >= at);
+        let is_due = self.is_stuck && self.ends_again.is_some_and(|at| now.holder >= at);
         if is_due && matches!(self.job, Job::Emptying(_)) {
-            self.again = None;
+            self.ends_again = None;
             effects.push(Effect::Empty);
         }
     }

@@ -13,6 +13,7 @@ impl Machine {
             .map(|at| at.before(by))
             .filter(|at| at.after(self.renewal) > now);
         self.again = self.again.map(|at| at.before(by)).filter(|at| *at > now);
+        self.ends_again = self.ends_again.map(|at| at.before(by).max(now));
         if let Some(drained) = &mut self.drained {
             drained.until = drained.until.before(by).max(now);
             // Every order of a model is as young as the next.
